@@ -1,0 +1,119 @@
+# Everything a person or the CI does with this repository. `make` alone prints what there is.
+# All that is installed goes to .venv and target/; `make clean` removes both.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+CARGO := cargo
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+
+# The newest Python on the PATH that is new enough; `make PYTHON=...` picks another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed) README.md
+
+.PHONY: help
+help: ## print this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# ---------------------------------------------------------------- set-up
+
+define NEEDED
+	@missing() { printf '\nmake: %s\n      %s\n\n' "$$1" "$$2" >&2; exit 1; }; \
+	[ "$$(uname -s)" = Linux ] || missing "streamfn runs on Linux only for now" "this is $$(uname -s)"; \
+	[ -n "$(PYTHON)" ] || missing "Python 3.11 or newer was not found on the PATH" \
+		"install it (Debian: apt install python3 python3-venv), or say make PYTHON=/path/to/python"; \
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || missing "$(PYTHON) cannot make virtual environments" \
+		"install its venv module (Debian: apt install python3-venv)"; \
+	command -v cargo >/dev/null || missing "cargo, the Rust tool chain, was not found on the PATH" \
+		"install it from https://rustup.rs (Rust 1.85 or newer)"; \
+	command -v cc >/dev/null || missing "cc, a C compiler, was not found on the PATH" \
+		"install one (Debian: apt install gcc libc6-dev)"
+endef
+
+$(VENV)/.made:
+	$(NEEDED)
+	@echo "making $(VENV) with $(PYTHON)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(PIP) --upgrade 'pip>=25.1' 'maturin>=1.14,<2'
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.made pyproject.toml
+	@echo "installing the tools for tests, lints and benches"
+	@$(PIP) --group test --group lint --group bench
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.made $(RUST_SOURCES) pyproject.toml
+	@echo "building the extension (release); the first build takes a minute or two"
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	@touch $@
+
+.PHONY: setup build demo
+setup: $(VENV)/.tools $(VENV)/.built ## make .venv with the package and all tools
+
+build: $(VENV)/.built ## build the extension (release) into .venv
+
+demo: $(VENV)/.built ## put real flights through real functions: a bug, its dead letters, the repair
+	@$(BIN)/streamfn demo
+
+# ---------------------------------------------------------------- tests
+
+.PHONY: test test-rust test-python
+test: test-rust test-python ## run every test; prints how many ran, and fails if that is none
+	@rust=$$(cat target/tests-rust) python=$$(cat target/tests-python); \
+	echo; echo "ran $$rust Rust tests and $$python Python tests"
+
+test-rust: $(VENV)/.made ## run the Rust tests
+	@mkdir -p target; rm -f target/tests-rust
+	@$(CARGO) test --workspace --locked 2>&1 | tee target/tests-rust.log
+	@awk '/^test result:/ {ran += $$4 + $$6} END {print ran + 0; exit !ran}' target/tests-rust.log >target/tests-rust \
+		|| { echo "make: no Rust test ran" >&2; exit 1; }
+
+test-python: $(VENV)/.tools $(VENV)/.built ## run the Python tests
+	@mkdir -p target; rm -f target/tests-python
+	@$(BIN)/python -m pytest --junit-xml=target/tests-python.xml
+	@$(BIN)/python tests/count_tests.py target/tests-python.xml >target/tests-python \
+		|| { echo "make: no Python test ran" >&2; exit 1; }
+
+# ---------------------------------------------------------------- what CI asks
+
+.PHONY: check fmt fmt-check lint types
+check: fmt-check lint types test ## all of the four: fmt-check, lint, types, test
+
+fmt: $(VENV)/.tools ## format Rust and Python
+	$(CARGO) fmt --all
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix-only --quiet
+
+fmt-check: $(VENV)/.tools ## fail if something is not formatted
+	$(CARGO) fmt --all --check
+	$(BIN)/ruff format --check
+
+lint: $(VENV)/.tools ## clippy and ruff, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	$(BIN)/ruff check
+
+types: $(VENV)/.tools $(VENV)/.built ## mypy, strict
+	$(BIN)/mypy
+
+# ---------------------------------------------------------------- wheel, benches
+
+.PHONY: wheel bench
+wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one for Python 3.11 and all later) into dist/
+	@rm -rf dist
+	@$(BIN)/maturin build --release --locked --quiet --out dist
+	@ls dist/*-abi3-*.whl
+
+bench: $(VENV)/.tools $(VENV)/.built ## measure against SQLite and LMDB (about five minutes on a quiet machine)
+	@$(BIN)/python -m pytest benches/python --full --quiet --override-ini=timeout=0
+
+.PHONY: clean
+clean: ## remove all that was built or installed
+	rm -rf $(VENV) target dist python/streamfn/*.so
