@@ -72,7 +72,7 @@ test: test-rust test-python ## run every test; prints how many ran, and fails if
 
 test-rust: $(VENV)/.made ## run the Rust tests
 	@mkdir -p target; rm -f target/tests-rust
-	@$(CARGO) test --workspace --locked 2>&1 | tee target/tests-rust.log
+	@$(CARGO) test --package streamfn-core --locked 2>&1 | tee target/tests-rust.log
 	@awk '/^test result:/ {ran += $$4 + $$6} END {print ran + 0; exit !ran}' target/tests-rust.log >target/tests-rust \
 		|| { echo "make: no Rust test ran" >&2; exit 1; }
 
