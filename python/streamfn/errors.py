@@ -1,0 +1,395 @@
+"""Every error streamfn raises on purpose, as one tree.
+
+    StreamfnError
+    ├── ConfigError(ValueError)         a setting cannot be used
+    ├── StorageError                    the log on disk
+    │   ├── Corruption                  bytes are not what was written
+    │   ├── StorageIO(OSError)          the operating system refused
+    │   ├── UnsupportedFormat           written by a version this one does not read
+    │   ├── LogFull                     no room on the disk
+    │   ├── LockTimeout                 somebody held a lock for too long
+    │   ├── ForkedHandle                the handle belongs to the parent process
+    │   └── StoragePoisoned             an earlier sync failed
+    ├── StreamError                     a stream and its records
+    │   ├── StreamNotFound · StreamExists · StreamClosed
+    │   ├── RecordTooLarge(ValueError)
+    │   └── SequenceTrimmed             the records asked for are no longer kept
+    ├── CheckpointError
+    │   ├── LeaseLost                   another runner owns the lane now
+    │   └── CheckpointConflict          both checkpoint slots of a lane are damaged
+    ├── SourceError
+    │   └── SourceUnavailable · SourceRejected
+    ├── DestinationError
+    │   └── DestinationUnavailable · DestinationRejected
+    ├── Reject                          raised by a function: to the dead letters at once
+    ├── InvocationError                 how a call of a function ended
+    │   └── FunctionFailed · FunctionTimedOut · FunctionCrashed · InvalidResponse
+    └── PluginError
+        └── PluginNotFound · PluginConflict
+
+`retryable` says whether the same call can succeed later without anyone changing it; `hint` is what
+a person can do, where that is known. Constructors take positional fields and hand the same to
+`Exception`, so that errors survive pickling between worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from typing import ClassVar
+
+
+class StreamfnError(Exception):
+    """Base of every error of this package."""
+
+    retryable: ClassVar[bool] = False
+
+    @property
+    def hint(self) -> str | None:
+        """What a person can do about it, as one lower-case sentence, or None."""
+        return None
+
+
+class ConfigError(StreamfnError, ValueError):
+    """A setting cannot be used; the reason names the fix."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field, self.reason = field, reason
+
+    def __str__(self) -> str:
+        return f"`{self.field}`: {self.reason}"
+
+
+# ---------------------------------------------------------------- storage
+
+
+class StorageError(StreamfnError):
+    """Something is wrong with the log on disk."""
+
+
+class Corruption(StorageError):  # noqa: N818 -- the noun is the name people search for
+    """Bytes on disk are not what was written; nothing was cut or deleted."""
+
+    def __init__(  # noqa: PLR0913 -- the fields of one report, filled in by the core
+        self, path: str, position: int, first: int, last: int, reason: str, /
+    ) -> None:
+        super().__init__(path, position, first, last, reason)
+        self.path, self.position, self.reason = path, position, reason
+        self.first, self.last = first, last
+
+    def __str__(self) -> str:
+        affected = f"sequence numbers {self.first} to {self.last}"
+        return f"{self.path} is damaged at byte {self.position} ({affected}): {self.reason}"
+
+    @property
+    def hint(self) -> str | None:
+        """Keep the evidence: nothing in streamfn deletes damaged bytes."""
+        return "keep a copy of the log directory before trying anything else"
+
+
+class StorageIO(StorageError, OSError):
+    """The operating system refused an operation on a file of the log."""
+
+    def __init__(self, errno: int, path: str, message: str) -> None:
+        super().__init__(errno, message, path)
+        self.path, self.message = path, message
+
+    def __reduce__(self) -> tuple[type[StorageIO], tuple[int | None, str, str]]:
+        # WHY: OSError pickles its own argument order, which is not this constructor's.
+        return type(self), (self.errno, self.path, self.message)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class UnsupportedFormat(StorageError):  # noqa: N818
+    """A file was written by a version, or with a feature, that this one does not read."""
+
+    def __init__(self, path: str, found: str, supported: str) -> None:
+        super().__init__(path, found, supported)
+        self.path, self.found, self.supported = path, found, supported
+
+    def __str__(self) -> str:
+        return f"{self.path} has {self.found}, this version reads {self.supported}"
+
+    @property
+    def hint(self) -> str | None:
+        """A newer version wrote it."""
+        return "install the version of streamfn that wrote it, or a later one"
+
+
+class LogFull(StorageError):  # noqa: N818
+    """No room on the disk: nothing of the call was written, and the log goes on."""
+
+    retryable = True
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"no space left on the disk for {self.path}"
+
+    @property
+    def hint(self) -> str | None:
+        """Reads, checkpoints and running functions go on meanwhile."""
+        return "free some space and try again; nothing acknowledged was lost"
+
+
+class LockTimeout(StorageError):  # noqa: N818
+    """A lock was not free in time: nothing of the call was written."""
+
+    retryable = True
+
+    def __init__(self, path: str, holder: str) -> None:
+        super().__init__(path, holder)
+        self.path, self.holder = path, holder
+
+    def __str__(self) -> str:
+        return f"{self.path} was not free in time, held by {self.holder}"
+
+
+class ForkedHandle(StorageError):  # noqa: N818
+    """This handle was opened before a fork and belongs to the parent process."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"this handle on {self.path} belongs to the parent process"
+
+    @property
+    def hint(self) -> str | None:
+        """Each process opens its own."""
+        return "call `Log.open` again in the child process"
+
+
+class StoragePoisoned(StorageError):  # noqa: N818
+    """An earlier sync failed: the outcome of writes not yet acknowledged is unknown."""
+
+    def __init__(self, path: str, errno: int) -> None:
+        super().__init__(path, errno)
+        self.path, self.errno = path, errno
+
+    def __str__(self) -> str:
+        cause = os.strerror(self.errno)
+        return f"an earlier sync of {self.path} failed ({cause}); unacknowledged writes are in doubt"
+
+    @property
+    def hint(self) -> str | None:
+        """A failed sync is never retried: the kernel may have dropped the pages."""
+        return "check the disk; what was acknowledged before can still be read"
+
+
+# ---------------------------------------------------------------- streams
+
+
+class StreamError(StreamfnError):
+    """A stream, or a record of it, cannot be used as asked."""
+
+
+class StreamNotFound(StreamError):  # noqa: N818
+    """There is no stream of that name in this log."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"there is no stream `{self.name}`"
+
+    @property
+    def hint(self) -> str | None:
+        """Both ways out: it exists under another name, or not yet."""
+        return (
+            f"`streamfn stream ls` shows what is there, `streamfn stream add {self.name}` makes it"
+        )
+
+
+class StreamExists(StreamError):  # noqa: N818
+    """A stream of that name is in this log already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"stream `{self.name}` exists already"
+
+    @property
+    def hint(self) -> str | None:
+        """Creating is not idempotent unless asked to be."""
+        return "pass `exist_ok=True` (`--exist-ok`) to use it as it is"
+
+
+class StreamClosed(StreamError):  # noqa: N818
+    """The log, and with it the stream, was closed by this process."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"`{self.name}` was closed by this process"
+
+
+class RecordTooLarge(StreamError, ValueError):  # noqa: N818
+    """A record is over a limit; nothing of its call was written."""
+
+    def __init__(self, size: int, limit: int, what: str, index: int) -> None:
+        super().__init__(size, limit, what, index)
+        self.size, self.limit, self.what, self.index = size, limit, what, index
+
+    def __str__(self) -> str:
+        return f"entry {self.index} has {self.size:,} {self.what}, the limit is {self.limit:,}"
+
+    @property
+    def hint(self) -> str | None:
+        """The log holds events, not files."""
+        return "split it, or put the large part elsewhere and its address in the record"
+
+
+class SequenceTrimmed(StreamError):  # noqa: N818
+    """Retention removed records that were asked for."""
+
+    def __init__(self, lost_from: int, lost_to: int) -> None:
+        super().__init__(lost_from, lost_to)
+        self.lost_from, self.lost_to = lost_from, lost_to
+
+    def __str__(self) -> str:
+        return f"records {self.lost_from} to {self.lost_to} are no longer kept"
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+class CheckpointError(StreamfnError):
+    """A lane's position cannot be read or written."""
+
+
+class LeaseLost(CheckpointError):  # noqa: N818
+    """Another runner took the lane; its new owner sees the batch again."""
+
+    def __init__(self, lane: str, owner: str) -> None:
+        super().__init__(lane, owner)
+        self.lane, self.owner = lane, owner
+
+    def __str__(self) -> str:
+        return f"the lease on {self.lane} is now held by {self.owner}"
+
+
+class CheckpointConflict(CheckpointError):  # noqa: N818
+    """Both checkpoint slots of a lane are damaged; it is refused, never restarted from `start`."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+# ---------------------------------------------------------------- sources, destinations, plug-ins
+
+
+class SourceError(StreamfnError):
+    """An event source cannot be read."""
+
+
+class SourceUnavailable(SourceError):  # noqa: N818
+    """The source does not answer at the moment."""
+
+    retryable = True
+
+
+class SourceRejected(SourceError):  # noqa: N818
+    """The source answered, and refused."""
+
+
+class DestinationError(StreamfnError):
+    """A destination did not take a record."""
+
+
+class DestinationUnavailable(DestinationError):  # noqa: N818
+    """The destination does not answer at the moment."""
+
+    retryable = True
+
+
+class DestinationRejected(DestinationError):  # noqa: N818
+    """The destination answered, and refused."""
+
+
+class PluginError(StreamfnError):
+    """A connector cannot be loaded."""
+
+
+class PluginNotFound(PluginError):  # noqa: N818
+    """No installed package offers a connector of that name."""
+
+
+class PluginConflict(PluginError):  # noqa: N818
+    """Two installed packages offer a connector of the same name."""
+
+
+# ---------------------------------------------------------------- functions
+
+
+class Reject(StreamfnError):  # noqa: N818
+    """Raise it in a function to send the batch to the dead letters at once, without retries."""
+
+    def __init__(self, reason: str = "rejected by the function") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class InvocationError(StreamfnError):
+    """A call of a function did not succeed; whether it is repeated is the mapping's policy."""
+
+    retryable = True
+
+
+class FunctionFailed(InvocationError):  # noqa: N818
+    """The function raised; `__cause__` is its exception where that is at hand."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class FunctionTimedOut(InvocationError):  # noqa: N818
+    """The call passed the mapping's `timeout`, and its process was killed."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__(timeout_seconds)
+        self.timeout_seconds = timeout_seconds
+
+    def __str__(self) -> str:
+        return f"the call took longer than its timeout of {self.timeout_seconds:g} s"
+
+
+class FunctionCrashed(InvocationError):  # noqa: N818
+    """The call ended its process: by a signal, or by leaving it."""
+
+    def __init__(self, signal: int | None, exit_code: int | None) -> None:
+        super().__init__(signal, exit_code)
+        self.signal, self.exit_code = signal, exit_code
+
+    def __str__(self) -> str:
+        if self.signal is None:
+            return f"the call ended its process with exit code {self.exit_code}"
+        try:
+            name = signals.Signals(self.signal).name
+        except ValueError:
+            name = f"signal {self.signal}"
+        return f"the call killed its process ({name})"
+
+
+class InvalidResponse(InvocationError):  # noqa: N818
+    """The function returned something that is neither success nor a report of failures."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

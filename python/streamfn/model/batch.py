@@ -1,0 +1,117 @@
+"""The records of one call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, overload
+
+from streamfn._core import Record, Records
+from streamfn.clock import Clock, SystemClock
+from streamfn.errors import FunctionFailed
+
+if TYPE_CHECKING:
+    from streamfn.model.context import Context
+
+
+class Batch(Sequence[Record]):
+    """Consecutive records of one lane, in order; values are decoded only when asked for.
+
+    A function that can carry on past a bad record calls `fail` for it and returns: that record,
+    and later records of its key in this batch, are tried again, the others are done.
+    """
+
+    __slots__ = ("_clock", "_context", "_failures", "_records")
+
+    def __init__(
+        self, records: Records, context: Context | None = None, *, clock: Clock | None = None
+    ) -> None:
+        self._records = records
+        self._context = context
+        self._clock = clock or SystemClock()
+        self._failures: dict[int, BaseException] = {}
+
+    @classmethod
+    def of(cls, records: Sequence[Record], context: Context | None = None) -> Batch:
+        """Make a batch from records built by hand, to call a function in a test."""
+        return cls(Records(records), context)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> Record | Records:
+        return self._records[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __repr__(self) -> str:
+        if not self._records:
+            return "<Batch of 0 records>"
+        place = f"{self._records.stream}/{self._records.shard_id}"
+        numbers = f"{self._records.first}..{self._records.last}"
+        return f"<Batch of {len(self)} records, {place} {numbers}>"
+
+    @property
+    def records(self) -> Records:
+        """The records as the core holds them."""
+        return self._records
+
+    @property
+    def context(self) -> Context:
+        """What is known about this call.
+
+        Raises:
+            RuntimeError: The batch was not made for a call (it comes from `Stream.read`).
+        """
+        if self._context is None:
+            message = "this batch was not made for a call of a function, so it has no context"
+            raise RuntimeError(message)
+        return self._context
+
+    def values(self) -> list[bytes]:
+        """Return the payloads.  Shapes: len(result) == len(batch)."""
+        return self._records.values()
+
+    def json(self) -> list[Any]:
+        """Return the payloads decoded as JSON.
+
+        Raises:
+            ValueError: A payload is not JSON.
+        """
+        return self._records.json()
+
+    @property
+    def iterator_age(self) -> timedelta:
+        """Now minus the arrival of the last record: how far behind this call is."""
+        if not self._records:
+            return timedelta(0)
+        arrival = self._records[-1].timestamp
+        return max(self._clock.now() - arrival, timedelta(0))
+
+    def fail(self, record: Record, error: BaseException | str | None = None) -> None:
+        """Have this record tried again; the rest of the batch is done when the function returns.
+
+        Args:
+            record: A record of this batch.
+            error: Why. Without it, inside an `except` block, the exception being handled is taken,
+                so that the dead letter has its traceback.
+
+        Raises:
+            ValueError: The record is not of this batch.
+        """
+        self._records.index(record.sequence_number)
+        cause = error if error is not None else sys.exc_info()[1]
+        if not isinstance(cause, BaseException):
+            cause = FunctionFailed(cause or "the function marked this record as failed")
+        self._failures[record.sequence_number] = cause
+
+    @property
+    def failures(self) -> list[tuple[int, BaseException]]:
+        """Sequence number and cause of each record given to `fail`, in order of the records."""
+        return sorted(self._failures.items(), key=lambda failure: failure[0])

@@ -1,0 +1,60 @@
+"""What can be learned about a function without calling it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+Handler = Callable[..., Any]
+"""A user's function: takes a batch or a record, and as a second positional parameter the context."""
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def positional_parameters(handler: Handler) -> list[inspect.Parameter]:
+    """Return the parameters that can be given by position; `*args` is not among them."""
+    parameters = inspect.signature(handler).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+
+
+def takes_context(handler: Handler) -> bool:
+    """Whether the function has a second positional parameter, which receives the context."""
+    return len(positional_parameters(handler)) > 1
+
+
+def is_async(handler: Handler) -> bool:
+    """Whether calling the function gives an awaitable."""
+    return inspect.iscoroutinefunction(inspect.unwrap(handler))
+
+
+def code_version(handler: Handler) -> str:
+    """Return 12 hex digits that change when the function's code does.
+
+    Comments, formatting and line numbers do not count; nor do functions it calls. A callable
+    without Python code (a builtin, say) goes by its type's name.
+    """
+    digest = hashlib.sha256()
+    code = getattr(inspect.unwrap(handler), "__code__", None)
+    if code is None:
+        code = getattr(getattr(type(handler), "__call__", None), "__code__", None)
+    if isinstance(code, CodeType):
+        _feed(digest.update, code)
+    else:
+        digest.update(type(handler).__qualname__.encode())
+    return digest.hexdigest()[:12]
+
+
+def _feed(update: Callable[[bytes], None], code: CodeType) -> None:
+    update(code.co_code)
+    update("\0".join(code.co_names).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _feed(update, constant)
+        elif isinstance(constant, frozenset):
+            # WHY: the order of a set of strings differs from process to process.
+            update(repr(sorted(map(repr, constant))).encode())
+        else:
+            update(repr(constant).encode())

@@ -1,0 +1,133 @@
+"""One event source mapping: what `@app.stream` registers, as a value that can travel as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, cast
+
+from streamfn._core import FACTOR_MAX
+from streamfn.errors import ConfigError
+from streamfn.model.policy import Backoff, BatchPolicy, OnExhausted, RetryPolicy
+
+Input = Literal["batch", "record"]
+"""What one call receives."""
+Start = str | datetime
+"""`"trim_horizon"`, `"latest"`, or an aware datetime; counts only when the mapping is new."""
+DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSourceMapping:
+    """Source, function, policies and destination; the callable itself stays with its `App`."""
+
+    # Behaviour
+    name: str
+    """`<app>.<function>`, unique in a log."""
+    app: str
+    function: str
+    """Name of the function, without its app."""
+    stream: str
+    """The stream it reads."""
+    input: Input = "batch"
+    start: Start = "trim_horizon"
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout: timedelta = DEFAULT_TIMEOUT
+    """Longest duration of one call; then its process is killed."""
+    on_failure: str | None = "dlq"
+    """`dlq`, another stream's name, or None: drop, counted and logged."""
+    version: str = ""
+    """Changes with the function's code; see `streamfn.model.function.code_version`."""
+
+    # Performance
+    batch: BatchPolicy = field(default_factory=BatchPolicy)
+    parallelization_factor: int = 1
+    """Lanes per shard, 1 to 256; order is kept per partition key."""
+    max_concurrency: int | None = None
+    """Lanes of this function that one worker calls at once. None: no limit of its own."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.parallelization_factor <= FACTOR_MAX:
+            reason = f"{self.parallelization_factor} is not between 1 and {FACTOR_MAX}"
+            raise ConfigError("parallelization_factor", reason)
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise ConfigError("max_concurrency", f"{self.max_concurrency} is not 1 or more")
+        if self.timeout <= timedelta(0):
+            raise ConfigError("timeout", "a timeout must be above zero")
+
+    @property
+    def dlq_stream(self) -> str:
+        """Internal stream of this mapping's dead letters."""
+        return f"{self.name}.dlq"
+
+    @property
+    def redrive_stream(self) -> str:
+        """Internal stream of records to be tried again, read by this function alone."""
+        return f"{self.name}.redrive"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values: durations in seconds, `start` as a word or ISO 8601."""
+        retry, batch = self.retry, self.batch
+        age = retry.max_record_age
+        return {
+            "name": self.name, "app": self.app, "function": self.function,
+            "stream": self.stream, "input": self.input,
+            "start": self.start.isoformat() if isinstance(self.start, datetime) else self.start,
+            "retry": {
+                "max_retries": retry.max_retries,
+                "backoff": {
+                    "base": retry.backoff.base.total_seconds(),
+                    "factor": retry.backoff.factor,
+                    "cap": retry.backoff.cap.total_seconds(),
+                },
+                "max_record_age": None if age is None else age.total_seconds(),
+                "bisect": retry.bisect,
+                "report_failures": retry.report_failures,
+                "on_exhausted": retry.on_exhausted,
+            },
+            "timeout": self.timeout.total_seconds(),
+            "on_failure": self.on_failure,
+            "version": self.version,
+            "batch": {
+                "size": batch.size, "window": batch.window.total_seconds(), "bytes": batch.bytes
+            },
+            "parallelization_factor": self.parallelization_factor,
+            "max_concurrency": self.max_concurrency,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EventSourceMapping:
+        """Read what `to_dict` returned."""
+        start = values["start"]
+        return cls(
+            **{
+                **values,
+                "start": start if start in STARTS else datetime.fromisoformat(start),
+                "retry": _retry(values["retry"]),
+                "timeout": timedelta(seconds=values["timeout"]),
+                "batch": BatchPolicy(
+                    size=values["batch"]["size"],
+                    window=timedelta(seconds=values["batch"]["window"]),
+                    bytes=values["batch"]["bytes"],
+                ),
+            }
+        )
+
+
+STARTS: Final = ("trim_horizon", "latest")
+
+
+def _retry(values: dict[str, Any]) -> RetryPolicy:
+    backoff, age = values["backoff"], values["max_record_age"]
+    return RetryPolicy(
+        max_retries=values["max_retries"],
+        backoff=Backoff(
+            base=timedelta(seconds=backoff["base"]),
+            factor=backoff["factor"],
+            cap=timedelta(seconds=backoff["cap"]),
+        ),
+        max_record_age=None if age is None else timedelta(seconds=age),
+        bisect=values["bisect"],
+        report_failures=values["report_failures"],
+        on_exhausted=cast("OnExhausted", values["on_exhausted"]),
+    )

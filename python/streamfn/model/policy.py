@@ -1,0 +1,117 @@
+"""How batches are formed and what happens when a call fails: the policies and their defaults.
+
+Each default exists once, here. `PRESETS` is a table of other values for the same fields; nothing
+in the engine looks at the name of a preset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from streamfn._core import BATCH_SIZE_MAX
+from streamfn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from random import Random
+
+OnExhausted = Literal["record", "batch"]
+
+EXPONENT_MAX = 64
+"""A lane's exponent stops counting here: every cap is reached long before, and floats stay finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Longest wait after `exponent` waits without a success: `base`, times `factor` each, up to `cap`.
+
+    The wait itself is drawn evenly between zero and that limit ("full jitter"), so that lanes that
+    failed together do not come back together.
+    """
+
+    base: timedelta = timedelta(milliseconds=500)
+    factor: float = 2.0
+    cap: timedelta = timedelta(seconds=60)
+
+    def __post_init__(self) -> None:
+        if self.base < timedelta(0) or self.cap < self.base:
+            reason = f"base {self.base} and cap {self.cap} are not 0 <= base <= cap"
+            raise ConfigError("backoff", reason)
+        if not 1.0 <= self.factor <= 1_000.0:
+            raise ConfigError("backoff", f"factor {self.factor} is not between 1 and 1000")
+
+    def limit(self, exponent: int) -> timedelta:
+        """Return the longest wait after `exponent` waits (0 before the first)."""
+        steps = self.factor ** min(exponent, EXPONENT_MAX)
+        return timedelta(seconds=min(self.base.total_seconds() * steps, self.cap.total_seconds()))
+
+    def draw(self, exponent: int, random: Random) -> timedelta:
+        """Return a wait between zero and `limit(exponent)`."""
+        return self.limit(exponent) * random.random()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPolicy:
+    """A batch closes on the first of these three."""
+
+    size: int = 100
+    """Most records in one call, 1 to 100,000. Raise it when the work per call is what costs."""
+    window: timedelta = timedelta(0)
+    """Longest wait for a fuller batch after its first record. Zero: call with what is there."""
+    bytes: int = 6 * 2**20
+    """Most payload bytes in one call; one record above it still comes, alone."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= BATCH_SIZE_MAX:
+            raise ConfigError("batch_size", f"{self.size} is not between 1 and {BATCH_SIZE_MAX:,}")
+        if self.window < timedelta(0):
+            raise ConfigError("batch_window", "a window cannot be negative; 0 switches it off")
+        if self.bytes < 1:
+            raise ConfigError("batch_bytes", f"{self.bytes} is not a size above zero")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """What happens to a batch whose call failed."""
+
+    max_retries: int = 3
+    """Repeats of the same records after the first call; a split is not one. -1: for ever."""
+    backoff: Backoff = field(default_factory=Backoff)
+    """How long a lane waits before it repeats the same records."""
+    max_record_age: timedelta | None = None
+    """Records older than this go to `on_failure` without a call. None: no limit."""
+    bisect: bool = True
+    """Split a failed batch in two until the guilty record is alone."""
+    report_failures: bool = True
+    """Believe a returned `{"batchItemFailures": [...]}`."""
+    on_exhausted: OnExhausted = "record"
+    """Of reported failures out of retries: give up the lowest record only, or the whole batch."""
+
+    def __post_init__(self) -> None:
+        if self.max_retries < -1:
+            reason = f"{self.max_retries} is not a number of retries; 0 is none, -1 is for ever"
+            raise ConfigError("max_retries", reason)
+        if self.max_record_age is not None and self.max_record_age <= timedelta(0):
+            raise ConfigError("max_record_age", "an age must be above zero; leave it out for none")
+        if self.on_exhausted not in {"record", "batch"}:
+            raise ConfigError("on_exhausted", f"`{self.on_exhausted}` is not `record` or `batch`")
+
+
+# SOURCE: AWS Lambda API, CreateEventSourceMapping (defaults), and the quotas of Lambda functions.
+PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "aws": {
+        "batch_size": 100,
+        "batch_window": timedelta(0),
+        "batch_bytes": 6 * 2**20,
+        "max_retries": -1,
+        "max_record_age": None,
+        "bisect": False,
+        "report_failures": False,
+        "on_exhausted": "batch",
+        "parallelization_factor": 1,
+        "timeout": timedelta(seconds=3),
+        "on_failure": None,
+    },
+}
+"""Values of `@app.stream` that a preset sets; an argument given in the code wins."""

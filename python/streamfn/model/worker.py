@@ -1,0 +1,39 @@
+"""What a worker is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from streamfn.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """One `streamfn worker`: a supervisor and its runner processes."""
+
+    # Behaviour
+    app: str
+    """The APP argument: `module:attr`, `file.py` or `file.py:attr`."""
+    log_dir: str
+    """The log directory."""
+    factory: bool = False
+    """APP names a callable that returns the app."""
+    burst: bool = False
+    """Close batch windows at once, and end when everything is processed."""
+    drain_timeout: timedelta = timedelta(seconds=30)
+    """How long calls in flight may finish after SIGTERM; the rest is delivered again later."""
+    only: tuple[str, ...] = ()
+    """Functions to run, by name; empty: all of the app."""
+
+    # Performance
+    processes: int | None = None
+    """Runner processes. None: as many as there are cores and lanes with work."""
+    threads: int = 1
+    """Lanes that one runner calls at once; raise it for functions that wait for the network."""
+
+    def __post_init__(self) -> None:
+        if self.processes is not None and self.processes < 1:
+            raise ConfigError("processes", f"{self.processes} is not 1 or more, or `auto`")
+        if self.threads < 1:
+            raise ConfigError("threads", f"{self.threads} is not 1 or more")

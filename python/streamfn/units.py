@@ -1,0 +1,126 @@
+"""Durations and sizes as people write them.
+
+Inside streamfn a duration is a `timedelta` and a size is a whole number of bytes; strings live at
+the edge only: in decorators, on the command line and in what is printed. A bare number is seconds
+or bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_BYTES = {
+    "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+
+
+def parse_duration(value: str | float | timedelta) -> timedelta:
+    """Read `"500ms"`, `"5s"`, `"2m"`, `"1h 30m"`, `"7d"`, or a number of seconds.
+
+    Raises:
+        ValueError: It is negative or not a duration; the message says how to write one.
+    """
+    duration = _duration(value)
+    if duration is None or duration < timedelta(0):
+        message = f"`{value}` is not a duration: write 500ms, 5s, 2m, 1h, 7d or a number of seconds"
+        raise ValueError(message)
+    return duration
+
+
+def parse_size(value: str | int) -> int:
+    """Read `"64KiB"`, `"10 MiB"`, `"1GB"`, or a number of bytes.
+
+    Raises:
+        ValueError: It is negative or not a size; the message says how to write one.
+    """
+    size = _size(value)
+    if size is None or size < 0:
+        message = f"`{value}` is not a size: write 64KiB, 10MiB, 1GiB or a number of bytes"
+        raise ValueError(message)
+    return size
+
+
+def format_duration(duration: timedelta) -> str:
+    """Print a duration with two or three figures: `850 µs`, `14.2 ms`, `3.1 s`, `2 m 05 s`."""
+    seconds = duration.total_seconds()
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs" if seconds else "0 s"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} m"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours:02d} h"
+
+
+def format_size(size: int) -> str:
+    """Print a size in the largest binary unit that leaves one digit before the point: `1.5 MiB`."""
+    if size < 2**10:
+        return f"{size} B"
+    for unit, bound in (("KiB", 2**20), ("MiB", 2**30), ("GiB", 2**40)):
+        if size < bound:
+            return f"{size / (bound // 2**10):.3g} {unit}" if size < bound * 0.976 else "1 " + unit
+    return f"{size / 2**40:.3g} TiB"
+
+
+def format_count(count: int) -> str:
+    """Print a count with thousands apart: `6,099`."""
+    return f"{count:,}"
+
+
+def _duration(value: object) -> timedelta | None:
+    match value:
+        case timedelta():
+            return value
+        case bool():
+            return None
+        case int() | float():
+            return _seconds(float(value))
+        case str():
+            return _parts(value)
+    return None
+
+
+def _parts(text: str) -> timedelta | None:
+    total, at = 0.0, 0
+    text = text.strip()
+    while at < len(text):
+        part = _PART.match(text, at)
+        if part is None or (not part[2] and part.end() - part.start() != len(text)):
+            return None
+        unit = _SECONDS.get(part[2].lower() or "s")
+        if unit is None:
+            return None
+        total, at = total + float(part[1]) * unit, part.end()
+    return _seconds(total) if text else None
+
+
+def _seconds(seconds: float) -> timedelta | None:
+    try:
+        return timedelta(seconds=seconds)
+    except (OverflowError, ValueError):  # beyond 10^9 days, or not a number
+        return None
+
+
+def _size(value: object) -> int | None:
+    match value:
+        case bool():
+            return None
+        case int():
+            return value
+        case str():
+            part = _PART.fullmatch(value.strip())
+            unit = _BYTES.get(part[2].lower() or "b") if part else None
+            return round(float(part[1]) * unit) if part and unit else None
+    return None
