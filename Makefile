@@ -112,7 +112,8 @@ wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one f
 	@ls dist/*-abi3-*.whl
 
 bench: $(VENV)/.tools $(VENV)/.built ## measure against SQLite and LMDB (about five minutes on a quiet machine)
-	@$(BIN)/python -m pytest benches/python --full --quiet --override-ini=timeout=0
+	@$(BIN)/python -m pytest benches/python --full --quiet --benchmark-enable --benchmark-quiet \
+		--benchmark-disable-gc --benchmark-json=target/bench.json --override-ini=timeout=0
 
 .PHONY: clean
 clean: ## remove all that was built or installed

@@ -1,0 +1,48 @@
+"""Options of the benches, and the order in which the systems take turns."""
+
+from collections import defaultdict
+
+import pytest
+from report import Rates, lines
+from scenario import FULL, SMALL, Size, cases
+
+SIZE = pytest.StashKey[Size]()
+RATES = pytest.StashKey[Rates]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--full`; without it the benches only prove that they work."""
+    parser.addoption("--full", action="store_true", help="measure, and print the table")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle how much is measured."""
+    config.stash[SIZE] = FULL if config.getoption("--full", default=False) else SMALL
+    config.stash[RATES] = defaultdict(lambda: defaultdict(list))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test its cases, one after another."""
+    for marker in metafunc.definition.iter_markers("jobs"):
+        metafunc.parametrize("case", cases(marker.args, metafunc.config.stash[SIZE]), ids=str)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table after a full run."""
+    stash = terminalreporter.config.stash
+    if stash[SIZE] is FULL and stash[RATES]:
+        terminalreporter.write_line("")
+        for line in lines(stash[RATES], stash[SIZE]):
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def size(pytestconfig: pytest.Config) -> Size:
+    """How much is measured."""
+    return pytestconfig.stash[SIZE]
+
+
+@pytest.fixture(scope="session")
+def rates(pytestconfig: pytest.Config) -> Rates:
+    """Where results are noted."""
+    return pytestconfig.stash[RATES]

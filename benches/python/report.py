@@ -1,0 +1,81 @@
+"""The table a run ends with, and what one must know to read it."""
+
+import datetime
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+from scenario import SEED, Size
+from systems import BATCH_RECORDS, SYSTEMS
+
+import streamfn
+
+Rates = dict[str, dict[str, list[float]]]
+"""Records a second, by scenario and system, one figure for each round."""
+
+
+def lines(rates: Rates, size: Size) -> Iterator[str]:
+    """The whole report as Markdown."""
+    yield from surroundings(size)
+    yield ""
+    yield from table(rates)
+
+
+def table(rates: Rates) -> Iterator[str]:
+    """Median rates; and ratios, each the median over rounds of two turns of the same round."""
+    peers = [name for name in SYSTEMS if not name.startswith("streamfn")]
+    ratios = [f"streamfn ÷ {peer}" for peer in peers]
+    yield "| million records a second | " + " | ".join([*SYSTEMS, *ratios]) + " |"
+    yield "|---|" + "--:|" * (len(SYSTEMS) + len(ratios))
+    for scenario, by_system in rates.items():
+        cells = [f"{statistics.median(by_system[name]) / 1e6:.2f}" for name in SYSTEMS]
+        for peer in peers:
+            pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
+            cells.append(f"{statistics.median(ours / theirs for ours, theirs in pairs):.1f}×")
+        yield f"| {scenario} | " + " | ".join(cells) + " |"
+
+
+def surroundings(size: Size) -> Iterator[str]:
+    """Date, commit, command, machine, versions and sizes."""
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    amounts = ", ".join(f"{count:,} of {length:,} B" for length, count in size.records.items())
+    lmdb_version = ".".join(str(part) for part in lmdb.version())
+    yield f"{today}, commit {_commit()}, `make bench`."
+    yield (
+        f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"files on {_file_system(Path(tempfile.gettempdir()))}."
+    )
+    yield (
+        f"CPython {platform.python_version()}, streamfn {streamfn.__version__}, "
+        f"SQLite {sqlite3.sqlite_version}, LMDB {lmdb_version}."
+    )
+    yield (
+        f"Medians of {size.rounds} interleaved rounds. Records a round: {amounts}; "
+        f"{BATCH_RECORDS:,} a batch; seed {SEED}."
+    )
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _file_system(folder: Path) -> str:
+    """Kind of the file system a folder is on: the mount with the longest fitting path."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
+    fitting = [m for m in mounts if folder.resolve().is_relative_to(m[1])]
+    return max(fitting, key=lambda mount: len(mount[1]))[2]

@@ -1,0 +1,242 @@
+"""The systems that are compared, each used the way its own documentation recommends for this job.
+
+A system appends batches of records that are durable to the level asked for when `append` returns,
+and consumes them at least once: it calls a function, then writes down how far it came, and goes on.
+What a system may prepare once (tables, keys of its entries) is prepared outside the timing.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Protocol
+
+import lmdb
+
+from streamfn import Batch, Log, Record, _core
+
+Durability = Literal["process", "group"]
+"""`process`: survives the kill of the process. `group`: survives power loss too."""
+
+BATCH_RECORDS = 1_000
+"""Records of one append, and of one call followed by one checkpoint."""
+
+
+class Touch:
+    """The user's function: counts its records and looks at the first byte of each.
+
+    A streamfn function gets what streamfn hands out, a `Record` or a `Batch`; with the peers
+    there is no such type, so it gets the bytes.
+    """
+
+    __slots__ = ("count", "total")
+
+    def __init__(self) -> None:
+        self.count = self.total = 0
+
+    def record(self, record: Record) -> None:
+        """One record of streamfn."""
+        self.count += 1
+        self.total += record.data[0]
+
+    def batch(self, batch: Batch) -> None:
+        """One batch of streamfn."""
+        self.values(batch.values())
+
+    def value(self, data: bytes) -> None:
+        """One record of a peer."""
+        self.count += 1
+        self.total += data[0]
+
+    def values(self, values: Sequence[bytes]) -> None:
+        """One batch of a peer."""
+        for data in values:
+            self.count += 1
+            self.total += data[0]
+
+
+class System(Protocol):
+    """One store, opened in a folder of its own."""
+
+    def __init__(self, folder: Path, durability: Durability) -> None: ...
+
+    def append(self, batches: Sequence[list[bytes]]) -> None:
+        """Append all batches; each is durable before the next begins."""
+
+    def rewind(self) -> None:
+        """Make `consume` begin at the first record again."""
+
+    def consume(self, touch: Touch, *, per_record: bool) -> None:
+        """Hand every record to the function, one checkpoint for each `BATCH_RECORDS`."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class Streamfn:
+    """A stream of one shard, without compression; consumed through a lane as a runner does it."""
+
+    compression = "none"
+
+    def __init__(self, folder: Path, durability: Durability) -> None:
+        self.log = Log.open(folder / "log")
+        self.stream = self.log.create_stream(
+            "bench", durability=durability, compression=self.compression
+        )
+        self.passes = 0
+
+    def append(self, batches: Sequence[list[bytes]]) -> None:
+        """Append all batches with `put_many`."""
+        for batch in batches:
+            self.stream.put_many(batch)
+
+    def rewind(self) -> None:
+        """Take a new mapping, which starts at the first record."""
+        self.passes += 1
+        self.mapping = _core.Mapping.register(self.log.core, f"bench.f{self.passes}", factor=1)
+        self.shards = self.mapping.prepare("bench")
+
+    def consume(self, touch: Touch, *, per_record: bool) -> None:
+        """Run the lane: in-flight slot, call, checkpoint, for each batch."""
+        lanes = _core.LaneSet(self.log.core, worker="0" * 32, runner=0)
+        for number, shard_id in enumerate(self.shards):
+            lanes.add(
+                number,
+                self.mapping,
+                "bench",
+                shard_id,
+                0,
+                batch_size=BATCH_RECORDS,
+                batch_window=0.0,
+                batch_bytes=6 * 2**20,
+            )
+        while (work := lanes.next(0.0)) is not None:
+            if per_record:
+                for record in work.records:
+                    touch.record(record)
+            else:
+                touch.batch(Batch(work.records))
+            lanes.settle(work.lane)
+        lanes.close()
+
+    def close(self) -> None:
+        """Close the log."""
+        self.log.close()
+
+
+class StreamfnZstd(Streamfn):
+    """As `Streamfn`, with the compression a stream has by default."""
+
+    compression = "zstd"
+
+
+class Sqlite:
+    """A table in WAL mode: `NORMAL` survives a kill, `FULL` a power cut."""
+
+    def __init__(self, folder: Path, durability: Durability) -> None:
+        self.connection = sqlite3.connect(folder / "bench.sqlite", isolation_level=None)
+        level = {"process": "NORMAL", "group": "FULL"}[durability]
+        for statement in (
+            "PRAGMA journal_mode = WAL",
+            f"PRAGMA synchronous = {level}",
+            "CREATE TABLE log (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+            "CREATE TABLE position (seq INTEGER NOT NULL)",
+            "INSERT INTO position VALUES (0)",
+        ):
+            self.connection.execute(statement).fetchall()
+
+    def append(self, batches: Sequence[list[bytes]]) -> None:
+        """One transaction for each batch."""
+        for batch in batches:
+            self.connection.execute("BEGIN IMMEDIATE")
+            rows = ((data,) for data in batch)
+            self.connection.executemany("INSERT INTO log (data) VALUES (?)", rows)
+            self.connection.execute("COMMIT")
+
+    def rewind(self) -> None:
+        """Set the position to the start."""
+        self.connection.execute("UPDATE position SET seq = 0")
+
+    def consume(self, touch: Touch, *, per_record: bool) -> None:
+        """One query and one update of the position for each batch."""
+        (seq,) = self.connection.execute("SELECT seq FROM position").fetchone()
+        query = "SELECT seq, data FROM log WHERE seq > ? ORDER BY seq LIMIT ?"
+        while rows := self.connection.execute(query, (seq, BATCH_RECORDS)).fetchall():
+            if per_record:
+                for _, data in rows:
+                    touch.value(data)
+            else:
+                touch.values([data for _, data in rows])
+            seq = rows[-1][0]
+            self.connection.execute("UPDATE position SET seq = ?", (seq,))
+
+    def close(self) -> None:
+        """Close the database."""
+        self.connection.close()
+
+
+class Lmdb:
+    """A B-tree appended to at its end: `sync=False` survives a kill, `sync=True` a power cut."""
+
+    def __init__(self, folder: Path, durability: Durability) -> None:
+        self.environment = lmdb.open(
+            str(folder / "bench.lmdb"),
+            map_size=8 * 2**30,
+            max_dbs=2,
+            sync=durability == "group",
+        )
+        self.log = self.environment.open_db(b"log")
+        self.position = self.environment.open_db(b"position")
+        self.keys = _keys()
+        self.rewind()
+
+    def append(self, batches: Sequence[list[bytes]]) -> None:
+        """One transaction for each batch."""
+        for batch in batches:
+            with self.environment.begin(write=True, db=self.log) as transaction:
+                entries = list(zip(islice(self.keys, len(batch)), batch, strict=True))
+                transaction.cursor().putmulti(entries, append=True)
+
+    def rewind(self) -> None:
+        """Set the position to the start."""
+        with self.environment.begin(write=True, db=self.position) as transaction:
+            transaction.put(b"next", (0).to_bytes(8, "big"))
+
+    def consume(self, touch: Touch, *, per_record: bool) -> None:
+        """One snapshot and one write of the position for each batch."""
+        with self.environment.begin(db=self.position) as transaction:
+            seq = int.from_bytes(transaction.get(b"next"), "big")
+        while values := self._batch(seq):
+            if per_record:
+                for data in values:
+                    touch.value(data)
+            else:
+                touch.values(values)
+            seq += len(values)
+            with self.environment.begin(write=True, db=self.position) as transaction:
+                transaction.put(b"next", seq.to_bytes(8, "big"))
+
+    def _batch(self, seq: int) -> list[bytes]:
+        with self.environment.begin(db=self.log) as transaction:
+            cursor = transaction.cursor()
+            if not cursor.set_range(seq.to_bytes(8, "big")):
+                return []
+            return list(islice(cursor.iternext(keys=False), BATCH_RECORDS))
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.environment.close()
+
+
+def _keys() -> Iterator[bytes]:
+    """Consecutive keys that sort as the numbers do."""
+    return (seq.to_bytes(8, "big") for seq in range(2**63))
+
+
+SYSTEMS: dict[str, Callable[[Path, Durability], System]] = {
+    "streamfn": Streamfn,
+    "streamfn zstd": StreamfnZstd,
+    "SQLite": Sqlite,
+    "LMDB": Lmdb,
+}
+"""In the order in which they take turns."""

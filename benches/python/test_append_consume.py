@@ -1,0 +1,104 @@
+"""Append and consume through Python, side by side with SQLite and LMDB.
+
+Without `--full` each case runs once and small: then it is one of the project's tests.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from report import Rates
+from scenario import APPEND, CONSUME_BATCH, CONSUME_RECORD, FULL, Case, Size, batches
+from systems import SYSTEMS, System, Touch
+
+
+class Stores:
+    """Filled stores to consume from, of one length and durability at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key: tuple[int, str] | None = None
+        self.systems: dict[str, System] = {}
+
+    def get(self, case: Case, records: list[list[bytes]]) -> System:
+        """Return the case's store at its first record; fill it if it is the first to ask."""
+        if self.key != (case.record_bytes, case.durability):
+            self.clear()
+            self.key = (case.record_bytes, case.durability)
+        if case.system not in self.systems:
+            folder = self.folder / case.system
+            folder.mkdir(parents=True)
+            self.systems[case.system] = SYSTEMS[case.system](folder, case.durability)
+            self.systems[case.system].append(records)
+        self.systems[case.system].rewind()
+        return self.systems[case.system]
+
+    def clear(self) -> None:
+        """Close all and free the disk."""
+        for system in self.systems.values():
+            system.close()
+        self.systems = {}
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    """Filled stores, closed at the end."""
+    stores = Stores(tmp_path_factory.mktemp("stores") / "now")
+    yield stores
+    stores.clear()
+
+
+@pytest.fixture
+def measure(
+    case: Case, size: Size, rates: Rates, benchmark: BenchmarkFixture
+) -> Callable[[Callable[[], None]], None]:
+    """Time one call, and note its rate."""
+
+    def measure(run: Callable[[], None]) -> None:
+        benchmark.group = case.scenario
+        benchmark.extra_info["system"] = case.system
+        if size is FULL:
+            os.sync()  # so that nobody pays for the write-back of the one before
+        benchmark.pedantic(run, rounds=1, iterations=1)
+        if benchmark.stats is not None:
+            rates[case.scenario][case.system].append(
+                size.records[case.record_bytes] / benchmark.stats.stats.total
+            )
+
+    return measure
+
+
+@pytest.mark.jobs(APPEND)
+def test_append(
+    case: Case, size: Size, measure: Callable[[Callable[[], None]], None], tmp_path: Path
+) -> None:
+    """Every record is acknowledged at the case's durability."""
+    records = batches(case.record_bytes, size.records[case.record_bytes])
+    system = SYSTEMS[case.system](tmp_path, case.durability)
+
+    measure(lambda: system.append(records))
+
+    touch = Touch()
+    system.rewind()
+    system.consume(touch, per_record=False)
+    system.close()
+    shutil.rmtree(tmp_path)
+    assert touch.count == size.records[case.record_bytes]
+
+
+@pytest.mark.jobs(CONSUME_RECORD, CONSUME_BATCH)
+def test_consume(
+    case: Case, size: Size, measure: Callable[[Callable[[], None]], None], stores: Stores
+) -> None:
+    """The function sees every record; the position is written after each batch."""
+    system = stores.get(case, batches(case.record_bytes, size.records[case.record_bytes]))
+    touch = Touch()
+
+    measure(lambda: system.consume(touch, per_record=case.job == CONSUME_RECORD))
+
+    assert touch.count == size.records[case.record_bytes]
+    assert touch.total == touch.count * ord("{")
