@@ -36,7 +36,7 @@ RUST_FLOORS = [
 """From the ground up."""
 
 PURE = {"format": {"fs", "clock"}}
-"""Rooms below that are out of bounds all the same: `format` turns bytes into structures, no more."""
+"""Rooms below that are out of bounds all the same: `format` turns bytes into structures only."""
 
 
 def python_imports(path: Path) -> set[str]:

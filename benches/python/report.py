@@ -1,6 +1,5 @@
 """The table a run ends with, and what one must know to read it."""
 
-import datetime
 import os
 import platform
 import sqlite3
@@ -8,6 +7,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import lmdb
@@ -43,7 +43,7 @@ def table(rates: Rates) -> Iterator[str]:
 
 def surroundings(size: Size) -> Iterator[str]:
     """Date, commit, command, machine, versions and sizes."""
-    today = datetime.datetime.now(tz=datetime.UTC).date()
+    today = datetime.now(tz=UTC).date()
     amounts = ", ".join(f"{count:,} of {length:,} B" for length, count in size.records.items())
     lmdb_version = ".".join(str(part) for part in lmdb.version())
     yield f"{today}, commit {_commit()}, `make bench`."

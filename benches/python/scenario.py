@@ -50,7 +50,7 @@ class Case:
 
 
 def cases(jobs: tuple[str, ...], size: Size) -> list[Case]:
-    """All cases, laid out so that the systems take turns: A B C D, A B C D, …"""
+    """All cases, laid out so that the systems take turns (A B C D, A B C D)."""
     durabilities: tuple[Durability, ...] = ("process", "group")
     return [
         Case(job, record_bytes, durability, turn, system)
@@ -64,7 +64,7 @@ def cases(jobs: tuple[str, ...], size: Size) -> list[Case]:
 
 @lru_cache(maxsize=1)
 def batches(record_bytes: int, count: int) -> list[list[bytes]]:
-    """`count` records in lists of `BATCH_RECORDS`; the same ones in every run, each its own object."""
+    """`count` records in lists of `BATCH_RECORDS`: the same in every run, each its own object."""
     records = _records(record_bytes)
     return [
         [next(records) for _ in range(min(BATCH_RECORDS, count - start))]
