@@ -68,12 +68,10 @@ class StorageError(StreamfnError):
     """Something is wrong with the log on disk."""
 
 
-class Corruption(StorageError):  # noqa: N818 -- the noun is the name people search for
+class Corruption(StorageError):
     """Bytes on disk are not what was written; nothing was cut or deleted."""
 
-    def __init__(  # noqa: PLR0913 -- the fields of one report, filled in by the core
-        self, path: str, position: int, first: int, last: int, reason: str, /
-    ) -> None:
+    def __init__(self, path: str, position: int, first: int, last: int, reason: str, /) -> None:
         super().__init__(path, position, first, last, reason)
         self.path, self.position, self.reason = path, position, reason
         self.first, self.last = first, last
@@ -103,7 +101,7 @@ class StorageIO(StorageError, OSError):
         return f"{self.path}: {self.message}"
 
 
-class UnsupportedFormat(StorageError):  # noqa: N818
+class UnsupportedFormat(StorageError):
     """A file was written by a version, or with a feature, that this one does not read."""
 
     def __init__(self, path: str, found: str, supported: str) -> None:
@@ -119,7 +117,7 @@ class UnsupportedFormat(StorageError):  # noqa: N818
         return "install the version of streamfn that wrote it, or a later one"
 
 
-class LogFull(StorageError):  # noqa: N818
+class LogFull(StorageError):
     """No room on the disk: nothing of the call was written, and the log goes on."""
 
     retryable = True
@@ -137,7 +135,7 @@ class LogFull(StorageError):  # noqa: N818
         return "free some space and try again; nothing acknowledged was lost"
 
 
-class LockTimeout(StorageError):  # noqa: N818
+class LockTimeout(StorageError):
     """A lock was not free in time: nothing of the call was written."""
 
     retryable = True
@@ -150,7 +148,7 @@ class LockTimeout(StorageError):  # noqa: N818
         return f"{self.path} was not free in time, held by {self.holder}"
 
 
-class ForkedHandle(StorageError):  # noqa: N818
+class ForkedHandle(StorageError):
     """This handle was opened before a fork and belongs to the parent process."""
 
     def __init__(self, path: str) -> None:
@@ -166,7 +164,7 @@ class ForkedHandle(StorageError):  # noqa: N818
         return "call `Log.open` again in the child process"
 
 
-class StoragePoisoned(StorageError):  # noqa: N818
+class StoragePoisoned(StorageError):
     """An earlier sync failed: the outcome of writes not yet acknowledged is unknown."""
 
     def __init__(self, path: str, errno: int) -> None:
@@ -175,7 +173,9 @@ class StoragePoisoned(StorageError):  # noqa: N818
 
     def __str__(self) -> str:
         cause = os.strerror(self.errno)
-        return f"an earlier sync of {self.path} failed ({cause}); unacknowledged writes are in doubt"
+        return (
+            f"an earlier sync of {self.path} failed ({cause}); unacknowledged writes are in doubt"
+        )
 
     @property
     def hint(self) -> str | None:
@@ -190,7 +190,7 @@ class StreamError(StreamfnError):
     """A stream, or a record of it, cannot be used as asked."""
 
 
-class StreamNotFound(StreamError):  # noqa: N818
+class StreamNotFound(StreamError):
     """There is no stream of that name in this log."""
 
     def __init__(self, name: str) -> None:
@@ -208,7 +208,7 @@ class StreamNotFound(StreamError):  # noqa: N818
         )
 
 
-class StreamExists(StreamError):  # noqa: N818
+class StreamExists(StreamError):
     """A stream of that name is in this log already."""
 
     def __init__(self, name: str) -> None:
@@ -224,7 +224,7 @@ class StreamExists(StreamError):  # noqa: N818
         return "pass `exist_ok=True` (`--exist-ok`) to use it as it is"
 
 
-class StreamClosed(StreamError):  # noqa: N818
+class StreamClosed(StreamError):
     """The log, and with it the stream, was closed by this process."""
 
     def __init__(self, name: str) -> None:
@@ -235,7 +235,7 @@ class StreamClosed(StreamError):  # noqa: N818
         return f"`{self.name}` was closed by this process"
 
 
-class RecordTooLarge(StreamError, ValueError):  # noqa: N818
+class RecordTooLarge(StreamError, ValueError):
     """A record is over a limit; nothing of its call was written."""
 
     def __init__(self, size: int, limit: int, what: str, index: int) -> None:
@@ -251,7 +251,7 @@ class RecordTooLarge(StreamError, ValueError):  # noqa: N818
         return "split it, or put the large part elsewhere and its address in the record"
 
 
-class SequenceTrimmed(StreamError):  # noqa: N818
+class SequenceTrimmed(StreamError):
     """Retention removed records that were asked for."""
 
     def __init__(self, lost_from: int, lost_to: int) -> None:
@@ -269,7 +269,7 @@ class CheckpointError(StreamfnError):
     """A lane's position cannot be read or written."""
 
 
-class LeaseLost(CheckpointError):  # noqa: N818
+class LeaseLost(CheckpointError):
     """Another runner took the lane; its new owner sees the batch again."""
 
     def __init__(self, lane: str, owner: str) -> None:
@@ -280,7 +280,7 @@ class LeaseLost(CheckpointError):  # noqa: N818
         return f"the lease on {self.lane} is now held by {self.owner}"
 
 
-class CheckpointConflict(CheckpointError):  # noqa: N818
+class CheckpointConflict(CheckpointError):
     """Both checkpoint slots of a lane are damaged; it is refused, never restarted from `start`."""
 
     def __init__(self, path: str, reason: str) -> None:
@@ -298,13 +298,13 @@ class SourceError(StreamfnError):
     """An event source cannot be read."""
 
 
-class SourceUnavailable(SourceError):  # noqa: N818
+class SourceUnavailable(SourceError):
     """The source does not answer at the moment."""
 
     retryable = True
 
 
-class SourceRejected(SourceError):  # noqa: N818
+class SourceRejected(SourceError):
     """The source answered, and refused."""
 
 
@@ -312,13 +312,13 @@ class DestinationError(StreamfnError):
     """A destination did not take a record."""
 
 
-class DestinationUnavailable(DestinationError):  # noqa: N818
+class DestinationUnavailable(DestinationError):
     """The destination does not answer at the moment."""
 
     retryable = True
 
 
-class DestinationRejected(DestinationError):  # noqa: N818
+class DestinationRejected(DestinationError):
     """The destination answered, and refused."""
 
 
@@ -326,18 +326,18 @@ class PluginError(StreamfnError):
     """A connector cannot be loaded."""
 
 
-class PluginNotFound(PluginError):  # noqa: N818
+class PluginNotFound(PluginError):
     """No installed package offers a connector of that name."""
 
 
-class PluginConflict(PluginError):  # noqa: N818
+class PluginConflict(PluginError):
     """Two installed packages offer a connector of the same name."""
 
 
 # ---------------------------------------------------------------- functions
 
 
-class Reject(StreamfnError):  # noqa: N818
+class Reject(StreamfnError):
     """Raise it in a function to send the batch to the dead letters at once, without retries."""
 
     def __init__(self, reason: str = "rejected by the function") -> None:
@@ -351,7 +351,7 @@ class InvocationError(StreamfnError):
     retryable = True
 
 
-class FunctionFailed(InvocationError):  # noqa: N818
+class FunctionFailed(InvocationError):
     """The function raised; `__cause__` is its exception where that is at hand."""
 
     def __init__(self, message: str) -> None:
@@ -359,7 +359,7 @@ class FunctionFailed(InvocationError):  # noqa: N818
         self.message = message
 
 
-class FunctionTimedOut(InvocationError):  # noqa: N818
+class FunctionTimedOut(InvocationError):
     """The call passed the mapping's `timeout`, and its process was killed."""
 
     def __init__(self, timeout_seconds: float) -> None:
@@ -370,7 +370,7 @@ class FunctionTimedOut(InvocationError):  # noqa: N818
         return f"the call took longer than its timeout of {self.timeout_seconds:g} s"
 
 
-class FunctionCrashed(InvocationError):  # noqa: N818
+class FunctionCrashed(InvocationError):
     """The call ended its process: by a signal, or by leaving it."""
 
     def __init__(self, signal: int | None, exit_code: int | None) -> None:
@@ -387,7 +387,7 @@ class FunctionCrashed(InvocationError):  # noqa: N818
         return f"the call killed its process ({name})"
 
 
-class InvalidResponse(InvocationError):  # noqa: N818
+class InvalidResponse(InvocationError):
     """The function returned something that is neither success nor a report of failures."""
 
     def __init__(self, reason: str) -> None:

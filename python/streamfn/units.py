@@ -48,20 +48,17 @@ def parse_size(value: str | int) -> int:
 def format_duration(duration: timedelta) -> str:
     """Print a duration with two or three figures: `850 µs`, `14.2 ms`, `3.1 s`, `2 m 05 s`."""
     seconds = duration.total_seconds()
-    if seconds < 1e-3:
+    if seconds < _SECONDS["ms"]:
         return f"{seconds * 1e6:.0f} µs" if seconds else "0 s"
-    if seconds < 1:
+    if seconds < _SECONDS["s"]:
         return f"{seconds * 1e3:.3g} ms"
-    if seconds < 60:
+    if seconds < _SECONDS["m"]:
         return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} m {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02d} m"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours:02d} h"
+    if seconds < _SECONDS["h"]:
+        return "{} m {:02d} s".format(*divmod(round(seconds), 60))
+    if seconds < 2 * _SECONDS["d"]:
+        return "{} h {:02d} m".format(*divmod(round(seconds / 60), 60))
+    return "{} d {:02d} h".format(*divmod(round(seconds / 3600), 24))
 
 
 def format_size(size: int) -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
 
 from streamfn.clock import Clock, SystemClock
+from streamfn.model.handles import LogHandle
 from streamfn.model.record import Record, origin
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from streamfn.log import Log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +24,7 @@ class Context:
     """Name of the function, without its app."""
     stream: str
     shard_id: str
-    log: Log
+    log: LogHandle
     """The open log, to put from inside a function."""
     clock: Clock = field(default_factory=SystemClock, repr=False)
 

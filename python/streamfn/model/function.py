@@ -9,7 +9,7 @@ from types import CodeType
 from typing import Any
 
 Handler = Callable[..., Any]
-"""A user's function: takes a batch or a record, and as a second positional parameter the context."""
+"""A user's function: takes a batch or a record, and perhaps the context."""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -37,9 +37,10 @@ def code_version(handler: Handler) -> str:
     without Python code (a builtin, say) goes by its type's name.
     """
     digest = hashlib.sha256()
-    code = getattr(inspect.unwrap(handler), "__code__", None)
-    if code is None:
-        code = getattr(getattr(type(handler), "__call__", None), "__code__", None)
+    function = inspect.unwrap(handler)
+    if not hasattr(function, "__code__"):  # an object with `__call__`
+        function = vars(type(function)).get("__call__", function)
+    code = getattr(function, "__code__", None)
     if isinstance(code, CodeType):
         _feed(digest.update, code)
     else:

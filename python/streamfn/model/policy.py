@@ -16,15 +16,17 @@ from streamfn.errors import ConfigError
 if TYPE_CHECKING:
     from random import Random
 
+FACTOR_MAX = 1_000.0
+"""Largest `Backoff.factor`; `factor ** EXPONENT_MAX` must stay a float."""
 OnExhausted = Literal["record", "batch"]
 
 EXPONENT_MAX = 64
-"""A lane's exponent stops counting here: every cap is reached long before, and floats stay finite."""
+"""A lane's exponent stops counting here: caps are reached long before, and floats stay finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Longest wait after `exponent` waits without a success: `base`, times `factor` each, up to `cap`.
+    """Longest wait after some waits without a success: `base`, times `factor` each, up to `cap`.
 
     The wait itself is drawn evenly between zero and that limit ("full jitter"), so that lanes that
     failed together do not come back together.
@@ -38,8 +40,8 @@ class Backoff:
         if self.base < timedelta(0) or self.cap < self.base:
             reason = f"base {self.base} and cap {self.cap} are not 0 <= base <= cap"
             raise ConfigError("backoff", reason)
-        if not 1.0 <= self.factor <= 1_000.0:
-            raise ConfigError("backoff", f"factor {self.factor} is not between 1 and 1000")
+        if not 1.0 <= self.factor <= FACTOR_MAX:
+            raise ConfigError("backoff", f"factor {self.factor} is not between 1 and {FACTOR_MAX}")
 
     def limit(self, exponent: int) -> timedelta:
         """Return the longest wait after `exponent` waits (0 before the first)."""

@@ -1,0 +1,6 @@
+"""`python -m streamfn`."""
+
+from streamfn.cli.main import main
+
+if __name__ == "__main__":
+    main()

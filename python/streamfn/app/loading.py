@@ -1,0 +1,125 @@
+"""Finding the app that an APP argument names: `module:attr`, `file.py` or `file.py:attr`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from streamfn.errors import ConfigError
+from streamfn.model.options import nearest
+
+from .registration import App
+
+FIELD = "APP"
+"""`ConfigError.field` of everything that is wrong with the argument itself."""
+
+
+def load_app(text: str, *, factory: bool = False) -> App:
+    """Import the app that `text` names; the current folder is importable.
+
+    Without an attribute, `app` is taken, or else the only `App` of the module.
+
+    Args:
+        text: `module:attr`, `module`, `file.py` or `file.py:attr`; `attr` may have dots.
+        factory: The attribute is a callable without parameters that returns the app.
+
+    Raises:
+        ConfigError: With the field `APP`: it does not import (`__cause__` is why), or is not an
+            app. With another field: a setting in the app's own code.
+    """
+    place, _, attribute = text.partition(":")
+    if not place:
+        raise ConfigError(FIELD, f"`{text}` names no module, write `module:app` or `file.py`")
+    module = _module(place)
+    found = _attribute(module, attribute, place) if attribute else _only_app(module, factory)
+    if factory and callable(found):
+        found = _made(found, text)
+    if not isinstance(found, App):
+        hint = ", or add --factory" if callable(found) else ""
+        reason = f"`{text}` is a {type(found).__name__}, not a `streamfn.App`{hint}"
+        raise ConfigError(FIELD, reason)
+    return found
+
+
+def _module(place: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    is_file = place.endswith(".py") or "/" in place
+    if is_file and not Path(place).is_file():
+        raise ConfigError(FIELD, f"there is no file `{place}`, check the path")
+    try:
+        return _module_of_file(Path(place).resolve()) if is_file else importlib.import_module(place)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(FIELD, _why(place, error)) from error
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """Import a file under its own name, with its folder importable, as `python file.py` would."""
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = path.stem
+    known = sys.modules.get(name)
+    if known is not None:
+        if getattr(known, "__file__", None) == str(path):
+            return known
+        name = f"streamfn_app_{name}"  # WHY: `json.py` must not replace the standard library's
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(FIELD, f"`{path}` is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _why(place: str, error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == place.partition(".")[0]:
+        return f"there is no module `{error.name}` in {Path.cwd()} or among what is installed"
+    line = " ".join(str(error).split())
+    cause = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    return f"`{place}` does not import ({cause}), fix what the traceback shows"
+
+
+def _attribute(module: ModuleType, attribute: str, place: str) -> object:
+    found: object = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            apps = [name for name, value in vars(module).items() if isinstance(value, App)]
+            advice = nearest(part, apps) if apps else "it has no `streamfn.App` at all"
+            raise ConfigError(FIELD, f"`{place}` has no `{part}`, {advice}")
+        found = getattr(found, part)
+    return found
+
+
+def _only_app(module: ModuleType, factory: bool) -> object:  # noqa: FBT001
+    if factory or hasattr(module, "app"):
+        return _attribute(module, "app", module.__name__)
+    apps = {name: value for name, value in vars(module).items() if isinstance(value, App)}
+    if len(apps) == 1:
+        return next(iter(apps.values()))
+    if apps:
+        advice = nearest("", (f"{module.__name__}:{name}" for name in apps))
+        raise ConfigError(FIELD, f"`{module.__name__}` has several apps, {advice}")
+    reason = f'`{module.__name__}` has no `streamfn.App`, make one: `app = App("name")`'
+    raise ConfigError(FIELD, reason)
+
+
+def _made(factory: object, text: str) -> object:
+    assert callable(factory)
+    try:
+        return factory()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(FIELD, _why(text, error)) from error

@@ -1,0 +1,162 @@
+"""An app and its functions: registration only; nothing runs here.
+
+from streamfn import App, Batch
+
+app = App("shop")
+
+@app.stream("orders", batch_size=500)
+def total(batch: Batch) -> None:
+    ...
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import TypeVar, Unpack
+
+from streamfn.errors import ConfigError
+from streamfn.model.function import Handler, code_version, positional_parameters
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.options import StreamOptions, checked_name, mapping_fields, resolved
+
+_Handler = TypeVar("_Handler", bound=Handler)
+
+_LONGEST_FILE_NAME = 255
+"""Internal streams are folders named after the mapping, and Linux ends a name here."""
+
+
+class App:
+    """A named set of functions with the streams they read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = checked_name("App", name)
+        self._mappings: dict[str, EventSourceMapping] = {}
+        self._handlers: dict[str, Handler] = {}
+
+    def __repr__(self) -> str:
+        return f"<App {self.name}: {', '.join(self._handlers) or 'no functions'}>"
+
+    def stream(
+        self, source: str, **options: Unpack[StreamOptions]
+    ) -> Callable[[_Handler], _Handler]:
+        """Have a function called with the records of a stream.
+
+        The function is returned unchanged, so a test calls it as it is. It receives a `Batch`, or
+        with `input="record"` a `Record`; a second positional parameter receives the `Context`.
+
+        Args:
+            source: Name of the stream.
+            **options: See `StreamOptions`, which lists them with their defaults.
+
+        Raises:
+            ConfigError: An argument that cannot be used, or a name taken by another function.
+        """
+        values = resolved(options)
+        name = values.pop("name", None)
+        stream = _stream_name(source)
+        fields = mapping_fields(values)
+
+        def register(handler: _Handler) -> _Handler:
+            function = _function_name(name, handler)
+            mapping = EventSourceMapping(
+                name=f"{self.name}.{function}",
+                app=self.name,
+                function=function,
+                stream=stream,
+                version=code_version(handler),
+                **fields,
+            )
+            _check_signature(handler, mapping)
+            self._add(mapping, handler)
+            return handler
+
+        return register
+
+    @property
+    def mappings(self) -> tuple[EventSourceMapping, ...]:
+        """What was registered, in order."""
+        return tuple(self._mappings.values())
+
+    def handler(self, mapping_name: str) -> Handler:
+        """Return the function registered under `<app>.<function>`.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._handlers[mapping_name]
+
+    def _add(self, mapping: EventSourceMapping, handler: Handler) -> None:
+        if mapping.name in self._mappings:
+            reason = f"`{mapping.function}` is registered already, give this one `name=`"
+            raise ConfigError("name", reason)
+        longest = max(mapping.dlq_stream, mapping.redrive_stream, key=len)
+        if len(longest) > _LONGEST_FILE_NAME:
+            most = _LONGEST_FILE_NAME - len(longest) + len(mapping.name)
+            reason = f"app and function are too long together, at most {most} with the dot"
+            raise ConfigError("name", reason)
+        self._mappings[mapping.name] = mapping
+        self._handlers[mapping.name] = handler
+
+
+def _stream_name(source: str) -> str:
+    if isinstance(source, str) and "://" in source:
+        scheme = source.split("://", 1)[0]
+        reason = f"the connector for `{scheme}://` comes in a later release, name a stream"
+        raise ConfigError("source", reason)
+    return checked_name("source", source)
+
+
+def _function_name(name: str | None, handler: Handler) -> str:
+    if not callable(handler):
+        raise ConfigError("function", f"`{handler!r}` cannot be called")
+    if name is not None:
+        return checked_name("name", name)
+    own = getattr(handler, "__name__", type(handler).__name__)
+    if own == "<lambda>":
+        raise ConfigError("name", "a lambda has no name of its own, give it one with `name=`")
+    return checked_name("name", own)
+
+
+def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
+    """Refuse a function that cannot be called as its mapping says."""
+    try:
+        parameters = positional_parameters(handler)
+        variadic = any(
+            parameter.kind is parameter.VAR_POSITIONAL
+            for parameter in inspect.signature(handler).parameters.values()
+        )
+    except ValueError:  # a builtin without a signature: the first call will tell
+        return
+    if not parameters and not variadic:
+        reason = f"`{mapping.function}` takes no positional parameter, it needs one"
+        raise ConfigError("function", reason)
+    required = [each for each in parameters[2:] if each.default is each.empty]
+    if required:
+        reason = (
+            f"`{mapping.function}` needs `{required[0].name}`: it gets {mapping.input}, context"
+        )
+        raise ConfigError("function", reason)
+    if not parameters:
+        return
+    wanted = _annotated_class(handler, parameters[0])
+    if wanted == "Record" and mapping.input == "batch":
+        reason = f'`{mapping.function}` takes a `Record`, add `input="record"` or take a `Batch`'
+        raise ConfigError("input", reason)
+    if wanted == "Batch" and mapping.input == "record":
+        reason = f'`{mapping.function}` takes a `Batch`, drop `input="record"` or take a `Record`'
+        raise ConfigError("input", reason)
+
+
+def _annotated_class(handler: Handler, parameter: inspect.Parameter) -> str:
+    """Return the last word of the parameter's annotation, or nothing."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return ""
+    if isinstance(annotation, str):
+        try:
+            annotation = typing.get_type_hints(handler).get(parameter.name, annotation)
+        except Exception:  # noqa: BLE001 -- names known to the type checker only: go by the text
+            return str(annotation).rpartition(".")[2].strip("'\" ")
+    return getattr(annotation, "__name__", "")

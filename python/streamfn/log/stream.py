@@ -1,0 +1,162 @@
+"""A stream: put records, read records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from streamfn import _core
+from streamfn.errors import ConfigError
+from streamfn.model.batch import Batch
+from streamfn.model.put import PutResult, PutResults
+from streamfn.model.stream import ShardInfo, StreamInfo
+
+from .reading import following, up_to
+
+
+class Stream:
+    """A named set of shards that records are put to and read from."""
+
+    __slots__ = ("_core", "_log")
+
+    def __init__(self, log: _core.Log, core: _core.Stream) -> None:
+        self._log, self._core = log, core
+
+    @property
+    def core(self) -> _core.Stream:
+        """The handle of the core."""
+        return self._core
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._core.name
+
+    def put(
+        self,
+        data: bytes,
+        partition_key: str | None = None,
+        headers: Mapping[str, bytes] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> PutResult:
+        """Append one record and wait until it is as durable as the stream promises.
+
+        Args:
+            data: The payload; with key and headers at most 10 MiB.
+            partition_key: Records of one key stay in order. None: no order is asked, and the
+                record goes to any shard.
+            headers: Names and values that travel along; at most 64 KiB.
+            timeout: Longest wait for the shard's lock, in seconds. None: no limit.
+
+        Raises:
+            RecordTooLarge: A limit above; nothing was written.
+            LogFull: The disk is full; nothing was written.
+            LockTimeout: The lock was not free in time; nothing was written.
+            StoragePoisoned: An earlier sync failed.
+        """
+        return PutResult(*self._core.put(data, partition_key, headers, timeout))
+
+    def put_many(
+        self,
+        data: Sequence[bytes],
+        partition_keys: Sequence[str | None] | None = None,
+        headers: Sequence[Mapping[str, bytes] | None] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> PutResults:
+        """Append records and wait until they are as durable as the stream promises.
+
+        Order is kept per partition key. An invalid entry refuses the whole call before anything
+        is written.
+
+        Args:
+            data: The payloads, each at most 10 MiB with its key and headers.
+            partition_keys: One for each payload; without them no order is asked.
+            headers: One mapping or None for each payload.
+            timeout: Longest wait for a shard's lock, in seconds. None: no limit.
+
+        Returns:
+            One result per record, in the order given, made lazily.
+
+        Raises:
+            RecordTooLarge: An entry is over a limit; its `index` says which.
+            LogFull: The disk is full.
+            LockTimeout: A lock was not free in time.
+            StoragePoisoned: An earlier sync failed.
+
+        Shapes: len(result) == len(data).
+        """
+        return PutResults(self._core.put_many(data, partition_keys, headers, timeout))
+
+    def read(
+        self,
+        start: str | int | datetime = "trim_horizon",
+        *,
+        shard: str | None = None,
+        follow: bool = False,
+    ) -> Iterator[Batch]:
+        """Iterate over the records in batches, each of one shard and in its order.
+
+        Args:
+            start: `"trim_horizon"`, `"latest"`, an aware datetime, or a sequence number (with
+                `shard`, or in a stream of one).
+            shard: Read this shard only.
+            follow: Go on for ever, waiting for new records. Otherwise the iteration ends at what
+                was visible when it began.
+
+        Raises:
+            ConfigError: There is no such shard.
+            SequenceTrimmed: Records asked for are no longer kept.
+            Corruption: A record batch is damaged.
+        """
+        shards = self._shards(shard)
+        ends = {each.shard_id: each.end for each in shards}
+        readers = {each: self._core.reader(each, start) for each in ends}
+        if follow:
+            return following(self._log, list(readers.values()))
+        return up_to(readers, ends)
+
+    def info(self) -> StreamInfo:
+        """Return what the stream is and how much it holds."""
+        shards = self._core.shards()
+        return StreamInfo(
+            name=self.name,
+            durability=self._core.durability,
+            compression=self._core.compression,
+            created=_utc(self._core.created_us),
+            retention=dict(self._core.retention),
+            shards=tuple(_shard_info(shard) for shard in shards),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.name}>"
+
+    def _shards(self, only: str | None) -> list[_core.ShardInfo]:
+        shards = self._core.shards()
+        if only is None:
+            return shards
+        chosen = [shard for shard in shards if shard.shard_id == only]
+        if not chosen:
+            known = ", ".join(shard.shard_id for shard in shards)
+            raise ConfigError("shard", f"`{self.name}` has no shard `{only}`, use one of {known}")
+        return chosen
+
+
+def _shard_info(shard: _core.ShardInfo) -> ShardInfo:
+    return ShardInfo(
+        shard_id=shard.shard_id,
+        is_open=shard.is_open,
+        parents=tuple(shard.parents),
+        trim_horizon=shard.trim_horizon,
+        end=shard.end,
+        bytes=shard.bytes,
+        segments=shard.segments,
+        last_record=_utc(shard.last_timestamp_us) if shard.last_timestamp_us else None,
+        hash_keys=(shard.hash_key_first, shard.hash_key_last),
+    )
+
+
+def _utc(microseconds: int) -> datetime:
+    # WHY: `fromtimestamp` goes through a float and loses the last microsecond.
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

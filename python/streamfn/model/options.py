@@ -1,0 +1,213 @@
+"""The loose arguments of `@app.stream` and what they mean.
+
+Here, and nowhere below, a string such as `"30s"` becomes a value; every refusal names the argument
+and the way out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, Final, TypedDict, TypeVar, cast, get_args
+
+from streamfn._core import NAME_BYTES_MAX
+from streamfn.errors import ConfigError
+from streamfn.model.mapping import DEFAULT_TIMEOUT, STARTS, Input, Start
+from streamfn.model.policy import PRESETS, Backoff, BatchPolicy, OnExhausted, RetryPolicy
+from streamfn.units import parse_duration, parse_size
+
+_T = TypeVar("_T")
+
+
+class StreamOptions(TypedDict, total=False):
+    """Keyword arguments of `App.stream`; the defaults stand in `model.policy` and `model.mapping`.
+
+    A number is seconds or bytes; strings carry units.
+    """
+
+    name: str | None
+    """The function's name; default: the Python function's."""
+    input: Input
+    """`"batch"` (one call for each batch, the default) or `"record"` (one for each record)."""
+    batch_size: int
+    """Most records in one call (100)."""
+    batch_window: str | float | timedelta
+    """Longest wait for a fuller batch (0: call with what is there)."""
+    batch_bytes: str | int
+    """Most payload bytes in one call (6 MiB)."""
+    start: Start
+    """`"trim_horizon"` (default), `"latest"` or an aware datetime; for a new mapping only."""
+    max_retries: int
+    """Repeats of the same records after the first call (3); -1 is for ever."""
+    backoff: Backoff | None
+    """Waits between repeats (0.5 s, doubled up to 60 s, full jitter)."""
+    max_record_age: str | float | timedelta | None
+    """Records older than this go to `on_failure` without a call (no limit)."""
+    bisect: bool
+    """Split a failed batch until the guilty record is alone (True)."""
+    report_failures: bool | None
+    """Believe a returned `{"batchItemFailures": [...]}` (on, except under `preset="aws"`)."""
+    on_exhausted: OnExhausted
+    """Of reported failures out of retries: give up `"record"` (default) or `"batch"`."""
+    parallelization_factor: int
+    """Lanes per shard (1); order is kept per partition key."""
+    max_concurrency: int | None
+    """Lanes of this function that one worker calls at once (no limit of its own)."""
+    timeout: str | float | timedelta
+    """Longest duration of one call (60 s); then its process is killed."""
+    on_failure: str | None
+    """`"dlq"` (default), another stream's name, or None: drop, counted and logged."""
+    preset: str | None
+    """`"aws"`: AWS's defaults; arguments given here win."""
+
+
+LATER: Final[Mapping[str, str]] = {
+    "filter": "event patterns",
+    "tumbling_window": "tumbling windows",
+    "to": "forwarding results to a stream",
+    "on_success": "destinations on success",
+}
+"""Arguments of a later release: refused, never ignored."""
+
+LATER_INPUTS: Final = ("lambda", "arrow")
+NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_BYTES_MAX}}}")
+
+
+def checked_name(field: str, name: str) -> str:
+    """Return `name` if streams, apps and functions may have it.
+
+    Raises:
+        ConfigError: It may not.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        allowed = f"1 to {NAME_BYTES_MAX} of letters, digits, `_` and `-`"
+        raise ConfigError(field, f"`{name}` cannot be a name, use {allowed}")
+    return name
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return `, did you mean ...?` or the list of what there is."""
+    known = sorted(words)
+    close = get_close_matches(str(word), known, n=1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return "use one of " + ", ".join(f"`{each}`" for each in known)
+
+
+def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the names of the arguments and fill in those of the preset.
+
+    Raises:
+        ConfigError: An unknown argument or preset, or one of a later release.
+    """
+    for option, value in options.items():
+        if option in LATER:
+            if value is not None:
+                raise ConfigError(option, f"{LATER[option]} come in a later release, leave it out")
+        elif option not in StreamOptions.__annotations__:
+            reason = f"unknown argument, {nearest(option, StreamOptions.__annotations__)}"
+            raise ConfigError(option, reason)
+    values = {option: value for option, value in options.items() if option not in LATER}
+    preset = values.pop("preset", None)
+    if preset is None:
+        return values
+    if preset not in PRESETS:
+        raise ConfigError("preset", f"unknown preset `{preset}`, {nearest(preset, PRESETS)}")
+    return {**PRESETS[preset], **values}
+
+
+def mapping_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn resolved arguments into the fields of an `EventSourceMapping` other than its names.
+
+    Raises:
+        ConfigError: A value that cannot be used.
+    """
+    fields: dict[str, Any] = {
+        "input": _input(values.get("input", "batch")),
+        "start": _start(values.get("start", "trim_horizon")),
+        "timeout": _read("timeout", parse_duration, values.get("timeout", DEFAULT_TIMEOUT)),
+        "on_failure": _destination(values.get("on_failure", "dlq")),
+        "batch": _batch_policy(values),
+        "retry": _retry_policy(values),
+    }
+    for count in ("parallelization_factor", "max_concurrency"):
+        if values.get(count) is not None:
+            fields[count] = _whole(count, values[count])
+    return fields
+
+
+def _batch_policy(values: Mapping[str, Any]) -> BatchPolicy:
+    given: dict[str, Any] = {}
+    if "batch_size" in values:
+        given["size"] = _whole("batch_size", values["batch_size"])
+    if "batch_window" in values:
+        given["window"] = _read("batch_window", parse_duration, values["batch_window"])
+    if "batch_bytes" in values:
+        given["bytes"] = _read("batch_bytes", parse_size, values["batch_bytes"])
+    return BatchPolicy(**given)
+
+
+def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
+    given: dict[str, Any] = {}
+    if "max_retries" in values:
+        given["max_retries"] = _whole("max_retries", values["max_retries"])
+    if values.get("max_record_age") is not None:
+        given["max_record_age"] = _read("max_record_age", parse_duration, values["max_record_age"])
+    if values.get("backoff") is not None:
+        if not isinstance(values["backoff"], Backoff):
+            raise ConfigError("backoff", f"`{values['backoff']}` is not a `streamfn.Backoff`")
+        given["backoff"] = values["backoff"]
+    for switch in ("bisect", "report_failures"):
+        if values.get(switch) is not None:
+            if not isinstance(values[switch], bool):
+                raise ConfigError(switch, f"`{values[switch]}` is not True or False")
+            given[switch] = values[switch]
+    if "on_exhausted" in values:
+        given["on_exhausted"] = values["on_exhausted"]
+    return RetryPolicy(**given)
+
+
+def _input(value: object) -> Input:
+    if value in LATER_INPUTS:
+        reason = f'`"{value}"` comes in a later release, use `"batch"` or `"record"`'
+        raise ConfigError("input", reason)
+    if value not in get_args(Input):
+        raise ConfigError(
+            "input", f"unknown input `{value}`, {nearest(str(value), get_args(Input))}"
+        )
+    return cast("Input", value)
+
+
+def _start(value: object) -> Start:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigError("start", f"{value} has no time zone, add one (`tzinfo=UTC`)")
+        return value
+    if value not in STARTS:
+        reason = f"`{value}` is not a datetime, and {nearest(str(value), STARTS)}"
+        raise ConfigError("start", reason)
+    return cast("str", value)
+
+
+def _destination(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and "://" in value:
+        reason = f"`{value}` is a connector's address; they come in a later release, name a stream"
+        raise ConfigError("on_failure", reason)
+    return checked_name("on_failure", cast("str", value))
+
+
+def _whole(field: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(field, f"`{value}` is not a whole number")
+    return value
+
+
+def _read(field: str, parse: Callable[[Any], _T], value: object) -> _T:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ConfigError(field, str(error)) from None

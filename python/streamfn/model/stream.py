@@ -1,0 +1,60 @@
+"""What a stream is and how much it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+Durability = Literal["group", "process"]
+"""What an acknowledged record survives: power loss, or the kill of any process."""
+Retention = str
+"""`"7d"`, `"10GiB"` or `"consumed"`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardInfo:
+    """One shard of a stream."""
+
+    shard_id: str
+    is_open: bool
+    """False once it was split or merged away."""
+    parents: tuple[str, ...]
+    trim_horizon: int
+    """Lowest sequence number kept."""
+    end: int
+    """The next sequence number; records kept have lower ones."""
+    bytes: int
+    """On disk."""
+    segments: int
+    last_record: datetime | None
+    """When the last record was put; None while there is none."""
+    hash_keys: tuple[int, int]
+    """First and last hash key it owns, both inclusive, of 0 to 2^128 - 1."""
+
+    @property
+    def records(self) -> int:
+        """Sequence numbers kept: an upper bound of the records, which may have gaps."""
+        return self.end - self.trim_horizon
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamInfo:
+    """One stream."""
+
+    name: str
+    durability: str
+    compression: str
+    created: datetime
+    retention: dict[str, Any]
+    shards: tuple[ShardInfo, ...]
+
+    @property
+    def records(self) -> int:
+        """Sum over the shards."""
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Sum over the shards."""
+        return sum(shard.bytes for shard in self.shards)
