@@ -1,0 +1,297 @@
+//! Records picked out of decoded batches: what one call of a function receives.
+//!
+//! A [`Selection`] names records, it does not copy them: a list of parts, each a shared batch and the
+//! indices picked from it. Cloning and slicing cost one reference count, whatever the length.
+//!
+//! ```text
+//! parts   [ batch A: 3..7 | batch B: [0, 4, 9] ]     the numbers are indices within the batch
+//! window          ^-------------^                    a slice: indices 2..6 of the whole
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::format::DecodedBatch;
+use crate::types::SequenceNumber;
+
+/// Indices of the records picked from one batch, ascending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Picked {
+    /// All of a range.
+    Range(Range<u32>),
+    /// Those listed in `of[within]`; the list is shared by the lanes of a shard.
+    List {
+        /// Ascending indices, of this lane and of others.
+        of: Arc<[u32]>,
+        /// This part's piece of the list.
+        within: Range<usize>,
+    },
+}
+
+impl Picked {
+    /// Number of records picked.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Range(range) => range.len(),
+            Self::List { within, .. } => within.len(),
+        }
+    }
+
+    /// Whether none is picked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The `i`-th index picked.
+    pub fn get(&self, i: usize) -> Option<u32> {
+        match self {
+            Self::Range(range) => {
+                let index = u32::try_from(i).ok()?.checked_add(range.start)?;
+                range.contains(&index).then_some(index)
+            }
+            Self::List { of, within } => of.get(within.clone())?.get(i).copied(),
+        }
+    }
+
+    /// How many of the indices picked lie below `index`.
+    pub fn below(&self, index: u32) -> usize {
+        match self {
+            Self::Range(range) => (index.clamp(range.start, range.end) - range.start) as usize,
+            Self::List { of, within } => {
+                of.get(within.clone()).map_or(0, |list| list.partition_point(|&i| i < index))
+            }
+        }
+    }
+
+    /// Those at `from..to`, counted among the picked ones.
+    ///
+    /// # Panics
+    /// If the range is not within `0..len()`.
+    #[must_use]
+    pub fn slice(&self, from: usize, to: usize) -> Self {
+        assert!(from <= to && to <= self.len(), "slice within the indices picked");
+        match self {
+            Self::Range(range) => {
+                #[allow(clippy::cast_possible_truncation, reason = "both are at most len(), a u32")]
+                let (from, to) = (from as u32, to as u32);
+                Self::Range(range.start + from..range.start + to)
+            }
+            Self::List { of, within } => {
+                Self::List { of: of.clone(), within: within.start + from..within.start + to }
+            }
+        }
+    }
+}
+
+/// Some records of one batch.
+#[derive(Clone)]
+struct Part {
+    batch: Arc<DecodedBatch>,
+    picked: Picked,
+    /// Records in this part and all before it.
+    end: usize,
+}
+
+impl Part {
+    fn start(&self) -> usize {
+        self.end - self.picked.len()
+    }
+
+    /// Sequence number of its last record; a part is never empty.
+    fn last(&self) -> SequenceNumber {
+        let index = self.picked.get(self.picked.len() - 1);
+        self.batch.base_seq() + u64::from(index.expect("a part is never empty"))
+    }
+}
+
+/// Records in ascending order of their sequence numbers, shared with the batches they are in.
+#[derive(Clone)]
+pub struct Selection {
+    parts: Arc<[Part]>,
+    /// What of all the parts this selection shows.
+    window: Range<usize>,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self { parts: Arc::new([]), window: 0..0 }
+    }
+}
+
+impl std::fmt::Debug for Selection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Selection({} records", self.len())?;
+        if let (Some(first), Some(last)) = (self.first(), self.last()) {
+            write!(f, ", {first}..={last}")?;
+        }
+        write!(f, ")")
+    }
+}
+
+impl Selection {
+    /// All records of one batch; empty if it is a control batch.
+    pub fn of_batch(batch: &Arc<DecodedBatch>) -> Self {
+        let mut builder = Builder::default();
+        if batch.control().is_none() {
+            builder.push(batch, Picked::Range(0..batch.count()));
+        }
+        builder.finish()
+    }
+
+    /// One after another. Every part's records must come after those of the part before it.
+    pub fn concat<'a>(parts: impl IntoIterator<Item = &'a Selection>) -> Self {
+        let mut builder = Builder::default();
+        for selection in parts {
+            for (batch, picked) in selection.pieces() {
+                builder.push(batch, picked);
+            }
+        }
+        builder.finish()
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    /// The `i`-th record: its batch, and its index there.
+    pub fn get(&self, i: usize) -> Option<(&Arc<DecodedBatch>, u32)> {
+        let at = self.window.start.checked_add(i).filter(|at| self.window.contains(at))?;
+        let part = self.parts.get(self.parts.partition_point(|part| part.end <= at))?;
+        Some((&part.batch, part.picked.get(at - part.start())?))
+    }
+
+    /// Every record: its batch, and its index there.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<DecodedBatch>, u32)> + '_ {
+        self.parts_shown().flat_map(|(part, shown)| {
+            shown.filter_map(|i| part.picked.get(i)).map(|index| (&part.batch, index))
+        })
+    }
+
+    /// The batches it is made of, each with what is picked from it.
+    pub fn pieces(&self) -> impl Iterator<Item = (&Arc<DecodedBatch>, Picked)> + '_ {
+        self.parts_shown().map(|(part, shown)| (&part.batch, part.picked.slice(shown.start, shown.end)))
+    }
+
+    /// Sequence number of the `i`-th record.
+    pub fn sequence_number(&self, i: usize) -> Option<SequenceNumber> {
+        self.get(i).map(|(batch, index)| batch.base_seq() + u64::from(index))
+    }
+
+    /// Sequence number of the first record.
+    pub fn first(&self) -> Option<SequenceNumber> {
+        self.sequence_number(0)
+    }
+
+    /// Sequence number of the last record.
+    pub fn last(&self) -> Option<SequenceNumber> {
+        self.sequence_number(self.len().checked_sub(1)?)
+    }
+
+    /// Payload bytes of all records, keys and headers included.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(batch, index)| batch.record_bytes(index)).sum()
+    }
+
+    /// The records at `range`, without copying.
+    ///
+    /// # Panics
+    /// If the range is not within `0..len()`.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len(), "slice within the selection");
+        let start = self.window.start;
+        Self { parts: self.parts.clone(), window: start + range.start..start + range.end }
+    }
+
+    /// Index of the record with this sequence number; else where it would be.
+    ///
+    /// # Errors
+    /// The index of the first record above it, if it is not among them.
+    pub fn search(&self, seq: SequenceNumber) -> std::result::Result<usize, usize> {
+        let at = self.parts.partition_point(|part| part.last() < seq);
+        let found = self.parts.get(at).map_or(self.window.end, |part| {
+            let index = seq.saturating_sub(part.batch.base_seq());
+            part.start() + part.picked.below(u32::try_from(index).unwrap_or(u32::MAX))
+        });
+        let i = found.clamp(self.window.start, self.window.end) - self.window.start;
+        if self.sequence_number(i) == Some(seq) {
+            Ok(i)
+        } else {
+            Err(i)
+        }
+    }
+
+    /// The records with `first <= sequence number <= last`.
+    #[must_use]
+    pub fn between(&self, first: SequenceNumber, last: SequenceNumber) -> Self {
+        let from = self.search(first).unwrap_or_else(|i| i);
+        let to = self.search(last).map_or_else(|i| i, |i| i + 1);
+        self.slice(from..to.max(from))
+    }
+
+    /// The parts that the window touches, with the indices shown of each.
+    fn parts_shown(&self) -> impl Iterator<Item = (&Part, Range<usize>)> + '_ {
+        let window = self.window.clone();
+        let first = self.parts.partition_point(|part| part.end <= window.start);
+        let parts = self.parts.get(first..).unwrap_or_default();
+        parts.iter().take_while(move |part| part.start() < self.window.end).map(move |part| {
+            let start = part.start();
+            let from = window.start.max(start) - start;
+            let to = window.end.min(part.end) - start;
+            (part, from..to)
+        })
+    }
+}
+
+/// Puts a [`Selection`] together, part by part.
+#[derive(Default)]
+pub struct Builder {
+    parts: Vec<Part>,
+}
+
+impl Builder {
+    /// Adds records of `batch`; nothing if none is picked.
+    ///
+    /// # Panics
+    /// If they do not come after all records added so far: a lane never goes back.
+    pub fn push(&mut self, batch: &Arc<DecodedBatch>, picked: Picked) {
+        let Some(first) = picked.get(0) else { return };
+        let first = batch.base_seq() + u64::from(first);
+        assert!(self.last().is_none_or(|last| last < first), "records of a lane only ascend");
+        let end = self.len() + picked.len();
+        self.parts.push(Part { batch: batch.clone(), picked, end });
+    }
+
+    /// Number of records so far.
+    pub fn len(&self) -> usize {
+        self.parts.last().map_or(0, |part| part.end)
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Sequence number of the first record so far.
+    pub fn first(&self) -> Option<SequenceNumber> {
+        let part = self.parts.first()?;
+        Some(part.batch.base_seq() + u64::from(part.picked.get(0)?))
+    }
+
+    /// Sequence number of the last record so far.
+    pub fn last(&self) -> Option<SequenceNumber> {
+        self.parts.last().map(Part::last)
+    }
+
+    /// The selection of all that was added; the builder is empty again.
+    pub fn finish(&mut self) -> Selection {
+        let window = 0..self.len();
+        Selection { parts: std::mem::take(&mut self.parts).into(), window }
+    }
+}
