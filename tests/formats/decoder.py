@@ -1,13 +1,15 @@
 """A reader of streamfn's files in plain Python, written from docs/format.md and from nothing else.
 
-It shares no code with the engine, so the two agree only where the page says what the bytes are. It reads
-closed or idle logs; it takes no locks and knows no recovery: damage is a `ValueError` with its place.
+It shares no code with the engine, so the two agree only where the page says what the bytes are. It
+reads closed or idle logs; it takes no locks and knows no recovery: damage is a `ValueError` that
+names its place.
 """
 
 import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import zstandard
@@ -162,7 +164,9 @@ def read_control(body: bytes) -> Control:
     """The body of a control batch."""
     kind, _zero, count = struct.unpack_from("<HHI", body)
     names = {1: "CLOSE", 2: "EPOCH"}
-    return Control(names.get(kind, f"unknown {kind}"), list(struct.unpack_from(f"<{count}I", body, 8)))
+    return Control(
+        names.get(kind, f"unknown {kind}"), list(struct.unpack_from(f"<{count}I", body, 8))
+    )
 
 
 def read_records(body: bytes, base: int, count: int, base_time: int) -> list[Record]:
@@ -180,7 +184,7 @@ def read_records(body: bytes, base: int, count: int, base_time: int) -> list[Rec
         if offsets_kind not in sections:
             return None
         ends = struct.unpack(f"<{count + 1}i", sections[offsets_kind])
-        return [sections[values_kind][a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        return [sections[values_kind][a:b] for a, b in pairwise(ends)]
 
     values = column(1, 2)
     assert values is not None

@@ -1,0 +1,100 @@
+"""The pages are true: their examples run, their links lead somewhere, the tests they name exist.
+
+A page's blocks run in order in one empty folder. A `python` block that begins with `# name.py` is
+written to that file, any other is run as a script. In a `console` block each line after `$ ` is run
+by bash and must succeed; lines below it, if any, are its output (`…` stands for anything). Blocks of another kind, such as `sh`, are not run.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "benches/*.md", "changelog.d/*.md")
+    for path in ROOT.glob(pattern)
+)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def names(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return [
+        (kind, text)
+        for kind, text in BLOCK.findall(page.read_text())
+        if kind in {"python", "console"}
+    ]
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Standard output of a command that succeeds."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMFN_")}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"PATH": path, "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def run_console(text: str, folder: Path) -> None:
+    for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
+        printed = run(["bash", "-euo", "pipefail", "-c", command], folder)
+        if shown.strip():
+            pattern = re.escape(shown.rstrip("\n")).replace(r"…", "(?s:.*)")
+            assert re.fullmatch(pattern, printed.rstrip("\n")), printed
+
+
+def run_python(text: str, folder: Path) -> None:
+    if name := re.match(r"# (\w+\.py)\n", text):
+        (folder / name[1]).write_text(text)
+    else:
+        run([sys.executable, "-c", text], folder)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: names([p])[0])
+def test_examples_run(page, tmp_path):
+    for kind, text in blocks(page):
+        {"python": run_python, "console": run_console}[kind](text, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_named_files_exist(page):
+    """Words in backticks that are paths of this repository."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    paths = re.findall(r"`((?:python|rust|tests|docs|benches)/[\w./-]*\w)/?(?:::\w+)*`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_tests_that_hold_the_invariants_exist():
+    """ARCHITECTURE.md names each as `path::name`."""
+    named = re.findall(r"`([\w./]+)::(\w+)`", (ROOT / "ARCHITECTURE.md").read_text())
+
+    assert named, "the invariants name their tests"
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not (ROOT / path).exists() or f" {name}(" not in (ROOT / path).read_text()
+    ]
+    assert missing == []
