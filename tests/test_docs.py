@@ -2,8 +2,8 @@
 
 A page's blocks run in order in one empty folder. A `python` block that begins with `# name.py` is
 written to that file, any other is run as a script. In a `console` block each line after `$ ` is run
-by bash and must succeed; lines below it, if any, are its output (`…` stands for anything). Blocks of
-another kind, such as `sh`, are not run.
+by bash and must succeed; lines below it, if any, are its output (`…` stands for anything). Blocks
+of another kind, such as `sh`, are not run.
 """
 
 import os

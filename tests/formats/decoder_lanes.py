@@ -1,0 +1,126 @@
+"""The second half of the reader: mappings and lanes files, from docs/format.md alone."""
+
+import struct
+from dataclasses import dataclass
+
+from decoder import check_crc, position
+
+
+@dataclass(frozen=True)
+class Head:
+    counter: int
+    generation: int
+    factor: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    counter: int
+    generation: int
+    lease_epoch: int
+    next: int
+    hint: tuple[int, int]
+    written: int
+    shard_epoch: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    first: int
+    last: int
+    first_failed: int
+    attempts: int
+    detail: int
+    cause: int
+    flags: int
+
+
+@dataclass(frozen=True)
+class InFlight:
+    boot_id: bytes
+    worker: bytes
+    generation: int
+    formed_at: int
+    end: int
+    runner: int
+    worker_deaths: int
+    exponent: int
+    flags: int
+    entries: list[Entry]
+
+
+@dataclass(frozen=True)
+class Lane:
+    checkpoint: Checkpoint
+    in_flight: InFlight | None
+
+
+def _valid(slots: list[bytes], layout: str, magic: bytes) -> list[tuple]:
+    """Fields of those slots that are whole."""
+    found = []
+    for slot in slots:
+        try:
+            check_crc(slot, magic.decode("latin-1"))
+        except ValueError:
+            continue
+        if slot[:8] == magic:
+            found.append(struct.unpack_from(layout, slot, 8))
+    return found
+
+
+def read_lanes(data: bytes) -> tuple[Head, list[Lane]]:
+    """A lanes file: its head, and the lanes of the factor in force."""
+    slots = [data[at : at + 32] for at in (0, 4096)]
+    head = max((Head(*f) for f in _valid(slots, "<QQI", b"SFLANES\x01")), key=lambda h: h.counter)
+    return head, [read_lane(data, 8192 + 12288 * i, head) for i in range(head.factor)]
+
+
+def read_lane(data: bytes, at: int, head: Head) -> Lane:
+    """One lane."""
+    slots = [data[at + place : at + place + 64] for place in (0, 4096)]
+    found = [
+        Checkpoint(counter, generation, lease_epoch, after, position(hint), written, shard_epoch)
+        for counter, generation, lease_epoch, after, hint, written, shard_epoch in _valid(
+            slots, "<QQQQQQI", b"SFCHKPT\x01"
+        )
+    ]
+    checkpoint = max((c for c in found if c.generation == head.generation), key=lambda c: c.counter)
+    return Lane(checkpoint, read_in_flight(data[at + 8192 : at + 12288], head, checkpoint))
+
+
+def read_in_flight(page: bytes, head: Head, checkpoint: Checkpoint) -> InFlight | None:
+    """What of the slot counts; None if it is empty or void. The boot is not looked at."""
+    count = page[77]
+    fields = _valid([page[: 84 + 40 * count]], "<16s16sQQQIIIB", b"SFFLGHT\x01")
+    if not fields:
+        return None
+    entries = [
+        Entry(*struct.unpack_from("<QQQIiBB", page, 80 + 40 * index)) for index in range(count)
+    ]
+    slot = InFlight(*fields[0], [e for e in entries if e.last >= checkpoint.next])
+    is_void = slot.generation != head.generation or slot.formed_at > checkpoint.next
+    return None if is_void else slot
+
+
+@dataclass(frozen=True)
+class Mapping:
+    counter: int
+    wanted_factor: int
+    is_paused: bool
+    start: tuple[int, int]
+    streams: list[str]
+
+
+def read_mapping(data: bytes) -> Mapping:
+    """A mapping's record: the slot that counts."""
+    slots = [data[at : at + 4096] for at in (0, 4096)]
+    records = []
+    for slot in slots:
+        for counter, factor, flags, count, kind, value in _valid([slot], "<QIHHIQ", b"SFMAPNG\x01"):
+            at, names = 36, []
+            for _ in range(count):
+                (length,) = struct.unpack_from("<H", slot, at)
+                names.append(slot[at + 2 : at + 2 + length].decode())
+                at += 2 + length
+            records.append(Mapping(counter, factor, bool(flags & 1), (kind, value), names))
+    return max(records, key=lambda record: record.counter)
