@@ -1,0 +1,3 @@
+//! Leases and checkpoints.
+
+pub mod slot;

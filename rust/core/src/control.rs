@@ -1,0 +1,326 @@
+//! The control file: one mapped page a shard, through which processes see each other's progress and
+//! wake each other. The only room that maps a file.
+//!
+//! It is a hint that can be rebuilt from the segments; only its atomics are shared, never slices.
+//! A page, each group on its own 64-byte line (offsets in bytes):
+//!
+//! ```text
+//! 0    magic u64 · owner u64 · device u64 · inode u64 (of the active segment)
+//! 64   committed u64         position after the last batch written
+//! 128  durable u64 · durable_end u64      the same, synced; and the first number not known synced
+//! 192  visible u64 · visible_end u64      the same, as readers may see it
+//! 256  next_seq u64 · last_crc u32 · epoch u32 · max_ts u64 · reserved u64 · last_position u64
+//! 320  state u32 · errno u32
+//! ```
+//! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128.
+
+use std::path::Path;
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::error::{Error, IoContext, Result};
+use crate::fs::File;
+use crate::sys;
+use crate::types::{Position, SequenceNumber, SHARDS_MAX};
+
+const PAGE: usize = 4096;
+/// Length of the control file: the log's page and one for each shard.
+pub const CONTROL_BYTES: u64 = (SHARDS_MAX as u64 + 1) * PAGE as u64;
+const LOG_MAGIC: u64 = u64::from_le_bytes(*b"STRMCTL\x01");
+const SHARD_MAGIC: u64 = u64::from_le_bytes(*b"SFSHARD\x01");
+
+/// What a writer was doing; read after its death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriterState {
+    /// Nobody is between two batches.
+    Clean,
+    /// Bytes after `committed` may be half of a batch.
+    Writing,
+    /// A sync failed with this `errno`; nothing is acknowledged any more.
+    Failed(i32),
+}
+
+/// The mapped control file.
+#[derive(Debug)]
+pub struct Control {
+    map: MmapRaw,
+}
+
+impl Control {
+    /// Maps the file, which has [`CONTROL_BYTES`] bytes. Without a descriptor (a simulated file
+    /// system) the pages are anonymous memory.
+    pub(crate) fn map(file: &dyn File, path: &Path) -> Result<Self> {
+        let length = usize::try_from(CONTROL_BYTES).expect("16 MiB fit");
+        let map = match file.descriptor() {
+            Some(fd) => {
+                use std::os::fd::AsRawFd;
+                MmapOptions::new().len(length).map_raw(fd.as_raw_fd()).at(path)?
+            }
+            None => MmapOptions::new().len(length).map_anon().at(path)?.into(),
+        };
+        assert!(map.len() == length && map.as_mut_ptr().addr() % PAGE == 0, "whole pages");
+        Ok(Self { map })
+    }
+
+    #[expect(unsafe_code, reason = "this room turns mapped bytes into atomics")]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset % 8 == 0 && offset + 8 <= self.map.len());
+        // SAFETY: in bounds and aligned (asserted); the mapping lives as long as `self`; the bytes
+        // are only ever reached through atomics, in every process; the file is never truncated.
+        unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
+    }
+
+    #[expect(unsafe_code, reason = "this room turns mapped bytes into atomics")]
+    fn half(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset % 4 == 0 && offset + 4 <= self.map.len());
+        // SAFETY: as in `word`.
+        unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
+    }
+
+    fn bytes16(&self, offset: usize) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let (a, b) = bytes.split_at_mut(8);
+        a.copy_from_slice(&self.word(offset).load(Ordering::Acquire).to_le_bytes());
+        b.copy_from_slice(&self.word(offset + 8).load(Ordering::Acquire).to_le_bytes());
+        bytes
+    }
+
+    fn set_bytes16(&self, offset: usize, bytes: [u8; 16]) {
+        let (a, b) = bytes.split_at(8);
+        let word = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("8 bytes"));
+        self.word(offset).store(word(a), Ordering::Release);
+        self.word(offset + 8).store(word(b), Ordering::Release);
+    }
+
+    /// Whether page 0 is that of this log.
+    pub(crate) fn is_of(&self, uuid: [u8; 16]) -> bool {
+        self.word(0).load(Ordering::Acquire) == LOG_MAGIC && self.bytes16(16) == uuid
+    }
+
+    /// The boot in which the pages were last written.
+    pub(crate) fn boot_id(&self) -> [u8; 16] {
+        self.bytes16(32)
+    }
+
+    /// Writes page 0. Only under the exclusive lock of the log.
+    pub(crate) fn initialise(&self, uuid: [u8; 16], boot_id: [u8; 16]) {
+        self.word(0).store(0, Ordering::Release);
+        self.set_bytes16(16, uuid);
+        self.set_bytes16(32, boot_id);
+        self.half(128).store(0, Ordering::Release);
+        self.word(0).store(LOG_MAGIC, Ordering::Release);
+    }
+
+    /// The wake word: changes whenever something became visible or was handed over.
+    pub fn wake_word(&self) -> u32 {
+        self.half(64).load(Ordering::Acquire)
+    }
+
+    /// Changes the wake word and wakes every sleeper of the log.
+    pub fn wake(&self) {
+        self.half(64).fetch_add(1, Ordering::Release);
+        // INVARIANT: with the fence in `wait`, either this load sees the sleeper or the sleeper
+        // sees the new word; so no wake-up is lost.
+        fence(Ordering::SeqCst);
+        if self.half(128).load(Ordering::Relaxed) > 0 {
+            sys::futex_wake_all(self.half(64));
+        }
+    }
+
+    /// Sleeps until the wake word is not `seen` or `most` has passed; returns the word.
+    pub fn wait(&self, seen: u32, most: Duration) -> u32 {
+        self.half(128).fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.wake_word() == seen {
+            sys::futex_wait(self.half(64), seen, most);
+        }
+        self.half(128).fetch_sub(1, Ordering::Relaxed);
+        self.wake_word()
+    }
+
+    /// The page of a shard, by its number in the manifest (1 … 4096).
+    pub(crate) fn page(&self, number: u32) -> Page<'_> {
+        assert!((1..=SHARDS_MAX).contains(&number), "page {number}");
+        Page { control: self, base: number as usize * PAGE }
+    }
+}
+
+/// One shard's page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page<'a> {
+    control: &'a Control,
+    base: usize,
+}
+
+/// All of a page's values, for writing it anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PageValues {
+    pub(crate) owner: u64,
+    pub(crate) segment_identity: (u64, u64),
+    pub(crate) committed: Position,
+    pub(crate) next_seq: SequenceNumber,
+    pub(crate) last_crc: u32,
+    pub(crate) last_position: Position,
+    pub(crate) epoch: u32,
+    pub(crate) max_ts: u64,
+    pub(crate) reserved: SequenceNumber,
+}
+
+impl Page<'_> {
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        self.control.word(self.base + offset)
+    }
+
+    fn half(&self, offset: usize) -> &AtomicU32 {
+        self.control.half(self.base + offset)
+    }
+
+    /// Whether the page belongs to this shard (`owner` is a hash of stream and shard).
+    pub(crate) fn is_of(&self, owner: u64) -> bool {
+        self.word(0).load(Ordering::Acquire) == SHARD_MAGIC && self.word(8).load(Ordering::Acquire) == owner
+    }
+
+    /// Writes the whole page, everything in it synced and visible. Only under the exclusive lock of
+    /// the log, or for a shard nobody knows yet.
+    pub(crate) fn initialise(&self, values: &PageValues) {
+        self.word(0).store(0, Ordering::Release);
+        self.word(8).store(values.owner, Ordering::Release);
+        self.set_segment_identity(values.segment_identity);
+        let end = values.committed.to_word();
+        for offset in [64, 128, 192] {
+            self.word(offset).store(end, Ordering::Release);
+        }
+        for offset in [136, 200, 256] {
+            self.word(offset).store(values.next_seq, Ordering::Release);
+        }
+        self.half(264).store(values.last_crc, Ordering::Release);
+        self.half(268).store(values.epoch, Ordering::Release);
+        self.word(272).store(values.max_ts, Ordering::Release);
+        self.set_reserved(values.reserved);
+        self.word(288).store(values.last_position.to_word(), Ordering::Release);
+        self.set_state(WriterState::Clean);
+        self.word(0).store(SHARD_MAGIC, Ordering::Release);
+    }
+
+    pub(crate) fn segment_identity(&self) -> (u64, u64) {
+        (self.word(16).load(Ordering::Acquire), self.word(24).load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_segment_identity(&self, identity: (u64, u64)) {
+        self.word(16).store(identity.0, Ordering::Release);
+        self.word(24).store(identity.1, Ordering::Release);
+    }
+
+    pub(crate) fn committed(&self) -> Position {
+        Position::from_word(self.word(64).load(Ordering::Acquire))
+    }
+
+    pub(crate) fn durable_end(&self) -> SequenceNumber {
+        self.word(136).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn durable(&self) -> Position {
+        Position::from_word(self.word(128).load(Ordering::Acquire))
+    }
+
+    pub(crate) fn visible(&self) -> Position {
+        Position::from_word(self.word(192).load(Ordering::Acquire))
+    }
+
+    pub(crate) fn visible_end(&self) -> SequenceNumber {
+        self.word(200).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn next_seq(&self) -> SequenceNumber {
+        self.word(256).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn last_crc(&self) -> u32 {
+        self.half(264).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.half(268).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn max_ts(&self) -> u64 {
+        self.word(272).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn reserved(&self) -> SequenceNumber {
+        self.word(280).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_reserved(&self, reserved: SequenceNumber) {
+        self.word(280).store(reserved, Ordering::Release);
+    }
+
+    pub(crate) fn last_position(&self) -> Position {
+        Position::from_word(self.word(288).load(Ordering::Acquire))
+    }
+
+    pub(crate) fn state(&self) -> WriterState {
+        match self.half(320).load(Ordering::Acquire) {
+            0 => WriterState::Clean,
+            1 => WriterState::Writing,
+            _ => WriterState::Failed(self.half(324).load(Ordering::Acquire).cast_signed()),
+        }
+    }
+
+    pub(crate) fn set_state(&self, state: WriterState) {
+        let (word, errno) = match state {
+            WriterState::Clean => (0, 0),
+            WriterState::Writing => (1, 0),
+            WriterState::Failed(errno) => (2, errno.cast_unsigned()),
+        };
+        self.half(324).store(errno, Ordering::Release);
+        self.half(320).store(word, Ordering::Release);
+    }
+
+    /// Announces a batch that was written, and what the next writer needs.
+    pub(crate) fn commit(&self, batch: &Committed) {
+        // INVARIANT: `committed` before `next_seq`. A sync leader reads them in the other order, so
+        // the position it publishes holds every number it publishes.
+        self.word(64).store(batch.end.to_word(), Ordering::Release);
+        self.word(256).store(batch.next_seq, Ordering::Release);
+        self.half(264).store(batch.header_crc, Ordering::Release);
+        self.word(272).store(batch.max_ts, Ordering::Release);
+        // A writer that died before this store left WRITING: the next one walks the batches from
+        // here, whichever of the two it finds.
+        self.word(288).store(batch.at.to_word(), Ordering::Release);
+    }
+
+    /// Lets readers see everything before `end`.
+    pub(crate) fn publish(&self, end: Position, end_seq: SequenceNumber) {
+        self.word(192).fetch_max(end.to_word(), Ordering::AcqRel);
+        self.word(200).fetch_max(end_seq, Ordering::AcqRel);
+    }
+
+    /// Notes that everything before `end` is synced.
+    pub(crate) fn note_durable(&self, end: Position, end_seq: SequenceNumber) {
+        self.word(128).fetch_max(end.to_word(), Ordering::AcqRel);
+        self.word(136).fetch_max(end_seq, Ordering::AcqRel);
+    }
+
+    /// `Ok` unless a sync failed.
+    pub(crate) fn check(&self, folder: &Path) -> Result<()> {
+        match self.state() {
+            WriterState::Failed(errno) => {
+                Err(Error::StoragePoisoned { path: folder.to_owned(), errno })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a writer announces about the batch it wrote.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    pub(crate) at: Position,
+    pub(crate) end: Position,
+    pub(crate) next_seq: SequenceNumber,
+    pub(crate) header_crc: u32,
+    pub(crate) max_ts: u64,
+}

@@ -1,0 +1,606 @@
+//! The body of a record batch: a struct of arrays in the layout of Arrow `Binary` columns.
+//!
+//! ```text
+//! body    := n_sections u16 | 0 u16 | 0 u32 | n × section | padding and the sections themselves
+//! section := kind u16 | flags u16 | offset u32 | length u32        offset from the body's start, 8-aligned
+//! ```
+//! Kinds: 1 value offsets `i32[n+1]`, 2 values, 3 key offsets, 4 keys, 5 header offsets, 6 headers,
+//! 7 timestamp deltas `u32[n]` µs, 9 key validity bitmap. Flag 1: a reader must know the section.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use super::record_batch::{BatchHeader, RAW_BYTES_MAX, RECORDS_MAX};
+use super::{align8, Bytes, Control, Damage};
+use crate::types::{Micros, Position, SequenceNumber, ShardId};
+
+const VALUE_OFFSETS: u16 = 1;
+const VALUES: u16 = 2;
+const KEY_OFFSETS: u16 = 3;
+const KEYS: u16 = 4;
+const HEADER_OFFSETS: u16 = 5;
+const HEADERS: u16 = 6;
+const TS_DELTAS: u16 = 7;
+const KEY_VALIDITY: u16 = 9;
+const FLAG_MUST_UNDERSTAND: u16 = 1;
+
+const TABLE_HEAD_BYTES: usize = 8;
+const SECTION_BYTES: usize = 12;
+const SECTIONS_MAX: usize = 32;
+static PADDING: [u8; 8] = [0; 8];
+
+/// One column of variable-length values under construction.
+#[derive(Debug, Default, Clone)]
+struct Column {
+    offsets: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl Column {
+    /// A column of `count` empty values.
+    fn empty(count: u32) -> Self {
+        Self { offsets: vec![0; (count as usize + 1) * 4], bytes: Vec::new() }
+    }
+
+    /// Notes that a value ends where `bytes` ends now.
+    fn end_value(&mut self) {
+        let end = u32::try_from(self.bytes.len()).expect("a batch is split long before 2 GiB");
+        self.offsets.extend_from_slice(&end.to_le_bytes());
+    }
+
+    fn append(&mut self, other: &Self) {
+        let base = u32::try_from(self.bytes.len()).expect("a batch is split long before 2 GiB");
+        for end in other.offsets.chunks_exact(4).skip(1) {
+            let end = u32::from_le_bytes(end.try_into().expect("4 bytes"));
+            self.offsets.extend_from_slice(&(base + end).to_le_bytes());
+        }
+        self.bytes.extend_from_slice(&other.bytes);
+    }
+}
+
+/// Records on their way into one record batch, already in the order of the body's sections.
+#[derive(Debug, Clone)]
+pub struct RecordBuilder {
+    count: u32,
+    values: Column,
+    keys: Option<Column>,
+    /// One bit for each record, set if it has a key; kept only while `keys` is.
+    key_validity: Vec<u8>,
+    keyless: u32,
+    headers: Option<Column>,
+}
+
+impl Default for RecordBuilder {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            values: Column::empty(0),
+            keys: None,
+            key_validity: Vec::new(),
+            keyless: 0,
+            headers: None,
+        }
+    }
+}
+
+impl RecordBuilder {
+    /// How many records are in it.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of data, keys and headers in it, without offsets.
+    pub fn payload_bytes(&self) -> usize {
+        let column = |column: &Option<Column>| column.as_ref().map_or(0, |c| c.bytes.len());
+        self.values.bytes.len() + column(&self.keys) + column(&self.headers)
+    }
+
+    /// Adds a record. `headers` is encoded by [`encode_headers`]; empty means none.
+    pub fn push(&mut self, data: &[u8], key: Option<&str>, headers: &[u8]) {
+        self.values.bytes.extend_from_slice(data);
+        self.values.end_value();
+        if key.is_some() || self.keys.is_some() {
+            let count = self.count;
+            let keys = self.keys.get_or_insert_with(|| Column::empty(count));
+            keys.bytes.extend_from_slice(key.unwrap_or_default().as_bytes());
+            keys.end_value();
+        }
+        self.note_key(key.is_some());
+        if !headers.is_empty() || self.headers.is_some() {
+            let count = self.count;
+            let column = self.headers.get_or_insert_with(|| Column::empty(count));
+            column.bytes.extend_from_slice(headers);
+            column.end_value();
+        }
+        self.count += 1;
+    }
+
+    fn note_key(&mut self, has_key: bool) {
+        if self.count % 8 == 0 {
+            self.key_validity.push(0);
+        }
+        if has_key {
+            if let Some(last) = self.key_validity.last_mut() {
+                *last |= 1 << (self.count % 8);
+            }
+        } else {
+            self.keyless += 1;
+        }
+    }
+
+    /// Adds all records of another builder behind those in it.
+    pub fn append(&mut self, other: &Self) {
+        if other.keys.is_some() || self.keys.is_some() {
+            let (mine, theirs) = (self.count, other.count);
+            let keys = self.keys.get_or_insert_with(|| Column::empty(mine));
+            keys.append(other.keys.as_ref().unwrap_or(&Column::empty(theirs)));
+        }
+        if other.headers.is_some() || self.headers.is_some() {
+            let (mine, theirs) = (self.count, other.count);
+            let headers = self.headers.get_or_insert_with(|| Column::empty(mine));
+            headers.append(other.headers.as_ref().unwrap_or(&Column::empty(theirs)));
+        }
+        for index in 0..other.count {
+            let byte = other.key_validity.get(index as usize / 8).copied().unwrap_or(0);
+            self.note_key(byte & (1 << (index % 8)) != 0);
+            self.count += 1;
+        }
+        self.values.append(&other.values);
+    }
+
+    /// Whether any record has a key.
+    pub fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    fn sections(&self) -> Vec<(u16, &[u8])> {
+        let mut sections: Vec<(u16, &[u8])> =
+            vec![(VALUE_OFFSETS, &self.values.offsets), (VALUES, &self.values.bytes)];
+        if let Some(keys) = &self.keys {
+            sections.extend([(KEY_OFFSETS, &*keys.offsets), (KEYS, &*keys.bytes)]);
+            if self.keyless > 0 {
+                sections.push((KEY_VALIDITY, &self.key_validity));
+            }
+        }
+        if let Some(headers) = &self.headers {
+            sections.extend([(HEADER_OFFSETS, &*headers.offsets), (HEADERS, &*headers.bytes)]);
+        }
+        sections
+    }
+
+    /// Hands the body to `write` as pieces that lie behind one another, without copying the values.
+    pub fn with_body<T>(&self, write: impl FnOnce(&[&[u8]]) -> T) -> T {
+        let sections = self.sections();
+        let mut table = Vec::with_capacity(TABLE_HEAD_BYTES + sections.len() * SECTION_BYTES + 8);
+        table.extend(u16::try_from(sections.len()).expect("<= 8").to_le_bytes());
+        table.extend([0; 6]);
+        let mut offset = align8(TABLE_HEAD_BYTES + sections.len() * SECTION_BYTES);
+        let data_at = offset;
+        for (kind, bytes) in &sections {
+            table.extend(kind.to_le_bytes());
+            table.extend([0; 2]);
+            table.extend(u32::try_from(offset).expect("< 2 GiB").to_le_bytes());
+            table.extend(u32::try_from(bytes.len()).expect("< 2 GiB").to_le_bytes());
+            offset += align8(bytes.len());
+        }
+        table.resize(data_at, 0);
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(1 + 2 * sections.len());
+        parts.push(&table);
+        for (_, bytes) in &sections {
+            parts.push(bytes);
+            parts.extend(PADDING.get(..align8(bytes.len()) - bytes.len()));
+        }
+        write(&parts)
+    }
+}
+
+/// Encodes the headers of one record: count, then for each a name and a value, with their lengths.
+///
+/// Returns `None` if a name or a value is longer than its length field can say.
+pub fn encode_headers<'a>(headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>) -> Option<Vec<u8>> {
+    if headers.len() == 0 {
+        return Some(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    bytes.extend(u16::try_from(headers.len()).ok()?.to_le_bytes());
+    for (name, value) in headers {
+        bytes.extend(u16::try_from(name.len()).ok()?.to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.extend(u32::try_from(value.len()).ok()?.to_le_bytes());
+        bytes.extend(value);
+    }
+    Some(bytes)
+}
+
+/// The headers of one record, read as they are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a> {
+    left: u16,
+    rest: Bytes<'a>,
+}
+
+impl<'a> Headers<'a> {
+    /// Reads what [`encode_headers`] wrote; no bytes mean no headers.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let mut rest = Bytes(bytes);
+        Self { left: rest.u16().unwrap_or(0), rest }
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a str, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let length = self.rest.u16()? as usize;
+        let name = std::str::from_utf8(self.rest.take(length)?).ok()?;
+        let length = self.rest.u32()? as usize;
+        Some((name, self.rest.take(length)?))
+    }
+}
+
+/// Part of a buffer that several owners read.
+#[derive(Debug, Clone)]
+pub struct SharedBytes {
+    buffer: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl SharedBytes {
+    /// The part of `buffer` in `range`; `None` if it is not that long.
+    pub fn new(buffer: Arc<Vec<u8>>, range: Range<usize>) -> Option<Self> {
+        buffer.get(range.clone())?;
+        Some(Self { buffer, range })
+    }
+
+    /// All of a buffer.
+    pub fn whole(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self { buffer: Arc::new(bytes), range }
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// Where a column lies in a body: its offsets and its bytes.
+#[derive(Debug, Clone, Default)]
+struct ColumnPlace {
+    offsets: Range<usize>,
+    bytes: Range<usize>,
+}
+
+impl ColumnPlace {
+    /// Checks that there are `count + 1` offsets, that they rise from 0 and end inside the bytes.
+    fn check(&self, body: &[u8], count: u32) -> Option<()> {
+        let offsets = body.get(self.offsets.clone())?;
+        if offsets.len() != (count as usize + 1) * 4 {
+            return None;
+        }
+        let mut before = 0;
+        for (index, offset) in offsets.chunks_exact(4).enumerate() {
+            let offset = u32::from_le_bytes(offset.try_into().ok()?);
+            if offset < before || (index == 0 && offset != 0) {
+                return None;
+            }
+            before = offset;
+        }
+        (before as usize <= self.bytes.len()).then_some(())
+    }
+
+    fn get<'a>(&self, body: &'a [u8], index: u32) -> &'a [u8] {
+        let at = self.offsets.start + index as usize * 4;
+        let Some(ends) = body.get(at..at + 8).and_then(|b| b.first_chunk::<8>()) else { return &[] };
+        let [a, b, c, d, e, f, g, h] = *ends;
+        let first = u32::from_le_bytes([a, b, c, d]) as usize;
+        let last = u32::from_le_bytes([e, f, g, h]) as usize;
+        body.get(self.bytes.start + first..self.bytes.start + last).unwrap_or_default()
+    }
+}
+
+/// A record batch that was read, verified and decompressed.
+#[derive(Debug)]
+pub struct DecodedBatch {
+    header: BatchHeader,
+    position: Position,
+    stream: Arc<str>,
+    shard: ShardId,
+    body: SharedBytes,
+    control: Option<Control>,
+    values: ColumnPlace,
+    keys: Option<ColumnPlace>,
+    key_validity: Option<Range<usize>>,
+    headers: Option<ColumnPlace>,
+    ts_deltas: Option<Range<usize>>,
+}
+
+impl DecodedBatch {
+    /// Takes apart a decompressed body.
+    ///
+    /// # Errors
+    /// [`Damage`] if sections overlap the end, offsets do not rise, a key is not UTF-8, or a section
+    /// that must be understood is unknown.
+    pub fn new(
+        header: BatchHeader,
+        position: Position,
+        stream: Arc<str>,
+        shard: ShardId,
+        body: SharedBytes,
+    ) -> Result<Self, Damage> {
+        let mut batch = Self {
+            header,
+            position,
+            stream,
+            shard,
+            body,
+            control: None,
+            values: ColumnPlace::default(),
+            keys: None,
+            key_validity: None,
+            headers: None,
+            ts_deltas: None,
+        };
+        if header.is_control {
+            batch.control = Some(Control::decode(&batch.body)?);
+        } else {
+            batch.read_table()?;
+            batch.check().ok_or(Damage("the columns do not fit the body"))?;
+        }
+        Ok(batch)
+    }
+
+    fn read_table(&mut self) -> Result<(), Damage> {
+        let short = Damage("the section table is cut off");
+        let body = self.body.clone();
+        let mut from = Bytes(&body);
+        let sections = from.u16().ok_or(short)? as usize;
+        from.take(6).ok_or(short)?;
+        if sections > SECTIONS_MAX {
+            return Err(Damage("the section table is longer than any writer makes it"));
+        }
+        for _ in 0..sections {
+            let (kind, flags) = (from.u16().ok_or(short)?, from.u16().ok_or(short)?);
+            let (offset, length) = (from.u32().ok_or(short)? as usize, from.u32().ok_or(short)? as usize);
+            let place = offset..offset + length;
+            if body.get(place.clone()).is_none() {
+                return Err(Damage("a section lies outside the body"));
+            }
+            match kind {
+                VALUE_OFFSETS => self.values.offsets = place,
+                VALUES => self.values.bytes = place,
+                KEY_OFFSETS => self.keys.get_or_insert_default().offsets = place,
+                KEYS => self.keys.get_or_insert_default().bytes = place,
+                HEADER_OFFSETS => self.headers.get_or_insert_default().offsets = place,
+                HEADERS => self.headers.get_or_insert_default().bytes = place,
+                TS_DELTAS => self.ts_deltas = Some(place),
+                KEY_VALIDITY => self.key_validity = Some(place),
+                _ if flags & FLAG_MUST_UNDERSTAND != 0 => {
+                    return Err(Damage("a section of a kind that must be understood is unknown"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Option<()> {
+        let count = self.header.record_count;
+        self.values.check(&self.body, count)?;
+        if let Some(keys) = &self.keys {
+            keys.check(&self.body, count)?;
+            // WHY: each key on its own, not the column at once: a border inside a character would
+            // make two broken keys out of valid bytes.
+            for index in 0..count {
+                std::str::from_utf8(keys.get(&self.body, index)).ok()?;
+            }
+        }
+        if let Some(headers) = &self.headers {
+            headers.check(&self.body, count)?;
+        }
+        if self.key_validity.as_ref().is_some_and(|bits| bits.len() < (count as usize).div_ceil(8)) {
+            return None;
+        }
+        if self.ts_deltas.as_ref().is_some_and(|deltas| deltas.len() != count as usize * 4) {
+            return None;
+        }
+        Some(())
+    }
+
+    /// Sequence number of the first record.
+    pub fn base_seq(&self) -> SequenceNumber {
+        self.header.base_seq
+    }
+
+    /// Sequence numbers it takes: its records, or 1 for CLOSE and EPOCH.
+    pub fn count(&self) -> u32 {
+        self.header.record_count
+    }
+
+    /// The first sequence number after it.
+    pub fn next_seq(&self) -> SequenceNumber {
+        self.header.next_seq()
+    }
+
+    /// Its header.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// Where it begins.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The mark it carries instead of records.
+    pub fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
+    }
+
+    /// Name of its stream.
+    pub fn stream(&self) -> &Arc<str> {
+        &self.stream
+    }
+
+    /// Its shard.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Payload of record `index`, counted from the batch's first.
+    pub fn value(&self, index: u32) -> &[u8] {
+        self.values.get(&self.body, index)
+    }
+
+    /// Partition key of a record.
+    pub fn key(&self, index: u32) -> Option<&str> {
+        let keys = self.keys.as_ref()?;
+        if let Some(bits) = &self.key_validity {
+            let byte = *self.body.get(bits.start + index as usize / 8)?;
+            if byte & (1 << (index % 8)) == 0 {
+                return None;
+            }
+        }
+        // `check` has seen that it is UTF-8.
+        std::str::from_utf8(keys.get(&self.body, index)).ok()
+    }
+
+    /// Headers of a record.
+    pub fn headers(&self, index: u32) -> Headers<'_> {
+        Headers::new(self.headers.as_ref().map_or(&[], |headers| headers.get(&self.body, index)))
+    }
+
+    /// Append time of a record, µs UTC.
+    pub fn timestamp(&self, index: u32) -> Micros {
+        let delta = self.ts_deltas.as_ref().and_then(|deltas| {
+            let at = deltas.start + index as usize * 4;
+            self.body.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+        });
+        self.header.base_ts.saturating_add(u64::from(delta.unwrap_or(0)))
+    }
+
+    /// Bytes of a record as limits count them: data, key and encoded headers.
+    pub fn record_bytes(&self, index: u32) -> usize {
+        let length = |place: &Option<ColumnPlace>| place.as_ref().map_or(0, |p| p.get(&self.body, index).len());
+        self.value(index).len() + length(&self.keys) + length(&self.headers)
+    }
+
+    /// Memory it keeps alive, in bytes.
+    pub fn memory(&self) -> usize {
+        self.body.len() + std::mem::size_of::<Self>()
+    }
+
+    /// A batch that never was on disk, for records that come from elsewhere.
+    ///
+    /// # Panics
+    /// If the builder is empty.
+    pub fn in_memory(
+        records: &RecordBuilder,
+        base_seq: SequenceNumber,
+        timestamp: Micros,
+        stream: Arc<str>,
+        shard: ShardId,
+    ) -> Self {
+        let body = records.with_body(|parts| parts.concat());
+        let raw_len = u32::try_from(body.len()).expect("< 2 GiB");
+        assert!(records.count() > 0 && records.count() <= RECORDS_MAX && raw_len <= RAW_BYTES_MAX);
+        let header = BatchHeader {
+            has_keys: records.has_keys(),
+            body_len: raw_len,
+            raw_len,
+            base_seq,
+            record_count: records.count(),
+            base_ts: timestamp,
+            max_ts: timestamp,
+            ..BatchHeader::default()
+        };
+        Self::new(header, Position::default(), stream, shard, SharedBytes::whole(body))
+            .expect("the builder makes valid bodies")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Plain = (Vec<u8>, Option<String>, Vec<(String, Vec<u8>)>);
+
+    fn push(builder: &mut RecordBuilder, (data, key, headers): &Plain) {
+        let encoded = encode_headers(headers.iter().map(|(n, v)| (n.as_str(), v.as_slice())));
+        builder.push(data, key.as_deref(), &encoded.unwrap());
+    }
+
+    fn read(batch: &DecodedBatch) -> Vec<Plain> {
+        let headers = |index| batch.headers(index).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        (0..batch.count())
+            .map(|i| (batch.value(i).to_owned(), batch.key(i).map(str::to_owned), headers(i)))
+            .collect()
+    }
+
+    fn decode(builder: &RecordBuilder) -> DecodedBatch {
+        DecodedBatch::in_memory(builder, 5, 6, "s".into(), ShardId(0))
+    }
+
+    fn records() -> impl Strategy<Value = Vec<Plain>> {
+        let header = (".{0,8}", prop::collection::vec(any::<u8>(), 0..16));
+        let record = (
+            prop::collection::vec(any::<u8>(), 0..64),
+            prop::option::of(".{0,12}"),
+            prop::collection::vec(header, 0..3),
+        );
+        prop::collection::vec(record, 1..40)
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back_as_they_were(records in records()) {
+            let mut builder = RecordBuilder::default();
+            records.iter().for_each(|record| push(&mut builder, record));
+
+            prop_assert_eq!(&records, &read(&decode(&builder)));
+        }
+
+        #[test]
+        fn joining_builders_is_pushing_one_after_the_other(a in records(), b in records()) {
+            let (mut first, mut second) = (RecordBuilder::default(), RecordBuilder::default());
+            a.iter().for_each(|record| push(&mut first, record));
+            b.iter().for_each(|record| push(&mut second, record));
+            first.append(&second);
+
+            prop_assert_eq!([a, b].concat(), read(&decode(&first)));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused_without_panic(body in prop::collection::vec(any::<u8>(), 0..512), count in 1u32..40) {
+            let header = BatchHeader { record_count: count, ..BatchHeader::default() };
+            if let Ok(batch) = DecodedBatch::new(header, Position::default(), "s".into(), ShardId(0), SharedBytes::whole(body)) {
+                read(&batch);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_empty_and_one_that_is_missing_differ() {
+        let mut builder = RecordBuilder::default();
+        builder.push(b"a", None, &[]);
+        builder.push(b"b", Some(""), &[]);
+
+        let batch = decode(&builder);
+
+        assert_eq!((None, Some("")), (batch.key(0), batch.key(1)));
+    }
+
+    #[test]
+    fn a_record_is_measured_with_key_and_headers() {
+        let mut builder = RecordBuilder::default();
+        let headers = encode_headers([("h", &b"vv"[..])].into_iter()).unwrap();
+        builder.push(b"data", Some("key"), &headers);
+
+        assert_eq!(4 + 3 + headers.len(), decode(&builder).record_bytes(0));
+    }
+}

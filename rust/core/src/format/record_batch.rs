@@ -1,0 +1,254 @@
+//! The 96 bytes before every record batch.
+//!
+//! Header and body have their own checksums, and each header names the checksum of the one before
+//! it, so that a tail left over from an older life of the file never fits.
+
+use super::checksum::crc32c;
+use super::{Bytes, Damage};
+use crate::types::{Micros, SequenceNumber};
+
+/// Length of a batch header.
+pub const HEADER_BYTES: usize = 96;
+/// First four bytes of a batch; zeros there mean that nothing was written.
+pub const MAGIC: [u8; 4] = *b"SFB1";
+/// Largest stored body.
+pub const BODY_BYTES_MAX: u32 = 64 * 1024 * 1024;
+/// Largest body after decompression; checked before memory is taken.
+pub const RAW_BYTES_MAX: u32 = 256 * 1024 * 1024;
+/// Most records in one record batch.
+pub const RECORDS_MAX: u32 = 1_048_576;
+
+const VERSION: u8 = 1;
+const CODEC_MASK: u16 = 0x000f;
+const FLAG_CONTROL: u16 = 1 << 4;
+const FLAG_PRODUCER: u16 = 1 << 5;
+const FLAG_ENCRYPTED: u16 = 1 << 6;
+const FLAG_KEYS: u16 = 1 << 9;
+const FLAGS_KNOWN: u16 = CODEC_MASK | FLAG_CONTROL | FLAG_PRODUCER | FLAG_KEYS;
+/// Bits 8 to 15 describe; only bits 0 to 7 change how the body is read.
+const FLAGS_COMPATIBLE: u16 = 0xff00;
+
+const _: () = assert!(HEADER_BYTES % 8 == 0, "batches are 8-byte aligned");
+const _: () = assert!(BODY_BYTES_MAX as usize > crate::types::RECORD_BYTES_MAX + crate::types::DEAD_LETTER_BYTES_EXTRA);
+
+/// A decoded batch header. Numbers are little-endian on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BatchHeader {
+    /// 0 stored as it is, 1 zstd.
+    pub codec: u8,
+    /// A control batch: its body is a [`super::Control`], not records.
+    pub is_control: bool,
+    /// Whether any record has a partition key.
+    pub has_keys: bool,
+    /// Bytes of the body as stored, padding not counted.
+    pub body_len: u32,
+    /// Bytes of the body after decompression.
+    pub raw_len: u32,
+    /// Sequence number of the first record.
+    pub base_seq: SequenceNumber,
+    /// Records, or sequence numbers taken by a control batch (1; 0 for SEAL).
+    pub record_count: u32,
+    /// CRC-32C of the stored body.
+    pub body_crc: u32,
+    /// Append time of the first record, µs UTC.
+    pub base_ts: Micros,
+    /// Append time of the last record, µs UTC.
+    pub max_ts: Micros,
+    /// Epoch of the shard: rises at every unclean stop.
+    pub shard_epoch: u32,
+    /// First sequence number that was not known to be synced when this header was built.
+    pub durable_end: SequenceNumber,
+    /// `header_crc` of the batch physically before.
+    pub prev_header_crc: u32,
+}
+
+/// What a header's bytes turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderRead {
+    /// A valid header, and its own checksum for the chain.
+    Valid(BatchHeader, u32),
+    /// Zeros where the magic belongs: the end of the written area.
+    Empty,
+    /// Neither.
+    Damaged(Damage),
+    /// Valid, but with a feature that changes how the body is read and that is not known here.
+    Unsupported(u16),
+}
+
+impl BatchHeader {
+    /// The first sequence number after this batch.
+    pub fn next_seq(&self) -> SequenceNumber {
+        self.base_seq.saturating_add(u64::from(self.record_count))
+    }
+
+    /// Bytes the batch takes in the file, header and padding included.
+    pub fn stored_bytes(&self) -> u64 {
+        (HEADER_BYTES + super::align8(self.body_len as usize)) as u64
+    }
+
+    /// Writes the 96 bytes; returns them with their checksum, which the next batch chains to.
+    pub fn encode(&self) -> ([u8; HEADER_BYTES], u32) {
+        let mut flags = u16::from(self.codec);
+        if self.is_control {
+            flags |= FLAG_CONTROL;
+        }
+        if self.has_keys {
+            flags |= FLAG_KEYS;
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        let mut at = 0;
+        let mut put = |piece: &[u8]| {
+            if let Some(place) = bytes.get_mut(at..at + piece.len()) {
+                place.copy_from_slice(piece);
+            }
+            at += piece.len();
+        };
+        put(&MAGIC);
+        put(&[VERSION, (HEADER_BYTES / 8) as u8]);
+        put(&flags.to_le_bytes());
+        put(&self.body_len.to_le_bytes());
+        put(&self.raw_len.to_le_bytes());
+        put(&self.base_seq.to_le_bytes());
+        put(&self.record_count.to_le_bytes());
+        put(&self.body_crc.to_le_bytes());
+        put(&self.base_ts.to_le_bytes());
+        put(&self.max_ts.to_le_bytes());
+        put(&[0; 16]); // producer id, epoch and sequence: reserved for idempotent producers
+        put(&self.shard_epoch.to_le_bytes());
+        put(&[0; 4]); // dictionary id: none
+        put(&self.durable_end.to_le_bytes());
+        put(&self.prev_header_crc.to_le_bytes());
+        put(&[0; 8]);
+        assert_eq!(at, HEADER_BYTES - 4, "docs/format.md draws 92 bytes before the checksum");
+        let (head, tail) = bytes.split_at_mut(HEADER_BYTES - 4);
+        let crc = crc32c(head);
+        tail.copy_from_slice(&crc.to_le_bytes());
+        (bytes, crc)
+    }
+
+    /// Reads 96 bytes (fewer count as damaged).
+    pub fn decode(bytes: &[u8]) -> HeaderRead {
+        match bytes.get(..4) {
+            None => return HeaderRead::Empty,
+            Some([0, 0, 0, 0]) => return HeaderRead::Empty,
+            Some(magic) if magic != MAGIC => return HeaderRead::Damaged(Damage("no batch begins here")),
+            Some(_) => {}
+        }
+        let Some((head, crc)) = bytes.get(..HEADER_BYTES).and_then(|b| b.split_last_chunk::<4>()) else {
+            return HeaderRead::Damaged(Damage("the header is cut off"));
+        };
+        let crc = u32::from_le_bytes(*crc);
+        if crc32c(head) != crc {
+            return HeaderRead::Damaged(Damage("the header's checksum does not match"));
+        }
+        match Self::decode_fields(head) {
+            Some((_, flags)) if flags & !(FLAGS_KNOWN | FLAGS_COMPATIBLE) != 0 || flags & FLAG_ENCRYPTED != 0 => {
+                HeaderRead::Unsupported(flags)
+            }
+            Some((header, flags)) if header.codec > 1 => HeaderRead::Unsupported(flags),
+            Some((header, _)) => match header.check() {
+                Some(damage) => HeaderRead::Damaged(damage),
+                None => HeaderRead::Valid(header, crc),
+            },
+            None => HeaderRead::Damaged(Damage("the header has another version or length")),
+        }
+    }
+
+    fn decode_fields(head: &[u8]) -> Option<(Self, u16)> {
+        let mut from = Bytes(head);
+        from.take(4)?;
+        if from.u8()? != VERSION || usize::from(from.u8()?) * 8 != HEADER_BYTES {
+            return None;
+        }
+        let flags = from.u16()?;
+        let mut header = Self {
+            codec: u8::try_from(flags & CODEC_MASK).ok()?,
+            is_control: flags & FLAG_CONTROL != 0,
+            has_keys: flags & FLAG_KEYS != 0,
+            body_len: from.u32()?,
+            raw_len: from.u32()?,
+            base_seq: from.u64()?,
+            record_count: from.u32()?,
+            body_crc: from.u32()?,
+            base_ts: from.u64()?,
+            max_ts: from.u64()?,
+            ..Self::default()
+        };
+        from.take(16)?;
+        header.shard_epoch = from.u32()?;
+        from.take(4)?;
+        header.durable_end = from.u64()?;
+        header.prev_header_crc = from.u32()?;
+        Some((header, flags))
+    }
+
+    fn check(&self) -> Option<Damage> {
+        if self.body_len > BODY_BYTES_MAX || self.raw_len > RAW_BYTES_MAX {
+            return Some(Damage("the body is longer than any writer makes it"));
+        }
+        if self.record_count > RECORDS_MAX || (self.record_count == 0 && !self.is_control) {
+            return Some(Damage("the record count is outside 1 … 1,048,576"));
+        }
+        if self.base_seq.checked_add(u64::from(self.record_count)).is_none() {
+            return Some(Damage("the sequence numbers overflow"));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> BatchHeader {
+        BatchHeader {
+            codec: 1,
+            has_keys: true,
+            body_len: 1_234,
+            raw_len: 5_678,
+            base_seq: 42,
+            record_count: 7,
+            body_crc: 0xdead_beef,
+            base_ts: 1_000,
+            max_ts: 2_000,
+            shard_epoch: 3,
+            durable_end: 40,
+            prev_header_crc: 9,
+            ..BatchHeader::default()
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_as_it_was() {
+        let (bytes, crc) = header().encode();
+
+        assert_eq!(HeaderRead::Valid(header(), crc), BatchHeader::decode(&bytes));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (bytes, crc) = header().encode();
+        for bit in 0..HEADER_BYTES * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+
+            assert_ne!(HeaderRead::Valid(header(), crc), BatchHeader::decode(&damaged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_the_end_and_a_short_rest_is_damage() {
+        let (bytes, _) = header().encode();
+
+        assert_eq!(HeaderRead::Empty, BatchHeader::decode(&[0; HEADER_BYTES]));
+        assert_eq!(HeaderRead::Empty, BatchHeader::decode(&[]));
+        assert!(matches!(BatchHeader::decode(&bytes[..95]), HeaderRead::Damaged(_)));
+    }
+
+    #[test]
+    fn an_unknown_codec_is_refused_not_guessed() {
+        let (bytes, _) = BatchHeader { codec: 2, ..header() }.encode();
+
+        assert!(matches!(BatchHeader::decode(&bytes), HeaderRead::Unsupported(_)));
+    }
+}

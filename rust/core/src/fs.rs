@@ -1,0 +1,340 @@
+//! The file system, behind one seam: everything the engine reads, writes, syncs, renames and locks
+//! goes through [`Fs`] and [`File`], so that a test can record, reorder and fail it.
+//!
+//! [`RealFs`] is the operating system. Its descriptors are close-on-exec and are closed in a forked
+//! child (see `sys`), because a `flock` lives until the last copy of its descriptor is closed.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+
+use crate::sys;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// For reading; it must be there.
+    Read,
+    /// For reading and writing; it must be there.
+    Write,
+    /// For reading and writing; made empty if it is not there.
+    Create,
+    /// For reading and writing; it must not be there.
+    CreateNew,
+}
+
+/// Kind of a file lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Held by any number of processes.
+    Shared,
+    /// Held by one.
+    Exclusive,
+}
+
+/// An open file.
+pub trait File: Send + Sync + Debug {
+    /// Reads at `position` until `buffer` is full or the file ends; returns the bytes read.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all of `parts`, one after another, at `position`. On an error any part may be written.
+    fn write_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Cuts or extends (with zeros) to `length`.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    /// Makes sure that bytes up to `length` have their place on the disk; they read as zeros.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+    /// Flushes data, and the metadata needed to read it, to the device.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Takes the lock if it is free now; false if somebody else has it.
+    fn try_lock(&self, lock: Lock) -> io::Result<bool>;
+    /// Gives the lock back.
+    fn unlock(&self) -> io::Result<()>;
+    /// Device and inode: two paths with the same identity are the same file.
+    fn identity(&self) -> io::Result<(u64, u64)>;
+    /// The descriptor, for mapping the control file; none in a simulation.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// A file system.
+pub trait Fs: Send + Sync + Debug {
+    /// Opens a file.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>>;
+    /// Makes a folder; not an error if it is there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Names in a folder, sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Whether anything is at `path`.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Renames over `to`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// The file system's magic number (`statfs`), to refuse network file systems.
+    fn magic(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// Replaces a small file: a crash leaves the old one or the new one, never a mixture.
+///
+/// # Errors
+/// Any error of the four steps; after one the old file is still in place unless the rename was done.
+///
+/// # Durability
+/// Durable when it returns.
+pub fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(".new");
+    let staged = PathBuf::from(staged);
+    let file = fs.open(&staged, Open::Create)?;
+    file.truncate(0)?;
+    file.write_at(&[bytes], 0)?;
+    file.sync_data()?;
+    fs.rename(&staged, path)?;
+    // WHY: a rename is durable only with its folder.
+    fs.sync_dir(parent(path))
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// Any error of opening or reading it.
+pub fn read(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs.open(path, Open::Read)?;
+    let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let got = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(got);
+    Ok(bytes)
+}
+
+/// The folder a path is in.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The operating system's file system.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealFs;
+
+#[derive(Debug)]
+struct RealFile {
+    /// Always there; an `Option` only so that [`Drop`] can let go of it without closing.
+    file: Option<std::fs::File>,
+    fork_generation: u64,
+}
+
+impl RealFile {
+    fn new(file: std::fs::File) -> Self {
+        sys::register_descriptor(file.as_raw_fd());
+        Self { file: Some(file), fork_generation: sys::fork_generation() }
+    }
+
+    fn get(&self) -> &std::fs::File {
+        self.file.as_ref().expect("only Drop takes it")
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        if self.fork_generation == sys::fork_generation() {
+            sys::forget_descriptor(file.as_raw_fd());
+        } else {
+            // WHY: the at-fork hook closed the child's copy, and its number may belong to another
+            // file by now; closing it here would close that one.
+            let _ = file.into_raw_fd();
+        }
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.get().read_at(rest, position + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let mut slices: Vec<io::IoSlice<'_>> =
+            parts.iter().filter(|p| !p.is_empty()).map(|p| io::IoSlice::new(p)).collect();
+        let mut rest: &mut [io::IoSlice<'_>] = &mut slices;
+        let mut done = 0;
+        while done < total {
+            match rustix::io::pwritev(self.get(), rest, position + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    done += n;
+                    io::IoSlice::advance_slices(&mut rest, n);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.get().metadata()?.len())
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.get().set_len(length)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        loop {
+            match rustix::fs::fallocate(self.get(), rustix::fs::FallocateFlags::empty(), 0, length)
+            {
+                // A file system without fallocate still works, without the promise.
+                Err(rustix::io::Errno::OPNOTSUPP) => {
+                    return self.get().set_len(length.max(self.length()?));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // WHY: no retry on EINTR or on any other error: after a failed sync the kernel may have
+        // marked the pages clean, so a second call would report a success that never happened.
+        self.get().sync_data()
+    }
+
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
+        let operation = match lock {
+            Lock::Shared => FlockOperation::NonBlockingLockShared,
+            Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        loop {
+            match rustix::fs::flock(self.get(), operation) {
+                Ok(()) => return Ok(true),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        Ok(rustix::fs::flock(self.get(), FlockOperation::Unlock)?)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = self.get().metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.get().as_fd())
+    }
+}
+
+/// Gives what root made to the owner of the folder it is in, so that one `sudo streamfn tail` does
+/// not lock the worker out.
+fn adopt_owner(path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = std::fs::metadata(parent(path))?;
+    if folder.uid() != 0 || folder.gid() != 0 {
+        std::os::unix::fs::chown(path, Some(folder.uid()), Some(folder.gid()))?;
+    }
+    Ok(())
+}
+
+/// Permission bits of a new file or folder: those of its folder, without "execute" for a file.
+fn inherited_mode(path: &Path, is_dir: bool) -> u32 {
+    let folder = std::fs::metadata(parent(path)).map_or(0o755, |m| m.mode() & 0o777);
+    if is_dir {
+        folder
+    } else {
+        folder & 0o666
+    }
+}
+
+impl Fs for RealFs {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true);
+        if how != Open::Read {
+            options.write(true);
+        }
+        if matches!(how, Open::Create | Open::CreateNew) {
+            options.mode(inherited_mode(path, false));
+            match options.create_new(true).open(path) {
+                Ok(file) => {
+                    adopt_owner(path)?;
+                    return Ok(Arc::new(RealFile::new(file)));
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && how == Open::Create => {
+                    options.create_new(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Arc::new(RealFile::new(options.open(path)?)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match std::fs::DirBuilder::new().mode(inherited_mode(path, true)).create(path) {
+            Ok(()) => adopt_owner(path),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            // A name that is not UTF-8 is not one of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_all()
+    }
+
+    fn magic(&self, path: &Path) -> io::Result<u64> {
+        let c_path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+        let stat = rustix::fs::statfs(c_path.as_c_str())?;
+        #[allow(clippy::cast_sign_loss, reason = "a magic number, not a quantity")]
+        Ok(stat.f_type as u64)
+    }
+}

@@ -1,0 +1,3 @@
+//! The hot loop of a lane.
+
+pub mod selection;

@@ -1,0 +1,217 @@
+//! One shard on disk: append, read, roll, sync, recover.
+//!
+//! ```text
+//! append ── queue ── prepare (compress) ── append.lock ── pwrite ── commit word ─┬─ visible (process)
+//!                                                                                 └─ sync.lock ── fdatasync ── visible (group)
+//! ```
+//! A writer's states: CLEAN → WRITING → CLEAN for each batch; any → FAILED when a sync fails, for
+//! good (until `fsck --repair`).
+
+mod append;
+mod directory;
+mod locks;
+mod read;
+pub(crate) mod recovery;
+mod segment;
+mod state_file;
+mod sync;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::control::Page;
+use crate::error::{IoContext, Result};
+use crate::format::record_batch::HEADER_BYTES;
+use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::format::SegmentHeader;
+use crate::fs::{File, Open};
+use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
+
+pub use append::Appended;
+pub use directory::Directory;
+pub(crate) use locks::{wait_for, LockedFile};
+pub use read::{Cursor, ReadBuffer};
+pub(crate) use segment::Segments;
+pub(crate) use state_file::StateFile;
+
+/// Bounds of the size of a segment file.
+pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// Bounds of the size of a segment file.
+pub const SEGMENT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Size at which a new segment begins.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+/// A call's records go into batches of about this many bytes: one `pwrite` each.
+pub const BATCH_BYTES_TARGET: usize = 1024 * 1024;
+
+const _: () = assert!(SEGMENT_HEADER_BYTES % 8 == 0 && HEADER_BYTES % 8 == 0);
+const _: () = assert!(SEGMENT_BYTES_MAX / 8 <= u32::MAX as u64, "a position fits one word");
+
+/// Where the first batch of a segment begins.
+pub(crate) const SEGMENT_START: u64 = SEGMENT_HEADER_BYTES as u64;
+
+/// What a shard has to know about itself, from its stream's manifest.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// The stream's name.
+    pub stream: Arc<str>,
+    /// The shard.
+    pub id: ShardId,
+    /// Number of its page in the control file.
+    pub page: u32,
+    /// First and last hash key it owns.
+    pub hash_range: (u128, u128),
+    /// The shards it came from.
+    pub parents: Vec<ShardId>,
+    /// What an acknowledgement survives.
+    pub durability: Durability,
+    /// How batches are stored.
+    pub compression: Compression,
+    /// Size at which a new segment begins.
+    pub segment_bytes: u64,
+}
+
+impl ShardConfig {
+    /// Marks the shard's page as its own.
+    pub(crate) fn owner(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(format!("{}/{}", self.stream, self.id).as_bytes())
+    }
+}
+
+/// One shard's log, shared by all threads of the process.
+#[derive(Debug)]
+pub struct ShardLog {
+    config: ShardConfig,
+    directory: Arc<Directory>,
+    folder: PathBuf,
+    segments: Segments,
+    append_lock: LockedFile,
+    sync_lock: LockedFile,
+    state: StateFile,
+    queue: Mutex<Vec<Arc<append::Pending>>>,
+    writer: Mutex<append::Writer>,
+    syncer: Mutex<()>,
+    lag: sync::Lag,
+}
+
+impl ShardLog {
+    /// Makes the files of a new shard, synced; the caller adds it to the manifest.
+    pub(crate) fn create(directory: &Arc<Directory>, folder: &Path, config: &ShardConfig) -> Result<()> {
+        let fs = directory.fs();
+        fs.create_dir(folder).at(folder)?;
+        for name in ["append.lock", "sync.lock"] {
+            let path = folder.join(name);
+            fs.open(&path, Open::Create).at(&path)?;
+        }
+        StateFile::create(directory.fs(), &folder.join("state"))?;
+        let segments = Segments::new(Arc::clone(directory.fs()), folder.to_owned());
+        let first = segments.create(0, 0, &Self::segment_header(directory, config, 0, 0, 0))?;
+        let identity = first.open(directory.fs())?.identity().at(first.path())?;
+        directory.control().page(config.page).initialise(&crate::control::PageValues {
+            owner: config.owner(),
+            segment_identity: identity,
+            committed: Position { segment: 0, offset: SEGMENT_START },
+            ..Default::default()
+        });
+        fs.sync_dir(folder).at(folder)
+    }
+
+    /// Opens a shard that is in the manifest and whose page was initialised.
+    pub(crate) fn open(directory: &Arc<Directory>, folder: PathBuf, config: ShardConfig) -> Result<Self> {
+        let fs = directory.fs();
+        Ok(Self {
+            append_lock: LockedFile::open(fs, &folder.join("append.lock"))?,
+            sync_lock: LockedFile::open(fs, &folder.join("sync.lock"))?,
+            state: StateFile::open(fs, &folder.join("state"))?,
+            segments: Segments::new(Arc::clone(fs), folder.clone()),
+            directory: Arc::clone(directory),
+            folder,
+            config,
+            queue: Mutex::default(),
+            writer: Mutex::default(),
+            syncer: Mutex::default(),
+            lag: sync::Lag::default(),
+        })
+    }
+
+    pub(crate) fn segment_header(
+        directory: &Directory,
+        config: &ShardConfig,
+        epoch: u32,
+        base_seq: SequenceNumber,
+        prev_header_crc: u32,
+    ) -> SegmentHeader {
+        SegmentHeader {
+            log_uuid: directory.uuid(),
+            shard: config.id,
+            epoch,
+            base_seq,
+            created: directory.clock().now(),
+            prev_header_crc,
+            incompatible: 0,
+            hash_range: config.hash_range,
+            parents: config.parents.clone(),
+        }
+    }
+
+    fn page(&self) -> Page<'_> {
+        self.directory.control().page(self.config.page)
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &Arc<str> {
+        &self.config.stream
+    }
+
+    /// The shard.
+    pub fn id(&self) -> ShardId {
+        self.config.id
+    }
+
+    /// The shard's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Rises at every unclean stop.
+    pub fn epoch(&self) -> u32 {
+        self.page().epoch()
+    }
+
+    /// Lowest sequence number kept.
+    ///
+    /// # Errors
+    /// The state file cannot be read.
+    pub fn trim_horizon(&self) -> Result<SequenceNumber> {
+        Ok(self.state.load()?.trim_horizon)
+    }
+
+    /// Visible records have sequence numbers below this.
+    pub fn visible_end(&self) -> SequenceNumber {
+        self.page().visible_end()
+    }
+
+    /// Append time of the last batch committed, µs UTC; 0 before the first.
+    pub fn last_timestamp(&self) -> u64 {
+        self.page().max_ts()
+    }
+
+    /// Number of segment files and their size together, in bytes.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn size(&self) -> Result<(usize, u64)> {
+        let mut bytes = 0;
+        let segments = self.segments.list()?;
+        for segment in &segments {
+            bytes += segment.open(self.directory.fs())?.length().at(segment.path())?;
+        }
+        Ok((segments.len(), bytes))
+    }
+
+    /// Whether the file is one a batch can be read from: for `page.segment_identity` checks.
+    fn identity_of(file: &Arc<dyn File>, path: &Path) -> Result<(u64, u64)> {
+        file.identity().at(path)
+    }
+}

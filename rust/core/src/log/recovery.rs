@@ -1,0 +1,422 @@
+//! What is found when a log is opened that nobody else has open.
+//!
+//! ```text
+//! same boot, CLEAN, last batch verifies ─────────────────────────────▶ trust the page cache
+//! same boot, WRITING ── walk from the last batch ── adopt whole, cut rest ▶ go on
+//! otherwise ── walk from the recovery point ─┬─ end ─────────────────▶ epoch + 1 if numbers may be lost
+//!                                            ├─ torn tail ── quarantine, cut, epoch + 1
+//!                                            └─ damage before synced data ── never cut; reading it fails
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::control::{Page, PageValues, WriterState};
+use crate::error::{Error, IoContext, Result};
+use crate::format::checksum::crc32c;
+use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
+use crate::format::{align8, BatchHeader, Control, ShardState};
+use crate::fs::{File, Fs, Open};
+use crate::sys;
+use crate::types::{Micros, Position, SequenceNumber};
+
+use super::segment::Segment;
+use super::{Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
+
+/// Bytes looked at in one read.
+const CHUNK: usize = 1024 * 1024;
+
+/// Where a walk over batches has got to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    /// After the last valid batch.
+    pub(crate) position: Position,
+    /// The number after its last.
+    pub(crate) next_seq: SequenceNumber,
+    /// Its header checksum.
+    pub(crate) prev_crc: u32,
+    /// Its append time.
+    pub(crate) max_ts: Micros,
+    /// Where it begins; offset 0 if there is none.
+    pub(crate) last_position: Position,
+}
+
+enum Stop {
+    /// Zeros or the end of the last segment.
+    End,
+    /// Something that is not a batch that follows.
+    Invalid,
+}
+
+/// A file being walked over.
+struct Scan<'a> {
+    segments: &'a Segments,
+    fs: &'a Arc<dyn Fs>,
+    file: Option<(u32, Arc<dyn File>, u64)>,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(segments: &'a Segments, fs: &'a Arc<dyn Fs>) -> Self {
+        Self { segments, fs, file: None, start: 0, bytes: Vec::new() }
+    }
+
+    /// Opens a segment; false if there is none of that ordinal.
+    fn open(&mut self, ordinal: u32) -> Result<bool> {
+        if self.file.as_ref().is_some_and(|(open, ..)| *open == ordinal) {
+            return Ok(true);
+        }
+        let Some(segment) = self.segments.get(ordinal)? else { return Ok(false) };
+        let file = segment.open(self.fs)?;
+        let length = file.length().at(segment.path())?;
+        self.file = Some((ordinal, file, length));
+        self.bytes.clear();
+        Ok(true)
+    }
+
+    fn length(&self) -> u64 {
+        self.file.as_ref().map_or(0, |(.., length)| *length)
+    }
+
+    fn at(&mut self, offset: u64, length: usize) -> Result<&[u8]> {
+        let Some((_, file, _)) = &self.file else { return Ok(&[]) };
+        let inside = offset >= self.start && offset + length as u64 <= self.start + self.bytes.len() as u64;
+        if !inside {
+            self.bytes.resize(length.max(CHUNK), 0);
+            let got = file.read_at(&mut self.bytes, offset).at(Path::new("segment"))?;
+            self.bytes.truncate(got);
+            self.start = offset;
+        }
+        let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+        let end = from.saturating_add(length).min(self.bytes.len());
+        Ok(self.bytes.get(from..end).unwrap_or_default())
+    }
+
+    /// The batch at `offset`, if header and body are whole.
+    fn batch(&mut self, offset: u64) -> Result<std::result::Result<Option<(BatchHeader, u32)>, &'static str>> {
+        let (header, crc) = match BatchHeader::decode(self.at(offset, HEADER_BYTES)?) {
+            HeaderRead::Valid(header, crc) => (header, crc),
+            HeaderRead::Empty => return Ok(Ok(None)),
+            HeaderRead::Damaged(damage) => return Ok(Err(damage.0)),
+            HeaderRead::Unsupported(_) => return Ok(Err("a record batch of another version")),
+        };
+        let body = self.at(offset + HEADER_BYTES as u64, header.body_len as usize)?;
+        if body.len() < header.body_len as usize || crc32c(body) != header.body_crc {
+            return Ok(Err("the body's checksum does not match"));
+        }
+        Ok(Ok(Some((header, crc))))
+    }
+}
+
+/// Steps over valid batches, segment after segment. `chained` is false where the walk begins after
+/// damage, so that the first batch has nothing to follow.
+fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail, Stop)> {
+    loop {
+        if !scan.open(tail.position.segment)? {
+            return Ok((tail, Stop::End));
+        }
+        match scan.batch(tail.position.offset)? {
+            Err(_) => return Ok((tail, Stop::Invalid)),
+            Ok(None) => {
+                let next = tail.position.segment + 1;
+                if scan.segments.get(next)?.is_none() {
+                    return Ok((tail, Stop::End));
+                }
+                tail.position = Position { segment: next, offset: SEGMENT_START };
+            }
+            Ok(Some((header, crc))) => {
+                let jumps = header.base_seq > tail.next_seq && !header.is_control;
+                if chained && (header.prev_header_crc != tail.prev_crc || header.base_seq < tail.next_seq || jumps) {
+                    return Ok((tail, Stop::Invalid));
+                }
+                tail = after(&tail, &header, crc);
+                chained = true;
+            }
+        }
+    }
+}
+
+fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
+    Tail {
+        position: Position { offset: tail.position.offset + header.stored_bytes(), ..tail.position },
+        next_seq: header.next_seq(),
+        prev_crc: crc,
+        max_ts: header.max_ts,
+        last_position: tail.position,
+    }
+}
+
+/// Where the log really ends, walking from the last batch the page announces.
+pub(crate) fn walk_from_page(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<Tail> {
+    let mut scan = Scan::new(segments, fs);
+    let last = page.last_position();
+    let tail = if last.offset == 0 {
+        // No batch since the page was written: what it says of the end is all there is.
+        Tail {
+            position: page.committed(),
+            next_seq: page.next_seq(),
+            prev_crc: page.last_crc(),
+            max_ts: page.max_ts(),
+            last_position: last,
+        }
+    } else {
+        scan.open(last.segment)?;
+        let start = Tail { position: last, next_seq: 0, prev_crc: 0, max_ts: 0, last_position: last };
+        match scan.batch(last.offset)? {
+            Ok(Some((header, crc))) => after(&start, &header, crc),
+            _ => start,
+        }
+    };
+    walk(&mut scan, tail, true).map(|(tail, _)| tail)
+}
+
+/// Removes what lies behind the tail in its segment.
+pub(crate) fn cut(tail: &Tail, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<()> {
+    if let Some(segment) = segments.get(tail.position.segment)? {
+        let file = segment.open(fs)?;
+        if file.length().at(segment.path())? > tail.position.offset {
+            file.truncate(tail.position.offset).at(segment.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings one shard to a state in which it can be read and written, and writes its page. Only under
+/// the exclusive lock of the log. Running it again, or after a crash inside it, ends the same.
+pub(crate) fn recover(directory: &Arc<Directory>, folder: &Path, config: &ShardConfig, same_boot: bool) -> Result<()> {
+    let fs = directory.fs();
+    let page = directory.control().page(config.page);
+    let segments = Segments::new(Arc::clone(fs), folder.to_owned());
+    let state_file = StateFile::open(fs, &folder.join("state"))?;
+    if same_boot && page.is_of(config.owner()) && trust(&page, &segments, fs)? {
+        return Ok(());
+    }
+    let state = state_file.load()?;
+    let shard = Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
+    let (tail, is_torn) = shard.find_end(&state)?;
+    shard.finish(&state, tail, is_torn)
+}
+
+/// Whether the page says the truth: the page cache outlives every process.
+fn trust(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<bool> {
+    if let WriterState::Failed(_) = page.state() {
+        return Ok(true);
+    }
+    let Some(segment) = segments.get(page.committed().segment)? else { return Ok(false) };
+    let file = segment.open(fs)?;
+    if file.identity().at(segment.path())? != page.segment_identity() {
+        return Ok(false);
+    }
+    if page.state() == WriterState::Writing {
+        // The next writer looks at the tail under `append.lock`, as it would beside a dead one.
+        return Ok(true);
+    }
+    let last = page.last_position();
+    if last.offset == 0 {
+        return Ok(true);
+    }
+    let mut scan = Scan::new(segments, fs);
+    scan.open(last.segment)?;
+    Ok(match scan.batch(last.offset)? {
+        Ok(Some((header, crc))) => crc == page.last_crc() && header.next_seq() == page.next_seq(),
+        _ => false,
+    })
+}
+
+struct Recovering<'a> {
+    directory: &'a Arc<Directory>,
+    folder: &'a Path,
+    config: &'a ShardConfig,
+    segments: &'a Segments,
+    state_file: &'a StateFile,
+}
+
+impl Recovering<'_> {
+    /// Walks from the recovery point to the end of the log; says whether a torn tail lies behind it.
+    fn find_end(&self, state: &ShardState) -> Result<(Tail, bool)> {
+        let fs = self.directory.fs();
+        let mut scan = Scan::new(self.segments, fs);
+        let start = Tail {
+            position: state.recovery_point,
+            next_seq: state.recovery_seq,
+            prev_crc: state.recovery_crc,
+            max_ts: state.recovery_ts,
+            last_position: Position::default(),
+        };
+        let (mut tail, mut stop) = walk(&mut scan, start, true)?;
+        loop {
+            match stop {
+                Stop::End => return Ok((tail, false)),
+                Stop::Invalid => {}
+            }
+            let Some(beyond) = self.later_proof(&mut scan, &tail)? else { return Ok((tail, true)) };
+            // WHY: something after the damage was written when the damaged part was already synced.
+            // That is rot, not a torn write; cutting here would throw good records away.
+            let resumed = Tail { position: beyond, ..tail };
+            (tail, stop) = walk(&mut scan, resumed, false)?;
+        }
+    }
+
+    /// The next whole batch behind a damaged place, if it proves that the place was once synced.
+    fn later_proof(&self, scan: &mut Scan<'_>, tail: &Tail) -> Result<Option<Position>> {
+        scan.open(tail.position.segment)?;
+        let mut offset = tail.position.offset + 8;
+        while offset + HEADER_BYTES as u64 <= scan.length() {
+            if scan.at(offset, 4)? == MAGIC {
+                if let Ok(Some((header, _))) = scan.batch(offset)? {
+                    if header.base_seq >= tail.next_seq && header.durable_end > tail.next_seq {
+                        return Ok(Some(Position { offset, ..tail.position }));
+                    }
+                }
+            }
+            offset += 8;
+        }
+        // A segment is synced before the next one is made.
+        let next = tail.position.segment + 1;
+        let follows = self.segments.get(next)?.is_some();
+        Ok(follows.then_some(Position { segment: next, offset: SEGMENT_START }))
+    }
+
+    /// Cuts a torn tail, begins a new epoch if numbers may have been issued that are not in the log,
+    /// syncs, and only then shows everything to readers.
+    fn finish(&self, state: &ShardState, mut tail: Tail, is_torn: bool) -> Result<()> {
+        let fs = self.directory.fs();
+        let segment = self.segments.get(tail.position.segment)?.ok_or_else(|| Error::Corruption {
+            path: self.folder.to_owned(),
+            position: tail.position.offset,
+            first: tail.next_seq,
+            last: tail.next_seq,
+            reason: "the segment at the recovery point is missing".into(),
+        })?;
+        let file = segment.open(fs)?;
+        if is_torn {
+            self.quarantine(&segment, &file, tail.position.offset)?;
+            cut(&tail, self.segments, fs)?;
+            file.sync_data().at(segment.path())?;
+        }
+        let mut epoch = state.epoch;
+        let mut reserved = state.reserved;
+        if reserved > tail.next_seq {
+            epoch += 1;
+            // INVARIANT: numbers up to `reserved` may have been issued; none of them is issued again.
+            // The ceiling is raised and synced before the EPOCH batch takes the first one above it.
+            let base = reserved;
+            reserved = base + (1 << 20);
+            self.state_file.update(|state| {
+                state.epoch = epoch;
+                state.reserved = reserved;
+            })?;
+            tail = self.write_epoch(&file, &segment, tail, base, epoch)?;
+        }
+        file.sync_data().at(segment.path())?;
+        fs.sync_dir(self.folder).at(self.folder)?;
+        self.state_file.update(|state| {
+            state.recovery_point = tail.position;
+            state.recovery_seq = tail.next_seq;
+            state.recovery_crc = tail.prev_crc;
+            state.recovery_ts = tail.max_ts;
+        })?;
+        let page = self.directory.control().page(self.config.page);
+        page.initialise(&PageValues {
+            owner: self.config.owner(),
+            segment_identity: file.identity().at(segment.path())?,
+            committed: tail.position,
+            next_seq: tail.next_seq,
+            last_crc: tail.prev_crc,
+            last_position: tail.last_position,
+            epoch,
+            max_ts: tail.max_ts,
+            reserved,
+        });
+        if fs.exists(&self.folder.join("failed")).at(self.folder)? {
+            page.set_state(WriterState::Failed(libc::EIO));
+        }
+        Ok(())
+    }
+
+    fn write_epoch(
+        &self,
+        file: &Arc<dyn File>,
+        segment: &Segment,
+        tail: Tail,
+        base_seq: SequenceNumber,
+        epoch: u32,
+    ) -> Result<Tail> {
+        let body = Control::Epoch { reason: 1 }.encode();
+        let length = u32::try_from(body.len()).expect("a few bytes");
+        let now = self.directory.clock().now().max(tail.max_ts);
+        let header = BatchHeader {
+            is_control: true,
+            body_len: length,
+            raw_len: length,
+            base_seq,
+            record_count: 1,
+            body_crc: crc32c(&body),
+            base_ts: now,
+            max_ts: now,
+            shard_epoch: epoch,
+            durable_end: tail.next_seq,
+            prev_header_crc: tail.prev_crc,
+            ..BatchHeader::default()
+        };
+        let (head, crc) = header.encode();
+        let mut bytes = [&head[..], &body].concat();
+        bytes.resize(HEADER_BYTES + align8(body.len()), 0);
+        file.write_at(&[&bytes], tail.position.offset).at(segment.path())?;
+        Ok(after(&tail, &header, crc))
+    }
+
+    /// Keeps the bytes that are about to be cut, under `quarantine/`.
+    fn quarantine(&self, segment: &Segment, file: &Arc<dyn File>, from: u64) -> Result<()> {
+        let fs = self.directory.fs();
+        let length = usize::try_from(file.length().at(segment.path())?.saturating_sub(from)).unwrap_or(0);
+        let mut bytes = vec![0; length];
+        let got = file.read_at(&mut bytes, from).at(segment.path())?;
+        bytes.truncate(got);
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let folder = self.directory.root().join("quarantine");
+        fs.create_dir(&folder).at(&folder)?;
+        let token = sys::hex(&sys::random_uuid().at(&folder)?);
+        let name = format!(
+            "{}.{}.{:08x}-{from}.{}.torn",
+            self.config.stream,
+            self.config.id,
+            segment.ordinal,
+            token.get(..8).unwrap_or_default(),
+        );
+        let path = folder.join(name);
+        let copy = fs.open(&path, Open::CreateNew).at(&path)?;
+        copy.write_at(&[&bytes], 0).at(&path)?;
+        copy.sync_data().at(&path)?;
+        fs.sync_dir(&folder).at(&folder)
+    }
+}
+
+/// After everything was synced and nobody else has the log open: notes that no number was issued
+/// beyond the log, so that the next opening needs neither a scan nor a new epoch.
+pub(crate) fn close_cleanly(directory: &Arc<Directory>, folder: &Path, config: &ShardConfig) -> Result<()> {
+    let page = directory.control().page(config.page);
+    if !page.is_of(config.owner()) || page.state() != WriterState::Clean || page.reserved() == page.next_seq() {
+        return Ok(());
+    }
+    let fs = directory.fs();
+    let segments = Segments::new(Arc::clone(fs), folder.to_owned());
+    let end = page.committed();
+    if let Some(segment) = segments.get(end.segment)? {
+        segment.open(fs)?.sync_data().at(segment.path())?;
+    }
+    page.note_durable(end, page.next_seq());
+    page.publish(end, page.next_seq());
+    StateFile::open(fs, &folder.join("state"))?.update(|state| {
+        state.recovery_point = end;
+        state.recovery_seq = page.next_seq();
+        state.recovery_crc = page.last_crc();
+        state.recovery_ts = page.max_ts();
+        state.reserved = page.next_seq();
+    })?;
+    page.set_reserved(page.next_seq());
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The segment files of a shard: their names, and opening them only while somebody reads.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{IoContext, Result};
+use crate::format::SegmentHeader;
+use crate::fs::{File, Fs, Open};
+use crate::types::SequenceNumber;
+
+/// One segment file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) ordinal: u32,
+    pub(crate) base_seq: SequenceNumber,
+    path: PathBuf,
+    // WHY weak: a log of many segments must not hold as many descriptors; those who read or write
+    // keep theirs open.
+    open: Mutex<Option<Weak<dyn File>>>,
+}
+
+impl Segment {
+    fn new(folder: &Path, ordinal: u32, base_seq: SequenceNumber) -> Self {
+        let path = folder.join(file_name(ordinal, base_seq));
+        Self { ordinal, base_seq, path, open: Mutex::default() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, opened if nobody has it open.
+    pub(crate) fn open(&self, fs: &Arc<dyn Fs>) -> Result<Arc<dyn File>> {
+        let mut slot = self.open.lock();
+        if let Some(file) = slot.as_ref().and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        let file = fs.open(&self.path, Open::Write).at(&self.path)?;
+        *slot = Some(Arc::downgrade(&file));
+        Ok(file)
+    }
+}
+
+/// `00000000-00000000000000000000.seg`: ordinal (8 hex digits) and base sequence number (20 digits).
+fn file_name(ordinal: u32, base_seq: SequenceNumber) -> String {
+    format!("{ordinal:08x}-{base_seq:020}.seg")
+}
+
+fn parse_file_name(name: &str) -> Option<(u32, SequenceNumber)> {
+    let (ordinal, base) = name.strip_suffix(".seg")?.split_once('-')?;
+    let is_ours = ordinal.len() == 8 && base.len() == 20;
+    let parsed = (u32::from_str_radix(ordinal, 16).ok()?, base.parse().ok()?);
+    is_ours.then_some(parsed)
+}
+
+/// The segments of a shard, as far as this process has looked.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    fs: Arc<dyn Fs>,
+    folder: PathBuf,
+    known: RwLock<BTreeMap<u32, Arc<Segment>>>,
+}
+
+impl Segments {
+    pub(crate) fn new(fs: Arc<dyn Fs>, folder: PathBuf) -> Self {
+        Self { fs, folder, known: RwLock::default() }
+    }
+
+    fn refresh(&self) -> Result<()> {
+        let names = self.fs.list(&self.folder).at(&self.folder)?;
+        let mut known = self.known.write();
+        let mut found = BTreeMap::new();
+        for (ordinal, base_seq) in names.iter().filter_map(|name| parse_file_name(name)) {
+            let old = known.remove(&ordinal).filter(|segment| segment.base_seq == base_seq);
+            let segment = old.unwrap_or_else(|| Arc::new(Segment::new(&self.folder, ordinal, base_seq)));
+            found.insert(ordinal, segment);
+        }
+        *known = found;
+        Ok(())
+    }
+
+    /// A segment by its ordinal; looks at the folder again if it is not known yet.
+    pub(crate) fn get(&self, ordinal: u32) -> Result<Option<Arc<Segment>>> {
+        if let Some(segment) = self.known.read().get(&ordinal) {
+            return Ok(Some(Arc::clone(segment)));
+        }
+        self.refresh()?;
+        Ok(self.known.read().get(&ordinal).cloned())
+    }
+
+    /// All segments, oldest first.
+    pub(crate) fn list(&self) -> Result<Vec<Arc<Segment>>> {
+        self.refresh()?;
+        Ok(self.known.read().values().cloned().collect())
+    }
+
+    /// Makes a segment file with its header; durable, with its name, when it returns. An empty one
+    /// that a writer left behind when it died is reused.
+    pub(crate) fn create(&self, ordinal: u32, base_seq: SequenceNumber, header: &SegmentHeader) -> Result<Arc<Segment>> {
+        self.refresh()?;
+        if let Some(left) = self.known.read().get(&ordinal).filter(|left| left.base_seq != base_seq) {
+            self.fs.remove(&left.path).at(&left.path)?;
+        }
+        let segment = Arc::new(Segment::new(&self.folder, ordinal, base_seq));
+        let file = self.fs.open(&segment.path, Open::Create).at(&segment.path)?;
+        file.truncate(0).at(&segment.path)?;
+        file.write_at(&[&header.encode()], 0).at(&segment.path)?;
+        file.sync_data().at(&segment.path)?;
+        self.fs.sync_dir(&self.folder).at(&self.folder)?;
+        *segment.open.lock() = Some(Arc::downgrade(&file));
+        self.known.write().insert(ordinal, Arc::clone(&segment));
+        Ok(segment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_ordinal_and_base_and_nothing_else_is_a_segment() {
+        assert_eq!("0000000a-00000000000000000042.seg", file_name(10, 42));
+        assert_eq!(Some((10, 42)), parse_file_name(&file_name(10, 42)));
+        for other in ["state", "a-1.seg", "0000000a-00000000000000000042.seg.new", "zz00000a-00000000000000000042.seg"] {
+            assert_eq!(None, parse_file_name(other), "{other}");
+        }
+    }
+}

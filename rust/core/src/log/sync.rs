@@ -1,0 +1,143 @@
+//! Group commit: one `fdatasync` for everyone who waits, in all processes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::{Patience, Stopwatch};
+use crate::control::WriterState;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::Open;
+use crate::types::{Durability, SequenceNumber};
+
+use super::ShardLog;
+
+/// How long a waiter sleeps before it looks whether the leader is getting on.
+const WAIT_STEP: Duration = Duration::from_millis(5);
+/// Without progress for this long a waiter syncs itself: the leader may be stopped.
+const LEADER_PATIENCE: Duration = Duration::from_millis(50);
+/// Committed data that nobody synced for this long is synced by whoever notices.
+pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
+
+/// Since when this process has seen committed data that is not durable.
+#[derive(Debug, Default)]
+pub(crate) struct Lag {
+    since: Mutex<Option<Stopwatch>>,
+    durable_seen: AtomicU64,
+}
+
+impl ShardLog {
+    /// Waits until everything below `end` is synced, leading the sync if nobody else does.
+    ///
+    /// # Errors
+    /// [`Error::StoragePoisoned`], [`Error::Interrupted`], [`Error::LockTimeout`]: whether the
+    /// records are durable is then unknown.
+    pub(crate) fn wait_durable(&self, end: SequenceNumber, patience: &Patience<'_>) -> Result<()> {
+        let page = self.page();
+        let mut waiting = Stopwatch::start();
+        let mut progress = page.durable_end();
+        loop {
+            if page.durable_end() >= end {
+                return Ok(());
+            }
+            page.check(&self.folder)?;
+            let turn = self.syncer.try_lock_for(WAIT_STEP);
+            if page.durable_end() >= end {
+                return Ok(());
+            }
+            if page.durable_end() > progress {
+                progress = page.durable_end();
+                waiting = Stopwatch::start();
+            }
+            if turn.is_some() {
+                let seen = self.directory.control().wake_word();
+                let leader = self.sync_lock.try_lock()?;
+                if leader.is_some() || waiting.elapsed() >= LEADER_PATIENCE {
+                    self.sync_now()?;
+                    continue;
+                }
+                // Another process leads; its wake ends this sleep.
+                if page.durable_end() < end {
+                    self.directory.control().wait(seen, WAIT_STEP);
+                }
+            }
+            if (patience.interrupted)() {
+                return Err(Error::Interrupted);
+            }
+            if patience.deadline.is_past() {
+                let path = self.folder.join("sync.lock");
+                return Err(Error::LockTimeout { path, holder: "a slow disk".into() });
+            }
+        }
+    }
+
+    /// Syncs what is committed now, shows it to readers and wakes them.
+    ///
+    /// # Errors
+    /// [`Error::StoragePoisoned`]: the shard is fail-stopped.
+    pub(crate) fn sync_now(&self) -> Result<()> {
+        let page = self.page();
+        page.check(&self.folder)?;
+        // INVARIANT: the number before the position; see `Page::commit`.
+        let end_seq = page.next_seq();
+        let end = page.committed();
+        if page.durable() >= end && page.durable_end() >= end_seq {
+            return Ok(());
+        }
+        let segment = self.segments.get(end.segment)?.ok_or_else(|| Error::Io {
+            path: self.folder.clone(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        let file = segment.open(self.directory.fs())?;
+        if let Err(error) = file.sync_data().at(segment.path()) {
+            return Err(self.fail_stop(error));
+        }
+        page.note_durable(end, end_seq);
+        page.publish(end, end_seq);
+        self.directory.control().wake();
+        Ok(())
+    }
+
+    /// A sync failed: nothing is acknowledged on this shard any more, by anyone. What was written
+    /// is not written again, because the kernel may have dropped it and would not say so twice.
+    pub(crate) fn fail_stop(&self, error: Error) -> Error {
+        let errno = match &error {
+            Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+            Error::LogFull { .. } => libc::ENOSPC,
+            _ => libc::EIO,
+        };
+        self.page().set_state(WriterState::Failed(errno));
+        let marker = self.folder.join("failed");
+        let text = format!("errno {errno}: {error}\n");
+        // The page says it to those who have the log open; the marker to those who come later. If
+        // the disk does not even take the marker, opening will meet the same disk.
+        if let Ok(file) = self.directory.fs().open(&marker, Open::Create) {
+            let _ = file.write_at(&[text.as_bytes()], 0).and_then(|()| file.sync_data());
+            let _ = self.directory.fs().sync_dir(&self.folder);
+        }
+        self.directory.control().wake();
+        Error::StoragePoisoned { path: self.folder.clone(), errno }
+    }
+
+    /// Called ten times a second: syncs what has been waiting for [`LAG_MAX`].
+    pub(crate) fn tick(&self) {
+        let page = self.page();
+        if page.state() != WriterState::Clean && page.state() != WriterState::Writing {
+            return;
+        }
+        let (committed, durable) = (page.next_seq(), page.durable_end());
+        let mut since = self.lag.since.lock();
+        let moved = self.lag.durable_seen.swap(durable, Ordering::Relaxed) != durable;
+        if committed <= durable {
+            *since = None;
+        } else if since.is_none() || (moved && self.config.durability == Durability::Group) {
+            *since = Some(Stopwatch::start());
+        } else if since.is_some_and(|since| since.elapsed() >= LAG_MAX) {
+            *since = None;
+            drop(since);
+            // A failure is on the page: the next call of the user reports it.
+            let _ = self.sync_now();
+        }
+    }
+}

@@ -1,0 +1,586 @@
+//! A log directory: opening it beside other processes, and its streams.
+//!
+//! `lock` is held shared by everyone who has the log open. Who gets it exclusively is alone: only
+//! then are pages of the control file made or rebuilt, and shards recovered.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock::{Clock, Patience, SystemClock};
+use crate::control::{Control, CONTROL_BYTES};
+use crate::error::{Error, IoContext, Result};
+use crate::format::checksum::crc32c;
+use crate::format::segment_header::{FORMAT_MAJOR, FORMAT_MINOR};
+use crate::fs::{self, File, Fs, Lock, Open, RealFs};
+use crate::log::{recovery, Directory, LockedFile, ShardLog};
+use crate::sys;
+use crate::types::{Durability, ShardId, SHARDS_MAX};
+
+use super::manifest::{Manifest, ShardMeta};
+use super::{routing, shard_config, Stream, StreamConfig};
+
+/// How long an opener waits for one that recovers the log.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
+const FORMAT_MAGIC: [u8; 8] = *b"STREAMFN";
+const FORMAT_BYTES: usize = 64;
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Whether a directory that is missing or empty becomes a log.
+    pub create: bool,
+    /// The durability of streams that this handle creates without saying.
+    pub durability: Durability,
+    /// Where it is; tests give a simulated one.
+    pub fs: Arc<dyn Fs>,
+    /// The clock that stamps records.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { create: true, durability: Durability::Group, fs: Arc::new(RealFs), clock: Arc::new(SystemClock) }
+    }
+}
+
+/// Called about ten times a second while a log is open.
+pub trait Housekeeper: Send + Sync {
+    /// Does what is due; must not block for long.
+    fn tick(&self);
+}
+
+/// An open log directory: one for each directory and process, however often it is opened.
+pub struct Log {
+    directory: Arc<Directory>,
+    lock: Arc<dyn File>,
+    control_file: Arc<dyn File>,
+    topology: LockedFile,
+    topology_mutex: Mutex<()>,
+    streams: Mutex<HashMap<String, Arc<Stream>>>,
+    housekeepers: Mutex<Vec<Weak<dyn Housekeeper>>>,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    durability: Durability,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("root", &self.directory.root()).finish_non_exhaustive()
+    }
+}
+
+type Registry = Mutex<HashMap<(u64, u64, u64), Weak<Log>>>;
+
+/// The logs this process has open, by fork generation, device and inode. A second handle on one
+/// directory must share the descriptors: two of them in one process would lock each other out.
+fn registry() -> &'static Registry {
+    static OPEN: OnceLock<Registry> = OnceLock::new();
+    OPEN.get_or_init(Registry::default)
+}
+
+impl Log {
+    /// Opens a log directory.
+    ///
+    /// # Errors
+    /// [`Error::Config`] (`log_dir`) if it is not one or lies on a network file system;
+    /// [`Error::LockTimeout`]; [`Error::UnsupportedFormat`]; errors of recovery.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<Self>> {
+        let fs = &options.fs;
+        let root = prepare_folder(path, options)?;
+        let identity = fs.open(&root, Open::Read).and_then(|file| file.identity()).at(&root)?;
+        let key = (sys::fork_generation(), identity.0, identity.1);
+        let mut open = registry().lock();
+        if let Some(log) = open.get(&key).and_then(Weak::upgrade) {
+            if log.directory.check().is_ok() {
+                return Ok(log);
+            }
+        }
+        let log = Arc::new(Opening { root, options }.run()?);
+        log.start_housekeeping()?;
+        open.insert(key, Arc::downgrade(&log));
+        Ok(log)
+    }
+
+    /// The folder, absolute.
+    pub fn root(&self) -> &Path {
+        self.directory.root()
+    }
+
+    /// What its shards share.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The file system it is on.
+    pub fn fs(&self) -> &Arc<dyn Fs> {
+        self.directory.fs()
+    }
+
+    /// Time for what is written to disk.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        self.directory.clock()
+    }
+
+    /// Identity of this boot of the machine.
+    pub fn boot_id(&self) -> [u8; 16] {
+        self.directory.boot_id()
+    }
+
+    /// Identity of the log.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.directory.uuid()
+    }
+
+    /// The durability of streams that this handle creates without saying.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// `Ok` unless the log was closed, or opened before a fork.
+    ///
+    /// # Errors
+    /// [`Error::ForkedHandle`], [`Error::StreamClosed`].
+    pub fn check(&self) -> Result<()> {
+        self.directory.check()
+    }
+
+    /// The wake word: changes whenever something became visible or was handed over.
+    pub fn wake_word(&self) -> u32 {
+        self.directory.control().wake_word()
+    }
+
+    /// Sleeps until the wake word is not `seen` or `most` has passed; returns the word.
+    pub fn wait(&self, seen: u32, most: Duration) -> u32 {
+        self.directory.control().wait(seen, most)
+    }
+
+    /// Changes the wake word and wakes every sleeper of the log.
+    pub fn bump(&self) {
+        self.directory.control().wake();
+    }
+
+    /// Has `housekeeper` called about ten times a second for as long as it lives.
+    pub fn on_housekeeping(&self, housekeeper: Weak<dyn Housekeeper>) {
+        self.housekeepers.lock().push(housekeeper);
+    }
+
+    /// A stream.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`]; errors of reading its manifest.
+    pub fn stream(&self, name: &str) -> Result<Arc<Stream>> {
+        self.check()?;
+        let mut open = self.streams.lock();
+        if let Some(stream) = open.get(name) {
+            return Ok(Arc::clone(stream));
+        }
+        let is_name = crate::types::is_valid_name(name) || crate::types::is_valid_internal_name(name);
+        if !is_name {
+            return Err(Error::StreamNotFound { name: name.to_owned() });
+        }
+        let stream = Arc::new(Stream::open(&self.directory, name)?);
+        open.insert(name.to_owned(), Arc::clone(&stream));
+        Ok(stream)
+    }
+
+    /// Names of all streams, internal ones too, sorted.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn streams(&self) -> Result<Vec<String>> {
+        self.check()?;
+        stream_names(&self.directory)
+    }
+
+    /// Makes a stream.
+    ///
+    /// # Errors
+    /// [`Error::StreamExists`], [`Error::Config`], errors of the file system.
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn create_stream(&self, name: &str, config: &StreamConfig, patience: &Patience<'_>) -> Result<Arc<Stream>> {
+        self.check()?;
+        config.validate(name)?;
+        {
+            let _threads = self.topology_mutex.lock();
+            let _processes = self.topology.lock(patience)?;
+            self.make_stream(name, config)?;
+        }
+        self.bump();
+        self.stream(name)
+    }
+
+    fn make_stream(&self, name: &str, config: &StreamConfig) -> Result<()> {
+        let fs = self.fs();
+        let parent = self.root().join("streams");
+        let folder = parent.join(name);
+        let manifest_path = folder.join("manifest.json");
+        if fs.exists(&manifest_path).at(&manifest_path)? {
+            return Err(Error::StreamExists { name: name.to_owned() });
+        }
+        let first_page = self.next_page()?;
+        if first_page + config.shards - 1 > SHARDS_MAX {
+            let reason = format!("a log has at most {SHARDS_MAX} shards, {} are taken", first_page - 1);
+            return Err(Error::config("shards", reason));
+        }
+        // A store to a page of a sparse file on a full disk would kill the process.
+        let control_path = self.root().join("control");
+        let length = u64::from(first_page + config.shards) * 4096;
+        self.control_file.allocate(length).at(&control_path)?;
+        fs.create_dir(&folder).at(&folder)?;
+        let ranges = routing::even_ranges(config.shards);
+        let shards: Vec<ShardMeta> = (0..config.shards)
+            .zip(ranges)
+            .map(|(id, hash_range)| ShardMeta {
+                id: ShardId(id),
+                page: first_page + id,
+                hash_range,
+                parents: Vec::new(),
+                is_open: true,
+            })
+            .collect();
+        for meta in &shards {
+            let shard = shard_config(&name.into(), config, meta);
+            ShardLog::create(&self.directory, &folder.join(meta.id.to_string()), &shard)?;
+        }
+        let manifest = Manifest { config: config.clone(), created: self.clock().now(), shards };
+        manifest.store(fs, &manifest_path)?;
+        fs.sync_dir(&parent).at(&parent)
+    }
+
+    /// The first page no manifest names.
+    fn next_page(&self) -> Result<u32> {
+        let mut highest = 0;
+        for name in stream_names(&self.directory)? {
+            let path = self.root().join("streams").join(name).join("manifest.json");
+            let manifest = Manifest::load(self.fs(), &path)?;
+            highest = manifest.shards.iter().map(|shard| shard.page).fold(highest, u32::max);
+        }
+        Ok(highest + 1)
+    }
+
+    /// Syncs everything that is committed in the shards this process has open.
+    ///
+    /// # Errors
+    /// [`Error::StoragePoisoned`].
+    pub fn sync(&self) -> Result<()> {
+        self.check()?;
+        self.sync_shards()
+    }
+
+    fn sync_shards(&self) -> Result<()> {
+        let streams: Vec<_> = self.streams.lock().values().cloned().collect();
+        streams.iter().flat_map(|stream| stream.open_shards()).try_for_each(|shard| shard.sync_now())
+    }
+
+    /// Ends all use of the log in this process. The last process to close it notes that, so that
+    /// the next opening needs no recovery.
+    ///
+    /// # Errors
+    /// A final sync failed.
+    pub fn close(&self) -> Result<()> {
+        if self.directory.is_forked() || !self.directory.close() {
+            return Ok(());
+        }
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        let synced = self.sync_shards();
+        let streams = std::mem::take(&mut *self.streams.lock());
+        // The housekeeper may be in a tick; its syncs are harmless, but nobody may note a clean
+        // close while a batch is on its way: writers hold the stream, and the log is marked closed.
+        let closed = synced.and_then(|()| {
+            if self.lock.try_lock(Lock::Exclusive).at(self.root())? {
+                for_each_shard(&self.directory, |folder, config| {
+                    recovery::close_cleanly(&self.directory, folder, config)
+                })?;
+            }
+            Ok(())
+        });
+        drop(streams);
+        let _ = self.lock.unlock();
+        closed
+    }
+
+    fn start_housekeeping(self: &Arc<Self>) -> Result<()> {
+        let weak = Arc::downgrade(self);
+        let stop = Arc::clone(&self.stop);
+        let root = self.root().to_owned();
+        std::thread::Builder::new()
+            .name("streamfn-housekeeper".into())
+            .spawn(move || loop {
+                {
+                    let mut stopped = stop.0.lock();
+                    if !*stopped {
+                        stop.1.wait_for(&mut stopped, HOUSEKEEPING_INTERVAL);
+                    }
+                    if *stopped {
+                        return;
+                    }
+                }
+                match weak.upgrade() {
+                    Some(log) => log.tick(),
+                    None => return,
+                }
+            })
+            .map(drop)
+            .at(&root)
+    }
+
+    fn tick(&self) {
+        let streams: Vec<_> = self.streams.lock().values().cloned().collect();
+        for shard in streams.iter().flat_map(|stream| stream.open_shards()) {
+            shard.tick();
+        }
+        let mut housekeepers = self.housekeepers.lock();
+        housekeepers.retain(|weak| weak.strong_count() > 0);
+        let live: Vec<_> = housekeepers.iter().filter_map(Weak::upgrade).collect();
+        drop(housekeepers);
+        live.iter().for_each(|housekeeper| housekeeper.tick());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // An error here has nobody to go to; what was acknowledged is durable without it.
+        let _ = self.close();
+    }
+}
+
+/// Checks that the folder is, or may become, a log; returns its absolute path.
+fn prepare_folder(path: &Path, options: &OpenOptions) -> Result<PathBuf> {
+    let fs = &options.fs;
+    let not_a_log = |reason: String| Error::config("log_dir", reason);
+    let path = std::path::absolute(path).at(path)?;
+    if !fs.exists(&path).at(&path)? {
+        if !options.create {
+            return Err(not_a_log(format!("{} does not exist", path.display())));
+        }
+        create_dirs(fs, &path)?;
+    }
+    if fs.exists(&path.join("FORMAT")).at(&path)? {
+        return Ok(path);
+    }
+    let names = match fs.list(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(not_a_log(format!("{} is a file, not a folder", path.display())));
+        }
+        other => other.at(&path)?,
+    };
+    // What a creator that was killed can have left behind.
+    let ours = ["lock", "FORMAT.new", "control", "topology.lock", "streams", "mappings", "workers"];
+    if let Some(foreign) = names.iter().find(|name| !ours.contains(&name.as_str())) {
+        let reason = format!("{} is not a log directory: it has `{foreign}` but no FORMAT file", path.display());
+        return Err(not_a_log(reason));
+    }
+    if !options.create {
+        return Err(not_a_log(format!("{} is not a log directory: it has no FORMAT file", path.display())));
+    }
+    Ok(path)
+}
+
+fn create_dirs(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
+    if fs.exists(path).at(path)? {
+        return Ok(());
+    }
+    let parent = fs::parent(path);
+    create_dirs(fs, parent)?;
+    fs.create_dir(path).at(path)?;
+    fs.sync_dir(parent).at(parent)
+}
+
+/// FORMAT: magic, format major and minor u16, 4 zeros, uuid, zeros, CRC-32C of the first 60 bytes.
+fn encode_format(uuid: [u8; 16]) -> Vec<u8> {
+    let mut bytes = FORMAT_MAGIC.to_vec();
+    bytes.extend(FORMAT_MAJOR.to_le_bytes());
+    bytes.extend(FORMAT_MINOR.to_le_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(uuid);
+    bytes.resize(FORMAT_BYTES - 4, 0);
+    bytes.extend(crc32c(&bytes).to_le_bytes());
+    bytes
+}
+
+fn decode_format(bytes: &[u8], path: &Path) -> Result<[u8; 16]> {
+    let damaged = |reason: &str| Error::Corruption {
+        path: path.to_owned(),
+        position: 0,
+        first: 0,
+        last: 0,
+        reason: reason.into(),
+    };
+    let (head, crc) = bytes
+        .get(..FORMAT_BYTES)
+        .and_then(|bytes| bytes.split_last_chunk::<4>())
+        .ok_or_else(|| damaged("the FORMAT file is cut off"))?;
+    if crc32c(head) != u32::from_le_bytes(*crc) {
+        return Err(damaged("the FORMAT file's checksum does not match"));
+    }
+    let mut from = crate::format::Bytes(head);
+    let magic: Option<[u8; 8]> = from.array();
+    let (major, _, _) = (from.u16(), from.u16(), from.u32());
+    if magic != Some(FORMAT_MAGIC) || major != Some(FORMAT_MAJOR) {
+        return Err(Error::UnsupportedFormat {
+            path: path.to_owned(),
+            found: format!("format {}", major.unwrap_or(0)),
+            supported: FORMAT_MAJOR.to_string(),
+        });
+    }
+    from.array().ok_or_else(|| damaged("the FORMAT file is cut off"))
+}
+
+fn stream_names(directory: &Directory) -> Result<Vec<String>> {
+    let fs = directory.fs();
+    let parent = directory.root().join("streams");
+    let mut names = fs.list(&parent).at(&parent)?;
+    // A folder without a manifest is a creation that did not finish.
+    names.retain(|name| fs.exists(&parent.join(name).join("manifest.json")).unwrap_or(false));
+    Ok(names)
+}
+
+fn for_each_shard(
+    directory: &Arc<Directory>,
+    mut visit: impl FnMut(&Path, &crate::log::ShardConfig) -> Result<()>,
+) -> Result<()> {
+    for name in stream_names(directory)? {
+        let folder = directory.root().join("streams").join(&name);
+        let manifest = Manifest::load(directory.fs(), &folder.join("manifest.json"))?;
+        for meta in &manifest.shards {
+            let config = shard_config(&name.as_str().into(), &manifest.config, meta);
+            visit(&folder.join(meta.id.to_string()), &config)?;
+        }
+    }
+    Ok(())
+}
+
+/// One opening of a log directory.
+struct Opening<'a> {
+    root: PathBuf,
+    options: &'a OpenOptions,
+}
+
+impl Opening<'_> {
+    fn run(self) -> Result<Log> {
+        let fs = &self.options.fs;
+        let magic = fs.magic(&self.root).at(&self.root)?;
+        if let Some(name) = sys::network_file_system(magic) {
+            let reason = format!("{} is on {name}: a log needs a local file system", self.root.display());
+            return Err(Error::config("log_dir", reason));
+        }
+        let lock_path = self.root.join("lock");
+        let lock = fs.open(&lock_path, Open::Create).at(&lock_path)?;
+        let patience = Patience::of(OPEN_PATIENCE);
+        loop {
+            if lock.try_lock(Lock::Exclusive).at(&lock_path)? {
+                let opened = self.alone()?;
+                crate::log::wait_for(&lock, &lock_path, Lock::Shared, &patience)?;
+                // WHY: going from exclusive to shared lets go for a moment, in which another may
+                // have been alone and begun a new control file.
+                if self.is_current(&opened)? {
+                    return self.finish(lock, opened);
+                }
+                continue;
+            }
+            crate::log::wait_for(&lock, &lock_path, Lock::Shared, &patience)?;
+            let opened = self.beside_others()?;
+            return self.finish(lock, opened);
+        }
+    }
+
+    /// Under the exclusive lock: makes what is missing and recovers every shard.
+    fn alone(&self) -> Result<Opened> {
+        let fs = &self.options.fs;
+        for name in ["streams", "mappings", "workers"] {
+            fs.create_dir(&self.root.join(name)).at(&self.root)?;
+        }
+        let format_path = self.root.join("FORMAT");
+        let uuid = if fs.exists(&format_path).at(&format_path)? {
+            decode_format(&fs::read(&**fs, &format_path).at(&format_path)?, &format_path)?
+        } else {
+            let uuid = sys::random_uuid().at(&format_path)?;
+            fs::replace(&**fs, &format_path, &encode_format(uuid)).at(&format_path)?;
+            uuid
+        };
+        let control_path = self.root.join("control");
+        let file = fs.open(&control_path, Open::Create).at(&control_path)?;
+        if file.length().at(&control_path)? != CONTROL_BYTES {
+            file.truncate(CONTROL_BYTES).at(&control_path)?;
+        }
+        let boot_id = sys::boot_id().at(&control_path)?;
+        let control = Control::map(&*file, &control_path)?;
+        let same_boot = control.is_of(uuid) && control.boot_id() == boot_id;
+        let opened = self.opened(uuid, boot_id, control, file);
+        let mut pages = 1;
+        for_each_shard(&opened.directory, |_, config| {
+            pages = pages.max(config.page + 1);
+            Ok(())
+        })?;
+        opened.control_file.allocate(u64::from(pages) * 4096).at(&control_path)?;
+        for_each_shard(&opened.directory, |folder, config| {
+            recovery::recover(&opened.directory, folder, config, same_boot)
+        })?;
+        // Last, so that a crash before leaves the pages of another boot, which nobody trusts.
+        opened.directory.control().initialise(uuid, boot_id);
+        Ok(opened)
+    }
+
+    fn beside_others(&self) -> Result<Opened> {
+        let fs = &self.options.fs;
+        let format_path = self.root.join("FORMAT");
+        let uuid = decode_format(&fs::read(&**fs, &format_path).at(&format_path)?, &format_path)?;
+        let control_path = self.root.join("control");
+        let foreign = || {
+            let reason = format!(
+                "{} is not the control file of this log: close all programs that use the log, then open it again",
+                control_path.display()
+            );
+            Error::config("log_dir", reason)
+        };
+        let file = fs.open(&control_path, Open::Write).map_err(|_| foreign())?;
+        if file.length().at(&control_path)? != CONTROL_BYTES {
+            return Err(foreign());
+        }
+        let control = Control::map(&*file, &control_path)?;
+        if !control.is_of(uuid) {
+            return Err(foreign());
+        }
+        Ok(self.opened(uuid, sys::boot_id().at(&control_path)?, control, file))
+    }
+
+    fn opened(&self, uuid: [u8; 16], boot_id: [u8; 16], control: Control, control_file: Arc<dyn File>) -> Opened {
+        let (fs, clock) = (Arc::clone(&self.options.fs), Arc::clone(&self.options.clock));
+        let directory = Arc::new(Directory::new(self.root.clone(), fs, clock, uuid, boot_id, control));
+        Opened { directory, control_file }
+    }
+
+    fn is_current(&self, opened: &Opened) -> Result<bool> {
+        let path = self.root.join("control");
+        let file = self.options.fs.open(&path, Open::Read).at(&path)?;
+        let same_file = file.identity().at(&path)? == opened.control_file.identity().at(&path)?;
+        Ok(same_file && opened.directory.control().is_of(opened.directory.uuid()))
+    }
+
+    fn finish(&self, lock: Arc<dyn File>, opened: Opened) -> Result<Log> {
+        let fs = &self.options.fs;
+        Ok(Log {
+            topology: LockedFile::open(fs, &self.root.join("topology.lock"))?,
+            topology_mutex: Mutex::default(),
+            directory: opened.directory,
+            lock,
+            control_file: opened.control_file,
+            streams: Mutex::default(),
+            housekeepers: Mutex::default(),
+            stop: Arc::default(),
+            durability: self.options.durability,
+        })
+    }
+}
+
+struct Opened {
+    directory: Arc<Directory>,
+    control_file: Arc<dyn File>,
+}

@@ -1,0 +1,128 @@
+//! Shards together: a stream routes records to its shards, and a log directory holds streams.
+
+mod config;
+mod log_directory;
+pub mod manifest;
+mod put;
+pub mod routing;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::log::{Directory, ShardConfig, ShardLog};
+use crate::types::{Micros, ShardId};
+
+pub use config::{Retention, StreamConfig};
+pub use log_directory::{Housekeeper, Log, OpenOptions};
+pub use manifest::{Manifest, ShardMeta};
+pub use put::{Put, PutOutcome};
+
+/// A named set of shards.
+#[derive(Debug)]
+pub struct Stream {
+    name: Arc<str>,
+    directory: Arc<Directory>,
+    folder: PathBuf,
+    manifest: Manifest,
+    shards: Mutex<BTreeMap<ShardId, Arc<ShardLog>>>,
+    next_keyless: AtomicUsize,
+}
+
+impl Stream {
+    pub(crate) fn open(directory: &Arc<Directory>, name: &str) -> Result<Self> {
+        let folder = directory.root().join("streams").join(name);
+        let path = folder.join("manifest.json");
+        let manifest = match Manifest::load(directory.fs(), &path) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::StreamNotFound { name: name.to_owned() });
+            }
+            other => other?,
+        };
+        Ok(Self {
+            name: name.into(),
+            directory: Arc::clone(directory),
+            folder,
+            manifest,
+            shards: Mutex::default(),
+            next_keyless: AtomicUsize::default(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How it was set up.
+    pub fn config(&self) -> &StreamConfig {
+        &self.manifest.config
+    }
+
+    /// When it was made, µs UTC.
+    pub fn created(&self) -> Micros {
+        self.manifest.created
+    }
+
+    /// Its shards as they are on disk now.
+    ///
+    /// # Errors
+    /// The manifest cannot be read.
+    pub fn shards(&self) -> Result<Vec<ShardMeta>> {
+        self.directory.check()?;
+        Ok(Manifest::load(self.directory.fs(), &self.folder.join("manifest.json"))?.shards)
+    }
+
+    /// One shard's log.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the stream has no such shard; errors of opening it.
+    pub fn shard(&self, id: ShardId) -> Result<Arc<ShardLog>> {
+        self.directory.check()?;
+        let mut open = self.shards.lock();
+        if let Some(shard) = open.get(&id) {
+            return Ok(Arc::clone(shard));
+        }
+        let meta = self.manifest.shards.iter().find(|meta| meta.id == id).cloned();
+        let meta = match meta {
+            Some(meta) => Some(meta),
+            None => self.shards()?.into_iter().find(|meta| meta.id == id),
+        };
+        let meta = meta.ok_or_else(|| Error::config("shard", format!("stream `{}` has no {id}", self.name)))?;
+        let folder = self.folder.join(id.to_string());
+        let config = self.shard_config(&meta);
+        if !self.directory.control().page(config.page).is_of(config.owner()) {
+            let path = self.directory.root().join("control");
+            let reason = format!("the page of {}/{id} belongs to another shard", self.name);
+            return Err(Error::Corruption { path, position: u64::from(config.page) * 4096, first: 0, last: 0, reason });
+        }
+        let shard = Arc::new(ShardLog::open(&self.directory, folder, config)?);
+        open.insert(id, Arc::clone(&shard));
+        Ok(shard)
+    }
+
+    fn open_shards(&self) -> Vec<Arc<ShardLog>> {
+        self.shards.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn shard_config(&self, meta: &ShardMeta) -> ShardConfig {
+        shard_config(&self.name, &self.manifest.config, meta)
+    }
+}
+
+fn shard_config(stream: &Arc<str>, config: &StreamConfig, meta: &ShardMeta) -> ShardConfig {
+    ShardConfig {
+        stream: Arc::clone(stream),
+        id: meta.id,
+        page: meta.page,
+        hash_range: meta.hash_range,
+        parents: meta.parents.clone(),
+        durability: config.durability,
+        compression: config.compression,
+        segment_bytes: config.segment_bytes,
+    }
+}

@@ -1,0 +1,187 @@
+//! Putting records: checked, routed, and appended to their shards.
+
+use std::sync::atomic::Ordering;
+
+use crate::clock::Patience;
+use crate::error::{Error, Result};
+use crate::format::body::encode_headers;
+use crate::format::RecordBuilder;
+use crate::log::{Appended, BATCH_BYTES_TARGET};
+use crate::types::{
+    SequenceNumber, ShardId, DEAD_LETTER_BYTES_EXTRA, HEADERS_BYTES_MAX, PARTITION_KEY_CHARS_MAX, RECORD_BYTES_MAX,
+};
+
+use super::{routing, Stream};
+
+/// The records of one call on their way to their shards. Nothing is written before [`Put::commit`].
+#[derive(Debug)]
+pub struct Put<'a> {
+    stream: &'a Stream,
+    /// Hash range and number of each shard that takes records, by first hash key.
+    targets: Vec<(u128, u128, ShardId)>,
+    /// What goes to each target.
+    builders: Vec<Vec<RecordBuilder>>,
+    /// The target of each record; empty while all go to `keyless`.
+    routes: Vec<u32>,
+    keyless: usize,
+    count: usize,
+}
+
+/// Where a call's records went.
+#[derive(Debug, Clone)]
+pub struct PutOutcome {
+    shards: Vec<(ShardId, Appended)>,
+    /// The shard of each record, as an index; empty if there is only one.
+    routes: Vec<u32>,
+    count: usize,
+}
+
+impl PutOutcome {
+    /// How many records there were.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there were none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Shard and sequence number of each record, in the order of the call.
+    pub fn places(&self) -> Vec<(ShardId, SequenceNumber)> {
+        let mut cursors: Vec<_> = self
+            .shards
+            .iter()
+            .map(|(id, appended)| {
+                let numbers = appended.runs.iter().flat_map(|(first, n)| *first..*first + u64::from(*n));
+                (*id, numbers)
+            })
+            .collect();
+        let only = if self.routes.is_empty() { self.count } else { 0 };
+        let routes = self.routes.iter().copied().chain(std::iter::repeat_n(0, only));
+        routes
+            .filter_map(|route| {
+                let (id, numbers) = cursors.get_mut(route as usize)?;
+                Some((*id, numbers.next()?))
+            })
+            .collect()
+    }
+}
+
+impl Stream {
+    /// Begins a call of puts.
+    ///
+    /// # Errors
+    /// The log was closed, or opened before a fork.
+    pub fn begin_put(&self) -> Result<Put<'_>> {
+        self.directory.check()?;
+        let mut targets: Vec<_> = self
+            .manifest
+            .shards
+            .iter()
+            .filter(|meta| meta.is_open)
+            .map(|meta| (meta.hash_range.0, meta.hash_range.1, meta.id))
+            .collect();
+        targets.sort_unstable();
+        let keyless = self.next_keyless.fetch_add(1, Ordering::Relaxed) % targets.len().max(1);
+        let builders = vec![Vec::new(); targets.len()];
+        Ok(Put { stream: self, targets, builders, routes: Vec::new(), keyless, count: 0 })
+    }
+
+    /// The shard that owns a partition key.
+    ///
+    /// # Errors
+    /// The log was closed, or opened before a fork.
+    pub fn shard_of(&self, partition_key: &str) -> Result<ShardId> {
+        let put = self.begin_put()?;
+        let target = put.target_of(partition_key);
+        Ok(put.targets.get(target).map_or(ShardId(0), |(.., id)| *id))
+    }
+}
+
+impl Put<'_> {
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// [`Error::RecordTooLarge`] or [`Error::Config`]: the call is refused as a whole.
+    pub fn push<'h>(
+        &mut self,
+        data: &[u8],
+        partition_key: Option<&str>,
+        headers: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Result<()> {
+        let headers = encode_headers(headers).ok_or_else(|| self.too_large(usize::MAX, HEADERS_BYTES_MAX, "header bytes"))?;
+        self.check(data, partition_key, &headers)?;
+        let target = partition_key.map_or(self.keyless, |key| self.target_of(key));
+        if self.targets.len() > 1 {
+            self.routes.push(u32::try_from(target).expect("<= 4096 shards"));
+        }
+        let size = data.len() + headers.len() + partition_key.map_or(0, str::len);
+        let Some(builders) = self.builders.get_mut(target) else {
+            return Err(Error::config("stream", format!("`{}` has no open shard", self.stream.name)));
+        };
+        if builders.last().is_none_or(|last| last.payload_bytes() + size > BATCH_BYTES_TARGET && last.count() > 0) {
+            builders.push(RecordBuilder::default());
+        }
+        if let Some(last) = builders.last_mut() {
+            last.push(data, partition_key, &headers);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Appends all records and waits as the stream's durability says.
+    ///
+    /// # Errors
+    /// As [`crate::log::ShardLog::append`]; in a call for several shards, records of the others may
+    /// have been appended.
+    ///
+    /// # Durability
+    /// That of the stream, when it returns.
+    pub fn commit(self, patience: &Patience<'_>) -> Result<PutOutcome> {
+        let mut shards = Vec::with_capacity(self.targets.len());
+        for ((_, _, id), builders) in self.targets.iter().zip(self.builders) {
+            let appended = if builders.is_empty() {
+                Appended::default()
+            } else {
+                self.stream.shard(*id)?.append(builders, patience)?
+            };
+            shards.push((*id, appended));
+        }
+        Ok(PutOutcome { shards, routes: self.routes, count: self.count })
+    }
+
+    fn target_of(&self, partition_key: &str) -> usize {
+        if self.targets.len() <= 1 {
+            return 0;
+        }
+        let hash = routing::hash_key(partition_key);
+        self.targets.partition_point(|(first, ..)| *first <= hash).saturating_sub(1)
+    }
+
+    fn too_large(&self, size: usize, limit: usize, what: &'static str) -> Error {
+        Error::RecordTooLarge { size, limit, what, index: self.count }
+    }
+
+    fn check(&self, data: &[u8], key: Option<&str>, headers: &[u8]) -> Result<()> {
+        if let Some(key) = key {
+            if key.is_empty() {
+                let reason = format!("entry {}: the key is empty; leave it out for a record without order", self.count);
+                return Err(Error::config("partition_key", reason));
+            }
+            // A character has at most 4 bytes: short keys need no counting.
+            if key.len() > PARTITION_KEY_CHARS_MAX && key.chars().count() > PARTITION_KEY_CHARS_MAX {
+                return Err(self.too_large(key.chars().count(), PARTITION_KEY_CHARS_MAX, "partition key characters"));
+            }
+        }
+        let extra = if self.stream.manifest.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
+        if headers.len() > HEADERS_BYTES_MAX + extra {
+            return Err(self.too_large(headers.len(), HEADERS_BYTES_MAX + extra, "header bytes"));
+        }
+        let size = data.len() + headers.len() + key.map_or(0, str::len);
+        if size > RECORD_BYTES_MAX + extra {
+            return Err(self.too_large(size, RECORD_BYTES_MAX + extra, "record bytes"));
+        }
+        Ok(())
+    }
+}

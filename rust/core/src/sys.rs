@@ -1,0 +1,171 @@
+//! What the operating system gives beside files: forks, futexes, the boot id, limits.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Once, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::thread::futex;
+
+/// Rises in the child at every fork; a handle made under another value is the parent's.
+static FORK_GENERATION: AtomicU64 = AtomicU64::new(0);
+static DESCRIPTORS: OnceLock<Mutex<HashSet<RawFd>>> = OnceLock::new();
+static AT_FORK: Once = Once::new();
+
+/// How often this process, counted from its ancestors that loaded the crate, came out of a fork.
+pub fn fork_generation() -> u64 {
+    FORK_GENERATION.load(Ordering::Relaxed)
+}
+
+fn descriptors() -> &'static Mutex<HashSet<RawFd>> {
+    DESCRIPTORS.get_or_init(Mutex::default)
+}
+
+/// Notes a descriptor that a forked child has to close.
+pub(crate) fn register_descriptor(fd: RawFd) {
+    AT_FORK.call_once(install_fork_hooks);
+    descriptors().lock().insert(fd);
+}
+
+/// Forgets a descriptor that is about to be closed.
+pub(crate) fn forget_descriptor(fd: RawFd) {
+    descriptors().lock().remove(&fd);
+}
+
+extern "C" fn before_fork() {
+    // WHY: another thread may hold the lock at the moment of the fork, and would hold it for ever
+    // in the child.
+    std::mem::forget(descriptors().lock());
+}
+
+#[expect(unsafe_code, reason = "the guard was forgotten in `before_fork`")]
+fn unlock_descriptors() {
+    // SAFETY: `before_fork` took the lock on this thread and forgot the guard.
+    unsafe { descriptors().force_unlock() };
+}
+
+extern "C" fn after_fork_in_parent() {
+    unlock_descriptors();
+}
+
+extern "C" fn after_fork_in_child() {
+    FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
+    unlock_descriptors();
+    let mut open = descriptors().lock();
+    for fd in open.iter() {
+        // WHY: a flock lives until its last descriptor is closed; a surviving child would keep the
+        // lease of a dead worker. Closing does not unlock: the parent has its own descriptor.
+        #[expect(unsafe_code, reason = "only `close` is allowed in a forked child")]
+        // SAFETY: the numbers are ours, and the handles that own them never close them again in
+        // this process (`RealFile::drop` looks at the fork generation).
+        unsafe {
+            libc::close(*fd);
+        }
+    }
+    open.clear();
+}
+
+fn install_fork_hooks() {
+    #[expect(unsafe_code, reason = "libc has no safe wrapper for pthread_atfork")]
+    // SAFETY: the three functions are `extern "C"`, live for ever and do not unwind.
+    let result = unsafe {
+        libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child))
+    };
+    assert_eq!(result, 0, "pthread_atfork only fails without memory");
+}
+
+/// Sleeps until `word` no longer has the value `seen`, a wake comes, or `most` has passed.
+pub fn futex_wait(word: &AtomicU32, seen: u32, most: Duration) {
+    let timeout = rustix::thread::Timespec {
+        tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: most.subsec_nanos().into(),
+    };
+    // Any outcome (woken, value changed, signal, time-out) sends the caller back to look again.
+    let _ = futex::wait(word, futex::Flags::empty(), seen, Some(&timeout));
+}
+
+/// Wakes every sleeper on `word`, in all processes.
+pub fn futex_wake_all(word: &AtomicU32) {
+    let _ = futex::wake(word, futex::Flags::empty(), i32::MAX.cast_unsigned());
+}
+
+/// The identity of this boot of the machine; other values mean that unsynced data may be gone.
+pub fn boot_id() -> io::Result<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    parse_uuid(text.trim()).ok_or_else(|| io::Error::other("boot_id is not a uuid"))
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32).map(u128_bytes)
+}
+
+#[allow(clippy::big_endian_bytes, reason = "a uuid is printed most significant digit first")]
+fn u128_bytes(number: u128) -> [u8; 16] {
+    number.to_be_bytes()
+}
+
+/// A random (version 4) uuid.
+pub fn random_uuid() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    let [.., a, _, b, _, _, _, _, _, _, _] = &mut bytes;
+    *a = (*a & 0x0f) | 0x40;
+    *b = (*b & 0x3f) | 0x80;
+    Ok(bytes)
+}
+
+/// 32 hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The name of a file system that several machines can share, from its `statfs` magic number;
+/// `flock`, mapped pages and `fdatasync` cannot be relied on there.
+pub fn network_file_system(magic: u64) -> Option<&'static str> {
+    match magic & 0xffff_ffff {
+        0x6969 => Some("NFS"),
+        0x517b => Some("SMB"),
+        0xff53_4d42 => Some("CIFS"),
+        0xfe53_4d42 => Some("SMB2"),
+        0x0102_1997 => Some("9p"),
+        0x5346_414f => Some("AFS"),
+        0x7375_7245 => Some("Coda"),
+        0x00c3_6400 => Some("Ceph"),
+        0x0bd0_0bd0 => Some("Lustre"),
+        0x6573_5546 => Some("FUSE"),
+        _ => None,
+    }
+}
+
+/// Who holds a `flock` on the file with this inode, for messages only.
+pub fn lock_holder(inode: u64) -> String {
+    let suffix = format!(":{inode}");
+    let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return "unknown".into() };
+    for line in locks.lines().filter(|line| line.contains("FLOCK") && !line.contains("->")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [_, _, _, _, pid, place, ..] = words.as_slice() {
+            if place.ends_with(&suffix) {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                return format!("process {pid} ({})", name.trim());
+            }
+        }
+    }
+    "unknown".into()
+}
+
+/// Raises the soft limit of open files to the hard one.
+pub fn raise_file_limit() {
+    use rustix::process::{getrlimit, setrlimit, Resource};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // A refusal leaves the limit as it was; an open that meets it says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
