@@ -1,0 +1,138 @@
+"""What a command says: data to stdout, everything else to stderr.
+
+`rich` is loaded by the first thing that needs it, and only where a terminal is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(slots=True)
+class Voice:
+    """How much a command says, and in which colours; set once by the options every command has."""
+
+    quiet: bool = False
+    verbose: int = 0
+    no_color: bool = False
+
+    def note(self, text: str) -> None:
+        """Tell a person what happened, on stderr, unless `-q`."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def detail(self, text: str) -> None:
+        """Tell more, on stderr, with `-v`."""
+        if self.verbose:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def rich(self, *, stderr: bool = False) -> Console:
+        """Return a console; it honours `NO_COLOR`, `FORCE_COLOR` and `--no-color`."""
+        from rich.console import Console
+
+        return Console(stderr=stderr, no_color=True if self.no_color else None, highlight=False)
+
+
+voice = Voice()
+
+
+def shows_colour(stream: Any) -> bool:  # noqa: ANN401 -- any text stream
+    """Whether a person with a terminal reads this stream, or colours are forced."""
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def write_line(line: bytes) -> None:
+    """Write one line of data."""
+    sys.stdout.buffer.write(line + b"\n")
+
+
+def write_json(value: object) -> None:
+    """Write one JSON document of data."""
+    import orjson
+
+    write_line(orjson.dumps(value))
+
+
+def write_listing(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, none: str
+) -> None:
+    """Write a listing: one array of objects, or a table for people.
+
+    Args:
+        rows: The objects.
+        columns: Of the table: key of the object, then its title; a title that ends with `>` is
+            of a column of numbers, aligned to the right.
+        as_json: Write the array.
+        none: What to say, on stderr, if there are no rows.
+    """
+    if as_json:
+        write_json(list(rows))
+        return
+    if not rows:
+        voice.note(none)
+        return
+    titles = list(columns.values())
+    cells = [[_cell(row[key]) for key in columns] for row in rows]
+    if shows_colour(sys.stdout):
+        _rich_table(titles, cells)
+    else:
+        _plain_table(titles, cells)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Any]:
+    """Show a bar on stderr, if a terminal is there; yields a function that takes what is done."""
+    if voice.quiet or not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), "{task.percentage:>3.0f}%", TimeRemainingColumn())
+    with Progress(*columns, console=voice.rich(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case list() | tuple():
+            return ", ".join(map(str, value))
+    return str(value)
+
+
+def _rich_table(titles: Iterable[str], cells: Iterable[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in titles:
+        right = title.endswith(">")
+        table.add_column(title.rstrip(">"), justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    voice.rich().print(table)
+
+
+def _plain_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    rows = [[title.rstrip(">") for title in titles], *cells]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
+    for row in rows:
+        padded = [
+            text.rjust(width) if title.endswith(">") else text.ljust(width)
+            for title, text, width in zip(titles, row, widths, strict=True)
+        ]
+        write_line("  ".join(padded).rstrip().encode())

@@ -1,0 +1,229 @@
+"""`streamfn dlq`: what a function could not process, and sending it back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamfn.units import format_count
+
+from .console import shows_colour, voice, write_json, write_line, write_listing
+from .exits import CommandError, Exit
+from .functions import mapping_name
+from .params import Duration, json_option, log_dir_option, open_log, voice_options
+
+if TYPE_CHECKING:
+    from streamfn.engine.deadletter import DeadLetter, DeadLetters
+
+STATUSES = ("open", "queued", "resolved", "dropped")
+
+
+@click.group("dlq")
+def command() -> None:
+    """Look at dead letters, redrive them or drop them."""
+
+
+@command.command("ls")
+@click.argument("function", metavar="FN")
+@click.option(
+    "--status",
+    type=click.Choice(STATUSES),
+    default="open",
+    show_default=True,
+    help="open: to be dealt with; queued: being tried again.",
+)
+@json_option
+@log_dir_option
+@voice_options
+def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
+    """List the dead letters of FN."""
+    from .shapes import dead_letter_shape
+
+    with _letters(log_dir, function) as letters:
+        found = letters.entries(status)
+    rows: list[dict[str, Any]] = [dead_letter_shape(letter) for letter in found]
+    if not as_json:
+        rows = [_row(letter) for letter in found]
+    columns = {
+        "id": "ID", "partition_key": "KEY", "error": "ERROR", "attempts": "ATTEMPTS>",
+        "last_failed": "LAST FAILED",
+    }  # fmt: skip
+    write_listing(rows, columns, as_json=as_json, none=f"no {status} dead letters of `{function}`")
+
+
+@command.command("show")
+@click.argument("function", metavar="FN")
+@click.argument("identity", metavar="[ID]", required=False)
+@json_option
+@log_dir_option
+@voice_options
+def show(*, function: str, identity: str | None, as_json: bool, log_dir: str) -> None:
+    """Show one dead letter of FN with payload and traceback; without ID, the first open one."""
+    from .shapes import dead_letter_shape
+
+    with _letters(log_dir, function) as letters:
+        letter = _one(letters, function, identity)
+    if as_json:
+        write_json(dead_letter_shape(letter))
+    else:
+        _print(letter)
+
+
+@command.command("redrive")
+@click.argument("function", metavar="FN")
+@click.argument("identities", metavar="[ID]...", nargs=-1)
+@click.option("--wait", is_flag=True, help="Until a worker has tried them all.")
+@click.option(
+    "--timeout", type=Duration(), help="Of --wait, such as 30s; default: as long as it takes."
+)
+@json_option
+@log_dir_option
+@voice_options
+def redrive(  # noqa: PLR0913 -- one parameter for each option
+    *,
+    function: str,
+    identities: tuple[str, ...],
+    wait: bool,
+    timeout: timedelta | None,
+    as_json: bool,
+    log_dir: str,
+) -> None:
+    """Have FN try its dead letters again: those given, or all.
+
+    They are queued for this function alone. A running worker takes them, or the next one.
+    """
+    with _letters(log_dir, function) as letters:
+        _check_known(letters, function, identities)
+        queued = letters.redrive(identities or None)
+        voice.note(_queued_text(queued, function, wait=wait))
+        if wait and queued:
+            _wait(letters, function, timeout)
+        if as_json:
+            write_json({"queued": queued, "open": len(letters.entries())})
+
+
+@command.command("drop")
+@click.argument("function", metavar="FN")
+@click.argument("identities", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that are open.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@log_dir_option
+@voice_options
+def drop(  # noqa: PLR0913 -- one parameter for each option
+    *,
+    function: str,
+    identities: tuple[str, ...],
+    every: bool,
+    yes: bool,
+    as_json: bool,
+    log_dir: str,
+) -> None:
+    """Give up dead letters of FN: those given, or --all. They are not tried again."""
+    if bool(identities) == every:
+        raise click.UsageError("say which: one or more IDs, or --all")
+    with _letters(log_dir, function) as letters:
+        _check_known(letters, function, identities)
+        count = len(identities) or len(letters.entries())
+        if count and not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError("dropping is final, add --yes")
+            click.confirm(f"Drop {count} dead letters of {function}?", abort=True, err=True)
+        dropped = letters.drop(identities or None)
+    voice.note(f"dropped {format_count(dropped)} dead letters of `{function}`")
+    if as_json:
+        write_json({"dropped": dropped})
+
+
+@contextmanager
+def _letters(log_dir: str, function: str) -> Iterator[DeadLetters]:
+    from streamfn.engine.deadletter import DeadLetters
+
+    with open_log(log_dir) as log:
+        yield DeadLetters(log, mapping_name(log, function))
+
+
+def _one(letters: DeadLetters, function: str, identity: str | None) -> DeadLetter:
+    if identity is None:
+        found = next(iter(letters.entries()), None)
+        if found is None:
+            raise CommandError(f"`{function}` has no open dead letter")
+        return found
+    _check_known(letters, function, (identity,))
+    return letters.get(identity)
+
+
+def _check_known(letters: DeadLetters, function: str, identities: tuple[str, ...]) -> None:
+    if not identities:
+        return
+    known = {letter.id for letter in letters.entries()}
+    for identity in identities:
+        if identity not in known:
+            hint = f"`streamfn dlq ls {function}` shows them"
+            raise CommandError(f"`{function}` has no open dead letter `{identity}`", hint)
+
+
+def _queued_text(queued: int, function: str, *, wait: bool) -> str:
+    if not queued:
+        return f"no open dead letters of `{function}`"
+    after = "" if wait else "; a running worker tries them, or the next one you start"
+    noun = "dead letter" if queued == 1 else "dead letters"
+    return f"queued {format_count(queued)} {noun} of `{function}`{after}"
+
+
+def _wait(letters: DeadLetters, function: str, timeout: timedelta | None) -> None:
+    if not letters.wait(timeout):
+        message = "time is up, and some redriven records are not tried yet"
+        hint = "is a worker running? `streamfn worker APP` tries them"
+        raise CommandError(message, hint, Exit.TRY_AGAIN)
+    left = len(letters.entries())
+    if left:
+        hint = f"`streamfn dlq show {function}` shows why"
+        raise CommandError(f"{format_count(left)} dead letters of `{function}` are open", hint)
+    voice.note(f"all done: no dead letters of `{function}` are left")
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
+    from .shapes import moment
+
+    return {
+        "id": letter.id,
+        "partition_key": letter.partition_key,
+        "error": f"{letter.error_type}: {letter.error_message}".splitlines()[0][:80],
+        "attempts": letter.attempts,
+        "last_failed": moment(letter.last_failed),
+    }
+
+
+def _print(letter: DeadLetter) -> None:
+    """Print a dead letter for people; the payload comes last, as it may be long."""
+    from .shapes import moment
+
+    fields = {
+        "id": letter.id,
+        "function": f"{letter.function} (version {letter.function_version})",
+        "record": f"{letter.stream}/{letter.shard_id} #{letter.sequence_number}",
+        "key": letter.partition_key or "–",
+        "condition": letter.condition,
+        "error": f"{letter.error_type}: {letter.error_message}",
+        "attempts": str(letter.attempts),
+        "failed": f"{moment(letter.first_failed)} to {moment(letter.last_failed)}",
+    }
+    bold, plain = ("\x1b[1m", "\x1b[0m") if _in_colour() else ("", "")
+    for name, value in fields.items():
+        write_line(f"{bold}{name:<10}{plain} {value}".encode())
+    for name, block in (("traceback", letter.traceback.encode()), ("payload", letter.data)):
+        if block:
+            write_line(f"{bold}{name}{plain}".encode())
+            write_line(b"".join(b"  " + line for line in block.rstrip().splitlines(keepends=True)))
+
+
+def _in_colour() -> bool:
+    import os
+
+    return shows_colour(sys.stdout) and not voice.no_color and not os.environ.get("NO_COLOR")

@@ -1,0 +1,89 @@
+"""How a command ends: the exit codes, and the one place that says which error means which."""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+
+import click
+
+from streamfn.errors import (
+    ConfigError,
+    Corruption,
+    LockTimeout,
+    LogFull,
+    StreamfnError,
+    UnsupportedFormat,
+)
+
+
+class Exit(IntEnum):
+    """Exit codes; 64 and above are those of sysexits.h and of the shell."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_STARTED = 3
+    CORRUPT = 5
+    TRY_AGAIN = 75
+    CONFIG = 78
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command could not do its work, for a reason that only the command line knows."""
+
+    def __init__(self, message: str, hint: str | None = None, code: Exit = Exit.FAILED) -> None:
+        super().__init__(message, hint, code)
+        self.message, self.hint, self.code = message, hint, code
+
+
+APP_FIELD = "APP"
+"""`ConfigError.field` of a wrong APP argument, which is usage and not configuration."""
+
+_BY_ERROR: tuple[tuple[type[BaseException], Exit], ...] = (
+    (click.UsageError, Exit.USAGE),
+    (click.Abort, Exit.INTERRUPTED),
+    (KeyboardInterrupt, Exit.INTERRUPTED),
+    (ConfigError, Exit.CONFIG),
+    (UnsupportedFormat, Exit.CONFIG),
+    (Corruption, Exit.CORRUPT),
+    (LogFull, Exit.TRY_AGAIN),
+    (LockTimeout, Exit.TRY_AGAIN),
+)
+
+
+def exit_code(error: BaseException) -> Exit:
+    """Return the exit code for an error that ended a command."""
+    if isinstance(error, CommandError):
+        return error.code
+    if isinstance(error, ConfigError) and error.field == APP_FIELD:
+        return Exit.USAGE
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Exit.TRY_AGAIN
+    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.FAILED)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the cause and, where it is known, the fix: `error: … (hint: …)`."""
+    message, hint = _parts(error)
+    line = " ".join(message.split())
+    return f"error: {line} (hint: {hint})" if hint else f"error: {line}"
+
+
+def _parts(error: BaseException) -> tuple[str, str | None]:
+    match error:
+        case CommandError():
+            return error.message, error.hint
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx else "streamfn"
+            message = error.format_message().rstrip(".")
+            message = message.replace("'", "`")
+            return message[:1].lower() + message[1:], f"`{path} --help` shows how it is used"
+        case click.ClickException():
+            return error.format_message(), None
+        case StreamfnError():
+            return str(error), error.hint
+        case OSError() if error.filename is not None:
+            return f"{error.filename}: {error.strerror}", None
+    return f"{type(error).__name__}: {error}", None

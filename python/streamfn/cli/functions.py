@@ -1,0 +1,30 @@
+"""Finding a function by what a person calls it."""
+
+from __future__ import annotations
+
+from streamfn import _core
+from streamfn.log import Log
+from streamfn.model.options import nearest
+
+from .exits import CommandError
+
+
+def mapping_name(log: Log, name: str) -> str:
+    """Return the full name `<app>.<function>` of a mapping in this log; the short one may do.
+
+    Raises:
+        CommandError: No mapping has the name, or several do.
+    """
+    names = _core.Mapping.names(log.core)
+    if name in names:
+        return name
+    found = [each for each in names if each.partition(".")[2] == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = " and ".join(f"`{each}`" for each in sorted(found))
+        raise CommandError(f"`{name}` is the name of {listed}", "give the full name")
+    if not names:
+        hint = "`streamfn worker APP` registers the functions of an app"
+        raise CommandError(f"there is no function `{name}`: none ran on this log yet", hint)
+    raise CommandError(f"there is no function `{name}`", nearest(name, names))

@@ -1,0 +1,98 @@
+"""`streamfn`: finds the command, runs it, and says how it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from streamfn import __version__
+from streamfn.errors import StreamfnError
+from streamfn.model.options import nearest
+
+from .console import voice
+from .exits import CommandError, Exit, exit_code, one_line
+from .params import voice_options
+
+COMMANDS = ("worker", "put", "tail", "dlq", "stream", "fn", "demo")
+"""In the order of `--help`; each is the attribute `command` of the file of its name."""
+
+
+class LazyGroup(click.Group):
+    """Imports the file of a command when it is asked for."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the commands in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Return the command of that name."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"streamfn.cli.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            message = f"there is no command `{args[0]}`, {nearest(args[0], COMMANDS)}"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="streamfn", message="%(prog)s %(version)s")
+@voice_options
+def streamfn() -> None:
+    """Serverless stream functions on your own machine.
+
+    Put events into a durable log, and have your Python functions called on them.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with its exit code."""
+    code = run(arguments)
+    _flush_or_silence()
+    sys.exit(code)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; errors become one line on stderr and an exit code."""
+    try:
+        result = streamfn.main(arguments, prog_name="streamfn", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return Exit.OK  # the reader of our output has seen enough
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 -- the one place where they end
+        _report(error)
+        return exit_code(error)
+    return result if isinstance(result, int) else Exit.OK
+
+
+def _report(error: Exception) -> None:
+    if voice.verbose or _is_unexpected(error):
+        traceback.print_exception(error)
+    elif error.__cause__ is not None and exit_code(error) is Exit.USAGE:
+        traceback.print_exception(error.__cause__)  # APP did not import: its author wants to see
+    print(one_line(error), file=sys.stderr)  # noqa: T201
+
+
+def _is_unexpected(error: Exception) -> bool:
+    return not isinstance(error, StreamfnError | CommandError | click.ClickException | OSError)
+
+
+def _flush_or_silence() -> None:
+    """Point stdout at nothing if nobody reads it, so that the interpreter's last flush is quiet."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

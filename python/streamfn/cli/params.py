@@ -1,0 +1,109 @@
+"""Options and argument types that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from streamfn.errors import ConfigError
+from streamfn.log import Log
+from streamfn.model.options import checked_name
+from streamfn.units import parse_duration
+
+from .console import voice
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+DEFAULT_LOG_DIR = ".streamfn"
+
+
+class Duration(click.ParamType):
+    """`500ms`, `5s`, `2m`, or a number of seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Return the duration, or fail as usage."""
+        try:
+            return parse_duration(value)  # type: ignore[arg-type]  # it judges any object
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class StreamName(click.ParamType):
+    """A name that a stream may have; internal streams, with dots, can be read."""
+
+    name = "stream"
+
+    def __init__(self, *, internal: bool = False) -> None:
+        self.internal = internal
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the name, or fail as usage."""
+        parts = str(value).split(".") if self.internal else [str(value)]
+        try:
+            for part in parts:
+                checked_name("STREAM", part)
+        except ConfigError as error:
+            self.fail(error.reason, param, ctx)
+        return str(value)
+
+
+def log_dir_option(command: _Command) -> _Command:
+    """Add `--log-dir`."""
+    return click.option(
+        "--log-dir",
+        envvar="STREAMFN_LOG_DIR",
+        default=DEFAULT_LOG_DIR,
+        show_default=True,
+        metavar="DIR",
+        help="The log directory [env: STREAMFN_LOG_DIR].",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(command)
+
+
+def voice_options(command: _Command) -> _Command:
+    """Add `-q`, `-v` and `--no-color`; they say how the command speaks."""
+    for option in (
+        click.option("--no-color", is_flag=True, expose_value=False, callback=_remember,
+                     help="No colours [env: NO_COLOR]."),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=_remember,
+                     help="Say more; twice: everything."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_remember,
+                     help="Say nothing but errors."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def open_log(log_dir: str) -> Log:
+    """Open the log of a command that reads: it does not make one.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return Log.open(log_dir, create=False)
+
+
+def file_size(path: str) -> int:
+    """Return the size of a regular file in bytes, 0 of anything else."""
+    place = Path(path)
+    return place.stat().st_size if place.is_file() else 0
+
+
+def _remember(_ctx: click.Context, param: click.Parameter, value: int) -> None:
+    """Set the field of `voice` that the option is named after; `-q` may stand in two places."""
+    assert param.name is not None
+    setattr(voice, param.name, max(value, getattr(voice, param.name)))

@@ -1,0 +1,212 @@
+"""`streamfn tail`: records become lines."""
+
+from __future__ import annotations
+
+import heapq
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from operator import attrgetter
+from pathlib import Path
+from typing import IO
+
+import click
+
+from streamfn.clock import SystemClock
+from streamfn.log import Log, Stream
+from streamfn.model.record import Record
+from streamfn.model.stream import ShardInfo
+from streamfn.units import parse_duration
+
+from .params import StreamName, json_option, log_dir_option, open_log, voice_options
+
+Start = str | int | datetime
+_by_time = attrgetter("timestamp_us")
+
+POLL_RECORDS = 1_000
+POLL_BYTES = 2**20
+WAIT_SECONDS = 0.1
+"""Longest wait before Python may handle Ctrl-C."""
+
+
+@click.command("tail")
+@click.argument("stream", type=StreamName(internal=True))
+@click.option(
+    "-o",
+    "--offset",
+    default="beginning",
+    show_default=True,
+    metavar="beginning|end|-N|@TIME|SEQ",
+    help="Where to begin: -N is the last N records; @TIME is ISO 8601, Unix seconds, or an age"
+    " such as @-5m; SEQ needs --shard, or a stream of one shard.",
+)
+@click.option("-e", "--exit", "ends", is_flag=True, help="End at what is there now.")
+@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after N records.")
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    default=r"%s\n",
+    help=r"%s payload, %k key, %p shard, %o sequence number, %T time in ms, %h headers; "
+    r"\n ends a line [default: %s\n].",
+)
+@click.option("--shard", metavar="SHARD", help="Of this shard only, such as shardId-000000000000.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write to FILE, compressed if it ends in .zst.",
+)
+@json_option
+@log_dir_option
+@voice_options
+def command(  # noqa: PLR0913 -- one parameter for each option
+    *,
+    stream: str,
+    offset: str,
+    ends: bool,
+    count: int | None,
+    form: str,
+    shard: str | None,
+    output: str | None,
+    as_json: bool,
+    log_dir: str,
+) -> None:
+    """Print the records of STREAM, oldest first, and then each new one as it comes.
+
+    Records of several shards are merged by their times. With --json, each line is an object.
+    """
+    line = _json_line if as_json else _formatted(form)
+    with open_log(log_dir) as log, _sink(output) as sink:
+        place = _Place(log, log.stream(stream), shard)
+        records = place.records(offset, follow=not ends)
+        for index, record in enumerate(records, start=1):
+            if record is not None:
+                sink.write(line(record))
+            else:
+                sink.flush()  # nothing more at the moment: show what is there
+            if index == count:
+                break
+
+
+class _Place:
+    """The shards that are read, and what of them was visible at the beginning."""
+
+    def __init__(self, log: Log, stream: Stream, shard: str | None) -> None:
+        self.log, self.stream = log, stream
+        shards = stream.info().shards
+        self.shards = [each for each in shards if shard in {None, each.shard_id}]
+        if not self.shards:
+            known = ", ".join(each.shard_id for each in shards)
+            raise click.BadParameter(f"there is no `{shard}`, use one of {known}")
+
+    def records(self, offset: str, *, follow: bool) -> Iterator[Record | None]:
+        """Yield records, and None whenever there is no further one yet."""
+        ends = {each.shard_id: each.end for each in self.shards}
+        if offset.startswith("-") and offset[1:].isdigit():
+            yield from self._last(int(offset[1:]))
+        else:
+            start = self._start(offset)
+            yield from heapq.merge(
+                *(self._up_to(shard_id, start, end) for shard_id, end in ends.items()),
+                key=_by_time,
+            )
+        if follow:
+            yield None
+            yield from self._new(ends)
+
+    def _last(self, count: int) -> Iterator[Record]:
+        """Yield the last `count` records by time."""
+        found = [self._last_of(shard, count) for shard in self.shards]
+        yield from deque(heapq.merge(*found, key=_by_time), maxlen=count)
+
+    def _last_of(self, shard: ShardInfo, count: int) -> list[Record]:
+        """Return up to `count` last records of a shard; its numbers may have gaps, so look back."""
+        window = count
+        while True:
+            begin = max(shard.end - window, shard.trim_horizon)
+            records = list(self._up_to(shard.shard_id, begin, shard.end))
+            if len(records) >= count or begin == shard.trim_horizon:
+                return records[-count:]
+            window *= 4
+
+    def _up_to(self, shard_id: str, start: Start, end: int) -> Iterator[Record]:
+        reader = self.stream.core.reader(shard_id, start)
+        while reader.position < end:
+            records = reader.poll(POLL_RECORDS, POLL_BYTES)
+            if not records:
+                break
+            yield from records.between(records.first, end - 1)
+        reader.close()
+
+    def _new(self, ends: dict[str, int]) -> Iterator[Record | None]:
+        """Yield what comes after `ends`; each look at the shards is merged by time."""
+        readers = [self.stream.core.reader(shard_id, end) for shard_id, end in ends.items()]
+        core = self.log.core
+        while True:
+            seen = core.wake()
+            polled = [reader.poll(POLL_RECORDS, POLL_BYTES) for reader in readers]
+            yield from heapq.merge(*polled, key=_by_time)
+            yield None
+            if not any(polled):
+                core.wait(seen, WAIT_SECONDS)
+
+    def _start(self, offset: str) -> Start:
+        if offset == "beginning":
+            return "trim_horizon"
+        if offset == "end":
+            return "latest"
+        if offset.startswith("@"):
+            return _time(offset[1:])
+        if not offset.isdigit():
+            raise click.BadParameter(f"`{offset}` is not beginning, end, -N, @TIME or a number")
+        if len(self.shards) > 1:
+            raise click.BadParameter(f"`{offset}` is a place in one shard: say which with --shard")
+        return int(offset)
+
+
+def _time(text: str) -> datetime:
+    """Read ISO 8601 (without a zone: local time), Unix seconds, or an age such as `-5m`."""
+    try:
+        if text.startswith("-"):
+            return SystemClock().now() - parse_duration(text[1:])
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return datetime.fromtimestamp(float(text), UTC)
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        message = f"`@{text}` is not a time: write @2026-01-31T12:00, @1769860800 or @-5m"
+        raise click.BadParameter(message) from None
+
+
+def _json_line(record: Record) -> bytes:
+    import orjson
+
+    from .shapes import record_shape
+
+    return orjson.dumps(record_shape(record), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _formatted(form: str) -> Callable[[Record], bytes]:
+    from .shapes import record_format
+
+    return record_format(form)
+
+
+@contextmanager
+def _sink(output: str | None) -> Iterator[IO[bytes]]:
+    """Yield where the lines go; a `.zst` is closed so that it is whole, whatever happens."""
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with ExitStack() as stack:
+        file = stack.enter_context(Path(output).open("wb"))
+        if not output.endswith(".zst"):
+            yield file
+            return
+        import zstandard
+
+        yield stack.enter_context(zstandard.ZstdCompressor(level=3).stream_writer(file))

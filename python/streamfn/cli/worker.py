@@ -1,0 +1,90 @@
+"""`streamfn worker`: runs the functions of an app."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from streamfn.model.worker import WorkerConfig
+
+from .exits import CommandError, Exit
+from .params import Duration, log_dir_option, voice_options
+
+
+class Processes(click.ParamType):
+    """A number of processes, or `auto`."""
+
+    name = "n|auto"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Return the number, None for `auto`."""
+        if value == "auto":
+            return None
+        count = click.IntRange(1).convert(value, param, ctx)
+        return int(count)
+
+
+@click.command("worker")
+@click.argument("app", envvar="STREAMFN_APP")
+@click.option(
+    "--processes",
+    type=Processes(),
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="Runner processes; auto: as many as there are cores and lanes with work.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Lanes that a process calls at once; more for functions that wait for the network.",
+)
+@click.option("--burst", is_flag=True, help="End when everything there is was processed.")
+@click.option(
+    "--drain-timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="How long calls in flight may finish after SIGTERM or Ctrl-C.",
+)
+@click.option("--only", multiple=True, metavar="FN", help="Run this function only; repeatable.")
+@click.option("--factory", is_flag=True, help="APP names a callable that returns the app.")
+@log_dir_option
+@voice_options
+def command(  # noqa: PLR0913 -- one parameter for each option
+    *,
+    app: str,
+    processes: int | None,
+    threads: int,
+    burst: bool,
+    drain_timeout: timedelta,
+    only: tuple[str, ...],
+    factory: bool,
+    log_dir: str,
+) -> int:
+    """Call the functions of APP with the records of their streams.
+
+    APP is `module:attr`, `file.py` or `file.py:attr`. Several workers may run on one log; they
+    share the work. Ctrl-C or SIGTERM finishes the calls in flight first.
+    """
+    from streamfn.worker.supervisor import Supervisor
+
+    from .worker_output import observer
+
+    config = WorkerConfig(
+        app=app,
+        log_dir=log_dir,
+        processes=processes,
+        threads=threads,
+        burst=burst,
+        drain_timeout=drain_timeout,
+        only=only,
+        factory=factory,
+    )
+    return Supervisor(config, observer()).run()

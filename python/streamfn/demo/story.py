@@ -1,0 +1,185 @@
+"""The demo from end to end: put, run, fail, look, fix, redrive.
+
+Nothing is staged: a real log on disk, a real worker with its processes, the public API.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streamfn.engine.deadletter import DeadLetter, DeadLetters
+from streamfn.log import Log, Stream
+from streamfn.model.worker import WorkerConfig
+from streamfn.worker.supervisor import MappingProgress, Supervisor
+
+from .flights import flights, key
+
+STREAM = "flights"
+SHARDS = 4
+PROCESSES = 2
+FIRST_TRY = "streamfn.demo.first_try:app"
+FIXED = "streamfn.demo.fixed:app"
+BUGGY = "flights.departures"
+OTHER = "flights.carriers"
+RESULTS = ("departures_by_hour", "flights_by_carrier")
+CANCELLED = "cancelled"
+
+
+class WorkerFailed(Exception):
+    """The worker did not end as it should; the exit code is its own."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class Totals:
+    """What happened, in numbers; the same as a plain count of the CSV."""
+
+    put: int = 0
+    without_key: int = 0
+    first: dict[str, MappingProgress] = field(default_factory=dict)
+    """By mapping, after the run with the bug."""
+    dead: list[DeadLetter] = field(default_factory=list)
+    queued: int = 0
+    second: dict[str, MappingProgress] = field(default_factory=dict)
+    """By mapping, after the run with the fix."""
+    left: int = 0
+    """Dead letters still open at the end."""
+    by_hour: Counter[str] = field(default_factory=Counter)
+    by_carrier: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each act took."""
+
+    @property
+    def departed(self) -> int:
+        """Flights counted under an hour."""
+        return self.by_hour.total() - self.cancelled
+
+    @property
+    def cancelled(self) -> int:
+        """Flights counted as cancelled."""
+        return self.by_hour[CANCELLED]
+
+
+class Screen(Protocol):
+    """Who watches; each act begins and ends with one call."""
+
+    def begins(self, totals: Totals) -> None:
+        """The log is open and empty."""
+
+    def has_put(self, totals: Totals) -> None:
+        """The flights are in the stream."""
+
+    def runs(self, act: str, wanted: dict[str, int]) -> Watcher:
+        """The worker starts on so many records for each mapping."""
+        ...
+
+    def has_failed(self, totals: Totals) -> None:
+        """The bug has struck; the dead letters are there."""
+
+    def has_queued(self, totals: Totals) -> None:
+        """The dead letters are queued for the fixed function."""
+
+    def ends(self, totals: Totals) -> None:
+        """Everything is processed."""
+
+
+class Watcher(Protocol):
+    """Who watches one run of the worker."""
+
+    def on_event(self, event: dict[str, object]) -> None:
+        """Something happened that a log line tells."""
+
+    def on_progress(self, progress: list[MappingProgress]) -> None:
+        """So far are the mappings."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+def run(log_dir: str, screen: Screen) -> Totals:
+    """Run the demo in a log directory that holds no stream of its names yet.
+
+    Raises:
+        StreamExists: The demo ran there already.
+        WorkerFailed: The worker was stopped, or could not start.
+    """
+    totals = Totals()
+    with Log.open(log_dir) as log:
+        screen.begins(totals)
+        _timed(totals, "put", lambda: _put(log, totals))
+        screen.has_put(totals)
+
+        both = dict.fromkeys((BUGGY, OTHER), totals.put)
+        totals.first = _work(log_dir, FIRST_TRY, screen, both)
+        letters = DeadLetters(log, BUGGY)
+        totals.dead = letters.entries()
+        screen.has_failed(totals)
+
+        totals.queued = letters.redrive()
+        screen.has_queued(totals)
+        totals.second = _work(log_dir, FIXED, screen, {BUGGY: totals.queued})
+        totals.left = len(letters.entries())
+        by_hour, by_carrier = (_summed(log.stream(name)) for name in RESULTS)
+        totals.by_hour, totals.by_carrier = by_hour, by_carrier
+        screen.ends(totals)
+    return totals
+
+
+def _put(log: Log, totals: Totals) -> None:
+    stream = log.create_stream(STREAM, shards=SHARDS)
+    for name in RESULTS:
+        log.create_stream(name)
+    rows = list(flights())
+    keys = [key(flight) for flight in rows]
+    totals.put = len(stream.put_many([json.dumps(flight).encode() for flight in rows], keys))
+    totals.without_key = keys.count(None)
+
+
+def _work(
+    log_dir: str, app: str, screen: Screen, wanted: dict[str, int]
+) -> dict[str, MappingProgress]:
+    """Run a worker until everything is processed, as `streamfn worker --burst` does."""
+    latest: dict[str, MappingProgress] = {}
+    watcher = screen.runs(app, wanted)
+
+    class Observer:
+        """Keeps the last figures and hands everything on."""
+
+        def on_event(self, event: dict[str, object]) -> None:
+            watcher.on_event(event)
+
+        def on_progress(self, progress: list[MappingProgress]) -> None:
+            latest.update({each.name: each for each in progress})
+            watcher.on_progress(progress)
+
+    config = WorkerConfig(app=app, log_dir=log_dir, processes=PROCESSES, burst=True)
+    try:
+        code = Supervisor(config, Observer()).run()
+    finally:
+        watcher.close()
+    if code:
+        raise WorkerFailed(code)
+    return latest
+
+
+def _summed(stream: Stream) -> Counter[str]:
+    """Add up the counts that the functions put, one object a call."""
+    total: Counter[str] = Counter()
+    for batch in stream.read():
+        for counts in batch.json():
+            total.update(counts)
+    return total
+
+
+def _timed(totals: Totals, act: str, work: Callable[[], None]) -> None:
+    began = time.monotonic()
+    work()
+    totals.seconds[act] = time.monotonic() - began
