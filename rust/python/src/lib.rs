@@ -1,1 +1,39 @@
-//! x
+//! `streamfn._core`: the door from Python to `streamfn-core`.
+//!
+//! A binding converts, gives the GIL away, delegates. Rules, defaults and loops live in the core.
+
+mod error;
+mod log;
+mod reader;
+mod records;
+mod stream;
+mod wait;
+
+use pyo3::prelude::*;
+use streamfn_core::types;
+
+/// The Rust core of streamfn; `_core.pyi` is its manual.
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add("RECORD_BYTES_MAX", types::RECORD_BYTES_MAX)?;
+    m.add("PARTITION_KEY_CHARS_MAX", types::PARTITION_KEY_CHARS_MAX)?;
+    m.add("HEADERS_BYTES_MAX", types::HEADERS_BYTES_MAX)?;
+    m.add("NAME_BYTES_MAX", types::NAME_BYTES_MAX)?;
+    m.add("BATCH_SIZE_MAX", types::BATCH_SIZE_MAX)?;
+    m.add("FACTOR_MAX", types::FACTOR_MAX)?;
+    m.add("SHARDS_MAX", types::SHARDS_MAX)?;
+    m.add("DEAD_LETTER_BYTES_EXTRA", types::DEAD_LETTER_BYTES_EXTRA)?;
+    records::register(m)?;
+    stream::register(m)?;
+    log::register(m)?;
+    reader::register(m)?;
+    m.add_function(wrap_pyfunction!(raise_file_limit, m)?)?;
+    Ok(())
+}
+
+/// Raises this process's soft limit of open files to the hard one.
+#[pyfunction]
+fn raise_file_limit() {
+    streamfn_core::sys::raise_file_limit();
+}
