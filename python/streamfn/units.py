@@ -16,6 +16,7 @@ _BYTES = {
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+_FOUR_FIGURES = 999.5
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -62,13 +63,15 @@ def format_duration(duration: timedelta) -> str:
 
 
 def format_size(size: int) -> str:
-    """Print a size in the largest binary unit that leaves one digit before the point: `1.5 MiB`."""
-    if size < 2**10:
+    """Print a size with three figures and a binary unit: `1.5 MiB`."""
+    if size < _BYTES["kib"]:
         return f"{size} B"
-    for unit, bound in (("KiB", 2**20), ("MiB", 2**30), ("GiB", 2**40)):
-        if size < bound:
-            return f"{size / (bound // 2**10):.3g} {unit}" if size < bound * 0.976 else "1 " + unit
-    return f"{size / 2**40:.3g} TiB"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= _BYTES["kib"]
+        if amount < _FOUR_FIGURES:
+            return f"{amount:.3g} {unit}"
+    return f"{amount / _BYTES['kib']:.3g} TiB"
 
 
 def format_count(count: int) -> str:

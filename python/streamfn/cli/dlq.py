@@ -84,7 +84,7 @@ def show(*, function: str, identity: str | None, as_json: bool, log_dir: str) ->
 @json_option
 @log_dir_option
 @voice_options
-def redrive(  # noqa: PLR0913 -- one parameter for each option
+def redrive(
     *,
     function: str,
     identities: tuple[str, ...],
@@ -115,7 +115,7 @@ def redrive(  # noqa: PLR0913 -- one parameter for each option
 @json_option
 @log_dir_option
 @voice_options
-def drop(  # noqa: PLR0913 -- one parameter for each option
+def drop(
     *,
     function: str,
     identities: tuple[str, ...],

@@ -40,7 +40,7 @@ def dead_letter_shape(letter: DeadLetter) -> dict[str, Any]:
         "shard_id": letter.shard_id,
         "sequence_number": letter.sequence_number,
         "partition_key": letter.partition_key,
-        "timestamp": moment(letter.first_failed),
+        "timestamp": moment(letter.put_at),
         "headers": headers_shape(letter.headers),
         **payload_shape(letter.data),
         "id": letter.id,

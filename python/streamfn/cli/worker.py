@@ -8,7 +8,6 @@ import click
 
 from streamfn.model.worker import WorkerConfig
 
-from .exits import CommandError, Exit
 from .params import Duration, log_dir_option, voice_options
 
 
@@ -57,7 +56,7 @@ class Processes(click.ParamType):
 @click.option("--factory", is_flag=True, help="APP names a callable that returns the app.")
 @log_dir_option
 @voice_options
-def command(  # noqa: PLR0913 -- one parameter for each option
+def command(
     *,
     app: str,
     processes: int | None,

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, cast
 from streamfn._core import FACTOR_MAX
 from streamfn.errors import ConfigError
 from streamfn.model.policy import Backoff, BatchPolicy, OnExhausted, RetryPolicy
+from streamfn.model.record import REDRIVE_SUFFIX
 
 Input = Literal["batch", "record"]
 """What one call receives."""
@@ -63,7 +64,7 @@ class EventSourceMapping:
     @property
     def redrive_stream(self) -> str:
         """Internal stream of records to be tried again, read by this function alone."""
-        return f"{self.name}.redrive"
+        return f"{self.name}{REDRIVE_SUFFIX}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values: durations in seconds, `start` as a word or ISO 8601."""

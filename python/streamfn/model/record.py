@@ -14,6 +14,8 @@ __all__ = ["DEAD_LETTER_HEADER", "Record", "origin"]
 
 DEAD_LETTER_HEADER: Final = "streamfn-dead-letter"
 """Header of dead letters and redriven records; JSON, described in docs/delivery.md."""
+REDRIVE_SUFFIX: Final = ".redrive"
+"""End of the names of redrive streams; no stream of an application has a dot in its name."""
 
 
 def origin(record: Record) -> tuple[str, str, int]:
@@ -22,7 +24,7 @@ def origin(record: Record) -> tuple[str, str, int]:
     For a redriven record these are in its dead-letter header (`origin`), not its own place.
     """
     header = record.headers.get(DEAD_LETTER_HEADER)
-    if header is not None:
+    if header is not None and record.stream.endswith(REDRIVE_SUFFIX):
         place = json.loads(header)["origin"]
         return place["stream"], place["shard_id"], place["sequence_number"]
     return record.stream, record.shard_id, record.sequence_number

@@ -1,0 +1,116 @@
+"""Tests for `streamfn.units`."""
+
+from datetime import timedelta
+
+import pytest
+
+from streamfn.units import (
+    format_count,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
+
+
+class TestParseDuration:
+    """Tests for `parse_duration`."""
+
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("500ms", 0.5),
+            ("250us", 0.00025),
+            ("5s", 5),
+            ("5 s", 5),
+            ("2m", 120),
+            ("1h", 3600),
+            ("1h30m", 5400),
+            ("1h 30m", 5400),
+            ("7d", 604_800),
+            ("0.5s", 0.5),
+            ("10", 10),
+            ("0", 0),
+            (10, 10),
+            (0.2, 0.2),
+            (0, 0),
+            (timedelta(seconds=3), 3),
+        ],
+    )
+    def test_units_are_understood_and_a_bare_number_is_seconds(self, text, seconds):
+        assert timedelta(seconds=seconds) == parse_duration(text)
+
+    @pytest.mark.parametrize(
+        "text", ["", " ", "5 parsecs", "-1s", -1, "s", "1h 30", "5s!", "1..5s", True, None, []]
+    )
+    def test_what_is_not_a_duration_is_refused_with_examples(self, text):
+        with pytest.raises(ValueError, match="write 500ms, 5s"):
+            parse_duration(text)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, "999999999999d"])
+    def test_a_number_beyond_all_bounds_is_refused_too(self, value):
+        with pytest.raises(ValueError, match="is not a duration"):
+            parse_duration(value)
+
+
+class TestParseSize:
+    """Tests for `parse_size`."""
+
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [
+            ("64KiB", 65_536),
+            ("64 kib", 65_536),
+            ("1GiB", 2**30),
+            ("1.5MiB", 1_572_864),
+            ("1MB", 1_000_000),
+            ("10", 10),
+            (6 * 2**20, 6 * 2**20),
+            ("0", 0),
+        ],
+    )
+    def test_units_are_understood_and_a_bare_number_is_bytes(self, text, size):
+        assert size == parse_size(text)
+
+    @pytest.mark.parametrize("text", ["", "6 MibiBytes", "-1", -1, 1.5, True, None, "MiB"])
+    def test_what_is_not_a_size_is_refused_with_examples(self, text):
+        with pytest.raises(ValueError, match="write 64KiB"):
+            parse_size(text)
+
+
+class TestFormatting:
+    """Tests for what people read."""
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0 s"),
+            (0.00085, "850 µs"),
+            (0.0142, "14.2 ms"),
+            (3.1, "3.1 s"),
+            (59.99, "60 s"),
+            (125, "2 m 05 s"),
+            (7_260, "2 h 01 m"),
+            (3 * 86_400 + 3_600, "3 d 01 h"),
+        ],
+    )
+    def test_a_duration_has_two_or_three_figures(self, seconds, text):
+        assert text == format_duration(timedelta(seconds=seconds))
+
+    @pytest.mark.parametrize(
+        ("size", "text"),
+        [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_536, "1.5 KiB"),
+            (2**20 - 1, "1 MiB"),
+            (6 * 2**20, "6 MiB"),
+            (1_000 * 2**20, "0.977 GiB"),
+            (3 * 2**40, "3 TiB"),
+        ],
+    )
+    def test_a_size_is_in_the_largest_unit_that_fits(self, size, text):
+        assert text == format_size(size)
+
+    def test_a_count_has_its_thousands_apart(self):
+        assert format_count(6_099) == "6,099"
