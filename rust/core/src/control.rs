@@ -66,7 +66,7 @@ impl Control {
 
     #[expect(unsafe_code, reason = "this room turns mapped bytes into atomics")]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset + 8 <= self.map.len());
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.map.len());
         // SAFETY: in bounds and aligned (asserted); the mapping lives as long as `self`; the bytes
         // are only ever reached through atomics, in every process; the file is never truncated.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
@@ -74,7 +74,7 @@ impl Control {
 
     #[expect(unsafe_code, reason = "this room turns mapped bytes into atomics")]
     fn half(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset % 4 == 0 && offset + 4 <= self.map.len());
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.map.len());
         // SAFETY: as in `word`.
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
     }
@@ -179,7 +179,8 @@ impl Page<'_> {
 
     /// Whether the page belongs to this shard (`owner` is a hash of stream and shard).
     pub(crate) fn is_of(&self, owner: u64) -> bool {
-        self.word(0).load(Ordering::Acquire) == SHARD_MAGIC && self.word(8).load(Ordering::Acquire) == owner
+        self.word(0).load(Ordering::Acquire) == SHARD_MAGIC
+            && self.word(8).load(Ordering::Acquire) == owner
     }
 
     /// Writes the whole page, everything in it synced and visible. Only under the exclusive lock of

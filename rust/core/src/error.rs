@@ -153,9 +153,10 @@ impl Error {
                 reason: reason.clone(),
             },
             Self::Io { path, source } => {
-                let source = source
-                    .raw_os_error()
-                    .map_or_else(|| io::Error::other(source.to_string()), io::Error::from_raw_os_error);
+                let source = source.raw_os_error().map_or_else(
+                    || io::Error::other(source.to_string()),
+                    io::Error::from_raw_os_error,
+                );
                 Self::Io { path: path.clone(), source }
             }
             other => Self::Io { path: PathBuf::new(), source: io::Error::other(other.to_string()) },

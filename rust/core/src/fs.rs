@@ -4,6 +4,8 @@
 //! [`RealFs`] is the operating system. Its descriptors are close-on-exec and are closed in a forked
 //! child (see `sys`), because a `flock` lives until the last copy of its descriptor is closed.
 
+#![allow(clippy::disallowed_methods, reason = "this is the room that the others go through")]
+
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
@@ -38,7 +40,8 @@ pub enum Lock {
     Exclusive,
 }
 
-/// An open file.
+/// An open file. Every method fails as the operating system does.
+#[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait File: Send + Sync + Debug {
     /// Reads at `position` until `buffer` is full or the file ends; returns the bytes read.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
@@ -62,7 +65,8 @@ pub trait File: Send + Sync + Debug {
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 }
 
-/// A file system.
+/// A file system. Every method fails as the operating system does.
+#[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait Fs: Send + Sync + Debug {
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>>;
@@ -332,7 +336,8 @@ impl Fs for RealFs {
     }
 
     fn magic(&self, path: &Path) -> io::Result<u64> {
-        let c_path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+        let c_path =
+            std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
         let stat = rustix::fs::statfs(c_path.as_c_str())?;
         #[allow(clippy::cast_sign_loss, reason = "a magic number, not a quantity")]
         Ok(stat.f_type as u64)

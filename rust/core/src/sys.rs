@@ -1,5 +1,7 @@
 //! What the operating system gives beside files: forks, futexes, the boot id, limits.
 
+#![allow(clippy::disallowed_methods, reason = "reads /proc, which is not part of a log")]
+
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::RawFd;
@@ -72,7 +74,11 @@ fn install_fork_hooks() {
     #[expect(unsafe_code, reason = "libc has no safe wrapper for pthread_atfork")]
     // SAFETY: the three functions are `extern "C"`, live for ever and do not unwind.
     let result = unsafe {
-        libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child))
+        libc::pthread_atfork(
+            Some(before_fork),
+            Some(after_fork_in_parent),
+            Some(after_fork_in_child),
+        )
     };
     assert_eq!(result, 0, "pthread_atfork only fails without memory");
 }
@@ -93,6 +99,9 @@ pub fn futex_wake_all(word: &AtomicU32) {
 }
 
 /// The identity of this boot of the machine; other values mean that unsynced data may be gone.
+///
+/// # Errors
+/// `/proc` is not mounted.
 pub fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     parse_uuid(text.trim()).ok_or_else(|| io::Error::other("boot_id is not a uuid"))
@@ -109,6 +118,9 @@ fn u128_bytes(number: u128) -> [u8; 16] {
 }
 
 /// A random (version 4) uuid.
+///
+/// # Errors
+/// The kernel gives no random bytes.
 pub fn random_uuid() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;

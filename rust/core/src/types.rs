@@ -58,7 +58,10 @@ pub struct Position {
 impl Position {
     /// Packs into `segment << 32 | offset / 8`, which orders as the position does.
     pub fn to_word(self) -> u64 {
-        assert!(self.offset % 8 == 0 && self.offset / 8 <= u64::from(u32::MAX), "8-aligned, <= 32 GiB");
+        assert!(
+            self.offset.is_multiple_of(8) && u32::try_from(self.offset / 8).is_ok(),
+            "8-aligned, <= 32 GiB"
+        );
         (u64::from(self.segment) << 32) | (self.offset / 8)
     }
 

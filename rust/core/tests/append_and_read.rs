@@ -1,11 +1,19 @@
 //! What is appended is read: in order, by several threads, across segments, codecs and reopening.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test damages files behind the engine's back")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use streamfn_core::{
-    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start, Stream, StreamConfig,
+    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
+    Stream, StreamConfig,
 };
 
 fn patience() -> Patience<'static> {
@@ -135,11 +143,16 @@ fn threads_that_put_at_once_keep_their_own_order_and_lose_nothing() {
         });
 
         let found = read(&stream);
-        assert_eq!((0..1600).collect::<Vec<u64>>(), found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>());
+        assert_eq!(
+            (0..1600).collect::<Vec<u64>>(),
+            found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>()
+        );
         for thread in 0..8 {
             let own: Vec<String> = found
                 .iter()
-                .filter_map(|(_, value)| value.strip_prefix(&format!("{thread} ")).map(str::to_owned))
+                .filter_map(|(_, value)| {
+                    value.strip_prefix(&format!("{thread} ")).map(str::to_owned)
+                })
                 .collect();
             assert_eq!((0..200).map(|n| n.to_string()).collect::<Vec<_>>(), own);
         }
@@ -174,7 +187,8 @@ fn records_without_a_key_are_spread_and_those_with_one_stay_together() {
     for _ in 0..4 {
         let mut put = stream.begin_put().unwrap();
         put.push(b"x", None, std::iter::empty()).unwrap();
-        shards.extend(put.commit(&patience()).unwrap().places().into_iter().map(|(shard, _)| shard));
+        shards
+            .extend(put.commit(&patience()).unwrap().places().into_iter().map(|(shard, _)| shard));
     }
     let mut put = stream.begin_put().unwrap();
     for n in 0..100 {

@@ -1,11 +1,21 @@
 //! A log that was cut at any byte opens with an exact prefix of what was written, never issues a
 //! number twice, and a damaged middle is never taken for a torn tail.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test damages files behind the engine's back")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamfn_core::{Compression, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream, StreamConfig};
+use streamfn_core::{
+    Compression, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
+    StreamConfig,
+};
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
@@ -29,7 +39,10 @@ fn read(stream: &Stream) -> Result<Vec<(u64, String)>, Error> {
     while let Some((batch, after)) = shard.read(&cursor, &mut buffer)? {
         if batch.control().is_none() {
             found.extend((0..batch.count()).map(|i| {
-                (batch.base_seq() + u64::from(i), String::from_utf8(batch.value(i).to_vec()).unwrap())
+                (
+                    batch.base_seq() + u64::from(i),
+                    String::from_utf8(batch.value(i).to_vec()).unwrap(),
+                )
             }));
         }
         cursor = after;
@@ -133,7 +146,9 @@ fn a_flipped_bit_in_the_middle_is_corruption_and_nothing_behind_it_is_cut() {
     let now = std::fs::read(&path).unwrap();
     assert_eq!(damaged, now[..damaged.len()], "not a byte is gone");
     let shard = stream.shard(ShardId(0)).unwrap();
-    let cursor = shard.cursor_hint(2, streamfn_core::Position { segment: 0, offset: 4096 + 2 * batch as u64 }).unwrap();
+    let cursor = shard
+        .cursor_hint(2, streamfn_core::Position { segment: 0, offset: 4096 + 2 * batch as u64 })
+        .unwrap();
     let (found, _) = shard.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
     assert_eq!(b"value 2", found.value(0));
 }

@@ -42,9 +42,14 @@ fn compression(text: &str) -> PyResult<Compression> {
 #[pymethods]
 impl Log {
     #[staticmethod]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from a Python object")]
     #[pyo3(signature = (path, *, durability = "group", create = true))]
     fn open(py: Python<'_>, path: PathBuf, durability: &str, create: bool) -> PyResult<Self> {
-        let options = OpenOptions { create, durability: self::durability(durability)?, ..OpenOptions::default() };
+        let options = OpenOptions {
+            create,
+            durability: self::durability(durability)?,
+            ..OpenOptions::default()
+        };
         let inner = py.detach(|| streamfn_core::Log::open(&path, &options)).into_py()?;
         Ok(Self { inner })
     }
@@ -83,9 +88,14 @@ impl Log {
         let durability = durability.map(self::durability).transpose()?;
         let config = StreamConfig {
             shards,
-            durability: if internal { Durability::Group } else { durability.unwrap_or(self.inner.durability()) },
+            durability: if internal {
+                Durability::Group
+            } else {
+                durability.unwrap_or(self.inner.durability())
+            },
             retention: Retention {
-                age_us: retention_seconds.map(|s| u64::try_from(seconds(s).as_micros()).unwrap_or(u64::MAX)),
+                age_us: retention_seconds
+                    .map(|s| u64::try_from(seconds(s).as_micros()).unwrap_or(u64::MAX)),
                 bytes: retention_bytes,
                 is_consumed: retention_consumed,
             },

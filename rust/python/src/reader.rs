@@ -24,7 +24,8 @@ pub(crate) fn parse_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
             "trim_horizon" => Ok(Start::TrimHorizon),
             "latest" => Ok(Start::Latest),
             other => {
-                let reason = format!("`{other}` is not `trim_horizon`, `latest`, a number or a datetime");
+                let reason =
+                    format!("`{other}` is not `trim_horizon`, `latest`, a number or a datetime");
                 Err(into_py(Error::config("start", reason)))
             }
         };
@@ -40,7 +41,11 @@ pub(crate) fn parse_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
         return Err(into_py(Error::config("start", reason)));
     }
     let since: f64 = timestamp.call0()?.extract()?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 and up; saturates")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 0 and up; saturates"
+    )]
     let micros = (since.max(0.0) * 1e6).round() as u64;
     Ok(Start::AtTimestamp(micros))
 }
@@ -74,7 +79,10 @@ impl ShardReader {
         while count < limit {
             if place.rest.is_empty() {
                 let place = &mut *place;
-                let Some((batch, after)) = self.shard.read(&place.cursor, &mut place.buffer)? else { break };
+                let Some((batch, after)) = self.shard.read(&place.cursor, &mut place.buffer)?
+                else {
+                    break;
+                };
                 place.rest = Selection::of_batch(&batch).between(place.cursor.next_seq, u64::MAX);
                 place.cursor = after;
                 continue;
@@ -138,4 +146,3 @@ impl ShardReader {
         place.rest = Selection::default();
     }
 }
-

@@ -22,11 +22,12 @@ fn cached<'py>(
     module: &str,
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
-    let object = cell.get_or_try_init(py, || py.import(module)?.getattr(name).map(Bound::unbind))?;
+    let object =
+        cell.get_or_try_init(py, || py.import(module)?.getattr(name).map(Bound::unbind))?;
     Ok(object.bind(py))
 }
 
-fn json_loads<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
+fn json_loads(py: Python<'_>) -> PyResult<&'_ Bound<'_, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     cached(&LOADS, py, "orjson", "loads")
 }
@@ -73,7 +74,8 @@ impl Record {
             .ok_or_else(|| PyValueError::new_err("the headers are too long"))?;
         let mut builder = RecordBuilder::default();
         builder.push(data.as_bytes(), partition_key, &encoded);
-        let batch = DecodedBatch::in_memory(&builder, sequence_number, timestamp_us, stream.into(), shard);
+        let batch =
+            DecodedBatch::in_memory(&builder, sequence_number, timestamp_us, stream.into(), shard);
         Ok(Self { batch: Arc::new(batch), index: 0 })
     }
 
@@ -173,13 +175,17 @@ impl Record {
 }
 
 /// Names and values of a header mapping, copied so that they can be lent to the core.
-pub(crate) fn owned_headers(headers: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, Vec<u8>)>> {
+pub(crate) fn owned_headers(
+    headers: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<(String, Vec<u8>)>> {
     let Some(headers) = headers else { return Ok(Vec::new()) };
     let items = match headers.cast::<PyDict>() {
         Ok(dict) => dict.items(),
-        Err(_) => headers.call_method0("items")?.try_iter()?.collect::<PyResult<Vec<_>>>().and_then(|items| {
-            PyList::new(headers.py(), items)
-        })?,
+        Err(_) => headers
+            .call_method0("items")?
+            .try_iter()?
+            .collect::<PyResult<Vec<_>>>()
+            .and_then(|items| PyList::new(headers.py(), items))?,
     };
     items.iter().map(|item| item.extract::<(String, Vec<u8>)>()).collect()
 }
@@ -238,7 +244,8 @@ impl Records {
         }
         let index: isize = index.extract()?;
         let index = if index < 0 { index + length } else { index };
-        let index = usize::try_from(index).map_err(|_| PyIndexError::new_err("record index out of range"))?;
+        let index = usize::try_from(index)
+            .map_err(|_| PyIndexError::new_err("record index out of range"))?;
         let (batch, index) = self.place(index)?;
         Ok(Bound::new(py, Record { batch: Arc::clone(batch), index })?.into_any())
     }
@@ -248,7 +255,13 @@ impl Records {
     }
 
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, Lengthed(self.selection.len(), self.selection.iter().map(|(batch, index)| PyBytes::new(py, batch.value(index)))))
+        PyList::new(
+            py,
+            Lengthed(
+                self.selection.len(),
+                self.selection.iter().map(|(batch, index)| PyBytes::new(py, batch.value(index))),
+            ),
+        )
     }
 
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -261,18 +274,25 @@ impl Records {
     }
 
     fn partition_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, Lengthed(self.selection.len(), self.selection.iter().map(|(batch, index)| batch.key(index))))
+        PyList::new(
+            py,
+            Lengthed(
+                self.selection.len(),
+                self.selection.iter().map(|(batch, index)| batch.key(index)),
+            ),
+        )
     }
 
     fn sequence_numbers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let numbers = self.selection.iter().map(|(batch, index)| batch.base_seq() + u64::from(index));
+        let numbers =
+            self.selection.iter().map(|(batch, index)| batch.base_seq() + u64::from(index));
         PyList::new(py, Lengthed(self.selection.len(), numbers))
     }
 
     fn index(&self, sequence_number: u64) -> PyResult<usize> {
-        self.selection
-            .search(sequence_number)
-            .map_err(|_| PyValueError::new_err(format!("{sequence_number} is not among these records")))
+        self.selection.search(sequence_number).map_err(|_| {
+            PyValueError::new_err(format!("{sequence_number} is not among these records"))
+        })
     }
 
     fn between(&self, first: u64, last: u64) -> Self {
@@ -321,7 +341,9 @@ impl Records {
 
     fn __repr__(&self) -> String {
         match (self.selection.first(), self.selection.last()) {
-            (Some(first), Some(last)) => format!("<Records {} #{first}..#{last}>", self.selection.len()),
+            (Some(first), Some(last)) => {
+                format!("<Records {} #{first}..#{last}>", self.selection.len())
+            }
             _ => "<Records 0>".into(),
         }
     }
@@ -354,7 +376,8 @@ struct Walk {
 
 impl Walk {
     fn new(selection: &Selection) -> Self {
-        let pieces = selection.pieces().map(|(batch, picked)| (Arc::clone(batch), picked)).collect();
+        let pieces =
+            selection.pieces().map(|(batch, picked)| (Arc::clone(batch), picked)).collect();
         Self { pieces, piece: 0, at: 0 }
     }
 

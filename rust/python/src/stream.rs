@@ -32,13 +32,13 @@ impl Stream {
     pub(crate) fn new(inner: Arc<streamfn_core::Stream>, log: Arc<streamfn_core::Log>) -> Self {
         Self { inner, log }
     }
+}
 
-    fn shard(&self, shard_id: &str) -> PyResult<ShardId> {
-        ShardId::parse(shard_id).ok_or_else(|| {
-            let reason = format!("`{shard_id}` is not a shard id like `shardId-000000000000`");
-            crate::error::into_py(streamfn_core::Error::config("shard", reason))
-        })
-    }
+fn shard_id(text: &str) -> PyResult<ShardId> {
+    ShardId::parse(text).ok_or_else(|| {
+        let reason = format!("`{text}` is not a shard id like `shardId-000000000000`");
+        crate::error::into_py(streamfn_core::Error::config("shard", reason))
+    })
 }
 
 /// Adds one record to a call, borrowing `bytes` and copying anything else with a buffer.
@@ -55,7 +55,9 @@ fn push(
     }
     let Ok(buffer) = PyBuffer::<u8>::get(data) else {
         let kind = data.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("data is bytes or has a buffer of bytes, not `{kind}`")));
+        return Err(PyTypeError::new_err(format!(
+            "data is bytes or has a buffer of bytes, not `{kind}`"
+        )));
     };
     put.push(&buffer.to_vec(data.py())?, key, headers).into_py()
 }
@@ -66,23 +68,33 @@ fn key_of<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a str>> {
     }
     match key.cast::<PyString>() {
         Ok(key) => key.to_str().map(Some),
-        Err(_) => Err(PyTypeError::new_err(format!("a partition key is a str or None, not `{}`", key.get_type().name()?))),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "a partition key is a str or None, not `{}`",
+            key.get_type().name()?
+        ))),
     }
 }
 
 /// A list as it is, anything else with items as a list; checked to have one entry for each record.
-fn entries<'py>(what: &str, values: &Bound<'py, PyAny>, count: Option<usize>) -> PyResult<Bound<'py, PyList>> {
+fn entries<'py>(
+    what: &str,
+    values: &Bound<'py, PyAny>,
+    count: Option<usize>,
+) -> PyResult<Bound<'py, PyList>> {
     let list = match values.cast::<PyList>() {
         Ok(list) => list.clone(),
         Err(_) if values.is_instance_of::<PyBytes>() || values.is_instance_of::<PyString>() => {
-            return Err(PyTypeError::new_err(format!("`{what}` is a sequence of values, not one value")));
+            return Err(PyTypeError::new_err(format!(
+                "`{what}` is a sequence of values, not one value"
+            )));
         }
         Err(_) => PyList::new(values.py(), values.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
     };
     match count {
-        Some(count) if list.len() != count => {
-            Err(PyValueError::new_err(format!("`{what}` has {} entries for {count} records", list.len())))
-        }
+        Some(count) if list.len() != count => Err(PyValueError::new_err(format!(
+            "`{what}` has {} entries for {count} records",
+            list.len()
+        ))),
         _ => Ok(list),
     }
 }
@@ -133,7 +145,9 @@ impl Stream {
         push(&mut put, data, partition_key.map(key_of).transpose()?.flatten(), headers)?;
         let outcome = patiently(py, timeout, |patience| put.commit(patience))?;
         let place = outcome.places().first().copied();
-        place.map(|(shard, seq)| (shard.to_string(), seq)).ok_or_else(|| PyIndexError::new_err("nothing was put"))
+        place
+            .map(|(shard, seq)| (shard.to_string(), seq))
+            .ok_or_else(|| PyIndexError::new_err("nothing was put"))
     }
 
     #[pyo3(signature = (data, partition_keys = None, headers = None, timeout = None))]
@@ -146,8 +160,11 @@ impl Stream {
         timeout: Option<f64>,
     ) -> PyResult<PutResults> {
         let data = entries("data", data, None)?;
-        let keys = partition_keys.map(|keys| entries("partition_keys", keys, Some(data.len()))).transpose()?;
-        let headers = headers.map(|headers| entries("headers", headers, Some(data.len()))).transpose()?;
+        let keys = partition_keys
+            .map(|keys| entries("partition_keys", keys, Some(data.len())))
+            .transpose()?;
+        let headers =
+            headers.map(|headers| entries("headers", headers, Some(data.len()))).transpose()?;
         let mut put = self.inner.begin_put().into_py()?;
         for (index, item) in data.iter().enumerate() {
             let key = keys.as_ref().map(|keys| keys.get_item(index)).transpose()?;
@@ -162,7 +179,10 @@ impl Stream {
     fn shards(&self, py: Python<'_>) -> PyResult<Vec<ShardInfo>> {
         py.detach(|| {
             let metas = self.inner.shards()?;
-            metas.iter().map(|meta| ShardInfo::read(&self.inner, meta)).collect::<streamfn_core::Result<Vec<_>>>()
+            metas
+                .iter()
+                .map(|meta| ShardInfo::read(&self.inner, meta))
+                .collect::<streamfn_core::Result<Vec<_>>>()
         })
         .into_py()
     }
@@ -172,9 +192,14 @@ impl Stream {
     }
 
     #[pyo3(signature = (shard_id, start = None))]
-    fn reader(&self, py: Python<'_>, shard_id: &str, start: Option<&Bound<'_, PyAny>>) -> PyResult<ShardReader> {
+    fn reader(
+        &self,
+        py: Python<'_>,
+        shard_id: &str,
+        start: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<ShardReader> {
         let start = parse_start(start)?;
-        let shard = self.shard(shard_id)?;
+        let shard = self::shard_id(shard_id)?;
         py.detach(|| {
             let shard = self.inner.shard(shard)?;
             let cursor = shard.cursor(start)?;
@@ -204,7 +229,10 @@ pub(crate) struct ShardInfo {
 }
 
 impl ShardInfo {
-    fn read(stream: &streamfn_core::Stream, meta: &streamfn_core::ShardMeta) -> streamfn_core::Result<Self> {
+    fn read(
+        stream: &streamfn_core::Stream,
+        meta: &streamfn_core::ShardMeta,
+    ) -> streamfn_core::Result<Self> {
         let shard = stream.shard(meta.id)?;
         let (segments, bytes) = shard.size()?;
         Ok(Self {
@@ -240,7 +268,8 @@ impl PutResults {
         let length = isize::try_from(places.len())?;
         let index = if index < 0 { index + length } else { index };
         let place = usize::try_from(index).ok().and_then(|index| places.get(index));
-        let (shard, seq) = place.ok_or_else(|| PyIndexError::new_err("result index out of range"))?;
+        let (shard, seq) =
+            place.ok_or_else(|| PyIndexError::new_err("result index out of range"))?;
         Ok((shard.to_string(), *seq))
     }
 }

@@ -24,6 +24,10 @@ pub(crate) fn patiently<T: Send>(
 ) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
     let result = py.detach(|| {
+        #[allow(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method alone is not general over lifetimes"
+        )]
         let interrupted = || match Python::attach(|py| py.check_signals()) {
             Ok(()) => false,
             Err(error) => {

@@ -116,7 +116,7 @@ impl RecordBuilder {
     }
 
     fn note_key(&mut self, has_key: bool) {
-        if self.count % 8 == 0 {
+        if self.count.is_multiple_of(8) {
             self.key_validity.push(0);
         }
         if has_key {
@@ -197,7 +197,9 @@ impl RecordBuilder {
 /// Encodes the headers of one record: count, then for each a name and a value, with their lengths.
 ///
 /// Returns `None` if a name or a value is longer than its length field can say.
-pub fn encode_headers<'a>(headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>) -> Option<Vec<u8>> {
+pub fn encode_headers<'a>(
+    headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+) -> Option<Vec<u8>> {
     if headers.len() == 0 {
         return Some(Vec::new());
     }
@@ -213,7 +215,7 @@ pub fn encode_headers<'a>(headers: impl ExactSizeIterator<Item = (&'a str, &'a [
 }
 
 /// The headers of one record, read as they are asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Headers<'a> {
     left: u16,
     rest: Bytes<'a>,
@@ -295,10 +297,12 @@ impl ColumnPlace {
 
     fn get<'a>(&self, body: &'a [u8], index: u32) -> &'a [u8] {
         let at = self.offsets.start + index as usize * 4;
-        let Some(ends) = body.get(at..at + 8).and_then(|b| b.first_chunk::<8>()) else { return &[] };
-        let [a, b, c, d, e, f, g, h] = *ends;
-        let first = u32::from_le_bytes([a, b, c, d]) as usize;
-        let last = u32::from_le_bytes([e, f, g, h]) as usize;
+        // One load for both ends: the first in the low half.
+        let Some(ends) = body.get(at..at + 8).and_then(|ends| ends.try_into().ok()) else {
+            return &[];
+        };
+        let ends = u64::from_le_bytes(ends);
+        let (first, last) = ((ends & 0xffff_ffff) as usize, (ends >> 32) as usize);
         body.get(self.bytes.start + first..self.bytes.start + last).unwrap_or_default()
     }
 }
@@ -365,7 +369,8 @@ impl DecodedBatch {
         }
         for _ in 0..sections {
             let (kind, flags) = (from.u16().ok_or(short)?, from.u16().ok_or(short)?);
-            let (offset, length) = (from.u32().ok_or(short)? as usize, from.u32().ok_or(short)? as usize);
+            let (offset, length) =
+                (from.u32().ok_or(short)? as usize, from.u32().ok_or(short)? as usize);
             let place = offset..offset + length;
             if body.get(place.clone()).is_none() {
                 return Err(Damage("a section lies outside the body"));
@@ -402,7 +407,8 @@ impl DecodedBatch {
         if let Some(headers) = &self.headers {
             headers.check(&self.body, count)?;
         }
-        if self.key_validity.as_ref().is_some_and(|bits| bits.len() < (count as usize).div_ceil(8)) {
+        if self.key_validity.as_ref().is_some_and(|bits| bits.len() < (count as usize).div_ceil(8))
+        {
             return None;
         }
         if self.ts_deltas.as_ref().is_some_and(|deltas| deltas.len() != count as usize * 4) {
@@ -485,7 +491,9 @@ impl DecodedBatch {
 
     /// Bytes of a record as limits count them: data, key and encoded headers.
     pub fn record_bytes(&self, index: u32) -> usize {
-        let length = |place: &Option<ColumnPlace>| place.as_ref().map_or(0, |p| p.get(&self.body, index).len());
+        let length = |place: &Option<ColumnPlace>| {
+            place.as_ref().map_or(0, |p| p.get(&self.body, index).len())
+        };
         self.value(index).len() + length(&self.keys) + length(&self.headers)
     }
 
@@ -536,7 +544,8 @@ mod tests {
     }
 
     fn read(batch: &DecodedBatch) -> Vec<Plain> {
-        let headers = |index| batch.headers(index).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        let headers =
+            |index| batch.headers(index).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         (0..batch.count())
             .map(|i| (batch.value(i).to_owned(), batch.key(i).map(str::to_owned), headers(i)))
             .collect()
@@ -560,7 +569,9 @@ mod tests {
         #[test]
         fn records_come_back_as_they_were(records in records()) {
             let mut builder = RecordBuilder::default();
-            records.iter().for_each(|record| push(&mut builder, record));
+            for record in &records {
+                push(&mut builder, record);
+            }
 
             prop_assert_eq!(&records, &read(&decode(&builder)));
         }
@@ -568,8 +579,12 @@ mod tests {
         #[test]
         fn joining_builders_is_pushing_one_after_the_other(a in records(), b in records()) {
             let (mut first, mut second) = (RecordBuilder::default(), RecordBuilder::default());
-            a.iter().for_each(|record| push(&mut first, record));
-            b.iter().for_each(|record| push(&mut second, record));
+            for record in &a {
+                push(&mut first, record);
+            }
+            for record in &b {
+                push(&mut second, record);
+            }
             first.append(&second);
 
             prop_assert_eq!([a, b].concat(), read(&decode(&first)));

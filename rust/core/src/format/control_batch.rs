@@ -45,7 +45,9 @@ impl Control {
         body.extend(kind.to_le_bytes());
         body.extend([0; 2]);
         body.extend(u32::try_from(numbers.len()).expect("<= 16").to_le_bytes());
-        numbers.iter().for_each(|number| body.extend(number.to_le_bytes()));
+        for number in numbers {
+            body.extend(number.to_le_bytes());
+        }
         body
     }
 

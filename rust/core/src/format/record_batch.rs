@@ -19,6 +19,8 @@ pub const RAW_BYTES_MAX: u32 = 256 * 1024 * 1024;
 pub const RECORDS_MAX: u32 = 1_048_576;
 
 const VERSION: u8 = 1;
+/// [`HEADER_BYTES`] in units of 8, as the header says it.
+const HEADER_WORDS: u8 = 12;
 const CODEC_MASK: u16 = 0x000f;
 const FLAG_CONTROL: u16 = 1 << 4;
 const FLAG_PRODUCER: u16 = 1 << 5;
@@ -28,8 +30,11 @@ const FLAGS_KNOWN: u16 = CODEC_MASK | FLAG_CONTROL | FLAG_PRODUCER | FLAG_KEYS;
 /// Bits 8 to 15 describe; only bits 0 to 7 change how the body is read.
 const FLAGS_COMPATIBLE: u16 = 0xff00;
 
-const _: () = assert!(HEADER_BYTES % 8 == 0, "batches are 8-byte aligned");
-const _: () = assert!(BODY_BYTES_MAX as usize > crate::types::RECORD_BYTES_MAX + crate::types::DEAD_LETTER_BYTES_EXTRA);
+const _: () = assert!(HEADER_BYTES == 8 * HEADER_WORDS as usize, "batches are 8-byte aligned");
+const _: () = assert!(
+    BODY_BYTES_MAX as usize
+        > crate::types::RECORD_BYTES_MAX + crate::types::DEAD_LETTER_BYTES_EXTRA
+);
 
 /// A decoded batch header. Numbers are little-endian on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -104,7 +109,7 @@ impl BatchHeader {
             at += piece.len();
         };
         put(&MAGIC);
-        put(&[VERSION, (HEADER_BYTES / 8) as u8]);
+        put(&[VERSION, HEADER_WORDS]);
         put(&flags.to_le_bytes());
         put(&self.body_len.to_le_bytes());
         put(&self.raw_len.to_le_bytes());
@@ -129,12 +134,14 @@ impl BatchHeader {
     /// Reads 96 bytes (fewer count as damaged).
     pub fn decode(bytes: &[u8]) -> HeaderRead {
         match bytes.get(..4) {
-            None => return HeaderRead::Empty,
-            Some([0, 0, 0, 0]) => return HeaderRead::Empty,
-            Some(magic) if magic != MAGIC => return HeaderRead::Damaged(Damage("no batch begins here")),
+            None | Some([0, 0, 0, 0]) => return HeaderRead::Empty,
+            Some(magic) if magic != MAGIC => {
+                return HeaderRead::Damaged(Damage("no batch begins here"))
+            }
             Some(_) => {}
         }
-        let Some((head, crc)) = bytes.get(..HEADER_BYTES).and_then(|b| b.split_last_chunk::<4>()) else {
+        let Some((head, crc)) = bytes.get(..HEADER_BYTES).and_then(|b| b.split_last_chunk::<4>())
+        else {
             return HeaderRead::Damaged(Damage("the header is cut off"));
         };
         let crc = u32::from_le_bytes(*crc);
@@ -142,7 +149,10 @@ impl BatchHeader {
             return HeaderRead::Damaged(Damage("the header's checksum does not match"));
         }
         match Self::decode_fields(head) {
-            Some((_, flags)) if flags & !(FLAGS_KNOWN | FLAGS_COMPATIBLE) != 0 || flags & FLAG_ENCRYPTED != 0 => {
+            Some((_, flags))
+                if flags & !(FLAGS_KNOWN | FLAGS_COMPATIBLE) != 0
+                    || flags & FLAG_ENCRYPTED != 0 =>
+            {
                 HeaderRead::Unsupported(flags)
             }
             Some((header, flags)) if header.codec > 1 => HeaderRead::Unsupported(flags),
@@ -157,7 +167,7 @@ impl BatchHeader {
     fn decode_fields(head: &[u8]) -> Option<(Self, u16)> {
         let mut from = Bytes(head);
         from.take(4)?;
-        if from.u8()? != VERSION || usize::from(from.u8()?) * 8 != HEADER_BYTES {
+        if from.u8()? != VERSION || from.u8()? != HEADER_WORDS {
             return None;
         }
         let flags = from.u16()?;
@@ -232,7 +242,11 @@ mod tests {
             let mut damaged = bytes;
             damaged[bit / 8] ^= 1 << (bit % 8);
 
-            assert_ne!(HeaderRead::Valid(header(), crc), BatchHeader::decode(&damaged), "bit {bit}");
+            assert_ne!(
+                HeaderRead::Valid(header(), crc),
+                BatchHeader::decode(&damaged),
+                "bit {bit}"
+            );
         }
     }
 

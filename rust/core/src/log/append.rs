@@ -115,14 +115,23 @@ impl ShardLog {
         outcome.expect("every member of a written group has its outcome")
     }
 
-    fn write_group(&self, writer: &mut Writer, group: &[Arc<Pending>], patience: &Patience<'_>) -> Result<()> {
+    fn write_group(
+        &self,
+        writer: &mut Writer,
+        group: &[Arc<Pending>],
+        patience: &Patience<'_>,
+    ) -> Result<()> {
         let batches = self.prepare(writer, group)?;
         let mut results = vec![Appended::default(); group.len()];
         let _locked = self.append_lock.lock(patience)?;
         let tail = self.ready_to_write(writer)?;
         let mut tail = Some(tail);
         for batch in &batches {
-            let next = self.write_batch(writer, tail.take().unwrap_or_else(|| self.page().committed()), batch)?;
+            let next = self.write_batch(
+                writer,
+                tail.take().unwrap_or_else(|| self.page().committed()),
+                batch,
+            )?;
             let mut first = next;
             for (member, count) in &batch.shares {
                 if let Some(result) = results.get_mut(*member) {
@@ -153,7 +162,8 @@ impl ShardLog {
                 let share = (member, records.count());
                 match batches.last_mut() {
                     Some((batch, shares))
-                        if batch.payload_bytes() + records.payload_bytes() <= BATCH_BYTES_TARGET
+                        if batch.payload_bytes() + records.payload_bytes()
+                            <= BATCH_BYTES_TARGET
                             && batch.count() + records.count() <= RECORDS_MAX =>
                     {
                         batch.append(&records);
@@ -164,7 +174,10 @@ impl ShardLog {
             }
         }
         let epoch = self.page().epoch();
-        batches.into_iter().map(|(records, shares)| self.encode(writer, records, shares, epoch)).collect()
+        batches
+            .into_iter()
+            .map(|(records, shares)| self.encode(writer, records, shares, epoch))
+            .collect()
     }
 
     fn encode(
@@ -256,11 +269,19 @@ impl ShardLog {
     }
 
     fn path_of_active(&self, writer: &Writer) -> std::path::PathBuf {
-        writer.segment.as_ref().map_or_else(|| self.folder.clone(), |(segment, _)| segment.path().to_owned())
+        writer
+            .segment
+            .as_ref()
+            .map_or_else(|| self.folder.clone(), |(segment, _)| segment.path().to_owned())
     }
 
     /// Writes one batch at `tail` and commits it; returns its first sequence number.
-    fn write_batch(&self, writer: &mut Writer, tail: Position, batch: &Prepared) -> Result<SequenceNumber> {
+    fn write_batch(
+        &self,
+        writer: &mut Writer,
+        tail: Position,
+        batch: &Prepared,
+    ) -> Result<SequenceNumber> {
         let page = self.page();
         let base_seq = page.next_seq();
         let mut header = batch.header;
@@ -308,7 +329,9 @@ impl ShardLog {
             return Ok(());
         }
         let reserved = end.next_multiple_of(RESERVE) + RESERVE;
-        self.state.update(|state| state.reserved = reserved).map_err(|error| self.fail_stop(error))?;
+        self.state
+            .update(|state| state.reserved = reserved)
+            .map_err(|error| self.fail_stop(&error))?;
         page.set_reserved(reserved);
         Ok(())
     }
@@ -339,7 +362,7 @@ impl ShardLog {
                 state.recovery_crc = page.last_crc();
                 state.recovery_ts = page.max_ts();
             })
-            .map_err(|error| self.fail_stop(error))?;
+            .map_err(|error| self.fail_stop(&error))?;
         page.set_segment_identity(Self::identity_of(&file, segment.path())?);
         writer.segment = Some((segment, file));
         Ok(start)
@@ -388,5 +411,6 @@ impl Body {
 }
 
 fn length_of(parts: &[&[u8]]) -> u32 {
-    u32::try_from(parts.iter().map(|part| part.len()).sum::<usize>()).expect("a batch is far below 4 GiB")
+    u32::try_from(parts.iter().map(|part| part.len()).sum::<usize>())
+        .expect("a batch is far below 4 GiB")
 }

@@ -33,7 +33,16 @@ impl Directory {
         control: Control,
     ) -> Self {
         let fork_generation = sys::fork_generation();
-        Self { root, fs, clock, uuid, boot_id, control, fork_generation, closed: AtomicBool::new(false) }
+        Self {
+            root,
+            fs,
+            clock,
+            uuid,
+            boot_id,
+            control,
+            fork_generation,
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// The folder, absolute.

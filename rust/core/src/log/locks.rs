@@ -56,7 +56,12 @@ impl LockedFile {
 ///
 /// WHY polling: the kernel's blocking `flock` knows no time-out, and a holder may be a stopped
 /// process. Locks here are held for microseconds, so the first tries nearly always succeed.
-pub(crate) fn wait_for(file: &Arc<dyn File>, path: &Path, lock: Lock, patience: &Patience<'_>) -> Result<()> {
+pub(crate) fn wait_for(
+    file: &Arc<dyn File>,
+    path: &Path,
+    lock: Lock,
+    patience: &Patience<'_>,
+) -> Result<()> {
     let mut sleep = SLEEP_FIRST;
     let mut asked = Stopwatch::start();
     loop {
@@ -64,7 +69,9 @@ pub(crate) fn wait_for(file: &Arc<dyn File>, path: &Path, lock: Lock, patience: 
             return Ok(());
         }
         if patience.deadline.is_past() {
-            let holder = file.identity().map_or_else(|_| "unknown".into(), |(_, inode)| sys::lock_holder(inode));
+            let holder = file
+                .identity()
+                .map_or_else(|_| "unknown".into(), |(_, inode)| sys::lock_holder(inode));
             return Err(Error::LockTimeout { path: path.to_owned(), holder });
         }
         if asked.elapsed() >= INTERRUPT_CHECK {

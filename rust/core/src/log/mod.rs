@@ -45,7 +45,7 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 /// A call's records go into batches of about this many bytes: one `pwrite` each.
 pub const BATCH_BYTES_TARGET: usize = 1024 * 1024;
 
-const _: () = assert!(SEGMENT_HEADER_BYTES % 8 == 0 && HEADER_BYTES % 8 == 0);
+const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(8) && HEADER_BYTES.is_multiple_of(8));
 const _: () = assert!(SEGMENT_BYTES_MAX / 8 <= u32::MAX as u64, "a position fits one word");
 
 /// Where the first batch of a segment begins.
@@ -97,7 +97,11 @@ pub struct ShardLog {
 
 impl ShardLog {
     /// Makes the files of a new shard, synced; the caller adds it to the manifest.
-    pub(crate) fn create(directory: &Arc<Directory>, folder: &Path, config: &ShardConfig) -> Result<()> {
+    pub(crate) fn create(
+        directory: &Arc<Directory>,
+        folder: &Path,
+        config: &ShardConfig,
+    ) -> Result<()> {
         let fs = directory.fs();
         fs.create_dir(folder).at(folder)?;
         for name in ["append.lock", "sync.lock"] {
@@ -118,7 +122,11 @@ impl ShardLog {
     }
 
     /// Opens a shard that is in the manifest and whose page was initialised.
-    pub(crate) fn open(directory: &Arc<Directory>, folder: PathBuf, config: ShardConfig) -> Result<Self> {
+    pub(crate) fn open(
+        directory: &Arc<Directory>,
+        folder: PathBuf,
+        config: ShardConfig,
+    ) -> Result<Self> {
         let fs = directory.fs();
         Ok(Self {
             append_lock: LockedFile::open(fs, &folder.join("append.lock"))?,

@@ -92,7 +92,7 @@ enum Next {
     /// Nothing yet.
     End,
     /// This segment is read; the next one goes on.
-    NextSegment,
+    Segment,
 }
 
 impl ShardLog {
@@ -147,7 +147,8 @@ impl ShardLog {
             return Err(Error::SequenceTrimmed { lost_from: seq, lost_to: horizon - 1 });
         }
         let visible = self.page().visible();
-        let holds = |segment: &&Arc<Segment>| segment.base_seq <= seq && segment.ordinal <= visible.segment;
+        let holds =
+            |segment: &&Arc<Segment>| segment.base_seq <= seq && segment.ordinal <= visible.segment;
         let segment = segments.iter().rev().find(holds).or(segments.first());
         let segment = segment.ok_or_else(|| self.no_segments())?;
         let position = Position { segment: segment.ordinal, offset: SEGMENT_START };
@@ -166,13 +167,17 @@ impl ShardLog {
         }
     }
 
-    fn skip_headers(&self, mut cursor: Cursor, skip: impl Fn(&BatchHeader) -> bool) -> Result<Cursor> {
+    fn skip_headers(
+        &self,
+        mut cursor: Cursor,
+        skip: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Cursor> {
         let mut buffer = ReadBuffer::default();
         loop {
             match self.next_header(&cursor, &mut buffer)? {
                 Next::Batch(header, crc) if skip(&header) => cursor = cursor.after(&header, crc),
                 Next::Batch(..) | Next::End => return Ok(cursor),
-                Next::NextSegment => cursor = cursor.in_next_segment(),
+                Next::Segment => cursor = cursor.in_next_segment(),
             }
         }
     }
@@ -183,13 +188,17 @@ impl ShardLog {
     /// # Errors
     /// [`Error::SequenceTrimmed`] if retention was faster than the reader; [`Error::Corruption`];
     /// [`Error::UnsupportedFormat`]; errors of reading.
-    pub fn read(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Option<(Arc<DecodedBatch>, Cursor)>> {
+    pub fn read(
+        &self,
+        cursor: &Cursor,
+        buffer: &mut ReadBuffer,
+    ) -> Result<Option<(Arc<DecodedBatch>, Cursor)>> {
         self.directory.check()?;
         let mut cursor = *cursor;
         loop {
             match self.next_header(&cursor, buffer)? {
                 Next::End => return Ok(None),
-                Next::NextSegment => cursor = cursor.in_next_segment(),
+                Next::Segment => cursor = cursor.in_next_segment(),
                 Next::Batch(header, crc) => {
                     let after = cursor.after(&header, crc);
                     if header.record_count == 0 || header.next_seq() <= cursor.next_seq {
@@ -199,7 +208,8 @@ impl ShardLog {
                     let batch = self.read_body(&cursor, &header, buffer)?;
                     let is_jump = header.base_seq > cursor.next_seq;
                     if is_jump && cursor.prev_crc.is_some() && batch.control().is_none() {
-                        let reason = format!("number {} follows {}", header.base_seq, cursor.next_seq);
+                        let reason =
+                            format!("number {} follows {}", header.base_seq, cursor.next_seq);
                         return Err(self.damaged(&cursor, &header, reason));
                     }
                     return Ok(Some((Arc::new(batch), after)));
@@ -227,9 +237,15 @@ impl ShardLog {
                 }
                 Ok(Next::Batch(header, crc))
             }
-            HeaderRead::Empty if !is_last => Ok(Next::NextSegment),
-            HeaderRead::Empty => Err(self.damaged(cursor, &BatchHeader::default(), "zeros in the visible part".into())),
-            HeaderRead::Damaged(damage) => Err(self.damaged(cursor, &BatchHeader::default(), damage.to_string())),
+            HeaderRead::Empty if !is_last => Ok(Next::Segment),
+            HeaderRead::Empty => Err(self.damaged(
+                cursor,
+                &BatchHeader::default(),
+                "zeros in the visible part".into(),
+            )),
+            HeaderRead::Damaged(damage) => {
+                Err(self.damaged(cursor, &BatchHeader::default(), damage.to_string()))
+            }
             HeaderRead::Unsupported(flags) => Err(Error::UnsupportedFormat {
                 path: self.path_of(position.segment),
                 found: format!("a record batch with flags {flags:#06x}"),
@@ -245,18 +261,28 @@ impl ShardLog {
         }
         let trimmed = |log: &Self| -> Error {
             let horizon = log.trim_horizon().unwrap_or(cursor.next_seq);
-            Error::SequenceTrimmed { lost_from: cursor.next_seq, lost_to: horizon.saturating_sub(1).max(cursor.next_seq) }
+            Error::SequenceTrimmed {
+                lost_from: cursor.next_seq,
+                lost_to: horizon.saturating_sub(1).max(cursor.next_seq),
+            }
         };
         let segment = self.segments.get(ordinal)?.ok_or_else(|| trimmed(self))?;
         let file = match segment.open(self.directory.fs()) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Err(trimmed(self)),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(trimmed(self))
+            }
             other => other?,
         };
         *buffer = ReadBuffer { file: Some((ordinal, segment, file)), ..ReadBuffer::default() };
         Ok(())
     }
 
-    fn read_body(&self, cursor: &Cursor, header: &BatchHeader, buffer: &mut ReadBuffer) -> Result<DecodedBatch> {
+    fn read_body(
+        &self,
+        cursor: &Cursor,
+        header: &BatchHeader,
+        buffer: &mut ReadBuffer,
+    ) -> Result<DecodedBatch> {
         let at = cursor.position.offset + HEADER_BYTES as u64;
         let length = header.body_len as usize;
         let range = buffer.fetch(at, length, at + align8(length) as u64 + READ_AHEAD as u64)?;
@@ -278,10 +304,15 @@ impl ShardLog {
             static CONTEXT: std::cell::RefCell<zstd::bulk::Decompressor<'static>> =
                 std::cell::RefCell::new(zstd::bulk::Decompressor::new().expect("only fails without memory"));
         }
-        let raw = CONTEXT.with_borrow_mut(|context| context.decompress(stored, header.raw_len as usize));
+        let raw =
+            CONTEXT.with_borrow_mut(|context| context.decompress(stored, header.raw_len as usize));
         match raw {
             Ok(raw) if raw.len() == header.raw_len as usize => Ok(raw),
-            _ => Err(self.damaged(cursor, header, "the body does not decompress to its length".into())),
+            _ => Err(self.damaged(
+                cursor,
+                header,
+                "the body does not decompress to its length".into(),
+            )),
         }
     }
 

@@ -81,7 +81,8 @@ impl<'a> Scan<'a> {
 
     fn at(&mut self, offset: u64, length: usize) -> Result<&[u8]> {
         let Some((_, file, _)) = &self.file else { return Ok(&[]) };
-        let inside = offset >= self.start && offset + length as u64 <= self.start + self.bytes.len() as u64;
+        let inside =
+            offset >= self.start && offset + length as u64 <= self.start + self.bytes.len() as u64;
         if !inside {
             self.bytes.resize(length.max(CHUNK), 0);
             let got = file.read_at(&mut self.bytes, offset).at(Path::new("segment"))?;
@@ -94,7 +95,10 @@ impl<'a> Scan<'a> {
     }
 
     /// The batch at `offset`, if header and body are whole.
-    fn batch(&mut self, offset: u64) -> Result<std::result::Result<Option<(BatchHeader, u32)>, &'static str>> {
+    fn batch(
+        &mut self,
+        offset: u64,
+    ) -> Result<std::result::Result<Option<(BatchHeader, u32)>, &'static str>> {
         let (header, crc) = match BatchHeader::decode(self.at(offset, HEADER_BYTES)?) {
             HeaderRead::Valid(header, crc) => (header, crc),
             HeaderRead::Empty => return Ok(Ok(None)),
@@ -127,7 +131,11 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
             }
             Ok(Some((header, crc))) => {
                 let jumps = header.base_seq > tail.next_seq && !header.is_control;
-                if chained && (header.prev_header_crc != tail.prev_crc || header.base_seq < tail.next_seq || jumps) {
+                if chained
+                    && (header.prev_header_crc != tail.prev_crc
+                        || header.base_seq < tail.next_seq
+                        || jumps)
+                {
                     return Ok((tail, Stop::Invalid));
                 }
                 tail = after(&tail, &header, crc);
@@ -139,7 +147,10 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
 
 fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
     Tail {
-        position: Position { offset: tail.position.offset + header.stored_bytes(), ..tail.position },
+        position: Position {
+            offset: tail.position.offset + header.stored_bytes(),
+            ..tail.position
+        },
         next_seq: header.next_seq(),
         prev_crc: crc,
         max_ts: header.max_ts,
@@ -148,7 +159,11 @@ fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
 }
 
 /// Where the log really ends, walking from the last batch the page announces.
-pub(crate) fn walk_from_page(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<Tail> {
+pub(crate) fn walk_from_page(
+    page: &Page<'_>,
+    segments: &Segments,
+    fs: &Arc<dyn Fs>,
+) -> Result<Tail> {
     let mut scan = Scan::new(segments, fs);
     let last = page.last_position();
     let tail = if last.offset == 0 {
@@ -162,7 +177,8 @@ pub(crate) fn walk_from_page(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn 
         }
     } else {
         scan.open(last.segment)?;
-        let start = Tail { position: last, next_seq: 0, prev_crc: 0, max_ts: 0, last_position: last };
+        let start =
+            Tail { position: last, next_seq: 0, prev_crc: 0, max_ts: 0, last_position: last };
         match scan.batch(last.offset)? {
             Ok(Some((header, crc))) => after(&start, &header, crc),
             _ => start,
@@ -184,7 +200,12 @@ pub(crate) fn cut(tail: &Tail, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<
 
 /// Brings one shard to a state in which it can be read and written, and writes its page. Only under
 /// the exclusive lock of the log. Running it again, or after a crash inside it, ends the same.
-pub(crate) fn recover(directory: &Arc<Directory>, folder: &Path, config: &ShardConfig, same_boot: bool) -> Result<()> {
+pub(crate) fn recover(
+    directory: &Arc<Directory>,
+    folder: &Path,
+    config: &ShardConfig,
+    same_boot: bool,
+) -> Result<()> {
     let fs = directory.fs();
     let page = directory.control().page(config.page);
     let segments = Segments::new(Arc::clone(fs), folder.to_owned());
@@ -193,7 +214,8 @@ pub(crate) fn recover(directory: &Arc<Directory>, folder: &Path, config: &ShardC
         return Ok(());
     }
     let state = state_file.load()?;
-    let shard = Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
+    let shard =
+        Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
     let (tail, is_torn) = shard.find_end(&state)?;
     shard.finish(&state, tail, is_torn)
 }
@@ -282,13 +304,14 @@ impl Recovering<'_> {
     /// syncs, and only then shows everything to readers.
     fn finish(&self, state: &ShardState, mut tail: Tail, is_torn: bool) -> Result<()> {
         let fs = self.directory.fs();
-        let segment = self.segments.get(tail.position.segment)?.ok_or_else(|| Error::Corruption {
-            path: self.folder.to_owned(),
-            position: tail.position.offset,
-            first: tail.next_seq,
-            last: tail.next_seq,
-            reason: "the segment at the recovery point is missing".into(),
-        })?;
+        let segment =
+            self.segments.get(tail.position.segment)?.ok_or_else(|| Error::Corruption {
+                path: self.folder.to_owned(),
+                position: tail.position.offset,
+                first: tail.next_seq,
+                last: tail.next_seq,
+                reason: "the segment at the recovery point is missing".into(),
+            })?;
         let file = segment.open(fs)?;
         if is_torn {
             self.quarantine(&segment, &file, tail.position.offset)?;
@@ -370,7 +393,8 @@ impl Recovering<'_> {
     /// Keeps the bytes that are about to be cut, under `quarantine/`.
     fn quarantine(&self, segment: &Segment, file: &Arc<dyn File>, from: u64) -> Result<()> {
         let fs = self.directory.fs();
-        let length = usize::try_from(file.length().at(segment.path())?.saturating_sub(from)).unwrap_or(0);
+        let length =
+            usize::try_from(file.length().at(segment.path())?.saturating_sub(from)).unwrap_or(0);
         let mut bytes = vec![0; length];
         let got = file.read_at(&mut bytes, from).at(segment.path())?;
         bytes.truncate(got);
@@ -397,9 +421,16 @@ impl Recovering<'_> {
 
 /// After everything was synced and nobody else has the log open: notes that no number was issued
 /// beyond the log, so that the next opening needs neither a scan nor a new epoch.
-pub(crate) fn close_cleanly(directory: &Arc<Directory>, folder: &Path, config: &ShardConfig) -> Result<()> {
+pub(crate) fn close_cleanly(
+    directory: &Arc<Directory>,
+    folder: &Path,
+    config: &ShardConfig,
+) -> Result<()> {
     let page = directory.control().page(config.page);
-    if !page.is_of(config.owner()) || page.state() != WriterState::Clean || page.reserved() == page.next_seq() {
+    if !page.is_of(config.owner())
+        || page.state() != WriterState::Clean
+        || page.reserved() == page.next_seq()
+    {
         return Ok(());
     }
     let fs = directory.fs();

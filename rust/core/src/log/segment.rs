@@ -75,7 +75,8 @@ impl Segments {
         let mut found = BTreeMap::new();
         for (ordinal, base_seq) in names.iter().filter_map(|name| parse_file_name(name)) {
             let old = known.remove(&ordinal).filter(|segment| segment.base_seq == base_seq);
-            let segment = old.unwrap_or_else(|| Arc::new(Segment::new(&self.folder, ordinal, base_seq)));
+            let segment =
+                old.unwrap_or_else(|| Arc::new(Segment::new(&self.folder, ordinal, base_seq)));
             found.insert(ordinal, segment);
         }
         *known = found;
@@ -99,9 +100,15 @@ impl Segments {
 
     /// Makes a segment file with its header; durable, with its name, when it returns. An empty one
     /// that a writer left behind when it died is reused.
-    pub(crate) fn create(&self, ordinal: u32, base_seq: SequenceNumber, header: &SegmentHeader) -> Result<Arc<Segment>> {
+    pub(crate) fn create(
+        &self,
+        ordinal: u32,
+        base_seq: SequenceNumber,
+        header: &SegmentHeader,
+    ) -> Result<Arc<Segment>> {
         self.refresh()?;
-        if let Some(left) = self.known.read().get(&ordinal).filter(|left| left.base_seq != base_seq) {
+        if let Some(left) = self.known.read().get(&ordinal).filter(|left| left.base_seq != base_seq)
+        {
             self.fs.remove(&left.path).at(&left.path)?;
         }
         let segment = Arc::new(Segment::new(&self.folder, ordinal, base_seq));
@@ -124,7 +131,12 @@ mod tests {
     fn a_name_says_ordinal_and_base_and_nothing_else_is_a_segment() {
         assert_eq!("0000000a-00000000000000000042.seg", file_name(10, 42));
         assert_eq!(Some((10, 42)), parse_file_name(&file_name(10, 42)));
-        for other in ["state", "a-1.seg", "0000000a-00000000000000000042.seg.new", "zz00000a-00000000000000000042.seg"] {
+        for other in [
+            "state",
+            "a-1.seg",
+            "0000000a-00000000000000000042.seg.new",
+            "zz00000a-00000000000000000042.seg",
+        ] {
             assert_eq!(None, parse_file_name(other), "{other}");
         }
     }

@@ -91,7 +91,7 @@ impl ShardLog {
         })?;
         let file = segment.open(self.directory.fs())?;
         if let Err(error) = file.sync_data().at(segment.path()) {
-            return Err(self.fail_stop(error));
+            return Err(self.fail_stop(&error));
         }
         page.note_durable(end, end_seq);
         page.publish(end, end_seq);
@@ -101,8 +101,8 @@ impl ShardLog {
 
     /// A sync failed: nothing is acknowledged on this shard any more, by anyone. What was written
     /// is not written again, because the kernel may have dropped it and would not say so twice.
-    pub(crate) fn fail_stop(&self, error: Error) -> Error {
-        let errno = match &error {
+    pub(crate) fn fail_stop(&self, error: &Error) -> Error {
+        let errno = match error {
             Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             Error::LogFull { .. } => libc::ENOSPC,
             _ => libc::EIO,

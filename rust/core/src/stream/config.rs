@@ -58,10 +58,14 @@ impl StreamConfig {
             return Err(Error::config("name", reason));
         }
         if !(1..=SHARDS_MAX).contains(&self.shards) {
-            return Err(Error::config("shards", format!("{} is not 1 to {SHARDS_MAX}", self.shards)));
+            return Err(Error::config(
+                "shards",
+                format!("{} is not 1 to {SHARDS_MAX}", self.shards),
+            ));
         }
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
-            let reason = format!("{} is not {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}", self.segment_bytes);
+            let reason =
+                format!("{} is not {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}", self.segment_bytes);
             return Err(Error::config("segment_bytes", reason));
         }
         Ok(())

@@ -44,7 +44,12 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { create: true, durability: Durability::Group, fs: Arc::new(RealFs), clock: Arc::new(SystemClock) }
+        Self {
+            create: true,
+            durability: Durability::Group,
+            fs: Arc::new(RealFs),
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -178,7 +183,8 @@ impl Log {
         if let Some(stream) = open.get(name) {
             return Ok(Arc::clone(stream));
         }
-        let is_name = crate::types::is_valid_name(name) || crate::types::is_valid_internal_name(name);
+        let is_name =
+            crate::types::is_valid_name(name) || crate::types::is_valid_internal_name(name);
         if !is_name {
             return Err(Error::StreamNotFound { name: name.to_owned() });
         }
@@ -203,7 +209,12 @@ impl Log {
     ///
     /// # Durability
     /// Durable when it returns.
-    pub fn create_stream(&self, name: &str, config: &StreamConfig, patience: &Patience<'_>) -> Result<Arc<Stream>> {
+    pub fn create_stream(
+        &self,
+        name: &str,
+        config: &StreamConfig,
+        patience: &Patience<'_>,
+    ) -> Result<Arc<Stream>> {
         self.check()?;
         config.validate(name)?;
         {
@@ -225,7 +236,8 @@ impl Log {
         }
         let first_page = self.next_page()?;
         if first_page + config.shards - 1 > SHARDS_MAX {
-            let reason = format!("a log has at most {SHARDS_MAX} shards, {} are taken", first_page - 1);
+            let reason =
+                format!("a log has at most {SHARDS_MAX} shards, {} are taken", first_page - 1);
             return Err(Error::config("shards", reason));
         }
         // A store to a page of a sparse file on a full disk would kill the process.
@@ -275,7 +287,10 @@ impl Log {
 
     fn sync_shards(&self) -> Result<()> {
         let streams: Vec<_> = self.streams.lock().values().cloned().collect();
-        streams.iter().flat_map(|stream| stream.open_shards()).try_for_each(|shard| shard.sync_now())
+        streams
+            .iter()
+            .flat_map(|stream| stream.open_shards())
+            .try_for_each(|shard| shard.sync_now())
     }
 
     /// Ends all use of the log in this process. The last process to close it notes that, so that
@@ -340,7 +355,9 @@ impl Log {
         housekeepers.retain(|weak| weak.strong_count() > 0);
         let live: Vec<_> = housekeepers.iter().filter_map(Weak::upgrade).collect();
         drop(housekeepers);
-        live.iter().for_each(|housekeeper| housekeeper.tick());
+        for housekeeper in live {
+            housekeeper.tick();
+        }
     }
 }
 
@@ -374,11 +391,17 @@ fn prepare_folder(path: &Path, options: &OpenOptions) -> Result<PathBuf> {
     // What a creator that was killed can have left behind.
     let ours = ["lock", "FORMAT.new", "control", "topology.lock", "streams", "mappings", "workers"];
     if let Some(foreign) = names.iter().find(|name| !ours.contains(&name.as_str())) {
-        let reason = format!("{} is not a log directory: it has `{foreign}` but no FORMAT file", path.display());
+        let reason = format!(
+            "{} is not a log directory: it has `{foreign}` but no FORMAT file",
+            path.display()
+        );
         return Err(not_a_log(reason));
     }
     if !options.create {
-        return Err(not_a_log(format!("{} is not a log directory: it has no FORMAT file", path.display())));
+        return Err(not_a_log(format!(
+            "{} is not a log directory: it has no FORMAT file",
+            path.display()
+        )));
     }
     Ok(path)
 }
@@ -468,7 +491,8 @@ impl Opening<'_> {
         let fs = &self.options.fs;
         let magic = fs.magic(&self.root).at(&self.root)?;
         if let Some(name) = sys::network_file_system(magic) {
-            let reason = format!("{} is on {name}: a log needs a local file system", self.root.display());
+            let reason =
+                format!("{} is on {name}: a log needs a local file system", self.root.display());
             return Err(Error::config("log_dir", reason));
         }
         let lock_path = self.root.join("lock");
@@ -551,9 +575,16 @@ impl Opening<'_> {
         Ok(self.opened(uuid, sys::boot_id().at(&control_path)?, control, file))
     }
 
-    fn opened(&self, uuid: [u8; 16], boot_id: [u8; 16], control: Control, control_file: Arc<dyn File>) -> Opened {
+    fn opened(
+        &self,
+        uuid: [u8; 16],
+        boot_id: [u8; 16],
+        control: Control,
+        control_file: Arc<dyn File>,
+    ) -> Opened {
         let (fs, clock) = (Arc::clone(&self.options.fs), Arc::clone(&self.options.clock));
-        let directory = Arc::new(Directory::new(self.root.clone(), fs, clock, uuid, boot_id, control));
+        let directory =
+            Arc::new(Directory::new(self.root.clone(), fs, clock, uuid, boot_id, control));
         Opened { directory, control_file }
     }
 

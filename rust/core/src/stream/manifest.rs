@@ -13,6 +13,8 @@ use crate::types::{Compression, Durability, Micros, ShardId};
 use super::config::{Retention, StreamConfig};
 
 const FORMAT: u32 = 1;
+/// Length of the checksum line.
+const LINE: usize = "crc32c:00000000\n".len();
 
 /// A shard as its stream knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,14 +128,14 @@ impl Manifest {
             last: 0,
             reason: reason.into(),
         };
-        const LINE: usize = "crc32c:00000000\n".len();
         let (json, line) = bytes
             .split_at_checked(bytes.len().wrapping_sub(LINE))
             .ok_or_else(|| damaged("the manifest is cut off"))?;
         if line != format!("crc32c:{:08x}\n", crc32c(json)).as_bytes() {
             return Err(damaged("the manifest's checksum does not match"));
         }
-        let json: ManifestJson = serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))?;
+        let json: ManifestJson =
+            serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))?;
         if json.format != FORMAT {
             return Err(Error::UnsupportedFormat {
                 path: path.to_owned(),

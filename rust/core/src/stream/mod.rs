@@ -92,13 +92,20 @@ impl Stream {
             Some(meta) => Some(meta),
             None => self.shards()?.into_iter().find(|meta| meta.id == id),
         };
-        let meta = meta.ok_or_else(|| Error::config("shard", format!("stream `{}` has no {id}", self.name)))?;
+        let meta = meta
+            .ok_or_else(|| Error::config("shard", format!("stream `{}` has no {id}", self.name)))?;
         let folder = self.folder.join(id.to_string());
         let config = self.shard_config(&meta);
         if !self.directory.control().page(config.page).is_of(config.owner()) {
             let path = self.directory.root().join("control");
             let reason = format!("the page of {}/{id} belongs to another shard", self.name);
-            return Err(Error::Corruption { path, position: u64::from(config.page) * 4096, first: 0, last: 0, reason });
+            return Err(Error::Corruption {
+                path,
+                position: u64::from(config.page) * 4096,
+                first: 0,
+                last: 0,
+                reason,
+            });
         }
         let shard = Arc::new(ShardLog::open(&self.directory, folder, config)?);
         open.insert(id, Arc::clone(&shard));

@@ -8,7 +8,8 @@ use crate::format::body::encode_headers;
 use crate::format::RecordBuilder;
 use crate::log::{Appended, BATCH_BYTES_TARGET};
 use crate::types::{
-    SequenceNumber, ShardId, DEAD_LETTER_BYTES_EXTRA, HEADERS_BYTES_MAX, PARTITION_KEY_CHARS_MAX, RECORD_BYTES_MAX,
+    SequenceNumber, ShardId, DEAD_LETTER_BYTES_EXTRA, HEADERS_BYTES_MAX, PARTITION_KEY_CHARS_MAX,
+    RECORD_BYTES_MAX,
 };
 
 use super::{routing, Stream};
@@ -53,7 +54,8 @@ impl PutOutcome {
             .shards
             .iter()
             .map(|(id, appended)| {
-                let numbers = appended.runs.iter().flat_map(|(first, n)| *first..*first + u64::from(*n));
+                let numbers =
+                    appended.runs.iter().flat_map(|(first, n)| *first..*first + u64::from(*n));
                 (*id, numbers)
             })
             .collect();
@@ -110,7 +112,8 @@ impl Put<'_> {
         partition_key: Option<&str>,
         headers: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<()> {
-        let headers = encode_headers(headers).ok_or_else(|| self.too_large(usize::MAX, HEADERS_BYTES_MAX, "header bytes"))?;
+        let headers = encode_headers(headers)
+            .ok_or_else(|| self.too_large(usize::MAX, HEADERS_BYTES_MAX, "header bytes"))?;
         self.check(data, partition_key, &headers)?;
         let target = partition_key.map_or(self.keyless, |key| self.target_of(key));
         if self.targets.len() > 1 {
@@ -118,9 +121,15 @@ impl Put<'_> {
         }
         let size = data.len() + headers.len() + partition_key.map_or(0, str::len);
         let Some(builders) = self.builders.get_mut(target) else {
-            return Err(Error::config("stream", format!("`{}` has no open shard", self.stream.name)));
+            return Err(Error::config(
+                "stream",
+                format!("`{}` has no open shard", self.stream.name),
+            ));
         };
-        if builders.last().is_none_or(|last| last.payload_bytes() + size > BATCH_BYTES_TARGET && last.count() > 0) {
+        if builders
+            .last()
+            .is_none_or(|last| last.payload_bytes() + size > BATCH_BYTES_TARGET && last.count() > 0)
+        {
             builders.push(RecordBuilder::default());
         }
         if let Some(last) = builders.last_mut() {
@@ -166,15 +175,24 @@ impl Put<'_> {
     fn check(&self, data: &[u8], key: Option<&str>, headers: &[u8]) -> Result<()> {
         if let Some(key) = key {
             if key.is_empty() {
-                let reason = format!("entry {}: the key is empty; leave it out for a record without order", self.count);
+                let reason = format!(
+                    "entry {}: the key is empty; leave it out for a record without order",
+                    self.count
+                );
                 return Err(Error::config("partition_key", reason));
             }
             // A character has at most 4 bytes: short keys need no counting.
-            if key.len() > PARTITION_KEY_CHARS_MAX && key.chars().count() > PARTITION_KEY_CHARS_MAX {
-                return Err(self.too_large(key.chars().count(), PARTITION_KEY_CHARS_MAX, "partition key characters"));
+            if key.len() > PARTITION_KEY_CHARS_MAX && key.chars().count() > PARTITION_KEY_CHARS_MAX
+            {
+                return Err(self.too_large(
+                    key.chars().count(),
+                    PARTITION_KEY_CHARS_MAX,
+                    "partition key characters",
+                ));
             }
         }
-        let extra = if self.stream.manifest.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
+        let extra =
+            if self.stream.manifest.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
         if headers.len() > HEADERS_BYTES_MAX + extra {
             return Err(self.too_large(headers.len(), HEADERS_BYTES_MAX + extra, "header bytes"));
         }
