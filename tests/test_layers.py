@@ -21,7 +21,8 @@ PYTHON_FLOORS = [
     {"log", "app"},
     {"engine"},
     {"worker"},
-    {"demo", "cli"},
+    {"demo"},
+    {"cli"},
 ]
 """From the ground up. `__init__` and `__main__` are doors, not rooms: they may import anything."""
 

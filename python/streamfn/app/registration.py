@@ -101,8 +101,8 @@ class App:
 
 
 def _stream_name(source: str) -> str:
-    if isinstance(source, str) and "://" in source:
-        scheme = source.split("://", 1)[0]
+    scheme, is_address, _ = str(source).partition("://")
+    if is_address:
         reason = f"the connector for `{scheme}://` comes in a later release, name a stream"
         raise ConfigError("source", reason)
     return checked_name("source", source)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,7 +18,7 @@ from .functions import mapping_name
 from .params import Duration, json_option, log_dir_option, open_log, voice_options
 
 if TYPE_CHECKING:
-    from streamfn.engine.deadletter import DeadLetter, DeadLetters
+    from streamfn.engine.deadletter import DeadLetter, DeadLetters, Status
 
 STATUSES = ("open", "queued", "resolved", "dropped")
 
@@ -45,7 +45,7 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
     from .shapes import dead_letter_shape
 
     with _letters(log_dir, function) as letters:
-        found = letters.entries(status)
+        found = letters.entries(cast("Status", status))
     rows: list[dict[str, Any]] = [dead_letter_shape(letter) for letter in found]
     if not as_json:
         rows = [_row(letter) for letter in found]

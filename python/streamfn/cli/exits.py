@@ -41,6 +41,11 @@ class CommandError(Exception):
 APP_FIELD = "APP"
 """`ConfigError.field` of a wrong APP argument, which is usage and not configuration."""
 
+CONFIG_HINTS = {
+    "log_dir": "name another with --log-dir or STREAMFN_LOG_DIR; `streamfn put` makes a new one",
+}
+"""What a person at the command line can do about a setting, by its field."""
+
 _BY_ERROR: tuple[tuple[type[BaseException], Exit], ...] = (
     (click.UsageError, Exit.USAGE),
     (click.Abort, Exit.INTERRUPTED),
@@ -72,18 +77,21 @@ def one_line(error: BaseException) -> str:
 
 
 def _parts(error: BaseException) -> tuple[str, str | None]:
-    match error:
-        case CommandError():
-            return error.message, error.hint
-        case click.UsageError():
-            path = error.ctx.command_path if error.ctx else "streamfn"
-            message = error.format_message().rstrip(".")
-            message = message.replace("'", "`")
-            return message[:1].lower() + message[1:], f"`{path} --help` shows how it is used"
-        case click.ClickException():
-            return error.format_message(), None
-        case StreamfnError():
-            return str(error), error.hint
-        case OSError() if error.filename is not None:
-            return f"{error.filename}: {error.strerror}", None
+    if isinstance(error, CommandError):
+        return error.message, error.hint
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, StreamfnError):
+        hint = CONFIG_HINTS.get(error.field) if isinstance(error, ConfigError) else error.hint
+        return str(error), hint
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", None
     return f"{type(error).__name__}: {error}", None
+
+
+def _usage(error: click.ClickException) -> tuple[str, str | None]:
+    """Return click's words in our style: no capital, no full stop, literals in backticks."""
+    message = error.format_message().rstrip(".").replace("'", "`")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "streamfn"
+    return message[:1].lower() + message[1:], f"`{path} --help` shows how it is used"

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -35,6 +35,13 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"streamfn.cli.{name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- what the command returns
+        """Run the command; that nobody reads its output any more is no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return Exit.OK
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -67,9 +74,6 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line; errors become one line on stderr and an exit code."""
     try:
         result = streamfn.main(arguments, prog_name="streamfn", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return Exit.OK  # the reader of our output has seen enough
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the one place where they end

@@ -21,7 +21,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 DEFAULT_LOG_DIR = ".streamfn"
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """`500ms`, `5s`, `2m`, or a number of seconds."""
 
     name = "duration"
@@ -36,7 +36,7 @@ class Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class StreamName(click.ParamType):
+class StreamName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A name that a stream may have; internal streams, with dots, can be read."""
 
     name = "stream"

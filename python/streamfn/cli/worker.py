@@ -11,7 +11,7 @@ from streamfn.model.worker import WorkerConfig
 from .params import Duration, log_dir_option, voice_options
 
 
-class Processes(click.ParamType):
+class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A number of processes, or `auto`."""
 
     name = "n|auto"

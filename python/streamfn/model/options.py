@@ -75,7 +75,7 @@ LATER_INPUTS: Final = ("lambda", "arrow")
 NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_BYTES_MAX}}}")
 
 
-def checked_name(field: str, name: str) -> str:
+def checked_name(field: str, name: object) -> str:
     """Return `name` if streams, apps and functions may have it.
 
     Raises:
@@ -188,7 +188,7 @@ def _start(value: object) -> Start:
     if value not in STARTS:
         reason = f"`{value}` is not a datetime, and {nearest(str(value), STARTS)}"
         raise ConfigError("start", reason)
-    return cast("str", value)
+    return str(value)
 
 
 def _destination(value: object) -> str | None:
@@ -197,7 +197,7 @@ def _destination(value: object) -> str | None:
     if isinstance(value, str) and "://" in value:
         reason = f"`{value}` is a connector's address; they come in a later release, name a stream"
         raise ConfigError("on_failure", reason)
-    return checked_name("on_failure", cast("str", value))
+    return checked_name("on_failure", value)
 
 
 def _whole(field: str, value: object) -> int:
