@@ -24,6 +24,8 @@ use super::{ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
 const ZSTD_LEVEL: i32 = 1;
 /// Bodies below this are left alone: there is nothing to find in them.
 const COMPRESS_BYTES_MIN: usize = 256;
+/// Builders of this many bytes or more become a batch of their own.
+const SHARE_BYTES_MAX: usize = 32 * 1024;
 /// Numbers reserved on disk at once, before any of them is issued.
 const RESERVE: u64 = 1 << 20;
 static PADDING: [u8; 8] = [0; 8];
@@ -45,31 +47,36 @@ impl Appended {
 /// One caller's records in the queue.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    records: Mutex<Vec<RecordBuilder>>,
+    items: Mutex<Vec<Item>>,
+    records: u32,
     outcome: Mutex<Option<Result<Appended>>>,
 }
 
-/// What the writing thread keeps between batches.
-#[derive(Default)]
-pub(crate) struct Writer {
-    segment: Option<(Arc<Segment>, Arc<dyn File>)>,
-    compressor: Option<zstd::bulk::Compressor<'static>>,
+/// What a caller brings: large builders are encoded by the caller itself, in parallel with others;
+/// small ones wait to share a record batch.
+#[derive(Debug)]
+enum Item {
+    Ready(Prepared),
+    Small(RecordBuilder),
 }
 
-impl std::fmt::Debug for Writer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("segment", &self.segment).finish_non_exhaustive()
-    }
+/// What the writing thread keeps between batches.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    segment: Option<(Arc<Segment>, Arc<dyn File>)>,
 }
 
 /// A record batch that is ready but for its place in the log.
+#[derive(Debug)]
 struct Prepared {
     header: BatchHeader,
     body: Body,
-    /// Whose records are in it: index into the group, and how many.
-    shares: Vec<(usize, u32)>,
 }
 
+/// A batch and whose records are in it: index into the group, and how many.
+type Shared = (Prepared, Vec<(usize, u32)>);
+
+#[derive(Debug)]
 enum Body {
     Records(RecordBuilder),
     Bytes(Vec<u8>),
@@ -98,95 +105,110 @@ impl ShardLog {
     }
 
     fn enqueue(&self, records: Vec<RecordBuilder>, patience: &Patience<'_>) -> Result<Appended> {
-        let mine = Arc::new(Pending { records: Mutex::new(records), outcome: Mutex::default() });
+        let count = records.iter().map(RecordBuilder::count).sum();
+        let items: Result<Vec<Item>> = records
+            .into_iter()
+            .filter(|records| records.count() > 0)
+            .map(|records| match records.payload_bytes() {
+                SHARE_BYTES_MAX.. => self.encode(records).map(Item::Ready),
+                _ => Ok(Item::Small(records)),
+            })
+            .collect();
+        let items = Mutex::new(items?);
+        let mine = Arc::new(Pending { items, records: count, outcome: Mutex::default() });
         self.queue.lock().push(Arc::clone(&mine));
         let mut writer = self.writer.lock();
         if let Some(outcome) = mine.outcome.lock().take() {
             return outcome;
         }
+        // Only this caller's patience counts here: the others wait for the writer, each with its own.
+        let locked = self.append_lock.lock(patience).inspect_err(|_| {
+            self.queue.lock().retain(|pending| !Arc::ptr_eq(pending, &mine));
+        })?;
         let group = std::mem::take(&mut *self.queue.lock());
-        let written = self.write_group(&mut writer, &group, patience);
-        if let Err(error) = written {
-            for pending in &group {
-                pending.outcome.lock().get_or_insert_with(|| Err(error.duplicate()));
-            }
-        }
+        self.write_group(&mut writer, &group);
+        drop(locked);
         let outcome = mine.outcome.lock().take();
         outcome.expect("every member of a written group has its outcome")
     }
 
-    fn write_group(
-        &self,
-        writer: &mut Writer,
-        group: &[Arc<Pending>],
-        patience: &Patience<'_>,
-    ) -> Result<()> {
-        let batches = self.prepare(writer, group)?;
+    /// Under `append.lock`: writes the records of a group of callers and tells each how it went.
+    fn write_group(&self, writer: &mut Writer, group: &[Arc<Pending>]) {
         let mut results = vec![Appended::default(); group.len()];
-        let _locked = self.append_lock.lock(patience)?;
-        let tail = self.ready_to_write(writer)?;
-        let mut tail = Some(tail);
-        for batch in &batches {
-            let next = self.write_batch(
-                writer,
-                tail.take().unwrap_or_else(|| self.page().committed()),
-                batch,
-            )?;
-            let mut first = next;
-            for (member, count) in &batch.shares {
-                if let Some(result) = results.get_mut(*member) {
-                    result.runs.push((first, *count));
-                }
-                first += u64::from(*count);
-            }
-        }
+        let written = self.write_batches(writer, group, &mut results);
         if self.config.durability == Durability::Process {
             let page = self.page();
             page.publish(page.committed(), page.next_seq());
         }
         self.directory.control().wake();
         for (pending, result) in group.iter().zip(results) {
-            *pending.outcome.lock() = Some(Ok(result));
+            let got: u32 = result.runs.iter().map(|(_, count)| count).sum();
+            *pending.outcome.lock() = Some(match &written {
+                Err(error) if got < pending.records => Err(error.duplicate()),
+                _ => Ok(result),
+            });
+        }
+    }
+
+    fn write_batches(
+        &self,
+        writer: &mut Writer,
+        group: &[Arc<Pending>],
+        results: &mut [Appended],
+    ) -> Result<()> {
+        let batches = self.share(group)?;
+        let mut tail = self.ready_to_write(writer)?;
+        for (batch, shares) in &batches {
+            let mut first = self.write_batch(writer, tail, batch)?;
+            tail = self.page().committed();
+            for (member, count) in shares {
+                if let Some(result) = results.get_mut(*member) {
+                    result.runs.push((first, *count));
+                }
+                first += u64::from(*count);
+            }
         }
         Ok(())
     }
 
-    /// Forms record batches: large builders as they are, small ones of several callers together.
-    fn prepare(&self, writer: &mut Writer, group: &[Arc<Pending>]) -> Result<Vec<Prepared>> {
-        let mut batches: Vec<(RecordBuilder, Vec<(usize, u32)>)> = Vec::new();
+    /// Puts small builders of several callers together into one batch; large ones are batches already.
+    fn share(&self, group: &[Arc<Pending>]) -> Result<Vec<Shared>> {
+        let mut batches: Vec<Shared> = Vec::new();
+        let mut open: Option<(RecordBuilder, Vec<(usize, u32)>)> = None;
+        let close = |open: &mut Option<(RecordBuilder, _)>, batches: &mut Vec<Shared>| {
+            open.take().map_or(Ok(()), |(records, shares)| {
+                self.encode(records).map(|batch| batches.push((batch, shares)))
+            })
+        };
         for (member, pending) in group.iter().enumerate() {
-            for records in std::mem::take(&mut *pending.records.lock()) {
-                if records.count() == 0 {
-                    continue;
-                }
-                let share = (member, records.count());
-                match batches.last_mut() {
-                    Some((batch, shares))
+            for item in std::mem::take(&mut *pending.items.lock()) {
+                match (item, &mut open) {
+                    (Item::Ready(batch), open) => {
+                        close(open, &mut batches)?;
+                        let share = (member, batch.header.record_count);
+                        batches.push((batch, vec![share]));
+                    }
+                    (Item::Small(records), Some((batch, shares)))
                         if batch.payload_bytes() + records.payload_bytes()
                             <= BATCH_BYTES_TARGET
                             && batch.count() + records.count() <= RECORDS_MAX =>
                     {
                         batch.append(&records);
-                        shares.push(share);
+                        shares.push((member, records.count()));
                     }
-                    _ => batches.push((records, vec![share])),
+                    (Item::Small(records), open) => {
+                        close(open, &mut batches)?;
+                        let share = (member, records.count());
+                        *open = Some((records, vec![share]));
+                    }
                 }
             }
         }
-        let epoch = self.page().epoch();
-        batches
-            .into_iter()
-            .map(|(records, shares)| self.encode(writer, records, shares, epoch))
-            .collect()
+        close(&mut open, &mut batches)?;
+        Ok(batches)
     }
 
-    fn encode(
-        &self,
-        writer: &mut Writer,
-        records: RecordBuilder,
-        shares: Vec<(usize, u32)>,
-        epoch: u32,
-    ) -> Result<Prepared> {
+    fn encode(&self, records: RecordBuilder) -> Result<Prepared> {
         let (raw_len, raw_crc) = match self.config.compression {
             Compression::None => records.with_body(|parts| (length_of(parts), crc32c_of(parts))),
             Compression::Zstd => (records.with_body(length_of), 0),
@@ -197,14 +219,14 @@ impl ShardLog {
             raw_len,
             record_count: records.count(),
             body_crc: raw_crc,
-            shard_epoch: epoch,
+            shard_epoch: self.page().epoch(),
             ..BatchHeader::default()
         };
         if self.config.compression == Compression::None {
-            return Ok(Prepared { header, body: Body::Records(records), shares });
+            return Ok(Prepared { header, body: Body::Records(records) });
         }
         let raw = records.with_body(|parts| parts.concat());
-        let bytes = match self.compress(writer, &raw)? {
+        let bytes = match compress(&raw).at(&self.folder)? {
             Some(packed) => {
                 header.codec = 1;
                 packed
@@ -213,20 +235,7 @@ impl ShardLog {
         };
         header.body_len = u32::try_from(bytes.len()).expect("not longer than raw");
         header.body_crc = crc32c(&bytes);
-        Ok(Prepared { header, body: Body::Bytes(bytes), shares })
-    }
-
-    /// The compressed bytes, or `None` where compression does not pay.
-    fn compress(&self, writer: &mut Writer, raw: &[u8]) -> Result<Option<Vec<u8>>> {
-        if raw.len() < COMPRESS_BYTES_MIN {
-            return Ok(None);
-        }
-        if writer.compressor.is_none() {
-            writer.compressor = Some(zstd::bulk::Compressor::new(ZSTD_LEVEL).at(&self.folder)?);
-        }
-        let Some(compressor) = &mut writer.compressor else { return Ok(None) };
-        let packed = compressor.compress(raw).at(&self.folder)?;
-        Ok((packed.len() < raw.len()).then_some(packed))
+        Ok(Prepared { header, body: Body::Bytes(bytes) })
     }
 
     /// Under `append.lock`: looks at what the last writer left, and opens the active segment.
@@ -408,6 +417,26 @@ impl Body {
             Self::Bytes(bytes) => write(&[bytes]),
         }
     }
+}
+
+/// The compressed bytes, or `None` where compression does not pay.
+fn compress(raw: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+    thread_local! {
+        // WHY: making a context costs more than compressing a small batch.
+        static CONTEXT: std::cell::RefCell<Option<zstd::bulk::Compressor<'static>>> =
+            const { std::cell::RefCell::new(None) };
+    }
+    if raw.len() < COMPRESS_BYTES_MIN {
+        return Ok(None);
+    }
+    CONTEXT.with_borrow_mut(|context| {
+        let context = match context {
+            Some(context) => context,
+            None => context.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+        };
+        let packed = context.compress(raw)?;
+        Ok((packed.len() < raw.len()).then_some(packed))
+    })
 }
 
 fn length_of(parts: &[&[u8]]) -> u32 {
