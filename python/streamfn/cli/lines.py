@@ -14,6 +14,8 @@ from .exits import CommandError
 
 CHUNK_BYTES = 2**20
 """How much is read at once; what one chunk holds is put in one call."""
+PIECE_BYTES = 2**14
+"""How much is decompressed at once: of the worst of inputs, this becomes half a gigabyte."""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 STDIN = "-"
 
@@ -57,22 +59,68 @@ class Lines:
             yield rest
 
 
+class Decompressed:
+    """The contents of zstd frames, one after the other; a frame that is cut off is an error."""
+
+    def __init__(self, source: Chunks, name: str) -> None:
+        import zstandard
+
+        self._new_frame = zstandard.ZstdDecompressor().decompressobj
+        self._error = zstandard.ZstdError
+        self._source, self._name = source, name
+        self._frame = self._new_frame()
+        self._begun = False
+        self._input = memoryview(b"")
+
+    def read1(self, size: int, /) -> bytes:
+        """Return about `size` bytes, and none only at the end."""
+        parts, length = [], 0
+        while length < size:
+            if not self._input:
+                if length:
+                    break  # WHY: the next chunk may have to be waited for
+                self._input = memoryview(self._source.read1(CHUNK_BYTES))
+                if not self._input:
+                    self._check_whole()
+                    break
+            parts.append(self._next_piece())
+            length += len(parts[-1])
+        return b"".join(parts)
+
+    def _next_piece(self) -> bytes:
+        if self._frame.eof:
+            self._frame = self._new_frame()
+        self._begun = True
+        piece = self._input[:PIECE_BYTES]
+        try:
+            data: bytes = self._frame.decompress(piece)
+        except self._error as error:
+            raise CommandError(f"{self._name} is not a whole zstd file ({error})") from error
+        # What lies behind the end of this frame is the beginning of the next one.
+        self._input = self._input[len(piece) - len(self._frame.unused_data) :]
+        return data
+
+    def _check_whole(self) -> None:
+        if self._begun and not self._frame.eof:
+            raise CommandError(f"{self._name} is not a whole zstd file (it ends too early)")
+
+
 @contextmanager
 def opened(path: str) -> Iterator[tuple[Lines, BinaryIO]]:
     """Open a file, or `-` for standard input; one that is zstd is decompressed.
 
     Yields the lines, and the file below them: its `tell` is the progress.
+
+    Raises:
+        CommandError: While reading: a zstd file that is damaged or cut off.
     """
     name = "standard input" if path == STDIN else f"`{path}`"
     with ExitStack() as stack:
         raw: BinaryIO = (
             sys.stdin.buffer if path == STDIN else stack.enter_context(Path(path).open("rb"))
         )
-        source = _decompressed(raw) if _is_zstd(raw, path) else cast("Chunks", raw)
-        try:
-            yield Lines(source, name), raw
-        except _zstd_errors() as error:
-            raise CommandError(f"{name} is not a whole zstd file ({error})") from error
+        source = cast("Chunks", raw)
+        yield Lines(Decompressed(source, name) if _is_zstd(raw, path) else source, name), raw
 
 
 def _is_zstd(raw: BinaryIO, path: str) -> bool:
@@ -80,15 +128,3 @@ def _is_zstd(raw: BinaryIO, path: str) -> bool:
         return True
     peek = getattr(raw, "peek", None)
     return peek is not None and peek(len(ZSTD_MAGIC))[: len(ZSTD_MAGIC)] == ZSTD_MAGIC
-
-
-def _decompressed(raw: BinaryIO) -> Chunks:
-    import zstandard
-
-    reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-    return cast("Chunks", reader)
-
-
-def _zstd_errors() -> tuple[type[Exception], ...]:
-    module = sys.modules.get("zstandard")  # WHY: not loaded means that nothing was decompressed
-    return (module.ZstdError,) if module else ()
