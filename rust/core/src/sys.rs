@@ -9,17 +9,25 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::thread::futex;
 
 /// Rises in the child at every fork; a handle made under another value is the parent's.
 static FORK_GENERATION: AtomicU64 = AtomicU64::new(0);
 static DESCRIPTORS: OnceLock<Mutex<HashSet<RawFd>>> = OnceLock::new();
 static AT_FORK: Once = Once::new();
+/// Held while a log is opened: a fork waits, so that no child finds an opening half done.
+static OPENING: Mutex<()> = Mutex::new(());
 
 /// How often this process, counted from its ancestors that loaded the crate, came out of a fork.
 pub fn fork_generation() -> u64 {
     FORK_GENERATION.load(Ordering::Relaxed)
+}
+
+/// Excludes other openings, and forks, until the guard is dropped.
+pub(crate) fn begin_opening() -> MutexGuard<'static, ()> {
+    AT_FORK.call_once(install_fork_hooks);
+    OPENING.lock()
 }
 
 fn descriptors() -> &'static Mutex<HashSet<RawFd>> {
@@ -38,24 +46,28 @@ pub(crate) fn forget_descriptor(fd: RawFd) {
 }
 
 extern "C" fn before_fork() {
-    // WHY: another thread may hold the lock at the moment of the fork, and would hold it for ever
-    // in the child.
+    // WHY: another thread may hold a lock at the moment of the fork, and would hold it for ever in
+    // the child.
+    std::mem::forget(OPENING.lock());
     std::mem::forget(descriptors().lock());
 }
 
-#[expect(unsafe_code, reason = "the guard was forgotten in `before_fork`")]
-fn unlock_descriptors() {
-    // SAFETY: `before_fork` took the lock on this thread and forgot the guard.
-    unsafe { descriptors().force_unlock() };
+#[expect(unsafe_code, reason = "the guards were forgotten in `before_fork`")]
+fn unlock_after_fork() {
+    // SAFETY: `before_fork` took both locks on this thread and forgot the guards.
+    unsafe {
+        descriptors().force_unlock();
+        OPENING.force_unlock();
+    }
 }
 
 extern "C" fn after_fork_in_parent() {
-    unlock_descriptors();
+    unlock_after_fork();
 }
 
 extern "C" fn after_fork_in_child() {
     FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
-    unlock_descriptors();
+    unlock_after_fork();
     let mut open = descriptors().lock();
     for fd in open.iter() {
         // WHY: a flock lives until its last descriptor is closed; a surviving child would keep the

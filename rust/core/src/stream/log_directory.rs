@@ -98,6 +98,7 @@ impl Log {
         let root = prepare_folder(path, options)?;
         let identity = fs.open(&root, Open::Read).and_then(|file| file.identity()).at(&root)?;
         let key = (sys::fork_generation(), identity.0, identity.1);
+        let _opening = sys::begin_opening();
         let mut open = registry().lock();
         if let Some(log) = open.get(&key).and_then(Weak::upgrade) {
             if log.directory.check().is_ok() {
