@@ -16,6 +16,7 @@ from .console import shows_colour, voice, write_json, write_line, write_listing
 from .exits import CommandError, Exit
 from .functions import mapping_name
 from .params import Duration, json_option, log_dir_option, open_log, voice_options
+from .times import moment
 
 if TYPE_CHECKING:
     from streamfn.engine.deadletter import DeadLetter, DeadLetters, Status
@@ -189,8 +190,6 @@ def _wait(letters: DeadLetters, function: str, timeout: timedelta | None) -> Non
 
 
 def _row(letter: DeadLetter) -> dict[str, Any]:
-    from .shapes import moment
-
     return {
         "id": letter.id,
         "partition_key": letter.partition_key,
@@ -202,8 +201,6 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
 
 def _print(letter: DeadLetter) -> None:
     """Print a dead letter for people; the payload comes last, as it may be long."""
-    from .shapes import moment
-
     fields = {
         "id": letter.id,
         "function": f"{letter.function} (version {letter.function_version})",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,11 +12,10 @@ import orjson
 from streamfn.model.record import Record
 
 from .exits import CommandError, Exit
+from .times import iso, moment
 
 if TYPE_CHECKING:
     from streamfn.engine.deadletter import DeadLetter
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def record_shape(record: Record) -> dict[str, Any]:
@@ -76,16 +74,6 @@ def headers_shape(headers: Mapping[str, bytes]) -> dict[str, Any]:
         except UnicodeDecodeError:
             shaped[name] = {"base64": base64.b64encode(value).decode()}
     return shaped
-
-
-def iso(microseconds: int) -> str:
-    """Return a time as `2026-01-31T12:00:00.000000Z`."""
-    return moment(_EPOCH + timedelta(microseconds=microseconds))
-
-
-def moment(time: datetime) -> str:
-    """Return an aware time in UTC as `2026-01-31T12:00:00.000000Z`."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 # ---------------------------------------------------------------- formats of `tail -f`

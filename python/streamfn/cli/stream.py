@@ -12,7 +12,7 @@ from streamfn.units import format_size
 
 from .console import voice, write_json, write_listing
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
-from .shapes import moment
+from .times import moment
 
 
 @click.group("stream")

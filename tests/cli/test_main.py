@@ -1,0 +1,106 @@
+"""Tests for `streamfn.cli.main` and `streamfn.cli.exits`: how a command ends."""
+
+import errno
+
+import click
+import pytest
+
+from streamfn import ConfigError, Reject, __version__, errors
+from streamfn.cli.exits import CommandError, Exit, exit_code, one_line
+from streamfn.cli.main import COMMANDS, run
+
+
+class TestRun:
+    """Tests for `run`."""
+
+    def test_help_lists_every_command_with_a_line_each(self, capsys):
+        assert run(["--help"]) == 0
+        listed = capsys.readouterr().out
+        for command in COMMANDS:
+            assert f"\n  {command} " in listed
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_explains_itself(self, command, capsys):
+        assert run([command, "--help"]) == 0
+        assert f"Usage: streamfn {command}" in capsys.readouterr().out
+
+    def test_the_version(self, capsys):
+        assert run(["--version"]) == 0
+        assert capsys.readouterr().out == f"streamfn {__version__}\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["tial"], "there is no command `tial`, did you mean `tail`?"),
+            (["put"], "missing argument `STREAM`"),
+            (["put", "a b"], "`a b` cannot be a name"),
+            (["put", "s", "--sharts", "2"], "--sharts"),
+            (["put", "s", "--shards", "0"], "0 is not in the range"),
+            (["put", "s", "--durability", "none"], "`none` is not one of"),
+            (["worker", "app.py", "--drain-timeout", "soon"], "`soon` is not a duration"),
+            (["worker", "app.py", "--processes", "0"], "0 is not in the range"),
+        ],
+    )
+    def test_wrong_usage_is_one_line_with_a_hint(self, arguments, said, capsys):
+        assert run(arguments) == Exit.USAGE
+
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert said in line
+        assert "--help` shows how it is used)" in line
+
+    def test_an_error_of_ours_shows_its_traceback(self, capsys, monkeypatch):
+        """A bug must be reportable; a mistake of the user must be readable."""
+        monkeypatch.setattr("streamfn.cli.stream.open_log", lambda _: 1 / 0)
+
+        assert run(["stream", "ls"]) == Exit.FAILED
+        said = capsys.readouterr().err
+        assert "Traceback" in said
+        assert said.splitlines()[-1] == "error: ZeroDivisionError: division by zero"
+
+    def test_control_c_ends_with_its_own_code(self, capsys, monkeypatch):
+        def interrupted(_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("streamfn.cli.stream.open_log", interrupted)
+
+        assert run(["stream", "ls"]) == Exit.INTERRUPTED
+
+
+class TestExitCodes:
+    """Tests for `exit_code`."""
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (errors.StreamNotFound("s"), 1),
+            (errors.RecordTooLarge(2, 1, "record bytes", 0), 1),
+            (Reject("no"), 1),
+            (errors.StoragePoisoned("/log", errno.EIO), 1),
+            (click.UsageError("no"), 2),
+            (click.BadParameter("no"), 2),
+            (ConfigError("APP", "does not import"), 2),
+            (errors.Corruption("/log/s.seg", 0, 0, 0, "damaged"), 5),
+            (errors.LogFull("/log"), 75),
+            (errors.LockTimeout("/log/lock", "somebody"), 75),
+            (OSError(errno.ENOSPC, "No space left on device", "out.zst"), 75),
+            (ConfigError("log_dir", "is not a log"), 78),
+            (errors.UnsupportedFormat("/log/FORMAT", "2", "1"), 78),
+            (KeyboardInterrupt(), 130),
+            (click.Abort(), 130),
+            (OSError(errno.EACCES, "Permission denied", "out.zst"), 1),
+            (CommandError("no", code=Exit.CONFIG), 78),
+            (RuntimeError("a bug"), 1),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_each_error_has_the_code_of_the_conventions(self, error, code):
+        assert exit_code(error) == code
+
+    def test_an_error_is_one_line_with_its_hint(self):
+        error = errors.LogFull("/log\n/x")
+
+        assert one_line(error) == (
+            "error: no space left on the disk for /log /x"
+            " (hint: free some space and try again; nothing acknowledged was lost)"
+        )

@@ -1,0 +1,61 @@
+"""The public face of the package: what is in it, and what importing it costs."""
+
+import subprocess
+import sys
+
+import streamfn
+
+
+def test_all_is_sorted_and_complete():
+    public = {name for name in vars(streamfn) if not name.startswith("_")}
+    rooms = {name for name in public if type(vars(streamfn)[name]).__name__ == "module"}
+
+    assert streamfn.__all__ == sorted(streamfn.__all__)
+    assert set(streamfn.__all__) - {"__version__"} == public - rooms
+
+
+def test_the_names_of_the_product_are_there():
+    """`PRODUCT` names that users write; removing one is a major release."""
+    assert {"App", "Backoff", "Batch", "Context", "Log", "Record", "Reject"} <= set(
+        streamfn.__all__
+    )
+
+
+def test_every_public_name_has_a_docstring():
+    named = {name: getattr(streamfn, name) for name in streamfn.__all__}
+
+    assert [name for name, value in named.items() if not value.__doc__] == []
+
+
+def loaded_by(statement):
+    """Top-level modules that a fresh interpreter has after the statement."""
+    code = f"{statement}; import sys; print(*sorted(sys.modules))"
+    listed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    return {name.partition(".")[0] for name in listed.split()}
+
+
+def test_importing_the_package_is_light():
+    """A function's process must not pay for the command line."""
+    heavy = {"click", "rich", "orjson", "msgspec", "zstandard", "asyncio", "multiprocessing"}
+
+    assert loaded_by("import streamfn") & heavy == set()
+
+
+def test_the_command_line_loads_the_terminal_only_when_it_writes_to_one():
+    heavy = {"rich", "orjson", "zstandard", "asyncio", "multiprocessing"}
+    commands = "put, tail, stream, fn, dlq, worker, demo"
+
+    assert loaded_by("import streamfn.cli.main") & heavy == set()
+    assert loaded_by(f"from streamfn.cli import {commands}") & heavy == set()
+
+
+def test_elsewhere_importing_says_so_plainly():
+    code = "import sys; sys.platform = 'darwin'; import streamfn"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+    assert said.splitlines()[-1] == (
+        "ImportError: streamfn runs on Linux so far, and this is darwin"
+    )
