@@ -86,4 +86,7 @@ def command(
         only=only,
         factory=factory,
     )
-    return Supervisor(config, observer()).run()
+    output = observer()
+    code = Supervisor(config, output).run()
+    output.summarise()
+    return code

@@ -1,0 +1,153 @@
+"""What a worker tells on stderr: lines for people on a terminal, JSON elsewhere.
+
+The keys of the JSON are those of AWS Lambda's structured logs, so that the same tools read it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from streamfn.clock import SystemClock
+from streamfn.units import format_count
+
+from .console import shows_colour, voice
+from .times import moment
+
+if TYPE_CHECKING:
+    from streamfn.worker.supervisor import MappingProgress
+
+DEBUG, INFO, WARN, ERROR = range(4)
+LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
+COLOURS: Final = ("2", "36", "33", "31")
+
+EVENTS: Final[dict[str, tuple[int, str]]] = {
+    "worker_started": (INFO, "worker started"),
+    "worker_stopped": (INFO, "worker stopped"),
+    "worker_draining": (INFO, "draining"),
+    "runner_started": (DEBUG, "runner started"),
+    "runner_stopped": (DEBUG, "runner stopped"),
+    "runner_died": (ERROR, "runner died"),
+    "function_failed": (WARN, "failed, {records} records, attempt {attempt}: {error}"),
+    "dead_lettered": (ERROR, "dead-lettered after {attempts} attempts: {error}"),
+    "record_dropped": (ERROR, "dropped after {attempts} attempts: {error}"),
+    "delivery_failed": (ERROR, "destination failed, trying again in {seconds} s: {error}"),
+}
+"""Level and words of each event; one that is not here is told as it is, at INFO."""
+
+KEYS: Final = {
+    "request_id": "requestId",
+    "error_type": "errorType",
+    "error_message": "errorMessage",
+    "traceback": "stackTrace",
+    "mapping": "function",
+    "shard_id": "shard",
+    "sequence_number": "sequence",
+    "first": "sequence",
+}
+"""Fields whose JSON keys are other people's names."""
+
+_TOLD: Final = {
+    *("event", "level", "mapping", "stream", "shard_id", "sequence_number", "first", "last"),
+    *("error_type", "error_message", "traceback", "records", "attempt", "attempts", "seconds"),
+}
+"""Fields that a line for people tells in its words."""
+
+
+class Writer(Protocol):
+    """How one event becomes a line."""
+
+    def __call__(self, time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
+        """Return the line, without its end."""
+        ...
+
+
+class WorkerOutput:
+    """Observes a supervisor and writes what happens."""
+
+    def __init__(self, write: Writer) -> None:
+        self._write = write
+        self._clock = SystemClock()
+        self._least = ERROR if voice.quiet else DEBUG if voice.verbose else INFO
+        self._latest: list[MappingProgress] = []
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Write a line."""
+        level, words = EVENTS.get(event["event"], (INFO, event["event"].replace("_", " ")))
+        if level >= self._least:
+            self._say(level, words.format_map(_Fields(event)), event)
+
+    def on_progress(self, progress: list[MappingProgress]) -> None:
+        """Keep the figures for the end."""
+        self._latest = progress
+
+    def summarise(self) -> None:
+        """Say what each function did, once the worker has ended."""
+        for each in self._latest:
+            words = f"{format_count(each.records)} records in {format_count(each.calls)} calls"
+            figures = {"retried": each.retries, "bisected": each.bisects,
+                       "dead-lettered": each.dead_lettered}  # fmt: skip
+            words += "".join(f", {format_count(n)} {name}" for name, n in figures.items() if n)
+            if self._least <= INFO:
+                self._say(INFO, words, {"event": "totals", "mapping": each.name})
+
+    def _say(self, level: int, words: str, event: Mapping[str, Any]) -> None:
+        line = self._write(self._clock.now(), level, words, event)
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def observer() -> WorkerOutput:
+    """Return what fits the reader: `STREAMFN_LOG_FORMAT` is `json` or `text`; default by stderr."""
+    default = "text" if sys.stderr.isatty() else "json"
+    wants_text = os.environ.get("STREAMFN_LOG_FORMAT", default) == "text"
+    return WorkerOutput(_for_people if wants_text else _for_machines)
+
+
+def _for_machines(time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
+    import orjson
+
+    fields = {KEYS.get(name, name): value for name, value in event.items() if name != "level"}
+    line = {
+        "timestamp": moment(time),
+        "level": LEVELS[level],
+        "message": words,
+        "logger": "streamfn.worker",
+        **{name: value for name, value in fields.items() if value is not None},
+    }
+    return orjson.dumps(line, default=str).decode()
+
+
+def _for_people(time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
+    clock = time.astimezone().strftime("%H:%M:%S.") + f"{time.microsecond // 1000:03d}"
+    name = LEVELS[level].ljust(5)
+    if shows_colour(sys.stderr) and not voice.no_color and not os.environ.get("NO_COLOR"):
+        clock, name = f"\x1b[2m{clock}\x1b[0m", f"\x1b[{COLOURS[level]}m{name}\x1b[0m"
+    parts = [clock, name, str(event.get("mapping") or ""), _place(event), words]
+    parts += [f"{key}={value}" for key, value in event.items() if key not in _TOLD]
+    line = " ".join(part for part in parts if part)
+    if level >= ERROR and event.get("traceback") and voice.verbose:
+        line += "\n" + str(event["traceback"]).rstrip()
+    return line
+
+
+def _place(event: Mapping[str, Any]) -> str:
+    """Return where it was: `orders/3 #18231`."""
+    stream, shard = event.get("stream"), str(event.get("shard_id") or "")
+    if not stream:
+        return ""
+    number = event.get("sequence_number", event.get("first"))
+    short = shard.removeprefix("shardId-").lstrip("0") or "0"
+    return f"{stream}/{short}" + ("" if number is None else f" #{number}")
+
+
+class _Fields(dict[str, Any]):
+    """Fields of an event for its words; `error` is type and first line of the message."""
+
+    def __missing__(self, name: str) -> str:
+        if name != "error":
+            return "?"
+        message = str(self.get("error_message") or "").splitlines()
+        return ": ".join([str(self.get("error_type") or "unknown error"), *message[:1]])
