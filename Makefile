@@ -33,7 +33,7 @@ define NEEDED
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || missing "$(PYTHON) cannot make virtual environments" \
 		"install its venv module (Debian: apt install python3-venv)"; \
 	command -v cargo >/dev/null || missing "cargo, the Rust tool chain, was not found on the PATH" \
-		"install it from https://rustup.rs (Rust 1.85 or newer)"; \
+		"install it from https://rustup.rs (Rust 1.87 or newer)"; \
 	command -v cc >/dev/null || missing "cc, a C compiler, was not found on the PATH" \
 		"install one (Debian: apt install gcc libc6-dev)"
 endef
