@@ -1,0 +1,254 @@
+"""The dead letters of a mapping, folded from its dead-letter stream, and their redrive.
+
+The stream only grows: a dead letter is `failed`, later markers with the same origin say what
+became of it. One that was written twice, by a crash between the letter and the checkpoint, shows
+once.
+
+    failed ──> open ──> queued ──> resolved
+                │         └─ failed again ──> open (next round)
+                └────> dropped
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from streamfn import _core
+from streamfn._core import Record, ShardReader
+from streamfn.clock import Clock, SystemClock
+from streamfn.errors import StreamNotFound
+from streamfn.log import Log
+from streamfn.model.record import DEAD_LETTER_HEADER
+
+from . import letter as letters_of
+from .destination import Put, put_all
+from .letter import Kind, Origin
+from .settle import microseconds
+
+Status = Literal["open", "queued", "resolved", "dropped"]
+
+Place = tuple[str, str, int]
+"""Stream, shard id and sequence number of a record's origin."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+READ_RECORDS: Final = 1_000
+POLL: Final = timedelta(milliseconds=100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A record that a function could not process, and the error of its last attempt."""
+
+    id: str
+    """`shardId-…:sequence_number` of the record's origin, with `@stream` where that is needed."""
+    data: bytes
+    partition_key: str | None
+    headers: dict[str, bytes]
+    """The record's own."""
+    stream: str
+    shard_id: str
+    sequence_number: int
+    """These three: where the record was first put."""
+    put_at: datetime
+    """When it was."""
+    round: int
+    """How often it was redriven before."""
+    function: str
+    condition: str
+    """`RetryAttemptsExhausted`, `RecordAgeExceeded` or `Rejected`."""
+    error_type: str
+    error_message: str
+    traceback: str
+    attempts: int
+    """Calls of this record that failed, all rounds together."""
+    first_failed: datetime
+    last_failed: datetime
+    function_version: str
+    status: Status
+
+
+class DeadLetters:
+    """View of one mapping's dead letters; empty while nothing has failed."""
+
+    def __init__(self, log: Log, mapping_name: str, *, clock: Clock | None = None) -> None:
+        """Look at the dead letters of `<app>.<function>` in an open log."""
+        self._log: _core.Log = log.core
+        self._mapping_name = mapping_name
+        self._clock = clock or SystemClock()
+        self._letters: dict[Place, DeadLetter] = {}
+        self._readers: list[ShardReader] = []
+
+    def entries(self, status: Status | None = "open") -> list[DeadLetter]:
+        """Return those of a status, or all with None, in the order in which they first failed."""
+        self._refresh()
+        doubles = Counter(each.id for each in self._letters.values())
+        return [
+            replace(each, id=f"{each.id}@{each.stream}") if doubles[each.id] > 1 else each
+            for each in self._letters.values()
+            if status in {None, each.status}
+        ]
+
+    def get(self, id: str) -> DeadLetter:
+        """Return one, of any status.
+
+        Raises:
+            KeyError: There is none of that id.
+        """
+        for each in self.entries(None):
+            if id in {each.id, f"{each.id}@{each.stream}"}:
+                return each
+        raise KeyError(id)
+
+    def redrive(self, ids: Collection[str] | None = None) -> int:
+        """Queue open dead letters to be tried again, and return how many.
+
+        Copies go to the redrive stream, which the function alone reads under its own policy; a
+        running worker, or the next one, calls it with them. What is not open is left alone.
+
+        Args:
+            ids: Which; None: all that are open.
+
+        Raises:
+            KeyError: An id that does not exist; nothing was queued.
+        """
+        chosen = self._chosen(ids)
+        if not chosen:
+            return 0
+        name = f"{self._mapping_name}.redrive"
+        stream = self._log.create_stream(name, exist_ok=True, internal=True)
+        put_all(stream, [self._copy(each) for each in chosen])
+        # WHY: after the copies. A crash in between leaves letters open that were copied: they can
+        # be queued twice, never be lost.
+        self._mark(chosen, "queued")
+        return len(chosen)
+
+    def drop(self, ids: Collection[str] | None = None) -> int:
+        """Give open dead letters up for good, and return how many; their data stays in the stream.
+
+        Args:
+            ids: Which; None: all that are open.
+
+        Raises:
+            KeyError: An id that does not exist; nothing was dropped.
+        """
+        chosen = self._chosen(ids)
+        if chosen:
+            self._mark(chosen, "dropped")
+        return len(chosen)
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Wait until no dead letter is queued, and return whether that is so.
+
+        Needs a worker that runs the function.
+
+        Args:
+            timeout: The longest wait; None: no limit.
+        """
+        end = None if timeout is None else self._clock.monotonic() + timeout.total_seconds()
+        while self.entries("queued"):
+            if end is not None and self._clock.monotonic() >= end:
+                return False
+            for reader in self._readers:
+                self._fold(reader.poll(READ_RECORDS, wait=POLL.total_seconds()))
+        return True
+
+    def _chosen(self, ids: Collection[str] | None) -> list[DeadLetter]:
+        letters = self.entries("open") if ids is None else [self.get(each) for each in ids]
+        return [each for each in letters if each.status == "open"]
+
+    def _copy(self, letter: DeadLetter) -> Put:
+        headers = letters_of.redriven(letter.function, self._origin(letter), letter.headers)
+        return letter.data, letter.partition_key, headers
+
+    def _mark(self, chosen: Sequence[DeadLetter], kind: Kind) -> None:
+        now_us = microseconds(self._clock)
+        markers: list[Put] = [
+            (b"", None, letters_of.marker(kind, each.function, self._origin(each), now_us))
+            for each in chosen
+        ]
+        put_all(self._log.stream(f"{self._mapping_name}.dlq"), markers)
+
+    def _origin(self, letter: DeadLetter) -> Origin:
+        return Origin(
+            letter.stream,
+            letter.shard_id,
+            letter.sequence_number,
+            _microseconds(letter.put_at),
+            letter.round,
+            letter.attempts,
+            _microseconds(letter.first_failed),
+        )
+
+    def _refresh(self) -> None:
+        """Read what was appended since the last time."""
+        if not self._readers:
+            try:
+                stream = self._log.stream(f"{self._mapping_name}.dlq")
+            except StreamNotFound:
+                return
+            self._readers = [stream.reader(shard.shard_id) for shard in stream.shards()]
+        for reader in self._readers:
+            while records := reader.poll(READ_RECORDS):
+                self._fold(records)
+
+    def _fold(self, records: Iterable[Record]) -> None:
+        for record in records:
+            header = letters_of.read(record)
+            if header is not None:
+                self._apply(record, header)
+
+    def _apply(self, record: Record, header: dict[str, Any]) -> None:
+        origin = Origin.read(header)
+        place = (origin.stream, origin.shard_id, origin.sequence_number)
+        known = self._letters.get(place)
+        if header["kind"] == "failed":
+            # WHY: queued, and failed again in the same round: written twice by a crash. Its copy
+            # is on its way all the same.
+            if known is None or known.status != "queued" or origin.round > known.round:
+                self._letters[place] = _read_letter(record, header, origin)
+        elif known is not None and _follows(header, known):
+            self._letters[place] = replace(known, status=header["kind"])
+
+
+def _follows(header: dict[str, Any], known: DeadLetter) -> bool:
+    """Whether a marker is about the dead letter as it is now, not about an earlier round."""
+    if header["kind"] == "resolved":
+        # WHY: a quick worker can be done with a copy before its letter is marked as queued.
+        return known.status in {"open", "queued"} and int(header["round"]) > known.round
+    return known.status == "open" and int(header["round"]) == known.round
+
+
+def _read_letter(record: Record, header: dict[str, Any], origin: Origin) -> DeadLetter:
+    return DeadLetter(
+        id=f"{origin.shard_id}:{origin.sequence_number}",
+        data=record.data,
+        partition_key=record.partition_key,
+        headers={name: v for name, v in record.headers.items() if name != DEAD_LETTER_HEADER},
+        stream=origin.stream,
+        shard_id=origin.shard_id,
+        sequence_number=origin.sequence_number,
+        put_at=_time(origin.timestamp_us),
+        round=origin.round,
+        function=header["function"],
+        condition=header["condition"],
+        error_type=header["error_type"],
+        error_message=header["error_message"],
+        traceback=header["traceback"],
+        attempts=header["attempts"],
+        first_failed=_time(header["first_failed_us"]),
+        last_failed=_time(header["last_failed_us"]),
+        function_version=header["function_version"],
+        status="open",
+    )
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,110 @@
+"""Where records that are given up go, durably, before their lane's checkpoint passes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from streamfn._core import Log, Record, Stream
+from streamfn.clock import Clock
+from streamfn.errors import RecordTooLarge, StreamNotFound
+from streamfn.model.mapping import EventSourceMapping
+
+from . import letter as letters_of
+from .letter import TRACEBACK_BYTES_MAX, Origin
+from .settle import Letter, microseconds
+
+PUT_BYTES: Final = 8 * 2**20
+"""Dead letters are put in portions of about so much."""
+
+Put = tuple[bytes, str | None, dict[str, bytes]]
+"""Data, partition key and headers of one record to be put."""
+
+
+class FailureDestination:
+    """The `on_failure` of one mapping: its dead-letter stream, another stream, or nowhere."""
+
+    def __init__(self, log: Log, mapping: EventSourceMapping, clock: Clock) -> None:
+        self._log, self._mapping, self._clock = log, mapping, clock
+        self._streams: dict[str, Stream] = {}
+
+    def is_redriven(self, record: Record) -> bool:
+        """Whether the record comes from the mapping's redrive stream."""
+        return record.stream == self._mapping.redrive_stream
+
+    def stream_for(self, letter: Letter) -> str | None:
+        """Return the name of the stream a letter goes to; None: it is dropped.
+
+        What came out of the dead-letter stream goes back there, whatever `on_failure` says now:
+        otherwise it would stay "queued" for ever.
+        """
+        if self._mapping.on_failure == "dlq" or self.is_redriven(letter.record):
+            return self._mapping.dlq_stream
+        return self._mapping.on_failure
+
+    def deliver(self, letters: Sequence[Letter]) -> None:
+        """Append the letters that are not dropped; they are durable when it returns.
+
+        Raises:
+            StreamfnError: The destination cannot take them now. Doing it again is safe.
+        """
+        for name in {self.stream_for(letter) for letter in letters} - {None}:
+            assert name is not None
+            own = [letter for letter in letters if self.stream_for(letter) == name]
+            try:
+                self._put(name, [self._dead_letter(each, TRACEBACK_BYTES_MAX) for each in own])
+            except RecordTooLarge:
+                # WHY: a stream of the user's has the usual limit, which the record may reach.
+                self._put(name, [self._dead_letter(each, 0) for each in own])
+
+    def resolve(self, records: Sequence[Record]) -> None:
+        """Say in the dead-letter stream that these redriven records succeeded.
+
+        Raises:
+            StreamfnError: As `deliver`.
+        """
+        now_us = microseconds(self._clock)
+        function = self._mapping.name
+        origins = [Origin.of(record, self._mapping) for record in records]
+        markers: list[Put] = [
+            (b"", None, letters_of.marker("resolved", function, origin, now_us))
+            for origin in origins
+        ]
+        self._put(self._mapping.dlq_stream, markers)
+
+    def _dead_letter(self, letter: Letter, traceback_bytes: int) -> Put:
+        now_us = microseconds(self._clock)
+        headers = letters_of.failed(letter, self._mapping, now_us, traceback_bytes)
+        return letter.record.data, letter.record.partition_key, headers
+
+    def _put(self, name: str, records: Sequence[Put]) -> None:
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = self._open(name)
+        put_all(stream, records)
+
+    def _open(self, name: str) -> Stream:
+        try:
+            return self._log.stream(name)
+        except StreamNotFound:
+            return self._log.create_stream(name, exist_ok=True, internal="." in name)
+
+
+def put_all(stream: Stream, records: Sequence[Put]) -> None:
+    """Append records in order, in portions that fit memory."""
+    for portion in _portions(records):
+        data, keys, headers = zip(*portion, strict=True)
+        stream.put_many(data, keys, headers)
+
+
+def _portions(records: Sequence[Put]) -> Iterator[list[Put]]:
+    portion: list[Put] = []
+    size = 0
+    for put in records:
+        portion.append(put)
+        size += len(put[0]) + sum(map(len, put[2].values()))
+        if size >= PUT_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

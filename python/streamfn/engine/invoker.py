@@ -1,0 +1,189 @@
+"""Calling one function, and turning whatever happens into an outcome.
+
+Everything a user's code raises is caught here, `SystemExit` included: only the death of the
+process is for the supervisor to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+from uuid import UUID, uuid5
+
+from streamfn._core import Record, Records
+from streamfn.clock import Clock
+from streamfn.model.batch import Batch
+from streamfn.model.context import Context
+from streamfn.model.function import Handler, is_async, takes_context
+from streamfn.model.handles import LogHandle
+from streamfn.model.mapping import EventSourceMapping
+
+from . import response
+from .outcome import Expired, Failed, Failure, Outcome, Partial, Rejected, Reported, Success, ended
+from .settle import age_horizon, microseconds
+
+if TYPE_CHECKING:
+    from .event_loop import EventLoop
+
+CANCEL_GRACE: Final = timedelta(seconds=1)
+"""How long an `async` call may take to end once it was cancelled; then its process is killed."""
+
+_REQUESTS: Final = UUID("6f9c2f0e-52d7-4f0e-9a43-6d1f0c6e7a11")
+"""Request ids are made from it."""
+
+
+@dataclass(slots=True)
+class Interrupt:
+    """Whether a lane is to let go before its next record; another thread sets it."""
+
+    is_set: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How far a stretch of records that are called one by one went."""
+
+    done: int
+    outcome: Failed | Rejected | Expired | None = None
+    """Of the record after the `done` ones; None: it was not called."""
+
+
+class Invoker:
+    """Calls one function, in one thread."""
+
+    def __init__(
+        self, mapping: EventSourceMapping, handler: Handler, log: LogHandle, clock: Clock
+    ) -> None:
+        self._mapping, self._handler, self._log, self._clock = mapping, handler, log, clock
+        self._takes_context = _takes_context(handler)
+        self.is_async = is_async(handler) or is_async(type(handler).__call__)
+        """Whether the function runs on an event loop; it is cancelled at its timeout."""
+        self._loop: EventLoop | None = None
+        self._own_frames: tuple[str, ...] = (__file__,)
+
+    def call_batch(self, records: Records, attempt: int) -> Outcome:
+        """Call the function with one batch.
+
+        Args:
+            records: At least one.
+            attempt: 1 for the first call of these records.
+        """
+        context = self._context(records, attempt)
+        batch = Batch(records, context, clock=self._clock)
+        try:
+            returned = self._handler(*((batch, context) if self._takes_context else (batch,)))
+            if self.is_async:
+                returned = self._finish(returned)
+        except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
+            return ended(error, self._users_frames(error))
+        return self._outcome(returned, batch)
+
+    def call_records(
+        self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
+    ) -> Swept:
+        """Call the function with one record after the other, until one fails.
+
+        Args:
+            records: What to call, in order.
+            running: The same; taking a record from it tells the supervisor that it runs.
+            attempt: 1 for the first call of these records.
+            interrupt: Looked at before each record.
+        """
+        done = 0
+        call = self._record_caller(records, attempt)
+        has_age = self._mapping.retry.max_record_age is not None
+        try:
+            for record in running:
+                if interrupt.is_set:
+                    break
+                if has_age and self._is_too_old(record):
+                    return Swept(done, Expired())
+                call(record)
+                done += 1
+        except BaseException as error:  # noqa: BLE001 -- as above
+            return Swept(done, ended(error, self._users_frames(error)))
+        return Swept(done)
+
+    def close(self) -> None:
+        """Close the event loop, if one was needed."""
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+
+    def _outcome(self, returned: object, batch: Batch) -> Outcome:
+        """Put together what the function returned and what it gave to `batch.fail`."""
+        report: Outcome = Success()
+        if self._mapping.retry.report_failures:
+            report = response.read(returned, batch.records)
+        failures = batch.failures
+        if not failures or isinstance(report, Failed):
+            return report
+        if isinstance(report, Reported):
+            lowest, error = failures[0]
+            return Reported(min(report.lowest, lowest), Failure.of(error))
+        return Partial({number: ended(error) for number, error in failures})
+
+    def _record_caller(self, records: Records, attempt: int) -> Callable[[Record], object]:
+        """Return the quickest way to call the function with one record."""
+        if not self._takes_context and not self.is_async:
+            return self._handler
+
+        def call(record: Record) -> object:
+            arguments: tuple[object, ...] = (record,)
+            if self._takes_context:
+                place = records.index(record.sequence_number)
+                arguments = (record, self._context(records[place : place + 1], attempt))
+            returned = self._handler(*arguments)
+            return self._finish(returned) if self.is_async else returned
+
+        return call
+
+    def _context(self, records: Records, attempt: int) -> Context:
+        mapping = self._mapping
+        return Context(
+            request_id=request_id(mapping.name, records),
+            attempt=attempt,
+            deadline=self._clock.now() + mapping.timeout,
+            function=mapping.function,
+            stream=records.stream,
+            shard_id=records.shard_id,
+            log=self._log,
+            clock=self._clock,
+        )
+
+    def _is_too_old(self, record: Record) -> bool:
+        horizon = age_horizon(self._mapping.retry, microseconds(self._clock))
+        return horizon is not None and record.timestamp_us < horizon
+
+    def _finish(self, returned: object) -> object:
+        """Run an `async` call to its end, on the loop of this thread."""
+        if self._loop is None:
+            # WHY: here, for the import of asyncio takes as long as that of all the rest.
+            from . import event_loop  # noqa: PLC0415
+
+            self._loop = event_loop.EventLoop(self._mapping.timeout.total_seconds())
+            self._own_frames = (__file__, event_loop.__file__, event_loop.FRAMES)
+        return self._loop.finish(returned)
+
+    def _users_frames(self, error: BaseException) -> TracebackType | None:
+        """Return the traceback from the first frame that is not ours on."""
+        frames = error.__traceback__
+        while frames and frames.tb_frame.f_code.co_filename.startswith(self._own_frames):
+            frames = frames.tb_next
+        return frames
+
+
+def request_id(mapping_name: str, records: Records) -> str:
+    """Return a UUID that all calls of the same records have in common, crashes included."""
+    numbers = f"{records.first}-{records.last}x{len(records)}"
+    return str(uuid5(_REQUESTS, f"{mapping_name}/{records.stream}/{records.shard_id}/{numbers}"))
+
+
+def _takes_context(handler: Handler) -> bool:
+    try:
+        return takes_context(handler)
+    except ValueError:  # a builtin without a signature
+        return False

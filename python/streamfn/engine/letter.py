@@ -1,0 +1,163 @@
+"""The dead-letter header: what is known of a record that was given up, as JSON.
+
+A dead letter is the record as it was (data, key, headers) with one header more; markers and
+redriven copies carry the same header with another `kind`:
+
+    failed     in the dead-letter stream, the record with its error
+    queued     in the dead-letter stream, without data: copied to the redrive stream
+    resolved   in the dead-letter stream, without data: its copy succeeded
+    dropped    in the dead-letter stream, without data: given up by hand
+    redrive    in the redrive stream, the record to be tried again
+
+`origin` is where the record was first put; it and `round`, which each redrive raises by one, stay
+with the record for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+
+from streamfn._core import DEAD_LETTER_BYTES_EXTRA, Record
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.record import DEAD_LETTER_HEADER
+
+from .settle import Letter
+
+Kind = Literal["failed", "queued", "resolved", "dropped", "redrive"]
+
+TRACEBACK_BYTES_MAX: Final = 32 * 2**10
+MESSAGE_BYTES_MAX: Final = 4 * 2**10
+HEADER_BYTES_MAX: Final = DEAD_LETTER_BYTES_EXTRA - 2**10
+"""JSON escapes can make a text longer; a header that is over this loses more of its traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record was first put, and what became of it since."""
+
+    stream: str
+    shard_id: str
+    sequence_number: int
+    timestamp_us: int
+    round: int = 0
+    """How often it was redriven."""
+    attempts: int = 0
+    """Calls it failed in during earlier rounds."""
+    first_failed_us: int = 0
+    """0: not before this round."""
+
+    @classmethod
+    def of(cls, record: Record, mapping: EventSourceMapping) -> Origin:
+        """Find the origin of a record that a function was called with."""
+        if record.stream == mapping.redrive_stream:
+            header = read(record)
+            if header is not None:
+                return cls.read(header)
+        return cls(record.stream, record.shard_id, record.sequence_number, record.timestamp_us)
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any]) -> Origin:
+        """Read it from a header of any kind."""
+        return cls(
+            **header["origin"],
+            round=header["round"],
+            attempts=header.get("attempts", 0),
+            first_failed_us=header.get("first_failed_us", 0),
+        )
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The field `origin` of the header."""
+        return {
+            "stream": self.stream,
+            "shard_id": self.shard_id,
+            "sequence_number": self.sequence_number,
+            "timestamp_us": self.timestamp_us,
+        }
+
+
+def read(record: Record) -> dict[str, Any] | None:
+    """Return the record's dead-letter header, or None if it has none that can be read."""
+    header = record.headers.get(DEAD_LETTER_HEADER)
+    if header is None:
+        return None
+    try:
+        values = orjson.loads(header)
+    except orjson.JSONDecodeError:
+        return None
+    return values if isinstance(values, dict) and "origin" in values else None
+
+
+def failed(
+    letter: Letter, mapping: EventSourceMapping, now_us: int, traceback_bytes: int
+) -> dict[str, bytes]:
+    """Return the headers of a dead letter: the record's own and ours."""
+    origin = Origin.of(letter.record, mapping)
+    failure = letter.failure
+    values = {
+        "kind": "failed",
+        "function": mapping.name,
+        "function_version": mapping.version,
+        "condition": letter.condition,
+        "error_type": failure.error_type,
+        "error_message": cut(failure.error_message, MESSAGE_BYTES_MAX),
+        "traceback": cut(failure.traceback, traceback_bytes),
+        "attempts": origin.attempts + letter.attempts,
+        "first_failed_us": origin.first_failed_us or letter.first_failed_us,
+        "last_failed_us": now_us,
+        "origin": origin.place,
+        "round": origin.round,
+    }
+    return {**letter.record.headers, DEAD_LETTER_HEADER: _encoded(values)}
+
+
+def marker(kind: Kind, function: str, origin: Origin, now_us: int) -> dict[str, bytes]:
+    """Return the header of a marker."""
+    values = {
+        "kind": kind,
+        "function": function,
+        "at_us": now_us,
+        "origin": origin.place,
+        "round": origin.round,
+    }
+    return {DEAD_LETTER_HEADER: _encoded(values)}
+
+
+def redriven(function: str, origin: Origin, headers: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the headers of a copy to be tried again; `origin` tells of the rounds before it."""
+    values = {
+        "kind": "redrive",
+        "function": function,
+        "origin": origin.place,
+        "round": origin.round + 1,
+        "attempts": origin.attempts,
+        "first_failed_us": origin.first_failed_us,
+    }
+    return {**headers, DEAD_LETTER_HEADER: _encoded(values)}
+
+
+def cut(text: str, bytes_max: int) -> str:
+    """Cut the middle out of a text that is too long: a traceback tells most at its two ends."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= bytes_max:
+        return encoded.decode()
+    mark = f"\n… {len(encoded) - bytes_max:,} bytes cut …\n"
+    room = bytes_max - len(mark.encode())
+    if room <= 0:
+        return ""
+    head, tail = encoded[: room // 4], encoded[len(encoded) - (room - room // 4) :]
+    return f"{head.decode(errors='ignore')}{mark}{tail.decode(errors='ignore')}"
+
+
+def _encoded(values: dict[str, Any]) -> bytes:
+    header = orjson.dumps(values)
+    for bytes_max in (8 * 2**10, 2 * 2**10, 0):
+        if len(header) <= HEADER_BYTES_MAX or "traceback" not in values:
+            break
+        texts = {name: cut(values[name], bytes_max) for name in ("traceback", "error_message")}
+        header = orjson.dumps({**values, **texts})
+    return header

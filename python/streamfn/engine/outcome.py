@@ -1,0 +1,145 @@
+"""What became of a call.
+
+Success                         it returned
+Failed      ─┐                  it raised, timed out, killed its process, or answered nonsense
+Rejected    ─┤ of the call      it raised `Reject`
+Partial      │                  it called `batch.fail` for some records
+Reported     │                  it returned `batchItemFailures`
+Expired     ─┘ of one record    too old to be called
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Literal
+
+from streamfn._core import Entry
+from streamfn.errors import (
+    FunctionCrashed,
+    FunctionTimedOut,
+    InvalidResponse,
+    InvocationError,
+    Reject,
+)
+
+Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "Rejected"]
+"""Why a record went to the destination. The first two words are AWS's."""
+
+CAUSE_NONE: Final = 0
+CAUSE_CRASHED: Final = 1
+CAUSE_TIMED_OUT: Final = 2
+"""`Entry.cause`: what a supervisor saw of a call whose runner died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as text, ready for a dead letter: exceptions do not outlive their process."""
+
+    error_type: str
+    error_message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException, frames: TracebackType | None = None) -> Failure:
+        """Describe an exception; `frames` cuts our own off the top of its traceback."""
+        shown = error.with_traceback(frames) if frames is not None else error
+        return cls(type(error).__qualname__, _clean(_text(error)), _clean(_formatted(shown)))
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The call returned, and every record of it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call failed as a whole."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The function wants no retries of this call."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The record was not called: it is older than `max_record_age`."""
+
+    failure: Failure = field(
+        default=Failure("RecordAgeExceeded", "the record is older than `max_record_age`")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The call returned, and some records failed, each for its own reason."""
+
+    failures: Mapping[int, Failed | Rejected]
+    """By sequence number; at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The call returned `batchItemFailures`: all is done below the lowest record it names."""
+
+    lowest: int
+    failure: Failure
+
+
+Outcome = Success | Failed | Rejected | Partial | Reported
+
+
+def ended(error: BaseException, frames: TracebackType | None = None) -> Failed | Rejected:
+    """Return the outcome of a call that raised."""
+    failure = Failure.of(error, frames)
+    return Rejected(failure) if isinstance(error, Reject) else Failed(failure)
+
+
+def died(entry: Entry, timeout_seconds: float) -> Failed:
+    """Return the outcome of a call that did not live to tell, from what the slot says of it.
+
+    Args:
+        entry: One whose `cause` is not `CAUSE_NONE`.
+        timeout_seconds: The mapping's.
+    """
+    error: InvocationError
+    if entry.cause == CAUSE_TIMED_OUT:
+        error = FunctionTimedOut(timeout_seconds)
+    elif entry.detail > 0:
+        error = FunctionCrashed(entry.detail, None)
+    else:
+        error = FunctionCrashed(None, -entry.detail)
+    return Failed(Failure.of(error))
+
+
+def malformed(reason: str) -> Failed:
+    """Return the outcome of a call whose answer makes no sense: the whole call failed."""
+    return Failed(Failure.of(InvalidResponse(reason)))
+
+
+def _clean(text: str) -> str:
+    """Return text that any encoder takes: an error may quote half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 -- the `__str__` of a user's exception may raise
+        return f"<{type(second).__qualname__} in __str__>"
+
+
+def _formatted(error: BaseException) -> str:
+    if error.__traceback__ is None:
+        return ""
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 -- as above, for `__repr__`, notes and source lines
+        return "".join(traceback.format_tb(error.__traceback__))

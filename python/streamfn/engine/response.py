@@ -1,0 +1,65 @@
+"""Reading what a function returned.
+
+With reports on, `{"batchItemFailures": [{"itemIdentifier": "7"}, …]}` names records that failed.
+Nothing else that a function returns has a meaning: it is success.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamfn._core import Records
+
+from .outcome import Failed, Failure, Reported, Success, malformed
+
+KEY: Final = "batchItemFailures"
+ITEM: Final = "itemIdentifier"
+
+
+def read(response: object, records: Records) -> Success | Failed | Reported:
+    """Return the outcome that a function's return value stands for.
+
+    Source: complete success K-27 (`""`, `[]`, `null`, `{}`, and an empty or null list); an item
+    that is malformed or names no record of the call fails the whole call, K-28.
+    """
+    if not isinstance(response, dict) or KEY not in response:
+        return Success()
+    items = response[KEY]
+    if items is None or items == []:
+        return Success()
+    if not isinstance(items, list):
+        return malformed(f"`{KEY}` is a {type(items).__name__}, not a list")
+    numbers = []
+    for place, item in enumerate(items):
+        number = _number(item)
+        if number is None:
+            return malformed(f"`{KEY}[{place}]` is {_short(item)}, not {{{ITEM!r}: '<number>'}}")
+        if not is_among(number, records):
+            return malformed(f"`{KEY}[{place}]` names {number}, which is not in the batch")
+        numbers.append(number)
+    message = f"{len(numbers)} of {len(records)} records were reported in `{KEY}`"
+    return Reported(min(numbers), Failure("BatchItemFailures", message))
+
+
+def is_among(sequence_number: int, records: Records) -> bool:
+    """Whether one of the records has this number."""
+    try:
+        records.index(sequence_number)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _number(item: object) -> int | None:
+    """Return the sequence number an item names: digits, or an int as `Record` has it."""
+    identifier = item.get(ITEM) if isinstance(item, dict) else None
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        return identifier if identifier >= 0 else None
+    if isinstance(identifier, str) and identifier.isascii() and identifier.isdigit():
+        return int(identifier)
+    return None
+
+
+def _short(item: object) -> str:
+    text = repr(item)
+    return text if len(text) <= 100 else f"{text[:99]}…"  # noqa: PLR2004 -- fits a line

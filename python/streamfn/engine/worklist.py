@@ -1,0 +1,142 @@
+"""The work list of a lane: what is still open of its batch, as calls in strict order.
+
+The in-flight slot holds it as a flat list of entries; an entry that is `joined` goes into the same
+call as the entry before it. A call runs only when all calls before it are settled, so records of
+one key never overtake each other.
+
+    slot      [3-3 ×1] [7-7 joined] [20-20 joined] [51-100]
+    work list (3, 7, 20)                           (51-100)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from streamfn._core import Entry, Records
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Records that are handed over together: a chain of entries, lowest first, never empty."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def first(self) -> int:
+        """Lowest sequence number."""
+        return self.entries[0].first
+
+    @property
+    def last(self) -> int:
+        """Highest sequence number."""
+        return self.entries[-1].last
+
+    @property
+    def attempts(self) -> int:
+        """The most attempts that any of its records has used."""
+        return max(entry.attempts for entry in self.entries)
+
+    def records(self, batch: Records) -> Records:
+        """Return the records of the batch that this call covers."""
+        parts = [batch.between(entry.first, entry.last) for entry in self.entries]
+        return parts[0] if len(parts) == 1 else Records.concat(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Worklist:
+    """Calls still to be made, in order; empty when the batch is done."""
+
+    calls: tuple[Call, ...] = ()
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Worklist:
+        """Read the entries of an in-flight slot."""
+        chains: list[list[Entry]] = []
+        for entry in entries:
+            if entry.joined and chains:
+                chains[-1].append(entry)
+            else:
+                chains.append([entry])
+        return cls(tuple(Call(tuple(chain)) for chain in chains))
+
+    @property
+    def head(self) -> Call:
+        """The call that runs next."""
+        return self.calls[0]
+
+    def replaced(self, calls: Iterable[Call]) -> Worklist:
+        """Return the list with these calls, perhaps none, in place of its head."""
+        return Worklist((*calls, *self.calls[1:]))
+
+    def entries(self) -> list[Entry]:
+        """Return what the in-flight slot holds."""
+        return [
+            entry if entry.joined == (place > 0) else amended(entry, joined=place > 0)
+            for call in self.calls
+            for place, entry in enumerate(call.entries)
+        ]
+
+
+def amended(
+    entry: Entry,
+    *,
+    attempts: int | None = None,
+    joined: bool | None = None,
+    cause: int | None = None,
+    first_failed_us: int | None = None,
+) -> Entry:
+    """Return the entry with some of its fields replaced; the detail goes with the cause."""
+    return Entry(
+        entry.first,
+        entry.last,
+        entry.attempts if attempts is None else attempts,
+        entry.joined if joined is None else joined,
+        entry.cause if cause is None else cause,
+        entry.detail if cause is None else 0,
+        entry.first_failed_us if first_failed_us is None else first_failed_us,
+    )
+
+
+def narrowed(entry: Entry, first: int, last: int) -> Entry:
+    """Return the part of the entry from `first` to `last`, its history included."""
+    return Entry(
+        first,
+        last,
+        entry.attempts,
+        entry.joined,
+        entry.cause,
+        entry.detail,
+        entry.first_failed_us,
+    )
+
+
+class Mark(NamedTuple):
+    """One record that is to be called again."""
+
+    sequence_number: int
+    attempts: int
+    first_failed_us: int
+
+
+def chain(batch: Records, marks: Iterable[Mark]) -> Call | None:
+    """Return one call of these records, or None without any.
+
+    Neighbours in the batch with an equal history share an entry.
+
+    Args:
+        batch: All records of the batch; an entry stands for every one of them in its range.
+        marks: The records to call again, lowest first.
+    """
+    entries: list[Entry] = []
+    place_before = -1
+    for number, attempts, failed_us in marks:
+        place = batch.index(number)
+        before = entries[-1] if place == place_before + 1 and entries else None
+        if before and (before.attempts, before.first_failed_us) == (attempts, failed_us):
+            entries[-1] = narrowed(before, before.first, number)
+        else:
+            entries.append(Entry(number, number, attempts, bool(entries), 0, 0, failed_us))
+        place_before = place
+    return Call(tuple(entries)) if entries else None

@@ -1,0 +1,244 @@
+"""Tests for `streamfn.engine.deadletter` and `.destination`, on a real log."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from streamfn._core import Record
+from streamfn.clock import SystemClock
+from streamfn.engine.deadletter import DeadLetters
+from streamfn.engine.destination import FailureDestination
+from streamfn.engine.outcome import Failure
+from streamfn.engine.settle import Letter
+from streamfn.errors import StreamfnError
+from streamfn.model.mapping import EventSourceMapping
+
+NAME = "shop.total"
+FIELDS = {"name": NAME, "app": "shop", "function": "total", "stream": "orders", "version": "v1"}
+
+
+@pytest.fixture
+def destination(log):
+    return FailureDestination(log.core, EventSourceMapping(**FIELDS), SystemClock())
+
+
+@pytest.fixture
+def letters(log):
+    return DeadLetters(log, NAME)
+
+
+def letter(number=7, stream="orders", data=b"payload", headers=None, attempts=4):
+    record = Record(
+        data, f"k{number}", sequence_number=number, stream=stream, headers=headers or {}
+    )
+    failure = Failure("ValueError", "no", "Traceback")
+    return Letter(record, "RetryAttemptsExhausted", failure, attempts, 5_000_000)
+
+
+def redriven(log):
+    """What the function reads from its redrive stream."""
+    stream = log.core.stream(f"{NAME}.redrive")
+    return list(stream.reader(stream.shards()[0].shard_id).poll(100))
+
+
+class TestView:
+    """Tests for `DeadLetters.entries` and `.get`."""
+
+    def test_nothing_has_failed_yet(self, letters):
+        assert letters.entries() == []
+
+    def test_a_dead_letter_has_payload_key_headers_and_error(self, letters, destination):
+        destination.deliver([letter(headers={"h": b"1"})])
+
+        [found] = letters.entries()
+
+        assert found.id == "shardId-000000000000:7"
+        assert (found.data, found.partition_key, found.headers) == (b"payload", "k7", {"h": b"1"})
+        assert (found.error_type, found.traceback) == ("ValueError", "Traceback")
+        assert (found.attempts, found.round, found.status) == (4, 0, "open")
+        assert found.first_failed.timestamp() == 5
+        assert letters.get(found.id) == found
+
+    def test_one_that_was_written_twice_shows_once(self, letters, destination):
+        """A crash between the letter and the checkpoint."""
+        destination.deliver([letter()])
+        destination.deliver([letter()])
+
+        assert len(letters.entries()) == 1
+
+    def test_ids_name_the_stream_where_two_are_alike(self, letters, destination):
+        destination.deliver([letter(7), letter(7, stream="returns"), letter(8)])
+
+        assert [each.id for each in letters.entries()] == [
+            "shardId-000000000000:7@orders",
+            "shardId-000000000000:7@returns",
+            "shardId-000000000000:8",
+        ]
+        assert letters.get("shardId-000000000000:7@returns").stream == "returns"
+
+    def test_an_unknown_id_is_an_error(self, letters):
+        with pytest.raises(KeyError):
+            letters.get("shardId-000000000000:7")
+
+    def test_a_later_look_sees_what_came_meanwhile(self, letters, destination):
+        destination.deliver([letter(1)])
+        assert len(letters.entries()) == 1
+
+        destination.deliver([letter(2)])
+
+        assert len(letters.entries()) == 2
+
+
+class TestRedrive:
+    """Tests for `DeadLetters.redrive`, `.drop` and `.wait`."""
+
+    def test_copies_are_queued_with_their_origin(self, log, letters, destination):
+        destination.deliver([letter(7, headers={"h": b"1"}), letter(8)])
+
+        assert letters.redrive() == 2
+
+        copies = redriven(log)
+        assert [copy.data for copy in copies] == [b"payload"] * 2
+        assert [copy.partition_key for copy in copies] == ["k7", "k8"]
+        assert copies[0].headers["h"] == b"1"
+        assert letters.entries() == []
+        assert len(letters.entries("queued")) == 2
+
+    def test_a_success_resolves(self, log, letters, destination):
+        destination.deliver([letter(7), letter(8)])
+        letters.redrive()
+
+        destination.resolve(redriven(log)[:1])
+
+        assert [each.sequence_number for each in letters.entries("resolved")] == [7]
+        assert [each.sequence_number for each in letters.entries("queued")] == [8]
+
+    def test_a_failure_opens_it_again_in_the_next_round(self, log, letters, destination):
+        destination.deliver([letter(7)])
+        letters.redrive()
+
+        [copy] = redriven(log)
+        again = Letter(copy, "RetryAttemptsExhausted", Failure("KeyError", "'x'"), 2, 6_000_000)
+        destination.deliver([again])
+
+        [found] = letters.entries()
+        assert (found.round, found.attempts, found.error_type) == (1, 6, "KeyError")
+        assert (found.stream, found.sequence_number) == ("orders", 7)
+        assert found.first_failed.timestamp() == 5
+        assert letters.redrive() == 1
+
+    def test_only_those_asked_for_are_queued(self, letters, destination):
+        destination.deliver([letter(7), letter(8)])
+
+        assert letters.redrive(["shardId-000000000000:8"]) == 1
+
+        assert [each.sequence_number for each in letters.entries()] == [7]
+
+    def test_what_is_queued_is_not_queued_twice(self, letters, destination):
+        destination.deliver([letter(7)])
+        letters.redrive()
+
+        assert letters.redrive() == 0
+        assert letters.redrive(["shardId-000000000000:7"]) == 0
+
+    def test_an_unknown_id_queues_nothing(self, letters, destination):
+        destination.deliver([letter(7)])
+
+        with pytest.raises(KeyError):
+            letters.redrive(["shardId-000000000000:7", "shardId-000000000000:9"])
+
+        assert len(letters.entries()) == 1
+
+    def test_a_quick_worker_may_resolve_before_the_letter_is_marked(
+        self, log, letters, destination, monkeypatch
+    ):
+        destination.deliver([letter(7)])
+        mark = DeadLetters._mark
+
+        def late(self, chosen, kind):
+            destination.resolve(redriven(log))
+            mark(self, chosen, kind)
+
+        monkeypatch.setattr(DeadLetters, "_mark", late)
+        letters.redrive()
+
+        assert len(letters.entries("resolved")) == 1
+
+    def test_a_letter_written_twice_stays_queued(self, letters, destination):
+        destination.deliver([letter(7)])
+        letters.redrive()
+
+        destination.deliver([letter(7)])
+
+        assert letters.entries() == []
+
+    def test_dropped_ones_are_gone_from_the_list_for_good(self, log, letters, destination):
+        destination.deliver([letter(7), letter(8)])
+
+        assert letters.drop(["shardId-000000000000:7"]) == 1
+
+        assert [each.sequence_number for each in DeadLetters(log, NAME).entries()] == [8]
+        assert letters.redrive(["shardId-000000000000:7"]) == 0
+
+    def test_waiting_ends_when_all_are_tried(self, log, letters, destination):
+        destination.deliver([letter(7)])
+        letters.redrive()
+        worker = threading.Timer(0.2, lambda: destination.resolve(redriven(log)))
+        worker.start()
+
+        assert letters.wait(timedelta(seconds=30))
+        worker.join()
+
+    def test_waiting_ends_at_its_timeout(self, letters, destination):
+        destination.deliver([letter(7)])
+        letters.redrive()
+
+        assert not letters.wait(timedelta(milliseconds=50))
+
+
+class TestDestination:
+    """Tests for `FailureDestination`."""
+
+    def test_another_stream_is_made_when_it_is_needed(self, log):
+        mapping = EventSourceMapping(**FIELDS, on_failure="broken-orders")
+
+        FailureDestination(log.core, mapping, SystemClock()).deliver([letter(7)])
+
+        assert "broken-orders" in log.streams()
+
+    def test_none_drops(self, log):
+        mapping = EventSourceMapping(**FIELDS, on_failure=None)
+
+        FailureDestination(log.core, mapping, SystemClock()).deliver([letter(7)])
+
+        assert log.core.streams(internal=True) == []
+
+    def test_what_was_redriven_goes_back_to_its_dead_letters(self, log, letters, destination):
+        """Whatever `on_failure` says by then."""
+        destination.deliver([letter(7)])
+        letters.redrive()
+        mapping = EventSourceMapping(**FIELDS, on_failure=None)
+
+        [copy] = redriven(log)
+        again = Letter(copy, "Rejected", Failure("Reject", "no"), 1, 6)
+        FailureDestination(log.core, mapping, SystemClock()).deliver([again])
+
+        assert [each.condition for each in letters.entries()] == ["Rejected"]
+
+    def test_the_largest_record_fits(self, letters, destination):
+        """A dead letter may be 64 KiB larger than any record."""
+        from streamfn._core import RECORD_BYTES_MAX
+
+        data = bytes(RECORD_BYTES_MAX - 100)
+        long = Letter(letter(7, data=data).record, "Rejected", Failure("E", "m", "x" * 10**6), 1, 0)
+
+        destination.deliver([long])
+
+        assert len(letters.entries()[0].data) == len(data)
+
+    def test_a_closed_log_is_an_error_that_can_be_told(self, log, destination):
+        log.close()
+
+        with pytest.raises(StreamfnError):
+            destination.deliver([letter(7)])

@@ -1,0 +1,286 @@
+"""Tests for `streamfn.engine.invoker`: calling a function by hand, whatever it does."""
+
+import asyncio
+import sys
+from datetime import timedelta
+
+import pytest
+
+from streamfn.clock import ManualClock
+from streamfn.engine.invoker import Interrupt, Invoker
+from streamfn.engine.outcome import Expired, Failed, Partial, Rejected, Reported, Success
+from streamfn.errors import Reject
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.policy import RetryPolicy
+
+
+def invoker(handler, clock=None, **fields):
+    fields = {"name": "shop.total", "app": "shop", "function": "total", "stream": "orders"} | fields
+    return Invoker(EventSourceMapping(**fields), handler, None, clock or ManualClock())
+
+
+def sweep(handler, records, interrupt=None, clock=None, **fields):
+    calls = invoker(handler, clock, input="record", **fields)
+    return calls.call_records(records, iter(records), 1, interrupt or Interrupt())
+
+
+class TestCallBatch:
+    """Tests for `Invoker.call_batch`."""
+
+    def test_a_function_that_returns_has_succeeded(self, kit):
+        seen = []
+
+        outcome = invoker(seen.append).call_batch(kit.records_of("abc"), 1)
+
+        assert isinstance(outcome, Success)
+        assert [100, 101, 102] == [record.sequence_number for record in seen[0]]
+
+    @pytest.mark.parametrize(
+        "error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
+    )
+    def test_whatever_it_raises_is_its_failure(self, kit, error):
+        """`sys.exit` in a function does not end the runner."""
+
+        def function(batch):
+            raise error
+
+        outcome = invoker(function).call_batch(kit.records_of("a"), 1)
+
+        assert isinstance(outcome, Failed)
+        assert type(error).__name__ == outcome.failure.error_type
+
+    def test_the_traceback_begins_in_the_users_code(self, kit):
+        def function(batch):
+            int("x")
+
+        failure = invoker(function).call_batch(kit.records_of("a"), 1).failure
+
+        first, *_, last = failure.traceback.splitlines()[1:]
+        assert "in function" in first
+        assert last == "ValueError: invalid literal for int() with base 10: 'x'"
+        assert "engine/invoker.py" not in failure.traceback.replace(__file__, "")
+
+    def test_an_error_that_cannot_be_printed_is_still_an_error(self, kit):
+        class Bad(Exception):
+            def __str__(self):
+                raise RuntimeError
+
+        def function(batch):
+            raise Bad
+
+        failure = invoker(function).call_batch(kit.records_of("a"), 1).failure
+
+        assert "RuntimeError in __str__" in failure.error_message
+        assert "in function" in failure.traceback
+
+    def test_half_a_surrogate_pair_does_not_spoil_the_letter(self, kit):
+        def function(batch):
+            raise ValueError("\ud800")
+
+        assert invoker(function).call_batch(kit.records_of("a"), 1).failure.error_message == "?"
+
+    def test_a_wrong_number_of_arguments_is_a_failure_with_a_traceback(self, kit):
+        outcome = invoker(lambda: None).call_batch(kit.records_of("a"), 1)
+
+        assert outcome.failure.error_type == "TypeError"
+        assert "TypeError" in outcome.failure.traceback
+
+    def test_reject_is_told_apart(self, kit):
+        def function(batch):
+            raise Reject("too old")
+
+        outcome = invoker(function).call_batch(kit.records_of("a"), 1)
+
+        assert isinstance(outcome, Rejected)
+        assert outcome.failure.error_message == "too old"
+
+    def test_failed_records_have_their_own_tracebacks(self, kit):
+        def function(batch):
+            for record in batch:
+                try:
+                    [][record.sequence_number]
+                except IndexError:
+                    if record.sequence_number != 101:
+                        batch.fail(record)
+
+        outcome = invoker(function).call_batch(kit.records_of("abc"), 1)
+
+        assert isinstance(outcome, Partial)
+        assert [100, 102] == list(outcome.failures)
+        assert "[][record.sequence_number]" in outcome.failures[100].failure.traceback
+
+    def test_a_record_may_be_rejected_on_its_own(self, kit):
+        def function(batch):
+            batch.fail(batch[0], Reject("never"))
+            batch.fail(batch[1], "not yet")
+
+        failures = invoker(function).call_batch(kit.records_of("ab"), 1).failures
+
+        assert [Rejected, Failed] == [type(each) for each in failures.values()]
+
+    def test_a_report_counts_only_where_reports_are_on(self, kit):
+        """K-31."""
+
+        def report(batch):
+            return {"batchItemFailures": [{"itemIdentifier": "101"}]}
+
+        off = RetryPolicy(report_failures=False)
+
+        assert isinstance(invoker(report).call_batch(kit.records_of("ab"), 1), Reported)
+        assert isinstance(invoker(report, retry=off).call_batch(kit.records_of("ab"), 1), Success)
+
+    def test_a_report_and_failed_records_together_mean_the_lowest_of_both(self, kit):
+        def both(batch):
+            batch.fail(batch[1], "no")
+            return {"batchItemFailures": [{"itemIdentifier": "102"}]}
+
+        assert invoker(both).call_batch(kit.records_of("abc"), 1).lowest == 101
+
+
+class TestContext:
+    """What a second parameter receives."""
+
+    def contexts(self, kit, records, attempt=1, **fields):
+        seen = []
+        invoker(lambda batch, context: seen.append(context), **fields).call_batch(records, attempt)
+        return seen[0]
+
+    def test_it_says_what_is_called(self, kit):
+        context = self.contexts(kit, kit.records_of("ab"), 3, timeout=timedelta(seconds=5))
+
+        assert context.attempt == 3
+        assert context.function == "total"
+        assert context.stream == "orders"
+        assert context.remaining == timedelta(seconds=5)
+
+    def test_all_attempts_of_the_same_records_have_one_request_id(self, kit):
+        same = self.contexts(kit, kit.records_of("ab")), self.contexts(kit, kit.records_of("ab"), 2)
+        other = self.contexts(kit, kit.records_of("abc"))
+
+        assert same[0].request_id == same[1].request_id != other.request_id
+
+    def test_the_batch_has_it_too(self, kit):
+        seen = []
+
+        invoker(lambda batch: seen.append(batch.context)).call_batch(kit.records_of("a"), 1)
+
+        assert seen[0].attempt == 1
+
+
+class TestCallRecords:
+    """Tests for `Invoker.call_records`."""
+
+    def test_it_stops_at_the_first_that_fails(self, kit):
+        def function(record):
+            if record.sequence_number == 102:
+                raise ValueError
+
+        swept = sweep(function, kit.records_of("abcd"))
+
+        assert swept.done == 2
+        assert isinstance(swept.outcome, Failed)
+
+    def test_what_it_returns_means_nothing(self, kit):
+        def function(record):
+            return {"batchItemFailures": [{"itemIdentifier": "100"}]}
+
+        assert sweep(function, kit.records_of("ab")).done == 2
+
+    def test_an_interrupt_takes_effect_before_the_next_record(self, kit):
+        interrupt = Interrupt()
+
+        def function(record):
+            interrupt.is_set = record.sequence_number == 101
+
+        swept = sweep(function, kit.records_of("abc"), interrupt)
+
+        assert swept.done == 2
+        assert swept.outcome is None
+
+    def test_age_is_looked_at_record_by_record(self, kit):
+        clock = ManualClock()
+        policy = RetryPolicy(max_record_age=timedelta(seconds=3))
+
+        def function(record):
+            clock.advance(timedelta(seconds=2))
+
+        swept = sweep(function, kit.records_of("abc"), clock=clock, retry=policy)
+
+        assert swept.done == 2
+        assert isinstance(swept.outcome, Expired)
+
+    def test_each_record_has_its_own_context(self, kit):
+        seen = []
+
+        sweep(lambda record, context: seen.append(context.request_id), kit.records_of("ab"))
+
+        assert len(set(seen)) == 2
+
+
+class TestAsync:
+    """`async def` functions, on a loop that the thread owns."""
+
+    def test_a_coroutine_runs_to_its_end(self, kit):
+        seen = []
+
+        async def function(batch):
+            await asyncio.sleep(0)
+            seen.append(len(batch))
+
+        calls = invoker(function)
+
+        assert isinstance(calls.call_batch(kit.records_of("ab"), 1), Success)
+        assert isinstance(calls.call_batch(kit.records_of("a"), 1), Success)
+        assert seen == [2, 1]
+        calls.close()
+
+    def test_an_object_with_an_async_call_is_one_too(self, kit):
+        class Function:
+            async def __call__(self, batch):
+                raise LookupError
+
+        calls = invoker(Function())
+
+        assert calls.call_batch(kit.records_of("a"), 1).failure.error_type == "LookupError"
+        calls.close()
+
+    def test_a_call_is_cancelled_at_its_timeout(self, kit):
+        async def function(record):
+            await asyncio.sleep(60)
+
+        calls = invoker(function, input="record", timeout=timedelta(milliseconds=20))
+        records = kit.records_of("ab")
+        swept = calls.call_records(records, iter(records), 1, Interrupt())
+
+        assert swept.done == 0
+        assert swept.outcome.failure.error_type == "FunctionTimedOut"
+        assert "await asyncio.sleep(60)" in swept.outcome.failure.traceback
+        calls.close()
+
+    def test_a_timeout_of_its_own_is_its_own_error(self, kit):
+        async def function(batch):
+            raise TimeoutError("the database")
+
+        calls = invoker(function)
+
+        assert calls.call_batch(kit.records_of("a"), 1).failure.error_message == "the database"
+        calls.close()
+
+    def test_its_traceback_is_free_of_the_loop(self, kit):
+        async def function(batch):
+            raise ValueError
+
+        calls = invoker(function)
+        traceback = calls.call_batch(kit.records_of("a"), 1).failure.traceback
+
+        assert "asyncio" not in traceback
+        assert "event_loop.py" not in traceback
+        calls.close()
+
+    def test_other_functions_do_not_import_asyncio(self):
+        """It takes longer than the rest of a runner's imports."""
+        import subprocess
+
+        script = "import sys, streamfn.engine.invoker; sys.exit('asyncio' in sys.modules)"
+
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
