@@ -40,6 +40,9 @@ pub struct OpenOptions {
     pub fs: Arc<dyn Fs>,
     /// The clock that stamps records.
     pub clock: Arc<dyn Clock>,
+    /// Whether a thread of this process syncs what nobody else does; without it a caller has to
+    /// call [`Log::tick`].
+    pub housekeeping: bool,
 }
 
 impl Default for OpenOptions {
@@ -49,6 +52,7 @@ impl Default for OpenOptions {
             durability: Durability::Group,
             fs: Arc::new(RealFs),
             clock: Arc::new(SystemClock),
+            housekeeping: true,
         }
     }
 }
@@ -106,7 +110,9 @@ impl Log {
             }
         }
         let log = Arc::new(Opening { root, options }.run()?);
-        log.start_housekeeping()?;
+        if options.housekeeping {
+            log.start_housekeeping()?;
+        }
         open.insert(key, Arc::downgrade(&log));
         Ok(log)
     }
@@ -347,7 +353,8 @@ impl Log {
             .at(&root)
     }
 
-    fn tick(&self) {
+    /// Does what is due: syncs what has waited too long, and calls the housekeepers.
+    pub fn tick(&self) {
         let streams: Vec<_> = self.streams.lock().values().cloned().collect();
         for shard in streams.iter().flat_map(|stream| stream.open_shards()) {
             shard.tick();
@@ -522,6 +529,8 @@ impl Opening<'_> {
         for name in ["streams", "mappings", "workers"] {
             fs.create_dir(&self.root.join(name)).at(&self.root)?;
         }
+        // Each time: whoever made them may have died before their names were durable.
+        fs.sync_dir(&self.root).at(&self.root)?;
         let format_path = self.root.join("FORMAT");
         let uuid = if fs.exists(&format_path).at(&format_path)? {
             decode_format(&fs::read(&**fs, &format_path).at(&format_path)?, &format_path)?
