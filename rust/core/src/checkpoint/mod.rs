@@ -1,3 +1,23 @@
-//! Leases and checkpoints.
+//! What a mapping remembers: positions, batches in flight, who owns what, which workers live.
+//!
+//! ```text
+//! mappings/lock                              flock EX while a mapping's record or a new lanes file is made
+//! mappings/<name>/mapping                    wanted factor, paused, start            mapping.rs
+//! mappings/<name>/<stream>/<shard>.lanes     positions and batches in flight         lanes.rs
+//! mappings/<name>/<stream>/<shard>.N.lease   flock EX while lane N's owner lives     lease.rs
+//! workers/<uuid>.lock                        flock EX while a worker lives           membership.rs
+//! ```
+//! `slot.rs` has the bytes. Kernel locks say who lives; epochs in the checkpoint slots say whose
+//! writes count; no clock decides anything.
 
+pub mod lanes;
+pub mod lease;
+pub mod mapping;
+pub mod membership;
 pub mod slot;
+
+pub use lanes::{LaneView, LanesFile, Place};
+pub use lease::Lease;
+pub use mapping::{LaneStatus, Mapping};
+pub use membership::Membership;
+pub use slot::{Cause, Entry, InFlight, SLOT_ENTRIES_MAX};

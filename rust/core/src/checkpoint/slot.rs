@@ -26,7 +26,8 @@ pub const CHECKPOINT_BYTES: usize = 64;
 /// Most entries an in-flight slot holds; a longer work list becomes one range.
 pub const SLOT_ENTRIES_MAX: usize = 20;
 /// Length of the longest in-flight slot.
-pub const IN_FLIGHT_BYTES_MAX: usize = IN_FLIGHT_HEAD_BYTES + SLOT_ENTRIES_MAX * ENTRY_BYTES + CRC_BYTES;
+pub const IN_FLIGHT_BYTES_MAX: usize =
+    IN_FLIGHT_HEAD_BYTES + SLOT_ENTRIES_MAX * ENTRY_BYTES + CRC_BYTES;
 /// Length of a slot of the mapping's record.
 pub const MAPPING_BYTES: usize = 4096;
 /// Most streams one mapping reads: its source, and what is redriven.
@@ -61,8 +62,9 @@ fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// The bytes before the checksum, if it matches.
 fn unseal(bytes: Option<&[u8]>) -> Result<Bytes<'_>, Damage> {
-    let (head, crc) =
-        bytes.and_then(|bytes| bytes.split_last_chunk::<CRC_BYTES>()).ok_or(Damage("the slot is cut off"))?;
+    let (head, crc) = bytes
+        .and_then(|bytes| bytes.split_last_chunk::<CRC_BYTES>())
+        .ok_or(Damage("the slot is cut off"))?;
     if crc32c(head) != u32::from_le_bytes(*crc) {
         return Err(Damage("the slot's checksum does not match"));
     }
@@ -240,11 +242,19 @@ impl Entry {
 
     fn decode(from: &mut Bytes<'_>) -> Option<Self> {
         let (first, last, first_failed) = (from.u64()?, from.u64()?, from.u64()?);
-        let (attempts, detail) = (from.u32()?, from.u32()?.cast_signed());
+        let (attempts, detail) = (from.u32()?, i32::from_le_bytes(from.array()?));
         let (cause, flags) = (Cause::from_number(from.u8()?)?, from.u8()?);
         from.take(6)?;
         let is_joined = flags & FLAG_JOINED != 0;
-        (first <= last).then_some(Self { first, last, attempts, is_joined, cause, detail, first_failed })
+        (first <= last).then_some(Self {
+            first,
+            last,
+            attempts,
+            is_joined,
+            cause,
+            detail,
+            first_failed,
+        })
     }
 }
 
@@ -302,7 +312,11 @@ impl InFlight {
         );
         bytes.push(u8::try_from(self.entries.len()).expect("<= 20"));
         bytes.extend([0; 2]);
-        assert_eq!(bytes.len(), IN_FLIGHT_HEAD_BYTES, "docs/format.md draws 80 bytes before the entries");
+        assert_eq!(
+            bytes.len(),
+            IN_FLIGHT_HEAD_BYTES,
+            "docs/format.md draws 80 bytes before the entries"
+        );
         self.entries.iter().for_each(|entry| entry.encode(&mut bytes));
         seal(bytes)
     }
@@ -326,7 +340,8 @@ impl InFlight {
         }
         let (boot_id, worker) = (from.array()?, from.array()?);
         let (generation, formed_at, end) = (from.u64()?, from.u64()?, from.u64()?);
-        let (runner, worker_deaths, exponent, flags) = (from.u32()?, from.u32()?, from.u32()?, from.u8()?);
+        let (runner, worker_deaths, exponent, flags) =
+            (from.u32()?, from.u32()?, from.u32()?, from.u8()?);
         from.take(3)?;
         Some(Self {
             boot_id,
@@ -350,7 +365,12 @@ impl InFlight {
     /// checkpoint (which went back since). Entries below the checkpoint are dropped, so a settled
     /// batch needs no clearing of its slot: nothing of it is left.
     #[must_use]
-    pub fn still_open(mut self, boot_id: [u8; 16], generation: u64, checkpoint: SequenceNumber) -> Option<Self> {
+    pub fn still_open(
+        mut self,
+        boot_id: [u8; 16],
+        generation: u64,
+        checkpoint: SequenceNumber,
+    ) -> Option<Self> {
         if self.boot_id != boot_id || self.generation != generation || self.formed_at > checkpoint {
             return None;
         }
@@ -481,32 +501,47 @@ mod tests {
         (any::<[u64; 3]>(), any::<u32>(), any::<bool>(), 0u8..3, any::<i32>()).prop_map(
             |([a, b, first_failed], attempts, is_joined, cause, detail)| {
                 let cause = Cause::from_number(cause).unwrap();
-                Entry { first: a.min(b), last: a.max(b), attempts, is_joined, cause, detail, first_failed }
+                Entry {
+                    first: a.min(b),
+                    last: a.max(b),
+                    attempts,
+                    is_joined,
+                    cause,
+                    detail,
+                    first_failed,
+                }
             },
         )
     }
 
     fn in_flights() -> impl Strategy<Value = InFlight> {
         let entries = prop::collection::vec(entries(), 0..=SLOT_ENTRIES_MAX);
-        (any::<[[u8; 16]; 2]>(), any::<[u64; 3]>(), any::<[u32; 3]>(), any::<[bool; 3]>(), entries).prop_map(
-            |([boot_id, worker], [generation, formed_at, end], [runner, worker_deaths, exponent], flags, entries)| {
-                let [is_calling, is_alone, is_exclusive] = flags;
-                InFlight {
-                    boot_id,
-                    worker,
-                    runner,
-                    generation,
-                    formed_at,
-                    end,
-                    is_calling,
-                    worker_deaths,
-                    is_alone,
-                    is_exclusive,
-                    exponent,
+        (any::<[[u8; 16]; 2]>(), any::<[u64; 3]>(), any::<[u32; 3]>(), any::<[bool; 3]>(), entries)
+            .prop_map(
+                |(
+                    [boot_id, worker],
+                    [generation, formed_at, end],
+                    [runner, worker_deaths, exponent],
+                    flags,
                     entries,
-                }
-            },
-        )
+                )| {
+                    let [is_calling, is_alone, is_exclusive] = flags;
+                    InFlight {
+                        boot_id,
+                        worker,
+                        runner,
+                        generation,
+                        formed_at,
+                        end,
+                        is_calling,
+                        worker_deaths,
+                        is_alone,
+                        is_exclusive,
+                        exponent,
+                        entries,
+                    }
+                },
+            )
     }
 
     fn starts() -> impl Strategy<Value = Start> {
@@ -588,7 +623,13 @@ mod tests {
             is_calling: true,
             exponent: 5,
             entries: vec![
-                Entry { attempts: 2, cause: Cause::Crashed, detail: 11, first_failed: 9, ..Entry::fresh(100, 119) },
+                Entry {
+                    attempts: 2,
+                    cause: Cause::Crashed,
+                    detail: 11,
+                    first_failed: 9,
+                    ..Entry::fresh(100, 119)
+                },
                 Entry { is_joined: true, ..Entry::fresh(120, 149) },
                 Entry::fresh(150, 199),
             ],
@@ -596,7 +637,10 @@ mod tests {
         }
     }
 
-    fn assert_every_flipped_bit_is_noticed<T: std::fmt::Debug>(bytes: &[u8], decode: fn(&[u8]) -> Result<T, Damage>) {
+    fn assert_every_flipped_bit_is_noticed<T: std::fmt::Debug>(
+        bytes: &[u8],
+        decode: fn(&[u8]) -> Result<T, Damage>,
+    ) {
         assert!(decode(bytes).is_ok());
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.to_vec();
@@ -610,8 +654,15 @@ mod tests {
     fn every_flipped_bit_is_noticed() {
         let head = Head { counter: 1, generation: 2, factor: 3 };
         let hint = Position { segment: 1, offset: 8 };
-        let checkpoint =
-            Checkpoint { counter: 1, generation: 2, lease_epoch: 3, next_seq: 4, hint, written: 6, shard_epoch: 7 };
+        let checkpoint = Checkpoint {
+            counter: 1,
+            generation: 2,
+            lease_epoch: 3,
+            next_seq: 4,
+            hint,
+            written: 6,
+            shard_epoch: 7,
+        };
         let record = MappingRecord {
             counter: 1,
             wanted_factor: 2,
@@ -677,7 +728,8 @@ mod tests {
 
     #[test]
     fn a_list_too_long_for_a_slot_becomes_the_range_from_the_lowest_open_record() {
-        let mut list: Vec<Entry> = (0..21).map(|i| Entry::fresh(100 + 2 * i, 100 + 2 * i)).rev().collect();
+        let mut list: Vec<Entry> =
+            (0..21).map(|i| Entry::fresh(100 + 2 * i, 100 + 2 * i)).rev().collect();
         list[3].first_failed = 77;
 
         assert_eq!(vec![Entry { first_failed: 77, ..Entry::fresh(100, 199) }], shorten(&list, 200));

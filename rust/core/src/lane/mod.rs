@@ -1,3 +1,510 @@
-//! The hot loop of a lane.
+//! The hot loop of a runner: batches of its lanes, handed out one at a time for each lane.
+//!
+//! ```text
+//! shard -> source (read once) -> cache -> lane: its share of the records -> batch -> in-flight slot
+//!                                                                              -> thread -> checkpoint
+//! ```
+//! `batching`, `takeover` and `selection` are pure; `held` is one lane, `LaneSet` all of a runner's.
 
+pub mod batching;
+pub mod board;
+pub mod cache;
+mod held;
+pub mod judge;
 pub mod selection;
+mod source;
+pub mod takeover;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::checkpoint::{Entry, LanesFile, Lease, Mapping, Membership};
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+use crate::stream::{Housekeeper, Log};
+use crate::sys;
+use crate::types::{SequenceNumber, ShardId};
+
+pub use batching::Limits;
+pub use board::Board;
+pub use cache::slot_of;
+pub use judge::Judge;
+pub use selection::Selection;
+
+use cache::BatchCache;
+use held::{HeldLane, Opening, Surroundings};
+use source::Source;
+use takeover::{verdict, Taker, Verdict};
+
+/// Bytes that a runner's lanes may keep in memory ahead of their functions, by default.
+pub const BUDGET_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// How often checkpoints are synced, and positions without a batch are written.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest sleep of a thread that waits for a batch: it has to notice what no wake-up tells.
+const NAP_MAX: Duration = Duration::from_millis(100);
+
+/// A batch of a lane to be called, or the open rest of one.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The lane's number in its set.
+    pub lane: u32,
+    /// All records that the entries cover.
+    pub records: Selection,
+    /// The work list, first call first; of a fresh batch one entry without attempts.
+    pub entries: Vec<Entry>,
+    /// The lane's back-off exponent.
+    pub exponent: u32,
+    /// The checkpoint once the list is empty.
+    pub end: SequenceNumber,
+    /// Whether it was in flight before: taken over, or back from a wait.
+    pub is_resumed: bool,
+    /// Whether it must run alone in its runner.
+    pub is_alone: bool,
+}
+
+/// A lane that a runner asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The caller's number for it.
+    pub lane: u32,
+    /// The stream it reads.
+    pub stream: String,
+    /// The shard it reads.
+    pub shard: ShardId,
+    /// Its number among the lanes of the shard.
+    pub slot: u32,
+    /// When its batches close.
+    pub limits: Limits,
+    /// Whether the runner has nothing else to run.
+    pub is_alone: bool,
+    /// Whether the worker has nothing else to run.
+    pub is_exclusive: bool,
+}
+
+/// What came of asking for a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is leased and open.
+    Ok,
+    /// Somebody else has the lease.
+    Held,
+    /// A living supervisor has to judge its batch in flight first.
+    Judge,
+    /// The factor in force has no such lane.
+    Stale,
+    /// A parent shard is not finished.
+    Parents,
+    /// Its batch was in flight at two deaths of a worker: ask again with the worker for itself.
+    Exclusive,
+}
+
+/// Where a lane is.
+enum Holder {
+    /// Free for a turn, or resting.
+    Free(Box<HeldLane>),
+    /// Its batch is being called.
+    InHands(Box<HeldLane>),
+    /// A thread is reading or writing for it.
+    Busy,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: BTreeMap<u32, Holder>,
+    /// Free lanes, the one that has waited longest for a turn first.
+    queue: VecDeque<u32>,
+    sources: HashMap<(String, ShardId), Arc<Source>>,
+    files: BTreeMap<PathBuf, Arc<LanesFile>>,
+}
+
+/// The lanes of one runner, shared by its threads.
+pub struct LaneSet {
+    log: Arc<Log>,
+    worker: [u8; 16],
+    runner: u32,
+    around: Arc<Surroundings>,
+    cache: Arc<BatchCache>,
+    state: Mutex<State>,
+    /// Told when a lane comes free or goes.
+    changed: Condvar,
+    sleepers: AtomicU32,
+    is_burst: AtomicBool,
+    is_stopped: AtomicBool,
+}
+
+impl std::fmt::Debug for LaneSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaneSet").field("lanes", &self.lanes()).finish_non_exhaustive()
+    }
+}
+
+impl Housekeeper for LaneSet {
+    fn tick(&self) {
+        let files: Vec<_> = self.state.lock().files.values().cloned().collect();
+        for file in files {
+            // A failed sync is told to the next thread that writes a checkpoint.
+            let _ = file.sync();
+        }
+    }
+}
+
+impl LaneSet {
+    /// An empty set for one runner of a worker. `budget` bounds, in bytes, the decoded batches it
+    /// keeps, and the records that wait in its lanes.
+    ///
+    /// # Errors
+    /// [`Error::ForkedHandle`], [`Error::StreamClosed`].
+    pub fn new(log: &Arc<Log>, worker: [u8; 16], runner: u32, budget: usize) -> Result<Arc<Self>> {
+        log.check()?;
+        let set = Arc::new(Self {
+            worker,
+            runner,
+            around: Arc::new(Surroundings {
+                boot_id: log.boot_id(),
+                clock: Arc::clone(log.clock()),
+                waiting_bytes: AtomicUsize::new(0),
+                budget,
+            }),
+            cache: Arc::new(BatchCache::new(budget)),
+            log: Arc::clone(log),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            sleepers: AtomicU32::new(0),
+            is_burst: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+        });
+        let housekeeper: std::sync::Weak<Self> = Arc::downgrade(&set);
+        log.on_housekeeping(housekeeper);
+        Ok(set)
+    }
+
+    /// Takes the lease of a lane and opens it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a number in use or a shard that is not there; [`Error::StreamNotFound`],
+    /// [`Error::CheckpointConflict`], errors of the file system.
+    pub fn add(&self, mapping: &Mapping, request: &Request) -> Result<Added> {
+        self.log.check()?;
+        let &Request { lane, shard, slot, limits, is_alone, is_exclusive, .. } = request;
+        if self.state.lock().lanes.contains_key(&lane) {
+            return Err(Error::config("lane", format!("lane {lane} is in the set already")));
+        }
+        let stream = self.log.stream(&request.stream)?;
+        let meta = stream.shards()?.into_iter().find(|meta| meta.id == shard);
+        if let Some(meta) = meta.filter(|meta| !meta.parents.is_empty()) {
+            if !mapping.is_past_parents(&stream, &meta)? {
+                return Ok(Added::Parents);
+            }
+        }
+        let file = mapping.lanes_file(&request.stream, shard)?;
+        if slot >= file.head()?.factor {
+            return Ok(Added::Stale);
+        }
+        let Some(lease) = Lease::try_take(self.log.fs(), &file.lease_path(slot), &self.owner())?
+        else {
+            return Ok(Added::Held);
+        };
+        let Some(view) = file.lane(slot)? else { return Ok(Added::Stale) };
+        let mut in_flight = view.still_open(self.log.boot_id());
+        let taker = Taker { worker: self.worker, runner: self.runner, is_exclusive };
+        if let Some(open) = in_flight.take_if(|open| !open.entries.is_empty()) {
+            let is_alive = |worker| Membership::is_alive(&self.log, worker);
+            match verdict(open, &taker, self.around.clock.now(), is_alive)? {
+                Verdict::Judge => return Ok(Added::Judge),
+                Verdict::Exclusive => return Ok(Added::Exclusive),
+                Verdict::Take(open) => in_flight = Some(open),
+            }
+        }
+        let source = self.source(request, stream.shard(shard)?);
+        let (number, around) = (lane, Arc::clone(&self.around));
+        let file_kept = Arc::clone(&file);
+        let opening = Opening {
+            number,
+            slot,
+            taker,
+            is_alone,
+            limits,
+            file,
+            lease,
+            source,
+            around,
+            in_flight,
+        };
+        let Some(held) = HeldLane::open(opening)? else { return Ok(Added::Stale) };
+        let mut state = self.state.lock();
+        state.files.insert(file_kept.path().to_owned(), file_kept);
+        state.lanes.insert(lane, Holder::Free(Box::new(held)));
+        state.queue.push_back(lane);
+        drop(state);
+        self.log.bump();
+        Ok(Added::Ok)
+    }
+
+    /// Gives a lane back, its checkpoint durable; waits at most `most` while a thread has it. False
+    /// if one still has it. A lane that is not in the set is given back already.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::StoragePoisoned`] from the sync; the lease is given back all the same.
+    pub fn remove(&self, lane: u32, most: Duration) -> Result<bool> {
+        let deadline = Deadline::after(most);
+        let mut state = self.state.lock();
+        loop {
+            match state.lanes.remove(&lane) {
+                None => return Ok(true),
+                Some(Holder::Free(held)) => {
+                    state.queue.retain(|queued| *queued != lane);
+                    self.changed.notify_all();
+                    drop(state);
+                    return held.close().map(|()| true);
+                }
+                Some(taken) => {
+                    state.lanes.insert(lane, taken);
+                    if deadline.is_past() {
+                        return Ok(false);
+                    }
+                    self.changed.wait_for(&mut state, deadline.left());
+                }
+            }
+        }
+    }
+
+    /// The next batch of any lane that is free; `None` after `most`, or at once when stopped. Its
+    /// in-flight slot is written, and says that it is being called.
+    ///
+    /// # Errors
+    /// What a lane met: [`Error::LeaseLost`] (the lane is gone from the set),
+    /// [`Error::SequenceTrimmed`] (it goes on with what is kept), [`Error::Corruption`] or
+    /// [`Error::Io`] (it is tried again after a second). Other lanes are not touched.
+    pub fn next(&self, most: Duration) -> Result<Option<Work>> {
+        let deadline = Deadline::after(most);
+        loop {
+            self.log.check()?;
+            if self.is_stopped.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            let seen = self.log.wake_word();
+            let due = match self.look()? {
+                Found::Work(work) => {
+                    self.pass_on();
+                    return Ok(Some(work));
+                }
+                Found::Nothing(due) => due,
+            };
+            let left = deadline.left();
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let nap = due.map_or(left, |due| due.left().min(left)).min(NAP_MAX);
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            self.log.wait(seen, nap);
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Rewrites the in-flight slot of a lane in hands: the open rest of its batch, first call first.
+    /// The checkpoint goes up to the lowest open record.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for entries that are not within the batch, or none;
+    /// [`Error::LeaseLost`], [`Error::Io`], [`Error::StoragePoisoned`].
+    pub fn hold(&self, lane: u32, entries: Vec<Entry>, exponent: u32) -> Result<()> {
+        self.in_hands(lane, |held| held.keep(entries, exponent, None).map(|()| IN_HANDS))
+    }
+
+    /// [`LaneSet::hold`], and lets go of the lane; [`LaneSet::next`] hands the batch out again after
+    /// `rest`. Its slot says that nobody is calling.
+    ///
+    /// # Errors
+    /// As [`LaneSet::hold`].
+    pub fn wait(
+        &self,
+        lane: u32,
+        entries: Vec<Entry>,
+        exponent: u32,
+        rest: Duration,
+    ) -> Result<()> {
+        self.in_hands(lane, |held| held.keep(entries, exponent, Some(rest)).map(|()| FREE))
+    }
+
+    /// Notes that the batch of a lane in hands is done: checkpoint at its end, lane free.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`], [`Error::Io`], [`Error::StoragePoisoned`]; the lane stays in hands unless
+    /// it was lost.
+    pub fn settle(&self, lane: u32, exponent: u32) -> Result<()> {
+        self.in_hands(lane, |held| held.settle(exponent).map(|()| FREE))
+    }
+
+    /// Whether batch windows close at once and positions are written at once.
+    pub fn set_burst(&self, is_on: bool) {
+        self.is_burst.store(is_on, Ordering::Release);
+        self.log.bump();
+    }
+
+    /// Makes [`LaneSet::next`] return `None` from now on.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.log.bump();
+    }
+
+    /// Numbers of the lanes in the set.
+    pub fn lanes(&self) -> Vec<u32> {
+        self.state.lock().lanes.keys().copied().collect()
+    }
+
+    /// Whether no lane is in anybody's hands or resting with an open batch.
+    pub fn is_idle(&self) -> bool {
+        let is_idle = |holder: &Holder| matches!(holder, Holder::Free(held) if !held.is_open());
+        self.state.lock().lanes.values().all(is_idle)
+    }
+
+    /// Bytes of decoded batches in the cache.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Gives all lanes back; false if a thread still has one after `most`.
+    ///
+    /// # Errors
+    /// The first error of giving one back; the others are given back all the same.
+    pub fn close(&self, most: Duration) -> Result<bool> {
+        self.stop();
+        let deadline = Deadline::after(most);
+        let removed: Vec<_> =
+            self.lanes().into_iter().map(|lane| self.remove(lane, deadline.left())).collect();
+        removed.into_iter().try_fold(true, |all, one| Ok(all & one?))
+    }
+
+    fn owner(&self) -> String {
+        let (worker, process) = (sys::hex(&self.worker), std::process::id());
+        format!("worker {worker} runner {} process {process}", self.runner)
+    }
+
+    fn source(&self, request: &Request, shard: Arc<crate::log::ShardLog>) -> Arc<Source> {
+        let mut state = self.state.lock();
+        let number = u32::try_from(state.sources.len()).expect("at most 4096 shards");
+        let key = (request.stream.clone(), request.shard);
+        let new = || Arc::new(Source::new(number, shard, Arc::clone(&self.cache)));
+        Arc::clone(state.sources.entry(key).or_insert_with(new))
+    }
+
+    /// Gives each free lane that is ready a turn, until one has a batch.
+    fn look(&self) -> Result<Found> {
+        let is_burst = self.is_burst.load(Ordering::Acquire);
+        let mut due = None;
+        let mut state = self.state.lock();
+        for _ in 0..state.queue.len() {
+            let Some(lane) = state.queue.pop_front() else { break };
+            let Some(mut held) = take_if_ready(&mut state, lane, is_burst, &mut due) else {
+                continue;
+            };
+            let turn = MutexGuard::unlocked(&mut state, || held.turn(is_burst));
+            if let Ok(Some(work)) = turn {
+                state.lanes.insert(lane, Holder::InHands(held));
+                return Ok(Found::Work(work));
+            }
+            let is_lost = matches!(turn, Err(Error::LeaseLost { .. }));
+            due = earlier(due, held.due());
+            self.put_back(&mut state, lane, held, is_lost);
+            turn?;
+        }
+        Ok(Found::Nothing(due))
+    }
+
+    /// Makes a lane free again, or lets it go if it was lost.
+    fn put_back(&self, state: &mut State, lane: u32, held: Box<HeldLane>, is_lost: bool) {
+        if is_lost {
+            state.lanes.remove(&lane);
+        } else {
+            state.lanes.insert(lane, Holder::Free(held));
+            state.queue.push_back(lane);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Does something with a lane in hands, without holding up the others.
+    fn in_hands(
+        &self,
+        lane: u32,
+        work: impl FnOnce(&mut HeldLane) -> Result<IsFree>,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        let mut held = match state.lanes.remove(&lane) {
+            Some(Holder::InHands(held)) => held,
+            other => {
+                other.and_then(|other| state.lanes.insert(lane, other));
+                return Err(Error::config("lane", format!("lane {lane} is in nobody's hands")));
+            }
+        };
+        state.lanes.insert(lane, Holder::Busy);
+        let done = MutexGuard::unlocked(&mut state, || work(&mut held));
+        match done {
+            Ok(FREE) => self.put_back(&mut state, lane, held, false),
+            Err(Error::LeaseLost { .. }) => self.put_back(&mut state, lane, held, true),
+            _ => {
+                state.lanes.insert(lane, Holder::InHands(held));
+            }
+        }
+        done.map(|_| ())
+    }
+
+    /// Wakes another thread if there is more to do: one that went to sleep while the lane was taken
+    /// would not hear that it came free.
+    fn pass_on(&self) {
+        if self.sleepers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let is_burst = self.is_burst.load(Ordering::Acquire);
+        let is_ready =
+            |holder: &Holder| matches!(holder, Holder::Free(held) if held.is_ready(is_burst));
+        if self.state.lock().lanes.values().any(is_ready) {
+            self.log.bump();
+        }
+    }
+}
+
+/// Whether a lane is free after what was done with it.
+type IsFree = bool;
+const FREE: IsFree = true;
+const IN_HANDS: IsFree = false;
+
+enum Found {
+    Work(Work),
+    /// When a lane will be ready by itself.
+    Nothing(Option<Deadline>),
+}
+
+/// Takes a lane that left the queue for a turn; one that is not ready goes to the end of it.
+fn take_if_ready(
+    state: &mut State,
+    lane: u32,
+    is_burst: bool,
+    due: &mut Option<Deadline>,
+) -> Option<Box<HeldLane>> {
+    let holder = state.lanes.get_mut(&lane)?;
+    let Holder::Free(held) = holder else { return None };
+    if !held.is_ready(is_burst) {
+        *due = earlier(*due, held.due());
+        state.queue.push_back(lane);
+        return None;
+    }
+    match std::mem::replace(holder, Holder::Busy) {
+        Holder::Free(held) => Some(held),
+        Holder::InHands(_) | Holder::Busy => None,
+    }
+}
+
+fn earlier(a: Option<Deadline>, b: Option<Deadline>) -> Option<Deadline> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -175,7 +175,8 @@ impl Selection {
 
     /// The batches it is made of, each with what is picked from it.
     pub fn pieces(&self) -> impl Iterator<Item = (&Arc<DecodedBatch>, Picked)> + '_ {
-        self.parts_shown().map(|(part, shown)| (&part.batch, part.picked.slice(shown.start, shown.end)))
+        self.parts_shown()
+            .map(|(part, shown)| (&part.batch, part.picked.slice(shown.start, shown.end)))
     }
 
     /// Sequence number of the `i`-th record.

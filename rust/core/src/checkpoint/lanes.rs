@@ -1,0 +1,511 @@
+//! The lanes file of one shard in one mapping: every lane's checkpoint and batch in flight.
+//!
+//! ```text
+//! 0          head slot 0          4096     head slot 1
+//! 8192 + 12288 n    lane n:   +0 checkpoint slot 0   +4096 checkpoint slot 1   +8192 in-flight slot
+//! ```
+//! A lane's states: free -> `take` (epoch + 1, synced) -> held -> `give_back` -> free. Every write of a
+//! held lane happens under the file's lock and is refused once a higher epoch stands in a slot.
+//!
+//! Between two syncs all checkpoints of a lane go to the same slot, never to the one last synced; so a
+//! power cut can tear only the newer. For that a sync and the writes of this process exclude each other.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::lease;
+use super::slot::{self, Checkpoint, Head, InFlight};
+use crate::clock::Patience;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{self, File, Fs, Lock, Open};
+use crate::log::wait_for;
+use crate::types::{Micros, Position, SequenceNumber};
+
+const STRIDE: u64 = 4096;
+const LANES_START: u64 = 2 * STRIDE;
+const LANE_BYTES: u64 = 3 * STRIDE;
+/// The lock is held for microseconds; a process stopped while it has it is named after this.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A place in a shard, as a checkpoint notes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The next sequence number to read.
+    pub next_seq: SequenceNumber,
+    /// Where it was last found; verified before use.
+    pub hint: Position,
+    /// Epoch of the shard.
+    pub shard_epoch: u32,
+}
+
+/// What a lanes file says about one lane.
+#[derive(Clone, Debug)]
+pub struct LaneView {
+    /// The head it was read under.
+    pub head: Head,
+    /// The valid checkpoint that counts.
+    pub checkpoint: Checkpoint,
+    /// The in-flight slot as it stands, void or not.
+    pub in_flight: Option<InFlight>,
+}
+
+impl LaneView {
+    /// What of the batch in flight counts; `None` if the slot is void or was never written.
+    pub fn still_open(&self, boot_id: [u8; 16]) -> Option<InFlight> {
+        self.in_flight.clone()?.still_open(boot_id, self.head.generation, self.checkpoint.next_seq)
+    }
+}
+
+/// What this process knows about a lane whose lease it has.
+#[derive(Debug)]
+struct Held {
+    epoch: u64,
+    generation: u64,
+    counter: u64,
+    next_seq: SequenceNumber,
+    /// The slot that is written until the next sync; the other one is durable.
+    target: u64,
+    /// Whether it was written since the last sync.
+    is_dirty: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<u32, Held>,
+    /// `errno` of a failed sync: nothing is written any more.
+    failed: Option<i32>,
+}
+
+/// One lanes file, open. Threads share it; each held lane belongs to one of them.
+#[derive(Debug)]
+pub struct LanesFile {
+    path: PathBuf,
+    /// `mapping stream shard`, for messages.
+    label: String,
+    fs: Arc<dyn Fs>,
+    file: Arc<dyn File>,
+    state: Mutex<State>,
+}
+
+/// Gives the file's lock back when dropped.
+struct Locked<'a>(&'a LanesFile);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // An unlock fails only for a descriptor that is not one; then there is no lock either.
+        let _ = self.0.file.unlock();
+    }
+}
+
+/// The two checkpoint slots of a lane, those that are valid.
+struct Pair([Option<Checkpoint>; 2]);
+
+impl Pair {
+    /// The checkpoint that counts under this generation, and its slot.
+    fn newest(&self, generation: u64) -> Option<(u64, Checkpoint)> {
+        let slots = (0..).zip(self.0).filter_map(|(i, slot)| slot.map(|slot| (i, slot)));
+        slots.filter(|(_, slot)| slot.generation == generation).max_by_key(|(_, slot)| slot.counter)
+    }
+
+    fn epoch(&self) -> u64 {
+        self.0.iter().flatten().map(|slot| slot.lease_epoch).max().unwrap_or(0)
+    }
+
+    fn counter(&self) -> u64 {
+        self.0.iter().flatten().map(|slot| slot.counter).max().unwrap_or(0)
+    }
+}
+
+fn lane_start(slot: u32) -> u64 {
+    LANES_START + u64::from(slot) * LANE_BYTES
+}
+
+impl LanesFile {
+    /// Makes a lanes file with `factor` lanes that begin at `start`, unless there is one. Call it
+    /// under `mappings/lock`.
+    ///
+    /// # Errors
+    /// [`Error::LogFull`] if there is no room for all slots, [`Error::Io`].
+    ///
+    /// # Durability
+    /// Durable when it returns; a crash leaves the whole file or none.
+    pub fn create(
+        fs: &Arc<dyn Fs>,
+        path: &Path,
+        factor: u32,
+        start: Place,
+        now: Micros,
+    ) -> Result<()> {
+        if fs.exists(path).at(path)? {
+            return Ok(());
+        }
+        let mut staged = path.as_os_str().to_owned();
+        staged.push(".new");
+        let staged = PathBuf::from(staged);
+        let file = fs.open(&staged, Open::Create).at(&staged)?;
+        file.truncate(0).at(&staged)?;
+        // Every slot has its place from the beginning, so that a full disk cannot stop progress.
+        file.allocate(lane_start(factor)).at(&staged)?;
+        let head = Head { counter: 1, generation: 1, factor };
+        file.write_at(&[&head.encode()], 0).at(&staged)?;
+        let Place { next_seq, hint, shard_epoch } = start;
+        let first = Checkpoint {
+            counter: 1,
+            generation: 1,
+            lease_epoch: 0,
+            next_seq,
+            hint,
+            written: now,
+            shard_epoch,
+        };
+        for slot in 0..factor {
+            file.write_at(&[&first.encode()], lane_start(slot)).at(&staged)?;
+        }
+        file.sync_data().at(&staged)?;
+        fs.rename(&staged, path).at(path)?;
+        fs.sync_dir(fs::parent(path)).at(path)
+    }
+
+    /// Opens a lanes file; `label` is `mapping stream shard`, for messages.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also if it is not there.
+    pub fn open(fs: &Arc<dyn Fs>, path: &Path, label: String) -> Result<Self> {
+        let file = fs.open(path, Open::Write).at(path)?;
+        Ok(Self { path: path.to_owned(), label, fs: Arc::clone(fs), file, state: Mutex::default() })
+    }
+
+    /// The head: generation and factor in force.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointConflict`] if both head slots are damaged.
+    pub fn head(&self) -> Result<Head> {
+        let state = self.state.lock();
+        let _locked = self.lock(&state, Lock::Shared)?;
+        self.read_head()
+    }
+
+    /// One lane; `None` if the factor in force has no such lane.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointConflict`] if both of its checkpoint slots, or of the head, are damaged.
+    pub fn lane(&self, slot: u32) -> Result<Option<LaneView>> {
+        let state = self.state.lock();
+        let _locked = self.lock(&state, Lock::Shared)?;
+        let head = self.read_head()?;
+        if slot >= head.factor {
+            return Ok(None);
+        }
+        self.read_lane(head, slot).map(Some)
+    }
+
+    /// All lanes of the factor in force, as they stand at one moment.
+    ///
+    /// # Errors
+    /// As [`LanesFile::lane`].
+    pub fn lanes(&self) -> Result<Vec<LaneView>> {
+        let state = self.state.lock();
+        let _locked = self.lock(&state, Lock::Shared)?;
+        let head = self.read_head()?;
+        (0..head.factor).map(|slot| self.read_lane(head, slot)).collect()
+    }
+
+    /// Makes the caller, who has the lease, the one whose writes count: raises the lane's epoch.
+    /// `None` if the factor in force has no such lane.
+    ///
+    /// # Errors
+    /// As [`LanesFile::lane`]; [`Error::StoragePoisoned`].
+    ///
+    /// # Durability
+    /// The new epoch, and the checkpoint it found, are durable when it returns.
+    pub fn take(&self, slot: u32) -> Result<Option<LaneView>> {
+        let mut state = self.state.lock();
+        // WHY: the owner before may have died with its newest checkpoint unsynced; the older slot,
+        // which is written below, must not be the only durable one.
+        self.sync_slots(&mut state)?;
+        let Some((view, held)) = self.raise_epoch(&state, slot)? else { return Ok(None) };
+        state.held.insert(slot, held);
+        if let Err(error) = self.sync_slots(&mut state) {
+            state.held.remove(&slot);
+            return Err(error);
+        }
+        Ok(Some(view))
+    }
+
+    fn raise_epoch(
+        &self,
+        state: &MutexGuard<'_, State>,
+        slot: u32,
+    ) -> Result<Option<(LaneView, Held)>> {
+        let _locked = self.lock(state, Lock::Exclusive)?;
+        let head = self.read_head()?;
+        if slot >= head.factor {
+            return Ok(None);
+        }
+        let pair = self.read_pair(slot)?;
+        let (newest, found) = pair.newest(head.generation).ok_or_else(|| self.conflict(slot))?;
+        let (lease_epoch, counter) = (pair.epoch() + 1, pair.counter() + 1);
+        let checkpoint = Checkpoint { counter, lease_epoch, ..found };
+        let target = 1 - newest;
+        self.write_checkpoint(slot, target, &checkpoint)?;
+        let held = Held {
+            epoch: lease_epoch,
+            generation: head.generation,
+            counter,
+            next_seq: found.next_seq,
+            target,
+            is_dirty: true,
+        };
+        let in_flight = self.read_in_flight(slot)?;
+        Ok(Some((LaneView { head, checkpoint, in_flight }, held)))
+    }
+
+    /// Writes a held lane's checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] if another owner's epoch stands in a slot (nothing was written);
+    /// [`Error::StoragePoisoned`], [`Error::Io`], [`Error::LockTimeout`].
+    ///
+    /// # Panics
+    /// If it goes back: records below a checkpoint are done.
+    ///
+    /// # Durability
+    /// Survives the death of any process at once, a power cut after the next [`LanesFile::sync`].
+    pub fn checkpoint(&self, slot: u32, place: Place, now: Micros) -> Result<()> {
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        let _locked = self.lock(&state, Lock::Exclusive)?;
+        let held = self.fence(&mut state, slot)?;
+        assert!(
+            place.next_seq >= held.next_seq,
+            "the checkpoint of {} went back",
+            self.lane_label(slot)
+        );
+        let checkpoint = Checkpoint {
+            counter: held.counter + 1,
+            generation: held.generation,
+            lease_epoch: held.epoch,
+            next_seq: place.next_seq,
+            hint: place.hint,
+            written: now,
+            shard_epoch: place.shard_epoch,
+        };
+        self.write_checkpoint(slot, held.target, &checkpoint)?;
+        held.counter += 1;
+        held.next_seq = place.next_seq;
+        held.is_dirty = true;
+        Ok(())
+    }
+
+    /// Writes a held lane's in-flight slot; it is never synced.
+    ///
+    /// # Errors
+    /// As [`LanesFile::checkpoint`].
+    pub fn put_in_flight(&self, slot: u32, in_flight: &InFlight) -> Result<()> {
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        let _locked = self.lock(&state, Lock::Exclusive)?;
+        self.fence(&mut state, slot)?;
+        let position = lane_start(slot) + 2 * STRIDE;
+        self.file.write_at(&[&in_flight.encode()], position).at(&self.path)
+    }
+
+    /// Makes the checkpoints written so far durable, if there are any.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for the sync that failed, [`Error::StoragePoisoned`] ever after: it is never
+    /// tried again.
+    pub fn sync(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.held.values().any(|held| held.is_dirty) {
+            self.sync_slots(&mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything in the file durable, whoever wrote it.
+    ///
+    /// # Errors
+    /// As [`LanesFile::sync`].
+    pub fn sync_all(&self) -> Result<()> {
+        self.sync_slots(&mut self.state.lock())
+    }
+
+    /// Forgets a held lane, after making its checkpoint durable; the lease may then be given back.
+    ///
+    /// # Errors
+    /// As [`LanesFile::sync`]; the lane is forgotten all the same.
+    pub fn give_back(&self, slot: u32) -> Result<()> {
+        let mut state = self.state.lock();
+        let is_dirty = state.held.get(&slot).is_some_and(|held| held.is_dirty);
+        let synced = if is_dirty { self.sync_slots(&mut state) } else { Ok(()) };
+        state.held.remove(&slot);
+        synced
+    }
+
+    /// Changes the factor in force. The caller has the leases of all lanes in force.
+    ///
+    /// Every lane of the new factor begins at the lowest checkpoint of the old ones. Returns false,
+    /// without a change, if a batch is still in flight.
+    ///
+    /// # Errors
+    /// [`Error::LogFull`] if there is no room for more lanes (nothing has changed),
+    /// [`Error::CheckpointConflict`], [`Error::Io`].
+    ///
+    /// # Durability
+    /// Durable when it returns. The write of the head is the commit: a crash before it leaves the old
+    /// lanes, whose slots were not touched.
+    pub fn change_factor(&self, wanted: u32, boot_id: [u8; 16], now: Micros) -> Result<bool> {
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        let _locked = self.lock(&state, Lock::Exclusive)?;
+        let head = self.read_head()?;
+        if head.factor == wanted {
+            return Ok(true);
+        }
+        // WHY: below only slots that do not count are overwritten; those that do must be durable
+        // before, or a power cut could leave neither.
+        self.sync_slots(&mut state)?;
+        let lanes = (0..head.factor).map(|slot| self.read_lane(head, slot));
+        let lanes = lanes.collect::<Result<Vec<_>>>()?;
+        let is_open = |lane: &LaneView| {
+            lane.still_open(boot_id).is_some_and(|in_flight| !in_flight.entries.is_empty())
+        };
+        if lanes.iter().any(is_open) {
+            return Ok(false);
+        }
+        let lowest = lanes.iter().map(|lane| lane.checkpoint).min_by_key(|found| found.next_seq);
+        let lowest = lowest.expect("a factor is at least 1");
+        self.file.allocate(lane_start(wanted.max(head.factor))).at(&self.path)?;
+        let generation = head.generation + 1;
+        for slot in 0..wanted {
+            let pair = self.read_pair(slot)?;
+            let counts = if slot < head.factor { pair.newest(head.generation) } else { None };
+            let target = counts.map_or(0, |(newest, _)| 1 - newest);
+            let (counter, lease_epoch) = (pair.counter() + 1, pair.epoch() + 1);
+            let first = Checkpoint { counter, generation, lease_epoch, written: now, ..lowest };
+            self.write_checkpoint(slot, target, &first)?;
+        }
+        self.sync_slots(&mut state)?;
+        let new = Head { counter: head.counter + 1, generation, factor: wanted };
+        // INVARIANT: counters rise by one from the 1 in slot 0, so this is the slot that does not count.
+        self.file.write_at(&[&new.encode()], (new.counter - 1) % 2 * STRIDE).at(&self.path)?;
+        self.sync_slots(&mut state)?;
+        Ok(true)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lease file of a lane.
+    pub fn lease_path(&self, slot: u32) -> PathBuf {
+        self.path.with_extension(format!("{slot}.lease"))
+    }
+
+    /// `mapping stream shard slot`, for messages.
+    pub fn lane_label(&self, slot: u32) -> String {
+        format!("{} {slot}", self.label)
+    }
+
+    /// Locks out other processes; the guard shows that this one's threads are locked out too.
+    fn lock<'a>(&'a self, _threads: &MutexGuard<'_, State>, lock: Lock) -> Result<Locked<'a>> {
+        wait_for(&self.file, &self.path, lock, &Patience::of(LOCK_PATIENCE))?;
+        Ok(Locked(self))
+    }
+
+    fn check(&self, state: &State) -> Result<()> {
+        match state.failed {
+            Some(errno) => Err(Error::StoragePoisoned { path: self.path.clone(), errno }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a write if the lane is not ours any more.
+    fn fence<'a>(&self, state: &'a mut State, slot: u32) -> Result<&'a mut Held> {
+        let found = self.read_pair(slot)?.epoch();
+        if state.held.get(&slot).is_some_and(|held| held.epoch < found) {
+            state.held.remove(&slot);
+        }
+        state.held.get_mut(&slot).ok_or_else(|| Error::LeaseLost {
+            lane: self.lane_label(slot),
+            owner: lease::owner(&self.fs, &self.lease_path(slot)),
+        })
+    }
+
+    fn sync_slots(&self, state: &mut State) -> Result<()> {
+        self.check(state)?;
+        if let Err(error) = self.file.sync_data() {
+            state.failed = Some(error.raw_os_error().unwrap_or(libc::EIO));
+            return Err(Error::io(&self.path, error));
+        }
+        for held in state.held.values_mut().filter(|held| held.is_dirty) {
+            held.target = 1 - held.target;
+            held.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    fn read<const N: usize>(&self, position: u64) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.file.read_at(&mut bytes, position).at(&self.path)?;
+        Ok(bytes)
+    }
+
+    fn read_head(&self) -> Result<Head> {
+        let slots = [
+            Head::decode(&self.read::<{ slot::HEAD_BYTES }>(0)?),
+            Head::decode(&self.read::<{ slot::HEAD_BYTES }>(STRIDE)?),
+        ];
+        let newest = slots.into_iter().flatten().max_by_key(|head| head.counter);
+        newest.ok_or_else(|| Error::CheckpointConflict {
+            path: self.path.clone(),
+            reason: format!("both heads are damaged: {}", self.how_to_go_on()),
+        })
+    }
+
+    fn read_pair(&self, slot: u32) -> Result<Pair> {
+        let start = lane_start(slot);
+        Ok(Pair([
+            Checkpoint::decode(&self.read::<{ slot::CHECKPOINT_BYTES }>(start)?).ok(),
+            Checkpoint::decode(&self.read::<{ slot::CHECKPOINT_BYTES }>(start + STRIDE)?).ok(),
+        ]))
+    }
+
+    fn read_in_flight(&self, slot: u32) -> Result<Option<InFlight>> {
+        let position = lane_start(slot) + 2 * STRIDE;
+        Ok(InFlight::decode(&self.read::<{ slot::IN_FLIGHT_BYTES_MAX }>(position)?).ok())
+    }
+
+    fn read_lane(&self, head: Head, slot: u32) -> Result<LaneView> {
+        let newest = self.read_pair(slot)?.newest(head.generation);
+        let (_, checkpoint) = newest.ok_or_else(|| self.conflict(slot))?;
+        Ok(LaneView { head, checkpoint, in_flight: self.read_in_flight(slot)? })
+    }
+
+    fn write_checkpoint(&self, slot: u32, target: u64, checkpoint: &Checkpoint) -> Result<()> {
+        let position = lane_start(slot) + target * STRIDE;
+        self.file.write_at(&[&checkpoint.encode()], position).at(&self.path)
+    }
+
+    fn conflict(&self, slot: u32) -> Error {
+        let how = self.how_to_go_on();
+        Error::CheckpointConflict {
+            path: self.path.clone(),
+            reason: format!("both checkpoint slots of lane {slot} are damaged: {how}"),
+        }
+    }
+
+    fn how_to_go_on(&self) -> String {
+        let mapping = self.label.split(' ').next().unwrap_or_default();
+        format!("set its position with `streamfn fn seek {mapping}`")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! The lease of a lane: a kernel lock that lives and dies with its owner.
+//!
+//! There is no heartbeat and no time-out: a stopped owner keeps its lanes, a dead one frees them at
+//! once. What makes an old owner's writes void is the epoch in the checkpoint slots (`lanes.rs`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{IoContext, Result};
+use crate::fs::{self, File, Fs, Lock, Open};
+
+/// Longer than somebody who only asks whether a lease is held keeps its lock.
+const PROBE: Duration = Duration::from_micros(50);
+const OWNER_BYTES_MAX: usize = 200;
+
+/// A lane's lease; given back when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    // WHY no unlock on drop: closing the only descriptor frees the lock, and in a forked child, where
+    // the descriptor is closed already, its number may belong to another file.
+    _file: Arc<dyn File>,
+}
+
+impl Lease {
+    /// Takes the lease if nobody has it. `owner` is for people who look at the file.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if the file cannot be made or written.
+    pub fn try_take(fs: &Arc<dyn Fs>, path: &Path, owner: &str) -> Result<Option<Self>> {
+        let file = fs.open(path, Open::Create).at(path)?;
+        if !file.try_lock(Lock::Exclusive).at(path)? {
+            std::thread::sleep(PROBE);
+            if !file.try_lock(Lock::Exclusive).at(path)? {
+                return Ok(None);
+            }
+        }
+        file.truncate(0).at(path)?;
+        file.write_at(&[owner.as_bytes()], 0).at(path)?;
+        Ok(Some(Self { _file: file }))
+    }
+
+    /// Whether some living process holds the lease.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn is_held(fs: &Arc<dyn Fs>, path: &Path) -> Result<bool> {
+        if !fs.exists(path).at(path)? {
+            return Ok(false);
+        }
+        // A shared lock, so that two who ask do not take each other for an owner.
+        let file = fs.open(path, Open::Read).at(path)?;
+        Ok(!file.try_lock(Lock::Shared).at(path)?)
+    }
+}
+
+/// Who wrote the lease file last, for messages.
+pub(super) fn owner(fs: &Arc<dyn Fs>, path: &Path) -> String {
+    let mut bytes = fs::read(fs.as_ref(), path).unwrap_or_default();
+    bytes.truncate(OWNER_BYTES_MAX);
+    if bytes.is_empty() {
+        "another owner".into()
+    } else {
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}

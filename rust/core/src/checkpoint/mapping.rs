@@ -1,0 +1,429 @@
+//! The durable record of a mapping, and its lanes files: `mappings/<name>/`.
+//!
+//! ```text
+//! mapping    two slots of 4096 bytes; the newer valid one counts
+//! ```
+//! A new mapping resolves its `start` once for the shards that are there, and notes the stream as
+//! begun; from then on a shard without a lanes file is new, and begins at its first record.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::lanes::{LaneView, LanesFile, Place};
+use super::lease::Lease;
+use super::slot::{InFlight, MappingRecord, MAPPING_BYTES, STREAMS_MAX};
+use crate::clock::Patience;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{self, Open};
+use crate::log::LockedFile;
+use crate::stream::{Log, ShardMeta, Stream};
+use crate::types::{
+    is_valid_internal_name, is_valid_name, Micros, SequenceNumber, ShardId, Start, FACTOR_MAX,
+};
+
+const STRIDE: u64 = MAPPING_BYTES as u64;
+/// Another process making lanes files for a large stream syncs each of them.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+const LANES_SUFFIX: &str = ".lanes";
+
+/// A mapping: which position each of its lanes has in each stream it reads.
+#[derive(Debug)]
+pub struct Mapping {
+    log: Arc<Log>,
+    name: String,
+    folder: PathBuf,
+    /// Lanes files this handle has used, by stream and shard.
+    files: Mutex<BTreeMap<(String, ShardId), Arc<LanesFile>>>,
+}
+
+/// How one lane stands.
+#[derive(Clone, Debug)]
+pub struct LaneStatus {
+    /// The stream it reads.
+    pub stream: String,
+    /// The shard it reads.
+    pub shard: ShardId,
+    /// Its number among the lanes of the shard.
+    pub slot: u32,
+    /// Lanes of the shard.
+    pub factor: u32,
+    /// Everything below is done.
+    pub checkpoint: SequenceNumber,
+    /// The shard's visible records are below.
+    pub end: SequenceNumber,
+    /// The batch in flight, with at least one entry; `None` if there is none or it is void.
+    pub in_flight: Option<InFlight>,
+    /// Whether a living process holds the lease.
+    pub is_leased: bool,
+    /// Wall time of the checkpoint.
+    pub written: Micros,
+}
+
+impl Mapping {
+    /// Makes a mapping or opens it, and sets the factor it wants. `start` counts only while no
+    /// stream of it has begun.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a name or factor that cannot be, [`Error::CheckpointConflict`] for a
+    /// record damaged beyond use, [`Error::Io`], [`Error::LogFull`], [`Error::LockTimeout`].
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn register(log: &Arc<Log>, name: &str, factor: u32, start: Start) -> Result<Self> {
+        log.check()?;
+        if !(is_valid_name(name) || is_valid_internal_name(name)) {
+            return Err(Error::config("name", format!("`{name}` is not a mapping's name")));
+        }
+        if !(1..=FACTOR_MAX).contains(&factor) {
+            let reason = format!("{factor} is not 1 to {FACTOR_MAX}");
+            return Err(Error::config("parallelization_factor", reason));
+        }
+        let mapping = Self::at(log, name);
+        let lock = mapping.lock_file()?;
+        let _locked = lock.lock(&Patience::of(LOCK_PATIENCE))?;
+        match mapping.load()? {
+            None => mapping.create(&MappingRecord {
+                counter: 1,
+                wanted_factor: factor,
+                is_paused: false,
+                start,
+                begun: Vec::new(),
+            })?,
+            Some(record) => {
+                let start = if record.begun.is_empty() { start } else { record.start };
+                if (record.wanted_factor, record.start) != (factor, start) {
+                    mapping.store(MappingRecord { wanted_factor: factor, start, ..record })?;
+                }
+            }
+        }
+        Ok(mapping)
+    }
+
+    /// Opens a mapping; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    pub fn open(log: &Arc<Log>, name: &str) -> Result<Option<Self>> {
+        log.check()?;
+        if !(is_valid_name(name) || is_valid_internal_name(name)) {
+            return Ok(None);
+        }
+        let mapping = Self::at(log, name);
+        Ok(mapping.load()?.map(|_| mapping))
+    }
+
+    /// Names of all mappings, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn names(log: &Log) -> Result<Vec<String>> {
+        log.check()?;
+        let folder = log.root().join("mappings");
+        let fs = log.fs();
+        if !fs.exists(&folder).at(&folder)? {
+            return Ok(Vec::new());
+        }
+        let mut names = fs.list(&folder).at(&folder)?;
+        names.retain(|name| fs.exists(&folder.join(name).join("mapping")).unwrap_or(false));
+        Ok(names)
+    }
+
+    fn at(log: &Arc<Log>, name: &str) -> Self {
+        let folder = log.root().join("mappings").join(name);
+        Self { log: Arc::clone(log), name: name.to_owned(), folder, files: Mutex::default() }
+    }
+
+    /// Its name, `<app>.<function>`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The log it is in.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The factor it wants; the one in force is each shard's own.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    pub fn wanted_factor(&self) -> Result<u32> {
+        Ok(self.record()?.wanted_factor)
+    }
+
+    /// Whether it rests.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    pub fn is_paused(&self) -> Result<bool> {
+        Ok(self.record()?.is_paused)
+    }
+
+    /// Makes sure that each shard of a stream has a lanes file; returns the shards.
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], [`Error::LogFull`], [`Error::Io`], [`Error::LockTimeout`].
+    ///
+    /// # Durability
+    /// All starts are durable when it returns.
+    pub fn prepare(&self, stream: &str) -> Result<Vec<ShardId>> {
+        let source = self.log.stream(stream)?;
+        let shards: Vec<ShardId> = source.shards()?.iter().map(|meta| meta.id).collect();
+        let is_begun = |record: &MappingRecord| record.begun.iter().any(|name| name == stream);
+        if is_begun(&self.record()?) && self.missing(stream, &shards)?.is_empty() {
+            return Ok(shards);
+        }
+        let lock = self.lock_file()?;
+        let _locked = lock.lock(&Patience::of(LOCK_PATIENCE))?;
+        let mut record = self.record()?;
+        let folder = self.folder.join(stream);
+        self.log.fs().create_dir(&folder).at(&folder)?;
+        self.log.fs().sync_dir(&self.folder).at(&self.folder)?;
+        // What is redriven came from this mapping itself; none of it may be skipped.
+        let is_own = stream.strip_prefix(self.name.as_str()) == Some(".redrive");
+        let is_new = !is_begun(&record) && !is_own;
+        for shard in self.missing(stream, &shards)? {
+            let start = if is_new { record.start } else { Start::AtSequence(0) };
+            let place = resolve(&source, shard, start)?;
+            let (path, now) = (self.lanes_path(stream, shard), self.log.clock().now());
+            LanesFile::create(self.log.fs(), &path, record.wanted_factor, place, now)?;
+        }
+        if !is_begun(&record) {
+            if record.begun.len() == STREAMS_MAX {
+                let reason = format!("`{}` reads {STREAMS_MAX} streams already", self.name);
+                return Err(Error::config("stream", reason));
+            }
+            record.begun.push(stream.to_owned());
+            self.store(record)?;
+        }
+        Ok(shards)
+    }
+
+    fn missing(&self, stream: &str, shards: &[ShardId]) -> Result<Vec<ShardId>> {
+        let mut missing = Vec::new();
+        for &shard in shards {
+            let path = self.lanes_path(stream, shard);
+            if !self.log.fs().exists(&path).at(&path)? {
+                missing.push(shard);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The lanes file of a shard.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is none: [`Mapping::prepare`] makes it.
+    pub fn lanes_file(&self, stream: &str, shard: ShardId) -> Result<Arc<LanesFile>> {
+        self.log.check()?;
+        let mut files = self.files.lock();
+        if let Some(file) = files.get(&(stream.to_owned(), shard)) {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.lanes_path(stream, shard);
+        let label = format!("{} {stream} {shard}", self.name);
+        let file = match LanesFile::open(self.log.fs(), &path, label) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                let reason = format!("`{}` has no lanes for {stream} {shard}", self.name);
+                return Err(Error::config("shard_id", reason));
+            }
+            other => Arc::new(other?),
+        };
+        files.insert((stream.to_owned(), shard), Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The factor in force for a shard.
+    ///
+    /// # Errors
+    /// As [`Mapping::lanes_file`]; [`Error::CheckpointConflict`].
+    pub fn factor(&self, stream: &str, shard: ShardId) -> Result<u32> {
+        Ok(self.lanes_file(stream, shard)?.head()?.factor)
+    }
+
+    /// Puts the wanted factor in force for a shard, if nobody holds a lease of it and no batch is in
+    /// flight; returns whether it is in force now.
+    ///
+    /// # Errors
+    /// As [`LanesFile::change_factor`].
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn change_factor(&self, stream: &str, shard: ShardId) -> Result<bool> {
+        let wanted = self.wanted_factor()?;
+        let file = self.lanes_file(stream, shard)?;
+        let factor = file.head()?.factor;
+        if factor == wanted {
+            return Ok(true);
+        }
+        let owner = format!("a factor change to {wanted}");
+        let mut leases = Vec::new();
+        for slot in 0..factor {
+            match Lease::try_take(self.log.fs(), &file.lease_path(slot), &owner)? {
+                Some(lease) => leases.push(lease),
+                None => return Ok(false),
+            }
+        }
+        // Somebody may have been faster, and changed it to what they wanted.
+        if file.head()?.factor != factor {
+            return Ok(false);
+        }
+        file.change_factor(wanted, self.log.boot_id(), self.log.clock().now())
+    }
+
+    /// How the lanes of one stream, or of all, stand.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointConflict`], [`Error::Io`].
+    pub fn lanes(&self, stream: Option<&str>) -> Result<Vec<LaneStatus>> {
+        let streams = match stream {
+            Some(stream) => vec![stream.to_owned()],
+            None => self.record()?.begun,
+        };
+        let mut lanes = Vec::new();
+        for stream in streams {
+            for shard in self.shards_with_lanes(&stream)? {
+                self.add_status(&stream, shard, &mut lanes)?;
+            }
+        }
+        Ok(lanes)
+    }
+
+    fn shards_with_lanes(&self, stream: &str) -> Result<Vec<ShardId>> {
+        let folder = self.folder.join(stream);
+        if !self.log.fs().exists(&folder).at(&folder)? {
+            return Ok(Vec::new());
+        }
+        let names = self.log.fs().list(&folder).at(&folder)?;
+        let shard = |name: &String| ShardId::parse(name.strip_suffix(LANES_SUFFIX)?);
+        Ok(names.iter().filter_map(shard).collect())
+    }
+
+    fn add_status(&self, stream: &str, shard: ShardId, to: &mut Vec<LaneStatus>) -> Result<()> {
+        let file = self.lanes_file(stream, shard)?;
+        let views = file.lanes()?;
+        let end = self.log.stream(stream)?.shard(shard)?.visible_end();
+        for (slot, view) in (0..).zip(views) {
+            let in_flight = view.still_open(self.log.boot_id());
+            let LaneView { head, checkpoint, .. } = view;
+            to.push(LaneStatus {
+                stream: stream.to_owned(),
+                shard,
+                slot,
+                factor: head.factor,
+                checkpoint: checkpoint.next_seq,
+                end: end.max(checkpoint.next_seq),
+                in_flight: in_flight.filter(|open| !open.entries.is_empty()),
+                is_leased: Lease::is_held(self.log.fs(), &file.lease_path(slot))?,
+                written: checkpoint.written,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether all lanes of a shard's parents have passed its end, for good.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointConflict`], [`Error::Io`].
+    pub fn is_past_parents(&self, stream: &Stream, shard: &ShardMeta) -> Result<bool> {
+        for &parent in &shard.parents {
+            let Some(meta) = stream.shards()?.into_iter().find(|meta| meta.id == parent) else {
+                // Retention has taken it whole.
+                continue;
+            };
+            if !self.missing(stream.name(), &[parent])?.is_empty() {
+                return Ok(false);
+            }
+            let end = stream.shard(parent)?.visible_end();
+            let file = self.lanes_file(stream.name(), parent)?;
+            let is_past = |view: &LaneView| view.checkpoint.next_seq >= end;
+            if meta.is_open || !file.lanes()?.iter().all(is_past) {
+                return Ok(false);
+            }
+            // WHY: the children's records must not be done before the parent's are known to be.
+            file.sync_all()?;
+        }
+        Ok(true)
+    }
+
+    fn lanes_path(&self, stream: &str, shard: ShardId) -> PathBuf {
+        self.folder.join(stream).join(format!("{shard}{LANES_SUFFIX}"))
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.folder.join("mapping")
+    }
+
+    /// One lock for the records of all mappings: they change rarely.
+    fn lock_file(&self) -> Result<LockedFile> {
+        let folder = self.log.root().join("mappings");
+        self.log.fs().create_dir(&folder).at(&folder)?;
+        LockedFile::open(self.log.fs(), &folder.join("lock"))
+    }
+
+    fn record(&self) -> Result<MappingRecord> {
+        self.log.check()?;
+        self.load()?.ok_or_else(|| {
+            Error::config("mapping", format!("`{}` was removed while it was open", self.name))
+        })
+    }
+
+    /// The newer valid slot; `None` if the mapping was never made.
+    fn load(&self) -> Result<Option<MappingRecord>> {
+        let path = self.record_path();
+        let bytes = match fs::read(self.log.fs().as_ref(), &path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.at(&path)?,
+        };
+        let newest = bytes
+            .chunks(MAPPING_BYTES)
+            .take(2)
+            .filter_map(|slot| MappingRecord::decode(slot).ok())
+            .max_by_key(|record| record.counter);
+        newest.map(Some).ok_or_else(|| Error::CheckpointConflict {
+            path,
+            reason: format!(
+                "both slots of the record are damaged: remove it with `streamfn fn rm {}`",
+                self.name
+            ),
+        })
+    }
+
+    fn create(&self, record: &MappingRecord) -> Result<()> {
+        let fs = self.log.fs();
+        fs.create_dir(&self.folder).at(&self.folder)?;
+        let path = self.record_path();
+        let bytes = [record.encode(), vec![0; MAPPING_BYTES]].concat();
+        fs::replace(fs.as_ref(), &path, &bytes).at(&path)?;
+        // The folder's own name, and the name of the folder it is in, which may both be new.
+        let mappings = fs::parent(&self.folder);
+        fs.sync_dir(mappings).at(mappings)?;
+        fs.sync_dir(self.log.root()).at(self.log.root())
+    }
+
+    /// Writes the slot that does not count; call it under the lock.
+    fn store(&self, mut record: MappingRecord) -> Result<()> {
+        record.counter += 1;
+        let path = self.record_path();
+        let file = self.log.fs().open(&path, Open::Write).at(&path)?;
+        // INVARIANT: counters rise by one from the 1 in slot 0.
+        let position = (record.counter - 1) % 2 * STRIDE;
+        file.write_at(&[&record.encode()], position).at(&path)?;
+        file.sync_data().at(&path)
+    }
+}
+
+/// Where a shard's lanes begin.
+fn resolve(stream: &Stream, shard: ShardId, start: Start) -> Result<Place> {
+    let log = stream.shard(shard)?;
+    if start == Start::AtSequence(0) {
+        return Ok(Place { shard_epoch: log.epoch(), ..Place::default() });
+    }
+    let cursor = log.cursor(start)?;
+    Ok(Place { next_seq: cursor.next_seq, hint: cursor.position, shard_epoch: log.epoch() })
+}

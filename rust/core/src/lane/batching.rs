@@ -1,0 +1,120 @@
+//! When a batch closes. Pure: it is told sizes and ages, and owns no record and no clock.
+//!
+//! ```text
+//! empty --admit--> open --admit--> ... --a limit is reached, or the next record does not fit--> full
+//! open --the window has passed--> due        due and full batches are handed out
+//! ```
+
+use std::time::Duration;
+
+/// Limits of a batch; the first one reached closes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most records.
+    pub size: usize,
+    /// Longest time since its first record; zero takes what is there.
+    pub window: Duration,
+    /// Most payload bytes, except that a batch holds at least one record.
+    pub bytes: usize,
+}
+
+/// How far a batch has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records in it.
+    pub count: usize,
+    /// Their payload bytes.
+    pub bytes: usize,
+    /// Whether no further record goes in.
+    pub is_full: bool,
+}
+
+impl Tally {
+    /// Whether a record of `bytes` goes into the batch; counts it if so.
+    pub fn admit(&mut self, limits: &Limits, bytes: usize) -> bool {
+        let total = self.bytes.saturating_add(bytes);
+        if self.is_full || (self.count > 0 && total > limits.bytes) {
+            self.is_full = true;
+            return false;
+        }
+        self.count += 1;
+        self.bytes = total;
+        self.is_full = self.count >= limits.size || total >= limits.bytes;
+        true
+    }
+
+    /// Whether the batch is handed out. `is_over`: its window has passed, or nobody waits for windows.
+    pub fn is_due(&self, is_over: bool) -> bool {
+        self.count > 0 && (self.is_full || is_over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limits(size: usize, bytes: usize) -> Limits {
+        Limits { size, window: Duration::ZERO, bytes }
+    }
+
+    #[test]
+    fn it_closes_at_its_size() {
+        let mut tally = Tally::default();
+        assert!(tally.admit(&limits(2, 100), 1));
+        assert!(!tally.is_due(false));
+        assert!(tally.admit(&limits(2, 100), 1));
+        assert!(tally.is_due(false));
+        assert!(!tally.admit(&limits(2, 100), 1));
+    }
+
+    #[test]
+    fn it_closes_before_a_record_that_does_not_fit() {
+        let mut tally = Tally::default();
+        assert!(tally.admit(&limits(9, 100), 60));
+        assert!(!tally.admit(&limits(9, 100), 41));
+        assert_eq!(Tally { count: 1, bytes: 60, is_full: true }, tally);
+    }
+
+    #[test]
+    fn a_record_larger_than_the_limit_is_a_batch_of_its_own() {
+        let mut tally = Tally::default();
+        assert!(tally.admit(&limits(9, 100), 500));
+        assert!(tally.is_full);
+    }
+
+    #[test]
+    fn it_is_due_once_its_window_is_over() {
+        let tally = Tally { count: 1, bytes: 1, is_full: false };
+        assert!(!tally.is_due(false));
+        assert!(tally.is_due(true));
+    }
+
+    #[test]
+    fn an_empty_batch_is_never_due() {
+        assert!(!Tally::default().is_due(true));
+    }
+
+    proptest! {
+        #[test]
+        fn batches_are_as_long_as_the_limits_allow(
+            sizes in prop::collection::vec(0usize..50, 1..200), size in 1usize..20, bytes in 1usize..100
+        ) {
+            let limits = limits(size, bytes);
+            let mut rest = &sizes[..];
+            while !rest.is_empty() {
+                let mut tally = Tally::default();
+                let taken = rest.iter().take_while(|&&bytes| tally.admit(&limits, bytes)).count();
+
+                let total: usize = rest[..taken].iter().sum();
+                prop_assert!(taken >= 1 && taken <= size);
+                prop_assert!(taken == 1 || total <= bytes);
+                prop_assert_eq!((taken, total), (tally.count, tally.bytes));
+                let next = rest.get(taken).copied().unwrap_or(0);
+                let is_longest = taken == size || total >= bytes || total + next > bytes;
+                prop_assert!(taken == rest.len() || is_longest);
+                rest = &rest[taken..];
+            }
+        }
+    }
+}

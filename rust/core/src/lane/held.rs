@@ -1,0 +1,480 @@
+//! One lane in the hands of a runner: reading on, forming batches, and what of them is open.
+//!
+//! ```text
+//! forming --a batch closes: slot written--> open, handed out --settle: checkpoint--> forming
+//!                                            |          ^
+//!                                 keep: slot v          | handed out again: slot written
+//!                                            open, resting
+//! ```
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batching::{Limits, Tally};
+use super::cache::CachedBatch;
+use super::selection::{Builder, Selection};
+use super::source::{covered, Share, Source};
+use super::takeover::Taker;
+use super::{Work, CHECKPOINT_INTERVAL};
+use crate::checkpoint::slot::shorten;
+use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Place};
+use crate::clock::{Clock, Deadline};
+use crate::error::{Error, Result};
+use crate::format::Control;
+use crate::log::Cursor;
+use crate::types::SequenceNumber;
+
+/// Bytes of batches a lane looks through before others have their turn.
+const TURN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a lane that could not go on rests before it tries again.
+const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// What naming some records of a batch costs beside them.
+const PART_BYTES: usize = 64;
+
+/// What all lanes of a runner share.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) boot_id: [u8; 16],
+    pub(super) clock: Arc<dyn Clock>,
+    /// Bytes of records that wait in the runner's lanes, and how many they may be.
+    pub(super) waiting_bytes: AtomicUsize,
+    pub(super) budget: usize,
+}
+
+impl Surroundings {
+    fn is_over_budget(&self) -> bool {
+        self.waiting_bytes.load(Ordering::Relaxed) > self.budget
+    }
+}
+
+/// What a lane is opened with.
+pub(super) struct Opening {
+    pub(super) number: u32,
+    pub(super) slot: u32,
+    pub(super) taker: Taker,
+    pub(super) is_alone: bool,
+    pub(super) limits: Limits,
+    pub(super) file: Arc<LanesFile>,
+    pub(super) lease: Lease,
+    pub(super) source: Arc<Source>,
+    pub(super) around: Arc<Surroundings>,
+    /// What the in-flight slot says, as far as it counts.
+    pub(super) in_flight: Option<InFlight>,
+}
+
+/// A batch on its way: records taken, waiting for its limits.
+#[derive(Default)]
+struct Forming {
+    records: Builder,
+    tally: Tally,
+    /// When its window is over; set with the first record.
+    window: Option<Deadline>,
+}
+
+/// A batch that was formed and is not settled.
+struct OpenBatch {
+    formed_at: SequenceNumber,
+    end: SequenceNumber,
+    entries: Vec<Entry>,
+    /// Its records; `None` if they have to be read again.
+    records: Option<Selection>,
+    /// Where reading goes on behind it, unless the lane's cursor is there already.
+    after: Option<Cursor>,
+    is_resumed: bool,
+}
+
+/// A lane. It belongs to one thread at a time.
+pub(super) struct HeldLane {
+    number: u32,
+    share: Share,
+    generation: u64,
+    taker: Taker,
+    limits: Limits,
+    file: Arc<LanesFile>,
+    _lease: Lease,
+    source: Arc<Source>,
+    around: Arc<Surroundings>,
+
+    cursor: Cursor,
+    /// As it stands on disk.
+    checkpoint: SequenceNumber,
+    forming: Forming,
+    open: Option<OpenBatch>,
+    exponent: u32,
+    /// The exponent that the in-flight slot says.
+    slot_exponent: u32,
+    worker_deaths: u32,
+    is_alone: bool,
+    /// What this lane adds to the runner's waiting bytes.
+    waiting_bytes: usize,
+
+    /// The visible end when the lane had last read up to it.
+    seen_end: Option<SequenceNumber>,
+    /// No turn before this: a back-off, or an error.
+    rest: Option<Deadline>,
+    /// When a position without a batch is written again.
+    persist: Deadline,
+    /// Met while opening; the first turn says it.
+    trouble: Option<Error>,
+}
+
+impl Drop for HeldLane {
+    fn drop(&mut self) {
+        self.count_waiting(0);
+        self.source.leave();
+    }
+}
+
+impl HeldLane {
+    /// Opens a lane whose lease is held; `None` if the factor in force has no such lane.
+    pub(super) fn open(opening: Opening) -> Result<Option<Self>> {
+        let Opening { number, slot, taker, limits, file, lease, source, around, .. } = opening;
+        let Some(view) = file.take(slot)? else { return Ok(None) };
+        let mut trouble = None;
+        let cursor = match source.cursor(view.checkpoint.next_seq, view.checkpoint.hint) {
+            Err(Error::SequenceTrimmed { lost_from, lost_to }) => {
+                trouble = Some(Error::SequenceTrimmed { lost_from, lost_to });
+                source.cursor_behind(lost_to)?
+            }
+            other => other?,
+        };
+        let in_flight = opening.in_flight.unwrap_or_default();
+        let is_open = !in_flight.entries.is_empty();
+        source.join();
+        Ok(Some(Self {
+            number,
+            share: Share { factor: view.head.factor, slot },
+            generation: view.head.generation,
+            is_alone: opening.is_alone || taker.is_exclusive || (is_open && in_flight.is_alone),
+            taker,
+            limits,
+            cursor,
+            checkpoint: view.checkpoint.next_seq,
+            forming: Forming::default(),
+            open: is_open.then_some(OpenBatch {
+                formed_at: in_flight.formed_at,
+                end: in_flight.end,
+                entries: in_flight.entries,
+                records: None,
+                after: None,
+                is_resumed: true,
+            }),
+            exponent: in_flight.exponent,
+            slot_exponent: in_flight.exponent,
+            worker_deaths: in_flight.worker_deaths,
+            waiting_bytes: 0,
+            seen_end: None,
+            rest: None,
+            persist: Deadline::after(CHECKPOINT_INTERVAL),
+            trouble,
+            file,
+            _lease: lease,
+            source,
+            around,
+        }))
+    }
+
+    /// Whether a turn now would come to something.
+    pub(super) fn is_ready(&self, is_burst: bool) -> bool {
+        if self.rest.is_some_and(|rest| !rest.is_past()) {
+            return false;
+        }
+        let is_unread = || Some(self.source.visible_end()) != self.seen_end;
+        self.trouble.is_some()
+            || self.open.is_some()
+            || self.forming.tally.is_due(self.is_window_over(is_burst))
+            || (!self.forming.tally.is_full && is_unread())
+            || self.is_position_due(is_burst)
+    }
+
+    /// When a turn will come to something even if nothing is appended.
+    pub(super) fn due(&self) -> Option<Deadline> {
+        let rest = self.rest.filter(|rest| !rest.is_past());
+        let persist = (self.cursor.next_seq > self.checkpoint).then_some(self.persist);
+        rest.or(self.forming.window).or(persist)
+    }
+
+    /// Whether a batch of it was formed and not settled.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Reads on until a batch closes or the log ends; a batch comes with its in-flight slot written.
+    pub(super) fn turn(&mut self, is_burst: bool) -> Result<Option<Work>> {
+        self.rest = None;
+        if let Some(trouble) = self.trouble.take() {
+            return Err(trouble);
+        }
+        let turn = if self.open.is_some() { self.hand_out() } else { self.read_on(is_burst) };
+        match turn {
+            Err(Error::SequenceTrimmed { lost_from, lost_to }) => {
+                // Said once, never silently: after that the lane goes on with what is kept.
+                self.skip_lost(lost_to)?;
+                Err(Error::SequenceTrimmed { lost_from, lost_to })
+            }
+            Err(error) => {
+                self.rest = Some(Deadline::after(REST_AFTER_ERROR));
+                Err(error)
+            }
+            done => done,
+        }
+    }
+
+    /// Notes what of the batch is still open. `rest`: nobody works on it for that long.
+    pub(super) fn keep(
+        &mut self,
+        entries: Vec<Entry>,
+        exponent: u32,
+        rest: Option<Duration>,
+    ) -> Result<()> {
+        let Some(open) = &mut self.open else { return Err(nothing_open(self.number)) };
+        let Some(lowest) = entries.iter().map(|entry| entry.first).min() else {
+            return Err(Error::config("entries", "the work list is empty: settle the batch"));
+        };
+        let is_within =
+            |e: &Entry| open.formed_at <= e.first && e.first <= e.last && e.last < open.end;
+        if let Some(other) = entries.iter().find(|entry| !is_within(entry)) {
+            let (first, last, formed_at, end) = (other.first, other.last, open.formed_at, open.end);
+            let reason = format!("{first} to {last} is not within the batch, {formed_at} to {end}");
+            return Err(Error::config("entries", reason));
+        }
+        open.entries = entries;
+        self.exponent = exponent;
+        self.write_slot(rest.is_none())?;
+        if let Some(rest) = rest {
+            self.rest = Some(Deadline::after(rest));
+            self.put_by();
+        }
+        self.advance(lowest)
+    }
+
+    /// Notes that the batch is done: the checkpoint goes to its end.
+    pub(super) fn settle(&mut self, exponent: u32) -> Result<()> {
+        let Some(open) = &self.open else { return Err(nothing_open(self.number)) };
+        if let Some(after) = open.after {
+            self.cursor = after;
+            self.cursor.next_seq = open.end;
+        }
+        self.write_checkpoint(self.source.place(&self.cursor))?;
+        self.open = None;
+        self.exponent = exponent;
+        self.worker_deaths = 0;
+        self.is_alone = false;
+        self.seen_end = None;
+        self.count_waiting(0);
+        if self.exponent == self.slot_exponent {
+            return Ok(());
+        }
+        // The entries in the slot are below the checkpoint now, but its exponent would be taken over.
+        self.put_in_flight(self.checkpoint, self.checkpoint, false, Vec::new())
+    }
+
+    /// Gives the lane back, its checkpoint durable.
+    pub(super) fn close(self) -> Result<()> {
+        self.file.give_back(self.share.slot)
+    }
+
+    fn is_window_over(&self, is_burst: bool) -> bool {
+        // Waiting for more records must not take the memory that other lanes need.
+        let is_hurried = is_burst || self.around.is_over_budget();
+        is_hurried || self.forming.window.is_some_and(Deadline::is_past)
+    }
+
+    fn is_position_due(&self, is_burst: bool) -> bool {
+        self.forming.tally.count == 0
+            && self.cursor.next_seq > self.checkpoint
+            && (is_burst || self.persist.is_past())
+    }
+
+    fn read_on(&mut self, is_burst: bool) -> Result<Option<Work>> {
+        let mut looked_through = 0;
+        while !self.forming.tally.is_full {
+            let visible_end = self.source.visible_end();
+            let Some(cached) = self.source.read(&self.cursor)? else {
+                self.seen_end = Some(visible_end);
+                break;
+            };
+            self.take_from(&cached);
+            looked_through += cached.batch().memory();
+            if looked_through >= TURN_BYTES_MAX {
+                self.seen_end = None;
+                break;
+            }
+        }
+        if self.forming.tally.is_due(self.is_window_over(is_burst)) {
+            return self.form();
+        }
+        if self.is_position_due(is_burst) {
+            self.write_checkpoint(self.source.place(&self.cursor))?;
+            self.persist = Deadline::after(CHECKPOINT_INTERVAL);
+        }
+        Ok(None)
+    }
+
+    /// Takes the lane's records out of a batch, as many as go into the batch that is forming.
+    fn take_from(&mut self, cached: &CachedBatch) {
+        let batch = cached.batch();
+        let forming = &mut self.forming;
+        let picked = cached.picked(self.share.factor, self.share.slot, self.cursor.next_seq);
+        let fits = |i: &usize| {
+            let index = picked.get(*i);
+            index.is_some_and(|index| forming.tally.admit(&self.limits, batch.record_bytes(index)))
+        };
+        let taken = (0..picked.len()).take_while(fits).count();
+        if taken > 0 {
+            forming.window.get_or_insert_with(|| Deadline::after(self.limits.window));
+            forming.records.push(batch, picked.slice(0, taken));
+            // Its part of what it keeps in memory; the lanes of a shard keep the same batches.
+            let part = batch.memory() / batch.count().max(1) as usize * taken + PART_BYTES;
+            self.count_waiting(self.waiting_bytes + part);
+        }
+        if let Some(next) = picked.get(taken) {
+            self.cursor.next_seq = batch.base_seq() + u64::from(next);
+            return;
+        }
+        self.source.pass(&self.cursor);
+        self.cursor = cached.after();
+        // Behind CLOSE nothing will ever follow: the batch has all it can get.
+        let is_last = matches!(batch.control(), Some(Control::Close { .. }));
+        self.forming.tally.is_full |= is_last && self.forming.tally.count > 0;
+    }
+
+    fn form(&mut self) -> Result<Option<Work>> {
+        let records = std::mem::take(&mut self.forming).records.finish();
+        let (first, last) = records.first().zip(records.last()).expect("a batch is never empty");
+        self.open = Some(OpenBatch {
+            formed_at: self.checkpoint,
+            end: self.cursor.next_seq,
+            entries: vec![Entry::fresh(first, last)],
+            records: Some(records),
+            after: None,
+            is_resumed: false,
+        });
+        self.hand_out()
+    }
+
+    /// Hands out what is open, to be called.
+    fn hand_out(&mut self) -> Result<Option<Work>> {
+        let Some(open) = &mut self.open else { return Ok(None) };
+        let records = match open.records.take() {
+            Some(records) => covered(&records, &open.entries),
+            None if open.entries.is_empty() => Selection::default(),
+            None => {
+                let (records, after) = self.source.collect(self.share, &open.entries)?;
+                open.after = Some(after);
+                records
+            }
+        };
+        if records.is_empty() {
+            return self.pass_over();
+        }
+        open.records = Some(records.clone());
+        let (entries, end, is_resumed) = (open.entries.clone(), open.end, open.is_resumed);
+        self.count_waiting(0);
+        self.write_slot(true)?;
+        let (lane, exponent, is_alone) = (self.number, self.exponent, self.is_alone);
+        Ok(Some(Work { lane, records, entries, exponent, end, is_resumed, is_alone }))
+    }
+
+    /// Goes on behind a batch of which no record is left.
+    fn pass_over(&mut self) -> Result<Option<Work>> {
+        let Some(open) = &self.open else { return Ok(None) };
+        if self.source.visible_end() < open.end {
+            // Records that were in flight come back; they are not gone.
+            self.rest = Some(Deadline::after(CHECKPOINT_INTERVAL));
+            return Ok(None);
+        }
+        self.settle(self.exponent)?;
+        Ok(None)
+    }
+
+    fn skip_lost(&mut self, lost_to: SequenceNumber) -> Result<()> {
+        self.cursor = self.source.cursor_behind(lost_to)?;
+        if let Some(open) = &mut self.open {
+            open.entries.retain(|entry| entry.last > lost_to);
+            for entry in &mut open.entries {
+                entry.first = entry.first.max(lost_to + 1);
+            }
+            open.end = open.end.max(lost_to + 1);
+            open.records = None;
+            open.after = Some(self.cursor);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the records of a resting batch if the runner's budget needs their bytes.
+    fn put_by(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        open.is_resumed = true;
+        let bytes = open.records.as_ref().map_or(0, Selection::bytes);
+        self.count_waiting(bytes);
+        if self.around.is_over_budget() {
+            self.count_waiting(0);
+            if let Some(open) = &mut self.open {
+                open.records = None;
+            }
+        }
+    }
+
+    fn count_waiting(&mut self, bytes: usize) {
+        let total = &self.around.waiting_bytes;
+        total.fetch_add(bytes, Ordering::Relaxed);
+        total.fetch_sub(self.waiting_bytes, Ordering::Relaxed);
+        self.waiting_bytes = bytes;
+    }
+
+    /// Moves the checkpoint up to the lowest record that is open.
+    fn advance(&mut self, lowest: SequenceNumber) -> Result<()> {
+        if lowest <= self.checkpoint {
+            return Ok(());
+        }
+        let records = self.open.as_ref().and_then(|open| open.records.as_ref());
+        let found = records.and_then(|records| records.get(records.search(lowest).ok()?));
+        let hint = found.map(|(batch, _)| batch.position()).unwrap_or_default();
+        let shard_epoch = self.source.shard_epoch();
+        self.write_checkpoint(Place { next_seq: lowest, hint, shard_epoch })
+    }
+
+    fn write_checkpoint(&mut self, place: Place) -> Result<()> {
+        self.file.checkpoint(self.share.slot, place, self.around.clock.now())?;
+        self.checkpoint = place.next_seq;
+        Ok(())
+    }
+
+    fn write_slot(&mut self, is_calling: bool) -> Result<()> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let entries = shorten(&open.entries, open.end);
+        self.put_in_flight(open.formed_at, open.end, is_calling, entries)
+    }
+
+    fn put_in_flight(
+        &mut self,
+        formed_at: SequenceNumber,
+        end: SequenceNumber,
+        is_calling: bool,
+        entries: Vec<Entry>,
+    ) -> Result<()> {
+        let in_flight = InFlight {
+            boot_id: self.around.boot_id,
+            worker: self.taker.worker,
+            runner: self.taker.runner,
+            generation: self.generation,
+            formed_at,
+            end,
+            is_calling,
+            worker_deaths: self.worker_deaths,
+            is_alone: self.is_alone,
+            is_exclusive: self.taker.is_exclusive,
+            exponent: self.exponent,
+            entries,
+        };
+        self.file.put_in_flight(self.share.slot, &in_flight)?;
+        self.slot_exponent = self.exponent;
+        Ok(())
+    }
+}
+
+fn nothing_open(lane: u32) -> Error {
+    Error::config("lane", format!("lane {lane} has no batch to settle"))
+}

@@ -1,0 +1,153 @@
+//! A lane's lease in the hands of a supervisor, for the moment it takes to settle who is blamed.
+
+use std::sync::Arc;
+
+use super::cache::BatchCache;
+use super::source::{Share, Source};
+use crate::checkpoint::slot::shorten;
+use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Mapping, Place};
+use crate::error::{Error, Result};
+use crate::stream::Log;
+use crate::types::{SequenceNumber, ShardId};
+
+/// Bytes of decoded batches kept while a lane is judged.
+const BUDGET_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a supervisor found, to be written into the slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// What is still open, first call first.
+    pub entries: Vec<Entry>,
+    /// The worker the slot is to name.
+    pub worker: [u8; 16],
+    /// Whether a call is to be assumed in progress.
+    pub is_calling: bool,
+    /// Worker deaths in a row.
+    pub worker_deaths: u32,
+    /// Whether the batch must run alone in its runner.
+    pub is_alone: bool,
+    /// Whether it runs with nothing else in its worker.
+    pub is_exclusive: bool,
+}
+
+/// A lane held to be judged; given back when dropped.
+#[derive(Debug)]
+pub struct Judge {
+    log: Arc<Log>,
+    file: Arc<LanesFile>,
+    share: Share,
+    source: Source,
+    in_flight: Option<InFlight>,
+    lease: Option<Lease>,
+}
+
+impl Judge {
+    /// Takes a lane's lease; `None` if somebody has it, or the factor in force has no such lane.
+    ///
+    /// # Errors
+    /// As [`LanesFile::take`]; [`Error::StreamNotFound`].
+    pub fn take(
+        mapping: &Mapping,
+        stream: &str,
+        shard: ShardId,
+        slot: u32,
+    ) -> Result<Option<Self>> {
+        let log = Arc::clone(mapping.log());
+        let file = mapping.lanes_file(stream, shard)?;
+        if slot >= file.head()?.factor {
+            return Ok(None);
+        }
+        let owner = format!("the supervisor, process {}", std::process::id());
+        let Some(lease) = Lease::try_take(log.fs(), &file.lease_path(slot), &owner)? else {
+            return Ok(None);
+        };
+        let Some(view) = file.take(slot)? else { return Ok(None) };
+        let in_flight = view.still_open(log.boot_id()).filter(|open| !open.entries.is_empty());
+        let cache = Arc::new(BatchCache::new(BUDGET_BYTES));
+        let source = Source::new(0, log.stream(stream)?.shard(shard)?, cache);
+        let share = Share { factor: view.head.factor, slot };
+        Ok(Some(Self { log, file, share, source, in_flight, lease: Some(lease) }))
+    }
+
+    /// The batch in flight, with at least one entry.
+    pub fn in_flight(&self) -> Option<&InFlight> {
+        self.in_flight.as_ref()
+    }
+
+    /// Rewrites the slot; where the batch begins and ends, its runner and its exponent stay. Without
+    /// an entry the batch is done: the checkpoint goes to its end.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if nothing is in flight or an entry is not within the batch;
+    /// [`Error::LeaseLost`] also after [`Judge::release`]; errors of writing.
+    pub fn write(&mut self, finding: Finding) -> Result<()> {
+        let Some(found) = &self.in_flight else {
+            return Err(Error::config("entries", "no batch is in flight"));
+        };
+        let is_within =
+            |e: &Entry| found.formed_at <= e.first && e.first <= e.last && e.last < found.end;
+        if !finding.entries.iter().all(is_within) {
+            return Err(Error::config("entries", "an entry is not within the batch"));
+        }
+        let Finding { entries, worker, is_calling, worker_deaths, is_alone, is_exclusive } =
+            finding;
+        let in_flight = InFlight {
+            worker,
+            is_calling,
+            worker_deaths,
+            is_alone,
+            is_exclusive,
+            entries: shorten(&entries, found.end),
+            ..found.clone()
+        };
+        if in_flight.entries.is_empty() {
+            // What the slot says lies below the checkpoint then, and is over.
+            let shard_epoch = self.source.shard_epoch();
+            let place = Place { next_seq: found.end, shard_epoch, ..Place::default() };
+            self.file.checkpoint(self.share.slot, place, self.log.clock().now())?;
+            self.in_flight = None;
+        } else {
+            self.file.put_in_flight(self.share.slot, &in_flight)?;
+            self.in_flight = Some(in_flight);
+        }
+        Ok(())
+    }
+
+    /// The lane's sequence numbers from `first` to `last`.
+    ///
+    /// # Errors
+    /// Errors of reading the shard.
+    pub fn records(
+        &self,
+        first: SequenceNumber,
+        last: SequenceNumber,
+    ) -> Result<Vec<SequenceNumber>> {
+        if first > last {
+            return Ok(Vec::new());
+        }
+        let (records, _) = self.source.collect(self.share, &[Entry::fresh(first, last)])?;
+        Ok((0..records.len()).filter_map(|i| records.sequence_number(i)).collect())
+    }
+
+    /// Gives the lane back.
+    ///
+    /// # Errors
+    /// Errors of syncing its checkpoint; the lease is given back all the same.
+    pub fn release(&mut self) -> Result<()> {
+        match self.lease.take() {
+            Some(lease) => {
+                let synced = self.file.give_back(self.share.slot);
+                drop(lease);
+                synced
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        // What was written survives the process; only a power cut could take it.
+        let _ = self.release();
+    }
+}

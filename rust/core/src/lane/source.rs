@@ -1,0 +1,154 @@
+//! One shard as the lanes of a runner read it: together, through the cache.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::cache::{BatchCache, CachedBatch};
+use super::selection::{Builder, Selection};
+use crate::checkpoint::{Entry, Place};
+use crate::error::Result;
+use crate::log::{Cursor, ReadBuffer, ShardLog};
+use crate::types::{Position, SequenceNumber, Start};
+
+/// Read-aheads kept for one shard: one for the lanes in front, others for those that lag.
+const BUFFERS_MAX: usize = 3;
+
+/// A shard, and the lanes that read it.
+#[derive(Debug)]
+pub(super) struct Source {
+    number: u32,
+    shard: Arc<ShardLog>,
+    cache: Arc<BatchCache>,
+    /// Each with the place where it goes on, the one used last at the end.
+    buffers: Mutex<Vec<(Position, ReadBuffer)>>,
+    lanes: AtomicU32,
+}
+
+/// Which of a shard's records are a lane's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) factor: u32,
+    pub(super) slot: u32,
+}
+
+impl Source {
+    pub(super) fn new(number: u32, shard: Arc<ShardLog>, cache: Arc<BatchCache>) -> Self {
+        Self { number, shard, cache, buffers: Mutex::default(), lanes: AtomicU32::new(0) }
+    }
+
+    pub(super) fn join(&self) {
+        self.lanes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.lanes.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn visible_end(&self) -> SequenceNumber {
+        self.shard.visible_end()
+    }
+
+    /// Where a checkpoint says that a lane goes on.
+    pub(super) fn cursor(&self, next_seq: SequenceNumber, hint: Position) -> Result<Cursor> {
+        self.shard.cursor_hint(next_seq, hint)
+    }
+
+    /// Where reading goes on after records that are no longer kept.
+    pub(super) fn cursor_behind(&self, lost_to: SequenceNumber) -> Result<Cursor> {
+        self.shard.cursor(Start::AtSequence(lost_to + 1))
+    }
+
+    pub(super) fn shard_epoch(&self) -> u32 {
+        self.shard.epoch()
+    }
+
+    /// A cursor as a checkpoint notes it.
+    pub(super) fn place(&self, cursor: &Cursor) -> Place {
+        let (next_seq, hint) = (cursor.next_seq, cursor.position);
+        Place { next_seq, hint, shard_epoch: self.shard.epoch() }
+    }
+
+    /// The batch at a cursor; `None` at the visible end.
+    pub(super) fn read(&self, cursor: &Cursor) -> Result<Option<Arc<CachedBatch>>> {
+        if let Some(batch) = self.cache.get(self.number, cursor.position) {
+            return Ok(Some(batch));
+        }
+        if self.shard.visible_end() <= cursor.next_seq {
+            return Ok(None);
+        }
+        let mut buffers = self.buffers.lock();
+        // WHY: another lane may have read it while this one waited for the buffers.
+        if let Some(batch) = self.cache.get(self.number, cursor.position) {
+            return Ok(Some(batch));
+        }
+        let mut buffer = take_buffer(&mut buffers, cursor.position);
+        let read = self.shard.read(cursor, &mut buffer);
+        let next =
+            read.as_ref().ok().and_then(|read| read.as_ref()).map(|(_, after)| after.position);
+        buffers.push((next.unwrap_or(cursor.position), buffer));
+        let Some((batch, after)) = read? else { return Ok(None) };
+        let batch = Arc::new(CachedBatch::new(batch, after));
+        let lanes = self.lanes.load(Ordering::Relaxed);
+        self.cache.put(self.number, cursor.position, &batch, lanes);
+        Ok(Some(batch))
+    }
+
+    /// Notes that a lane goes on from `cursor` to the batch after it.
+    pub(super) fn pass(&self, cursor: &Cursor) {
+        self.cache.pass(self.number, cursor.position);
+    }
+
+    /// The records of a lane that a work list covers, as far as they are kept and visible, and a
+    /// cursor from which reading can go on behind them.
+    pub(super) fn collect(&self, share: Share, entries: &[Entry]) -> Result<(Selection, Cursor)> {
+        let lowest = entries.iter().map(|entry| entry.first).min().unwrap_or(0);
+        let highest = entries.iter().map(|entry| entry.last).max().unwrap_or(lowest);
+        let mut builder = Builder::default();
+        let mut cursor = self.shard.cursor(Start::AtSequence(lowest))?;
+        while let Some(cached) = self.read(&cursor)? {
+            let batch = cached.batch();
+            if batch.base_seq() <= highest {
+                let picked = cached.picked(share.factor, share.slot, lowest);
+                let above = u32::try_from(highest - batch.base_seq() + 1).unwrap_or(u32::MAX);
+                builder.push(batch, picked.slice(0, picked.below(above)));
+            }
+            if batch.next_seq() > highest {
+                break;
+            }
+            self.pass(&cursor);
+            cursor = cached.after();
+        }
+        Ok((covered(&builder.finish(), entries), cursor))
+    }
+}
+
+/// The buffer that goes on at `position`, or the one that was not used for longest.
+fn take_buffer(buffers: &mut Vec<(Position, ReadBuffer)>, position: Position) -> ReadBuffer {
+    let fitting = buffers.iter().position(|(next, _)| *next == position);
+    match fitting {
+        Some(i) => buffers.remove(i).1,
+        None if buffers.len() >= BUFFERS_MAX => buffers.remove(0).1,
+        None => ReadBuffer::default(),
+    }
+}
+
+/// The records that any entry covers, in ascending order.
+pub(super) fn covered(records: &Selection, entries: &[Entry]) -> Selection {
+    let mut ranges: Vec<(SequenceNumber, SequenceNumber)> =
+        entries.iter().map(|entry| (entry.first, entry.last)).collect();
+    ranges.sort_unstable();
+    let mut parts = Vec::with_capacity(ranges.len());
+    let mut next = 0;
+    for (first, last) in ranges {
+        if last >= next {
+            parts.push(records.between(first.max(next), last));
+            next = last.saturating_add(1);
+        }
+    }
+    match parts.as_slice() {
+        [only] => only.clone(),
+        parts => Selection::concat(parts),
+    }
+}

@@ -1,0 +1,142 @@
+//! Who may go on with a batch that somebody else had in flight, and who is blamed. Pure.
+//!
+//! ```text
+//! nobody was calling, or it is our own slot  -> take it as it stands
+//! another runner of ours was calling         -> our supervisor judges first
+//! a living worker's runner was calling       -> its supervisor judges first
+//! a dead worker's runner was calling         -> one worker death more; no attempt counts,
+//!                                               unless it had its worker for itself
+//! ```
+
+use crate::checkpoint::{Cause, InFlight};
+use crate::types::Micros;
+
+/// Worker deaths in a row after which a batch runs with nothing else in its worker.
+pub const WORKER_DEATHS_MAX: u32 = 2;
+
+/// Who asks for the lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taker {
+    /// Uuid of its worker.
+    pub worker: [u8; 16],
+    /// Its number within the worker.
+    pub runner: u32,
+    /// Whether nothing else runs in its worker.
+    pub is_exclusive: bool,
+}
+
+/// What becomes of a batch in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The taker goes on with this.
+    Take(InFlight),
+    /// A living supervisor has to say first what the runner died of.
+    Judge,
+    /// The taker has to have its worker for itself.
+    Exclusive,
+}
+
+/// Decides about a batch in flight with at least one entry.
+///
+/// # Errors
+/// That of `is_alive`, which says whether a worker lives.
+pub fn verdict<E>(
+    mut in_flight: InFlight,
+    taker: &Taker,
+    now: Micros,
+    is_alive: impl FnOnce([u8; 16]) -> Result<bool, E>,
+) -> Result<Verdict, E> {
+    let is_ours = in_flight.worker == taker.worker;
+    if in_flight.is_calling && !(is_ours && in_flight.runner == taker.runner) {
+        if is_ours || is_alive(in_flight.worker)? {
+            return Ok(Verdict::Judge);
+        }
+        in_flight.worker_deaths = in_flight.worker_deaths.saturating_add(1);
+        if in_flight.is_exclusive {
+            for entry in in_flight.first_call() {
+                entry.attempts = entry.attempts.saturating_add(1);
+                entry.cause = Cause::Crashed;
+                entry.detail = 0;
+                if entry.first_failed == 0 {
+                    entry.first_failed = now;
+                }
+            }
+        }
+    }
+    if in_flight.worker_deaths >= WORKER_DEATHS_MAX && !taker.is_exclusive {
+        return Ok(Verdict::Exclusive);
+    }
+    Ok(Verdict::Take(in_flight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Entry;
+    use std::convert::Infallible;
+
+    const OURS: [u8; 16] = [1; 16];
+    const OTHER: [u8; 16] = [2; 16];
+    const TAKER: Taker = Taker { worker: OURS, runner: 1, is_exclusive: false };
+
+    fn calling(worker: [u8; 16], runner: u32) -> InFlight {
+        let entries = vec![
+            Entry { attempts: 1, ..Entry::fresh(0, 4) },
+            Entry { is_joined: true, ..Entry::fresh(5, 5) },
+            Entry::fresh(6, 9),
+        ];
+        InFlight { worker, runner, is_calling: true, entries, ..InFlight::default() }
+    }
+
+    fn decide(in_flight: &InFlight, taker: &Taker, lives: bool) -> Verdict {
+        let is_alive = |_| Ok::<bool, Infallible>(lives);
+        verdict(in_flight.clone(), taker, 77, is_alive).unwrap()
+    }
+
+    #[test]
+    fn what_nobody_was_calling_is_taken_as_it_stands() {
+        for worker in [OURS, OTHER] {
+            let waiting = InFlight { is_calling: false, ..calling(worker, 9) };
+            assert_eq!(Verdict::Take(waiting.clone()), decide(&waiting, &TAKER, true));
+            assert_eq!(Verdict::Take(waiting.clone()), decide(&waiting, &TAKER, false));
+        }
+    }
+
+    #[test]
+    fn the_supervisor_of_a_living_worker_judges_first() {
+        assert_eq!(Verdict::Judge, decide(&calling(OTHER, 1), &TAKER, true));
+        assert_eq!(Verdict::Judge, decide(&calling(OURS, 2), &TAKER, true));
+        assert_eq!(Verdict::Judge, decide(&calling(OURS, 2), &TAKER, false));
+        assert_eq!(Verdict::Take(calling(OURS, 1)), decide(&calling(OURS, 1), &TAKER, true));
+    }
+
+    #[test]
+    fn the_death_of_a_worker_is_no_attempt() {
+        let expected = InFlight { worker_deaths: 1, ..calling(OTHER, 1) };
+        assert_eq!(Verdict::Take(expected), decide(&calling(OTHER, 1), &TAKER, false));
+    }
+
+    #[test]
+    fn after_two_deaths_in_a_row_the_batch_wants_a_worker_for_itself() {
+        let once = InFlight { worker_deaths: 1, ..calling(OTHER, 1) };
+        let exclusive = Taker { is_exclusive: true, ..TAKER };
+        assert_eq!(Verdict::Exclusive, decide(&once, &TAKER, false));
+
+        let expected = InFlight { worker_deaths: 2, ..calling(OTHER, 1) };
+        assert_eq!(Verdict::Take(expected.clone()), decide(&once, &exclusive, false));
+        let judged = InFlight { is_calling: false, ..expected };
+        assert_eq!(Verdict::Exclusive, decide(&judged, &TAKER, true));
+    }
+
+    #[test]
+    fn a_death_with_nothing_else_in_the_worker_counts_for_the_call_that_ran() {
+        let before = InFlight { worker_deaths: 2, is_exclusive: true, ..calling(OTHER, 1) };
+        let exclusive = Taker { is_exclusive: true, ..TAKER };
+        let Verdict::Take(after) = decide(&before, &exclusive, false) else { panic!("taken") };
+
+        let attempts: Vec<u32> = after.entries.iter().map(|entry| entry.attempts).collect();
+        assert_eq!(vec![2, 1, 0], attempts);
+        assert_eq!((Cause::Crashed, 77), (after.entries[0].cause, after.entries[1].first_failed));
+        assert_eq!(Cause::None, after.entries[2].cause);
+    }
+}
