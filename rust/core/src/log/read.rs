@@ -17,7 +17,7 @@ use super::{ShardLog, SEGMENT_START};
 const READ_AHEAD: usize = 512 * 1024;
 
 /// Where a reader is. Copying it is how a reader remembers a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Where the next batch begins.
     pub position: Position,
