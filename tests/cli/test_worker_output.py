@@ -1,0 +1,143 @@
+"""Tests for `streamfn.cli.worker_output`."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from streamfn.cli.console import Voice, voice
+from streamfn.cli.worker_output import observer
+
+FAILED = {
+    "event": "function_failed",
+    "mapping": "shop.total",
+    "stream": "orders",
+    "shard_id": "shardId-000000000003",
+    "first": 18_231,
+    "last": 18_330,
+    "records": 100,
+    "attempt": 1,
+    "error_type": "ValueError",
+    "error_message": "no\nreally",
+    "traceback": "Traceback (most recent call last):\n  …",
+}
+DEAD = {
+    "event": "dead_lettered",
+    "mapping": "shop.total",
+    "stream": "orders",
+    "shard_id": "shardId-000000000000",
+    "sequence_number": 7,
+    "partition_key": "a",
+    "attempts": 4,
+    "error_type": "ValueError",
+    "error_message": "no",
+}
+
+
+@pytest.fixture
+def lines(capsys, monkeypatch):
+    """Writes events in a format, and returns the lines on stderr."""
+
+    def lines(form, *events, **voiced):
+        for field in ("quiet", "verbose", "no_color"):
+            monkeypatch.setattr(voice, field, voiced.get(field, getattr(Voice(), field)))
+        monkeypatch.setenv("STREAMFN_LOG_FORMAT", form)
+        output = observer()
+        for event in events:
+            output.on_event(event)
+        output.summarise()
+        return capsys.readouterr().err.splitlines()
+
+    return lines
+
+
+class TestJson:
+    """One object a line, with the keys of Lambda's structured logs."""
+
+    def test_an_error_has_its_type_message_and_traceback(self, lines):
+        [line] = map(json.loads, lines("json", FAILED))
+
+        assert line.pop("timestamp").endswith("Z")
+        assert line == {
+            "level": "WARN",
+            "message": "failed, 100 records, attempt 1: ValueError: no",
+            "logger": "streamfn.worker",
+            "event": "function_failed",
+            "function": "shop.total",
+            "stream": "orders",
+            "shard": "shardId-000000000003",
+            "sequence": 18_231,
+            "last": 18_330,
+            "records": 100,
+            "attempt": 1,
+            "errorType": "ValueError",
+            "errorMessage": "no\nreally",
+            "stackTrace": "Traceback (most recent call last):\n  …",
+        }
+
+    def test_it_is_the_default_where_no_terminal_is(self, monkeypatch, capsys):
+        monkeypatch.delenv("STREAMFN_LOG_FORMAT", raising=False)
+        monkeypatch.setattr(voice, "quiet", False)
+
+        observer().on_event({"event": "worker_started", "runners": 2})
+        assert json.loads(capsys.readouterr().err)["runners"] == 2
+
+
+class TestText:
+    """Lines for people."""
+
+    def test_a_line_says_where_and_what(self, lines):
+        [line] = lines("text", FAILED)
+
+        time, rest = line.split(" ", 1)
+        assert len(time) == len("12:00:01.234")
+        assert rest == (
+            "WARN  shop.total orders/3 #18231 failed, 100 records, attempt 1: ValueError: no"
+        )
+
+    def test_what_the_words_leave_out_follows(self, lines):
+        [line] = lines("text", DEAD)
+
+        assert line.endswith(
+            "ERROR shop.total orders/0 #7 dead-lettered after 4 attempts: ValueError: no"
+            " partition_key=a"
+        )
+
+    def test_an_event_without_words_of_its_own_is_told_as_it_is(self, lines):
+        [line] = lines("text", {"event": "something_new", "count": 3})
+
+        assert line.endswith("INFO  something new count=3")
+
+    def test_quiet_leaves_errors_and_verbose_adds_detail(self, lines):
+        events = [{"event": "runner_started"}, {"event": "worker_started"}, FAILED, DEAD]
+
+        assert len(lines("text", *events, quiet=True)) == 1
+        assert len(lines("text", *events)) == 3
+        assert len(lines("text", *events, verbose=1)) == 4
+
+    def test_a_colour_is_for_terminals(self, lines, monkeypatch):
+        assert "\x1b" not in lines("text", DEAD)[0]
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        assert "\x1b[31mERROR\x1b[0m" in lines("text", DEAD)[0]
+        assert "\x1b" not in lines("text", DEAD, no_color=True)[0]
+
+
+def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
+    monkeypatch.setattr(voice, "quiet", False)
+    monkeypatch.setenv("STREAMFN_LOG_FORMAT", "text")
+    output = observer()
+    figures = SimpleNamespace(
+        name="shop.total", calls=543, records=6_064, retries=35, bisects=330, dead_lettered=35
+    )
+
+    output.on_progress([figures])
+    output.summarise()
+
+    assert (
+        capsys.readouterr()
+        .err.rstrip()
+        .endswith(
+            "shop.total 6,064 records in 543 calls, 35 retried, 330 bisected, 35 dead-lettered"
+        )
+    )
