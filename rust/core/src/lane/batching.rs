@@ -7,6 +7,9 @@
 
 use std::time::Duration;
 
+use crate::error::{Error, Result};
+use crate::types::BATCH_SIZE_MAX;
+
 /// Limits of a batch; the first one reached closes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -16,6 +19,23 @@ pub struct Limits {
     pub window: Duration,
     /// Most payload bytes, except that a batch holds at least one record.
     pub bytes: usize,
+}
+
+impl Limits {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the limit.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=BATCH_SIZE_MAX as usize).contains(&self.size) {
+            let reason = format!("{} is not 1 to {BATCH_SIZE_MAX}", self.size);
+            return Err(Error::config("batch_size", reason));
+        }
+        if self.bytes == 0 {
+            return Err(Error::config("batch_bytes", "0 bytes hold no record"));
+        }
+        Ok(())
+    }
 }
 
 /// How far a batch has come.
@@ -88,6 +108,15 @@ mod tests {
         let tally = Tally { count: 1, bytes: 1, is_full: false };
         assert!(!tally.is_due(false));
         assert!(tally.is_due(true));
+    }
+
+    #[test]
+    fn limits_that_no_batch_can_keep_are_refused() {
+        assert!(limits(1, 1).check().is_ok());
+        assert!(limits(BATCH_SIZE_MAX as usize, 1).check().is_ok());
+        assert!(limits(0, 1).check().is_err());
+        assert!(limits(BATCH_SIZE_MAX as usize + 1, 1).check().is_err());
+        assert!(limits(1, 0).check().is_err());
     }
 
     #[test]

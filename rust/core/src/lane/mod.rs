@@ -186,10 +186,11 @@ impl LaneSet {
     /// Takes the lease of a lane and opens it.
     ///
     /// # Errors
-    /// [`Error::Config`] for a number in use or a shard that is not there; [`Error::StreamNotFound`],
-    /// [`Error::CheckpointConflict`], errors of the file system.
+    /// [`Error::Config`] for a number in use, limits that cannot be or a shard that is not there;
+    /// [`Error::StreamNotFound`], [`Error::CheckpointConflict`], errors of the file system.
     pub fn add(&self, mapping: &Mapping, request: &Request) -> Result<Added> {
         self.log.check()?;
+        request.limits.check()?;
         let &Request { lane, shard, slot, limits, is_alone, is_exclusive, .. } = request;
         if self.state.lock().lanes.contains_key(&lane) {
             return Err(Error::config("lane", format!("lane {lane} is in the set already")));
@@ -284,7 +285,7 @@ impl LaneSet {
         let deadline = Deadline::after(most);
         loop {
             self.log.check()?;
-            if self.is_stopped.load(Ordering::Acquire) {
+            if self.is_stopped() {
                 return Ok(None);
             }
             let seen = self.log.wake_word();
@@ -350,6 +351,16 @@ impl LaneSet {
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.log.bump();
+    }
+
+    /// Whether [`LaneSet::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Whether it was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
     }
 
     /// Numbers of the lanes in the set.
