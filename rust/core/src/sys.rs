@@ -193,3 +193,34 @@ pub fn raise_file_limit() {
     // A refusal leaves the limit as it was; an open that meets it says so.
     let _ = setrlimit(Resource::Nofile, limit);
 }
+
+/// Starts a thread that waits for the end of `fd` and then ends the process with `code`, whatever
+/// else it is doing. Takes the descriptor over.
+///
+/// # Errors
+/// No thread could be started.
+pub fn exit_when_closed(fd: RawFd, code: i32) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("streamfn-lifeline".into())
+        .spawn(move || {
+            #[expect(
+                unsafe_code,
+                reason = "the descriptor was inherited and is known by number only"
+            )]
+            // SAFETY: the caller gives the descriptor away; a number that is not open fails the read.
+            let pipe = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+            let mut byte = [0; 1];
+            // A byte has no meaning. An error other than EINTR says that there is no pipe to watch,
+            // which is as good as its end.
+            while matches!(
+                rustix::io::read(pipe, &mut byte),
+                Ok(1..) | Err(rustix::io::Errno::INTR)
+            ) {}
+            #[expect(unsafe_code, reason = "no destructor may run: the supervisor is gone")]
+            // SAFETY: `_exit` ends the process and touches no memory of it.
+            unsafe {
+                libc::_exit(code)
+            }
+        })
+        .map(drop)
+}

@@ -2,8 +2,11 @@
 //!
 //! A binding converts, gives the GIL away, delegates. Rules, defaults and loops live in the core.
 
+mod board;
 mod error;
+mod lanes;
 mod log;
+mod mapping;
 mod reader;
 mod records;
 mod stream;
@@ -28,6 +31,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     stream::register(m)?;
     log::register(m)?;
     reader::register(m)?;
+    board::register(m)?;
+    mapping::register(m)?;
+    lanes::register(m)?;
     m.add_function(wrap_pyfunction!(raise_file_limit, m)?)?;
     Ok(())
 }

@@ -10,6 +10,8 @@ use streamfn_core::format::body::encode_headers;
 use streamfn_core::lane::selection::{Picked, Selection};
 use streamfn_core::{DecodedBatch, RecordBuilder, ShardId};
 
+use crate::board::Board;
+
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Record>()?;
     m.add_class::<Records>()
@@ -201,10 +203,6 @@ impl Records {
         Self { selection }
     }
 
-    pub(crate) fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
     fn place(&self, index: usize) -> PyResult<(&Arc<DecodedBatch>, u32)> {
         self.selection.get(index).ok_or_else(|| PyIndexError::new_err("record index out of range"))
     }
@@ -252,6 +250,17 @@ impl Records {
 
     fn __iter__(&self) -> RecordIterator {
         RecordIterator::new(&self.selection)
+    }
+
+    fn running(&self, board: &Board, cell: usize) -> PyResult<RunningIterator> {
+        if cell >= streamfn_core::lane::board::CELLS {
+            return Err(PyIndexError::new_err("cell out of range"));
+        }
+        Ok(RunningIterator {
+            walk: Walk::new(&self.selection),
+            board: Arc::clone(board.inner()),
+            cell,
+        })
     }
 
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -414,5 +423,26 @@ impl RecordIterator {
 
     fn __next__(&mut self) -> Option<Record> {
         self.walk.next().map(|(batch, index)| Record { batch, index })
+    }
+}
+
+/// `records.running(board, cell)`: says on the board which record is running.
+#[pyclass(module = "streamfn._core")]
+struct RunningIterator {
+    walk: Walk,
+    board: Arc<streamfn_core::lane::Board>,
+    cell: usize,
+}
+
+#[pymethods]
+impl RunningIterator {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&mut self) -> Option<Record> {
+        let (batch, index) = self.walk.next()?;
+        self.board.run(self.cell, batch.base_seq() + u64::from(index));
+        Some(Record { batch, index })
     }
 }

@@ -34,7 +34,7 @@ impl Stream {
     }
 }
 
-fn shard_id(text: &str) -> PyResult<ShardId> {
+pub(crate) fn shard_id(text: &str) -> PyResult<ShardId> {
     ShardId::parse(text).ok_or_else(|| {
         let reason = format!("`{text}` is not a shard id like `shardId-000000000000`");
         crate::error::into_py(streamfn_core::Error::config("shard", reason))

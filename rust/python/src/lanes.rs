@@ -1,0 +1,234 @@
+//! `LaneSet`: the lanes of a runner, and the work they hand out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use streamfn_core::lane::{self as core, Added, Limits, Request};
+use streamfn_core::Deadline;
+
+use crate::error::IntoPy;
+use crate::log::Log;
+use crate::mapping::{worker_uuid, Entry, Mapping};
+use crate::records::Records;
+use crate::stream::shard_id;
+use crate::wait::{seconds, SLICE};
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Work>()?;
+    m.add_class::<LaneSet>()?;
+    m.add_function(wrap_pyfunction!(slot_of, m)?)?;
+    m.add_function(wrap_pyfunction!(exit_when_closed, m)?)
+}
+
+/// A batch of a lane to be called.
+#[pyclass(frozen, module = "streamfn._core")]
+pub(crate) struct Work {
+    inner: core::Work,
+}
+
+#[pymethods]
+impl Work {
+    #[getter]
+    fn lane(&self) -> u32 {
+        self.inner.lane
+    }
+
+    #[getter]
+    fn records(&self) -> Records {
+        Records::from_selection(self.inner.records.clone())
+    }
+
+    #[getter]
+    fn entries(&self) -> Vec<Entry> {
+        self.inner.entries.iter().cloned().map(Entry::new_from).collect()
+    }
+
+    #[getter]
+    fn exponent(&self) -> u32 {
+        self.inner.exponent
+    }
+
+    #[getter]
+    fn end(&self) -> u64 {
+        self.inner.end
+    }
+
+    #[getter]
+    fn is_resumed(&self) -> bool {
+        self.inner.is_resumed
+    }
+
+    #[getter]
+    fn is_alone(&self) -> bool {
+        self.inner.is_alone
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Work lane {} {:?}>", self.inner.lane, self.inner.records)
+    }
+}
+
+/// The lanes one runner holds.
+#[pyclass(frozen, module = "streamfn._core")]
+pub(crate) struct LaneSet {
+    inner: Arc<core::LaneSet>,
+}
+
+impl LaneSet {
+    /// Repeats `step`, which waits at most so long, until it is done; looks at signals in between.
+    fn until_done(
+        py: Python<'_>,
+        step: impl Fn(Duration) -> streamfn_core::Result<bool> + Sync + Send,
+    ) -> PyResult<()> {
+        while !py.detach(|| step(SLICE)).into_py()? {
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl LaneSet {
+    #[new]
+    #[pyo3(signature = (log, *, worker, runner, budget_bytes = core::BUDGET_BYTES_DEFAULT))]
+    fn new(log: &Log, worker: &str, runner: u32, budget_bytes: usize) -> PyResult<Self> {
+        let inner = core::LaneSet::new(log.inner(), worker_uuid(worker)?, runner, budget_bytes)
+            .into_py()?;
+        Ok(Self { inner })
+    }
+
+    #[pyo3(signature = (lane, mapping, stream, shard_id, slot, *, batch_size, batch_window, batch_bytes,
+        alone = false, exclusive = false))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python method")]
+    fn add(
+        &self,
+        py: Python<'_>,
+        lane: u32,
+        mapping: &Mapping,
+        stream: &str,
+        shard_id: &str,
+        slot: u32,
+        batch_size: usize,
+        batch_window: f64,
+        batch_bytes: usize,
+        alone: bool,
+        exclusive: bool,
+    ) -> PyResult<&'static str> {
+        let request = Request {
+            lane,
+            stream: stream.to_owned(),
+            shard: self::shard_id(shard_id)?,
+            slot,
+            limits: Limits { size: batch_size, window: seconds(batch_window), bytes: batch_bytes },
+            is_alone: alone,
+            is_exclusive: exclusive,
+        };
+        let added = py.detach(|| self.inner.add(mapping.inner(), &request)).into_py()?;
+        Ok(match added {
+            Added::Ok => "ok",
+            Added::Held => "held",
+            Added::Judge => "judge",
+            Added::Stale => "stale",
+            Added::Parents => "parents",
+            Added::Exclusive => "exclusive",
+        })
+    }
+
+    fn remove(&self, py: Python<'_>, lane: u32) -> PyResult<()> {
+        Self::until_done(py, |most| self.inner.remove(lane, most))
+    }
+
+    fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Work>> {
+        let deadline = Deadline::after(seconds(timeout));
+        loop {
+            let work = py.detach(|| self.inner.next(deadline.left().min(SLICE))).into_py()?;
+            if work.is_some() || deadline.is_past() {
+                return Ok(work.map(|inner| Work { inner }));
+            }
+            py.check_signals()?;
+            if self.inner.is_stopped() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn hold(
+        &self,
+        py: Python<'_>,
+        lane: u32,
+        entries: &Bound<'_, PyAny>,
+        exponent: u32,
+    ) -> PyResult<()> {
+        let entries = Entry::unwrap_all(entries)?;
+        py.detach(|| self.inner.hold(lane, entries, exponent)).into_py()
+    }
+
+    #[pyo3(signature = (lane, entries, exponent, seconds))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        lane: u32,
+        entries: &Bound<'_, PyAny>,
+        exponent: u32,
+        seconds: f64,
+    ) -> PyResult<()> {
+        let entries = Entry::unwrap_all(entries)?;
+        let rest = self::seconds(seconds);
+        py.detach(|| self.inner.wait(lane, entries, exponent, rest)).into_py()
+    }
+
+    #[pyo3(signature = (lane, exponent = 0))]
+    fn settle(&self, py: Python<'_>, lane: u32, exponent: u32) -> PyResult<()> {
+        py.detach(|| self.inner.settle(lane, exponent)).into_py()
+    }
+
+    fn yield_(
+        &self,
+        py: Python<'_>,
+        lane: u32,
+        entries: &Bound<'_, PyAny>,
+        exponent: u32,
+    ) -> PyResult<()> {
+        let entries = Entry::unwrap_all(entries)?;
+        py.detach(|| self.inner.wait(lane, entries, exponent, Duration::ZERO)).into_py()
+    }
+
+    fn set_burst(&self, on: bool) {
+        self.inner.set_burst(on);
+    }
+
+    fn stop(&self) {
+        self.inner.stop();
+    }
+
+    fn lanes(&self) -> Vec<u32> {
+        self.inner.lanes()
+    }
+
+    fn idle(&self) -> bool {
+        self.inner.is_idle()
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        Self::until_done(py, |most| self.inner.close(most))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<LaneSet {:?}>", self.inner.lanes())
+    }
+}
+
+/// The lane of a shard that a record goes to.
+#[pyfunction]
+fn slot_of(partition_key: Option<&str>, sequence_number: u64, factor: u32) -> u32 {
+    core::slot_of(partition_key, sequence_number, factor)
+}
+
+/// Starts a native thread that ends this process with `code` when `fd` reaches its end: whoever
+/// held the other end is gone.
+#[pyfunction]
+fn exit_when_closed(fd: i32, code: i32) -> PyResult<()> {
+    streamfn_core::sys::exit_when_closed(fd, code)?;
+    Ok(())
+}
