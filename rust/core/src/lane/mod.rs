@@ -353,6 +353,11 @@ impl LaneSet {
         self.log.bump();
     }
 
+    /// Whether [`LaneSet::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
     /// Numbers of the lanes in the set.
     pub fn lanes(&self) -> Vec<u32> {
         self.state.lock().lanes.keys().copied().collect()
