@@ -1,257 +1,525 @@
 """The Rust core: durable storage, lanes, and the records a function receives.
 
-Everything here is a thin door to `streamfn-core`; the friendly API is `streamfn.log`, `streamfn.app` and
-`streamfn.model`. Calls that wait or touch the disk release the GIL and return within 100 ms of a signal.
-Sizes are bytes, times are seconds as float unless a name ends in `_us` (microseconds UTC).
-Errors are the classes of `streamfn.errors`.
+A thin door to the crate `streamfn-core`; the friendly faces are `streamfn.log`, `streamfn.app` and
+`streamfn.model`. Calls that wait or touch the disk release the GIL and look at signals at least
+every 100 ms. Sizes are bytes; times are seconds as float unless a name ends in `_us` (microseconds
+UTC). Errors are the classes of `streamfn.errors`.
 """
-from collections.abc import Iterator, Mapping, Sequence
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Dict
 from datetime import datetime
-from typing import Any, final, overload
+from typing import Any, Literal, TypeAlias, final, overload
 
 __version__: str
+
 RECORD_BYTES_MAX: int
+"""Largest record: data, key and encoded headers together."""
 PARTITION_KEY_CHARS_MAX: int
 HEADERS_BYTES_MAX: int
 NAME_BYTES_MAX: int
 BATCH_SIZE_MAX: int
+"""Most records in one call of a function."""
 FACTOR_MAX: int
+"""Most lanes of one shard."""
 SHARDS_MAX: int
-SLOT_ENTRIES_MAX: int           # 20: entries an in-flight slot holds
+"""Most shards of one log."""
+SLOT_ENTRIES_MAX: int
+"""Entries an in-flight slot holds."""
 DEAD_LETTER_BYTES_EXTRA: int
+"""What a record of an internal stream may have above the limits of others."""
+
+Start: TypeAlias = str | int | datetime
+"""`"trim_horizon"`, `"latest"`, a sequence number, or an aware time."""
 
 # ---------------------------------------------------------------- records
+
 @final
 class Record:
-    data: bytes; partition_key: str | None; sequence_number: int; shard_id: str; stream: str
-    timestamp: datetime; timestamp_us: int; headers: Mapping[str, bytes]
-    def json(self) -> Any: ...            # orjson.loads; invalid JSON raises orjson.JSONDecodeError (a ValueError)
-    def text(self) -> str: ...
-    def as_type(self, type: type) -> Any: ...   # msgspec / dataclass / pydantic (duck-typed)
-    def __init__(self, data: bytes, partition_key: str | None = None, *, sequence_number: int = 0,
-                 shard_id: str = "shardId-000000000000", stream: str = "", timestamp_us: int = 0,
-                 headers: Mapping[str, bytes] | None = None) -> None: ...   # for tests and other sources
+    """One record; a reference into the record batch it came in. Equal by value.
+
+    Made by hand for tests and other sources; the log makes its own.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        partition_key: str | None = None,
+        *,
+        sequence_number: int = 0,
+        shard_id: str = "shardId-000000000000",
+        stream: str = "",
+        timestamp_us: int = 0,
+        headers: Dict[str, bytes] | None = None,
+    ) -> None: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def partition_key(self) -> str | None: ...
+    @property
+    def sequence_number(self) -> int: ...
+    @property
+    def shard_id(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def timestamp(self) -> datetime:
+        """Append time, UTC."""
+    @property
+    def timestamp_us(self) -> int: ...
+    @property
+    def headers(self) -> Dict[str, bytes]: ...
+    def json(self) -> Any:
+        """Decode the data with orjson; `orjson.JSONDecodeError` (a `ValueError`) if it is not JSON."""
+    def text(self) -> str:
+        """Decode the data as UTF-8; `UnicodeDecodeError` if it is not."""
+    def as_type(self, type: Any, /) -> Any:
+        """Decode the JSON data into a msgspec struct, dataclass, typed dict or pydantic model."""
+    def __hash__(self) -> int: ...
 
 @final
 class Records(Sequence[Record]):
-    """Consecutive records of one lane (one shard, one slot), in order; cheap to slice. May be empty."""
+    """Consecutive records of one lane, in order; slicing costs one reference. May be empty."""
+
     def __init__(self, records: Sequence[Record]) -> None: ...
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, index: int) -> Record: ...
     @overload
-    def __getitem__(self, index: slice) -> Records: ...     # step 1 only
+    def __getitem__(self, index: slice) -> Records: ...
     def __iter__(self) -> Iterator[Record]: ...
     def running(self, board: Board, cell: int) -> Iterator[Record]:
-        """Like iter(), and stores each record's sequence number as the cell's running one (8 bytes, no system call)."""
+        """Iterate, and say on the board which record is running (8 bytes, no system call)."""
     def values(self) -> list[bytes]: ...
     def json(self) -> list[Any]: ...
     def partition_keys(self) -> list[str | None]: ...
     def sequence_numbers(self) -> list[int]: ...
-    def index(self, sequence_number: int) -> int: ...       # ValueError if not among them  (bisect search)
-    def between(self, first: int, last: int) -> Records: ...  # those with first <= sequence_number <= last
+    def index(self, sequence_number: int) -> int:  # type: ignore[override]  # by number, not by value
+        """Return the place of a sequence number; `ValueError` if it is not among them."""
+    def between(self, first: int, last: int) -> Records:
+        """Return those with `first <= sequence_number <= last`."""
     @staticmethod
     def concat(parts: Sequence[Records]) -> Records: ...
-    first: int; last: int                                    # sequence numbers; IndexError when empty
-    last_timestamp_us: int
-    shard_id: str; stream: str
-    nbytes: int                                             # payload bytes, keys and headers included
+    @property
+    def first(self) -> int:
+        """Sequence number of the first record; `IndexError` without records, as the next four."""
+    @property
+    def last(self) -> int: ...
+    @property
+    def last_timestamp_us(self) -> int: ...
+    @property
+    def shard_id(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data, keys and headers."""
 
 # ---------------------------------------------------------------- the log
+
 @final
 class Log:
+    """An open log directory; one for each directory and process, however often it is opened."""
+
     @staticmethod
     def open(path: str, *, durability: str = "group", create: bool = True) -> Log:
-        """create=False: a missing directory or one without FORMAT is ConfigError(field="log_dir")."""
-    path: str
-    uuid: str
-    durability: str
-    def create_stream(self, name: str, *, shards: int = 1, durability: str | None = None,
-                      retention_seconds: float | None = None, retention_bytes: int | None = None,
-                      retention_consumed: bool = False, compression: str = "zstd",
-                      exist_ok: bool = False, internal: bool = False) -> Stream: ...
-        # internal names (dots) only with internal=True; internal streams are always "group"
-    def stream(self, name: str) -> Stream: ...              # StreamNotFound
-    def streams(self, *, internal: bool = False) -> list[str]: ...   # internal=True: those with a dot as well
-    def wake(self) -> int: ...                               # current value of the log-wide wake word
-    def wait(self, seen: int, timeout: float) -> int: ...    # until it differs from `seen`; returns the value
-    def sync(self) -> None: ...                              # everything committed and all checkpoints
+        """Open a log directory beside other processes, recovering it first if nobody has it open.
+
+        Raises:
+            ConfigError: `log_dir` is not a log directory, is missing with `create=False`, or lies
+                on a network file system.
+            LockTimeout: Another process recovers the log for more than 30 s.
+        """
+    @property
+    def path(self) -> str: ...
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def durability(self) -> str: ...
+    def create_stream(
+        self,
+        name: str,
+        *,
+        shards: int = 1,
+        durability: str | None = None,
+        retention_seconds: float | None = None,
+        retention_bytes: int | None = None,
+        retention_consumed: bool = False,
+        compression: str = "zstd",
+        exist_ok: bool = False,
+        internal: bool = False,
+    ) -> Stream:
+        """Make a stream; durable when it returns. Names with dots, and `group`, go with `internal`."""
+    def stream(self, name: str) -> Stream:
+        """Open a stream; `StreamNotFound` if there is none of that name."""
+    def streams(self, *, internal: bool = False) -> list[str]: ...
+    def wake(self) -> int:
+        """Return the wake word: it changes when something becomes visible or is handed over."""
+    def wait(self, seen: int, timeout: float) -> int:
+        """Sleep until the wake word is not `seen`, and return it."""
+    def sync(self) -> None: ...
     def close(self) -> None: ...
 
 @final
 class ShardInfo:
-    shard_id: str; hash_key_first: int; hash_key_last: int; parents: list[str]; is_open: bool
-    trim_horizon: int            # lowest sequence number kept
-    end: int                     # the next sequence number that will become visible: visible records are < end
-    bytes: int; segments: int; last_timestamp_us: int
+    """What a shard is now."""
+
+    @property
+    def shard_id(self) -> str: ...
+    @property
+    def hash_key_first(self) -> int: ...
+    @property
+    def hash_key_last(self) -> int: ...
+    @property
+    def parents(self) -> list[str]: ...
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def trim_horizon(self) -> int:
+        """Lowest sequence number kept."""
+    @property
+    def end(self) -> int:
+        """Visible records have sequence numbers below this."""
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    @property
+    def last_timestamp_us(self) -> int: ...
 
 @final
 class PutResults(Sequence[tuple[str, int]]):
-    """(shard_id, sequence_number) for each record, in the order given, made lazily."""
+    """Shard id and sequence number of each record of a call, in its order, worked out lazily."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[str, int]]: ...
 
 @final
 class Stream:
-    name: str; durability: str; compression: str; created_us: int; retention: dict[str, Any]
-    def put(self, data: bytes, partition_key: str | None = None, headers: Mapping[str, bytes] | None = None,
-            timeout: float | None = None) -> tuple[str, int]: ...
-    def put_many(self, data: Sequence[bytes], partition_keys: Sequence[str | None] | None = None,
-                 headers: Sequence[Mapping[str, bytes] | None] | None = None,
-                 timeout: float | None = None) -> PutResults: ...
+    """A stream of an open log."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def durability(self) -> str: ...
+    @property
+    def compression(self) -> str: ...
+    @property
+    def created_us(self) -> int: ...
+    @property
+    def retention(self) -> dict[str, Any]: ...
+    def put(
+        self,
+        data: bytes,
+        partition_key: str | None = None,
+        headers: Dict[str, bytes] | None = None,
+        timeout: float | None = None,
+    ) -> tuple[str, int]: ...
+    def put_many(
+        self,
+        data: Sequence[bytes],
+        partition_keys: Sequence[str | None] | None = None,
+        headers: Sequence[Dict[str, bytes] | None] | None = None,
+        timeout: float | None = None,
+    ) -> PutResults: ...
     def shards(self) -> list[ShardInfo]: ...
     def shard_of(self, partition_key: str) -> str: ...
-    def reader(self, shard_id: str, start: str | int | datetime = "trim_horizon") -> ShardReader: ...
-        # "trim_horizon" | "latest" | sequence number | aware datetime
+    def reader(self, shard_id: str, start: Start | None = "trim_horizon") -> ShardReader: ...
 
 @final
 class ShardReader:
-    position: int                # next sequence number to read
-    def poll(self, limit: int, max_bytes: int = ..., wait: float = 0.0) -> Records: ...
-        # empty: none yet (waited at most `wait`). SequenceTrimmed, Corruption.
-    at_end: bool                 # at the visible end now
+    """Reads one shard in order; holds no lease and moves no checkpoint."""
+
+    @property
+    def position(self) -> int:
+        """The next sequence number to read."""
+    @property
+    def at_end(self) -> bool:
+        """Whether it is at the visible end now."""
+    def poll(self, limit: int, max_bytes: int = ..., wait: float = 0.0) -> Records:
+        """Return at most `limit` records, waiting at most `wait` for the first; empty: none yet.
+
+        Raises:
+            SequenceTrimmed: Retention was faster; open a new reader.
+            Corruption: The next record batch is damaged.
+        """
     def close(self) -> None: ...
 
-# ---------------------------------------------------------------- board: memory a runner shares with its supervisor
+# ---------------------------------------------------------------- shared with the supervisor
+
 @final
 class Board:
-    """A memfd. Cells: one for each thread of the runner. Counters: COUNTERS for each mapping."""
-    CELLS: int                   # 256
-    MAPPINGS: int                # 256
-    COUNTERS: int                # 16 a mapping
+    """A memfd: what each thread of a runner is doing, and what it counted. Outlives the runner."""
+
+    CELLS: int
+    """Threads of one runner."""
+    MAPPINGS: int
+    COUNTERS: int
+    """Counters of one mapping."""
+
     @staticmethod
     def create() -> Board: ...
     @staticmethod
     def attach(fd: int) -> Board: ...
-    fd: int                      # inheritable only when passed on (pass_fds)
-    def begin(self, cell: int, lane: int, deadline: float | None) -> None: ...   # deadline: time.monotonic() value
+    @property
+    def fd(self) -> int: ...
+    def begin(self, cell: int, lane: int, deadline: float | None) -> None:
+        """Say that a call of `lane` begins; `deadline` is a value of `time.monotonic()`."""
     def end(self, cell: int) -> None: ...
-    def cells(self) -> list[tuple[int, int, float | None, int | None]]: ...
-        # of calls in progress: (cell, lane, deadline, running sequence number or None)
-    def add(self, mapping: int, counter: int, amount: int) -> None: ...          # relaxed atomic
+    def cells(self) -> list[tuple[int, int, float | None, int | None]]:
+        """Return (cell, lane, deadline, running sequence number) of the calls in progress."""
+    def add(self, mapping: int, counter: int, amount: int) -> None: ...
     def counters(self, mapping: int) -> list[int]: ...
 
-# ---------------------------------------------------------------- mappings, lanes
+# ---------------------------------------------------------------- mappings and lanes
+
 @final
 class Entry:
-    """A range of the lane's records that is still open, as the in-flight slot holds it (immutable)."""
-    def __init__(self, first: int, last: int, attempts: int = 0, joined: bool = False, cause: int = 0,
-                 detail: int = 0, first_failed_us: int = 0) -> None: ...
-    first: int; last: int
-    attempts: int                # calls of exactly these records that failed so far
-    joined: bool                 # handed over in the same call as the entry before it
-    cause: int                   # of the last failure, when no runner could tell: 0 none, 1 crashed, 2 timed out
-    detail: int                  # for cause 1: signal number, or -exit code
-    first_failed_us: int         # 0: has not failed
+    """A range of a lane's records that is still open, as the in-flight slot holds it."""
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        attempts: int = 0,
+        joined: bool = False,
+        cause: int = 0,
+        detail: int = 0,
+        first_failed_us: int = 0,
+    ) -> None: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def attempts(self) -> int:
+        """Calls of exactly these records that failed."""
+    @property
+    def joined(self) -> bool:
+        """Whether it is handed over in the same call as the entry before it."""
+    @property
+    def cause(self) -> int:
+        """Of a failure that no runner could tell: 0 none, 1 crashed, 2 timed out."""
+    @property
+    def detail(self) -> int:
+        """For cause 1 the signal's number, or the exit code as a negative number."""
+    @property
+    def first_failed_us(self) -> int:
+        """0: has not failed."""
 
 @final
 class InFlight:
-    """What an in-flight slot says (immutable)."""
-    worker: str                  # uuid hex of the worker whose runner wrote it
-    runner: int
-    is_calling: bool             # a call was in progress or about to start; False while waiting in back-off
-    worker_deaths: int           # worker deaths in a row with this batch in flight
-    is_alone: bool               # must run alone in its runner until settled
-    is_exclusive: bool           # it ran with nothing else in its worker
-    formed_at: int               # checkpoint when the batch was formed
-    end: int                     # the checkpoint once the list is empty
-    exponent: int                # the lane's back-off exponent
-    entries: list[Entry]
+    """What an in-flight slot says."""
+
+    @property
+    def worker(self) -> str:
+        """Uuid of the worker whose runner wrote it."""
+    @property
+    def runner(self) -> int: ...
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call was in progress or about to start; False while waiting."""
+    @property
+    def worker_deaths(self) -> int:
+        """Deaths of a worker in a row with this batch in flight."""
+    @property
+    def is_alone(self) -> bool:
+        """Whether it must run alone in its runner until it is settled."""
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether it ran with nothing else in its worker."""
+    @property
+    def formed_at(self) -> int:
+        """The checkpoint when the batch was formed."""
+    @property
+    def end(self) -> int:
+        """The checkpoint once the list is empty."""
+    @property
+    def exponent(self) -> int:
+        """The lane's back-off exponent."""
+    @property
+    def entries(self) -> list[Entry]: ...
 
 @final
 class LaneStatus:
-    stream: str; shard_id: str; slot: int; factor: int
-    checkpoint: int; end: int    # end: the shard's visible end; lag in records at most end - checkpoint
-    in_flight: InFlight | None   # None: empty or void
-    is_leased: bool              # some living process holds the lease
-    checkpoint_us: int           # wall time of the checkpoint
+    """Where a lane is, as anybody can see it."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def shard_id(self) -> str: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def factor(self) -> int: ...
+    @property
+    def checkpoint(self) -> int: ...
+    @property
+    def end(self) -> int:
+        """The shard's visible end; the lane is behind by at most `end - checkpoint` records."""
+    @property
+    def in_flight(self) -> InFlight | None: ...
+    @property
+    def is_leased(self) -> bool: ...
+    @property
+    def checkpoint_us(self) -> int: ...
 
 @final
 class Mapping:
     """The durable record of a mapping and its lanes files, `mappings/<name>/`."""
+
     @staticmethod
-    def register(log: Log, name: str, *, factor: int, start: str | int | datetime = "trim_horizon") -> Mapping:
-        """Create it or open it, and set the wanted factor. `start` counts only when it is new. Synced when it returns."""
+    def register(log: Log, name: str, *, factor: int, start: Start | None = None) -> Mapping:
+        """Create or open it and set the wanted factor; synced. `start` counts only when it is new."""
     @staticmethod
     def open(log: Log, name: str) -> Mapping | None: ...
     @staticmethod
     def names(log: Log) -> list[str]: ...
-    name: str; wanted_factor: int; is_paused: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def wanted_factor(self) -> int: ...
+    @property
+    def is_paused(self) -> bool: ...
     def prepare(self, stream: str) -> list[str]:
-        """Make sure that each shard of the stream has a lanes file; returns the shard ids.
+        """Make sure that each shard of the stream has a lanes file, and return the shard ids.
 
-        Called with a new mapping: the shards there are get their checkpoint from `start`, synced. A shard that
-        appears later starts at its first record. Cheap when there is nothing to do. StreamNotFound.
+        With a new mapping the shards there are get their checkpoint from `start`, synced; a shard
+        that appears later starts at its first record.
         """
-    def factor(self, stream: str, shard_id: str) -> int: ...              # in force
+    def factor(self, stream: str, shard_id: str) -> int:
+        """Return the factor in force."""
     def change_factor(self, stream: str, shard_id: str) -> bool:
-        """Apply the wanted factor if all leases are free and all work lists are empty; True if it is in force now."""
+        """Apply the wanted factor if all leases are free and all lists empty; True: it is in force."""
     def lanes(self, stream: str | None = None) -> list[LaneStatus]: ...
     def judge(self, stream: str, shard_id: str, slot: int) -> LaneJudge | None:
-        """Take a lane's lease to look at and rewrite its in-flight slot; None if somebody holds it."""
+        """Take a lane's lease to look at its in-flight slot and rewrite it; None: it is held."""
 
 @final
 class LaneJudge:
-    """A lane's lease in the hands of a supervisor, for the moment it takes to settle who is blamed."""
+    """A lane's lease in the hands of a supervisor, while it settles who is blamed for a death."""
+
     def in_flight(self) -> InFlight | None: ...
-    def write(self, entries: Sequence[Entry], *, worker: str, is_calling: bool, worker_deaths: int,
-              is_alone: bool, is_exclusive: bool) -> None: ...    # keeps formed_at, end, exponent
-    def records(self, first: int, last: int) -> list[int]: ...     # the lane's sequence numbers in the range (for splits)
+    def write(
+        self,
+        entries: Sequence[Entry],
+        *,
+        worker: str,
+        is_calling: bool,
+        worker_deaths: int,
+        is_alone: bool,
+        is_exclusive: bool,
+    ) -> None:
+        """Rewrite the slot; where the batch begins and ends, runner and exponent stay.
+
+        Without an entry the batch is done, and the checkpoint goes to its end.
+        """
+    def records(self, first: int, last: int) -> list[int]:
+        """Return the lane's sequence numbers in the range."""
     def release(self) -> None: ...
 
 @final
 class Work:
-    """A batch of a lane to be called, or the open rest of one that a dead runner left."""
-    lane: int
-    records: Records             # all records the entries cover (of a fresh batch: the batch)
-    entries: list[Entry]         # of a fresh batch: one entry with attempts=0 covering it
-    exponent: int
-    end: int
-    is_resumed: bool             # came out of an in-flight slot or out of `wait`
-    is_alone: bool
+    """A batch of a lane to be called, or the open rest of one."""
+
+    @property
+    def lane(self) -> int: ...
+    @property
+    def records(self) -> Records:
+        """All records that the entries cover."""
+    @property
+    def entries(self) -> list[Entry]:
+        """The work list, first call first; of a fresh batch one entry without attempts."""
+    @property
+    def exponent(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it was in flight before: taken over from a dead runner, or back from a wait."""
+    @property
+    def is_alone(self) -> bool: ...
 
 @final
 class LaneSet:
-    """The lanes one runner holds. Thread-safe; a lane is in the hands of one thread from `next` until `settle` or `wait`."""
+    """The lanes of one runner, shared by its threads.
+
+    A lane is in the hands of one thread from `next` until `settle`, `wait` or `yield_`. The methods
+    that write raise `LeaseLost` if another runner has the lane; it is gone from the set then.
+    """
+
     def __init__(self, log: Log, *, worker: str, runner: int, budget_bytes: int = ...) -> None: ...
-    def add(self, lane: int, mapping: Mapping, stream: str, shard_id: str, slot: int, *, batch_size: int,
-            batch_window: float, batch_bytes: int, alone: bool = False, exclusive: bool = False) -> str:
+    def add(
+        self,
+        lane: int,
+        mapping: Mapping,
+        stream: str,
+        shard_id: str,
+        slot: int,
+        *,
+        batch_size: int,
+        batch_window: float,
+        batch_bytes: int,
+        alone: bool = False,
+        exclusive: bool = False,
+    ) -> Literal["ok", "held", "judge", "stale", "parents", "exclusive"]:
         """Take the lease and open the lane under the caller's number `lane`.
 
-        Returns "ok"; "held" (somebody else has the lease); "judge" (the in-flight slot names another living
-        worker, whose supervisor has to look at it first; the lease was given back); "stale" (slot >= the factor in force);
-        "parents" (a parent shard is not finished yet).
+        Returns:
+            `ok`; `held`: somebody else has the lease; `judge`: its slot names another living
+            worker, or another runner of this one, whose supervisor has to look at it first;
+            `stale`: the factor in force has no such lane; `parents`: a parent shard is not
+            finished; `exclusive`: its batch was in flight at two deaths of a worker, ask again
+            with the worker for itself.
         """
     def remove(self, lane: int) -> None:
-        """Sync its checkpoint and give the lease back. Waits while the lane is in the hands of a thread."""
+        """Sync its checkpoint and give the lease back; waits while a thread has the lane."""
     def next(self, timeout: float) -> Work | None:
-        """Wait for the next batch of any lane that is free. Writes the in-flight slot (is_calling) before it returns a fresh batch."""
+        """Wait for the next batch of any lane that is free; its in-flight slot is written."""
     def hold(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
-        """Rewrite the in-flight slot: the open rest of the batch, first call first. More than SLOT_ENTRIES_MAX
-        entries: the slot holds one range from the lowest open record to the end of the batch."""
+        """Rewrite the in-flight slot: the open rest of the batch, first call first.
+
+        With more than `SLOT_ENTRIES_MAX` entries the slot holds one range, from the lowest open
+        record to the end of the batch.
+        """
     def wait(self, lane: int, entries: Sequence[Entry], exponent: int, seconds: float) -> None:
-        """`hold` with is_calling=False, and let go of the lane; `next` hands it out again after `seconds`, is_resumed."""
+        """`hold`, and let go of the lane; `next` hands the batch out again after `seconds`."""
     def settle(self, lane: int, exponent: int = 0) -> None:
-        """The batch is done: checkpoint at its end, slot empty, lane free for its next batch."""
+        """Note that the batch is done: checkpoint at its end, lane free."""
     def yield_(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
-        """Let go of the lane without waiting (not an attempt); used at shutdown. The slot keeps the entries, is_calling=False."""
-    def set_burst(self, on: bool) -> None: ...    # close batch windows at once and persist idle positions at once
-    def stop(self) -> None: ...                   # `next` returns None at once from now on
+        """`wait` for no time; for a runner that stops. Not an attempt."""
+    def set_burst(self, on: bool) -> None:
+        """Close batch windows at once, and write idle positions at once."""
+    def stop(self) -> None:
+        """Make `next` return None from now on."""
     def lanes(self) -> list[int]: ...
-    def idle(self) -> bool: ...                   # no lane is in anyone's hands or waiting
-    def close(self) -> None: ...                  # remove all
+    def idle(self) -> bool:
+        """Whether no lane is in anybody's hands or waiting."""
+    def close(self) -> None:
+        """Stop, and give all lanes back."""
 
 @final
 class Membership:
     """`workers/<uuid>.lock`, held while this worker lives."""
+
     @staticmethod
     def join(log: Log, body: bytes) -> Membership: ...
-    uuid: str
+    @property
+    def uuid(self) -> str: ...
     @staticmethod
-    def living(log: Log) -> dict[str, bytes]: ...   # uuid -> body, of all living workers (dead files are removed)
+    def living(log: Log) -> dict[str, bytes]:
+        """Return the bodies of all living workers by their uuids."""
     def update(self, body: bytes) -> None: ...
     def leave(self) -> None: ...
 
 def exit_when_closed(fd: int, code: int) -> None:
-    """Start a native thread that reads from `fd` and calls `_exit(code)` when it reaches its end."""
-def raise_file_limit() -> None: ...
-def slot_of(partition_key: str | None, sequence_number: int, factor: int) -> int: ...
-def encode_segment_example() -> bytes: ...      # used by the test of docs/format.md
+    """Start a native thread that calls `_exit(code)` when `fd` reaches its end."""
+
+def raise_file_limit() -> None:
+    """Raise the soft limit of open files to the hard one."""
+
+def slot_of(partition_key: str | None, sequence_number: int, factor: int) -> int:
+    """Return the lane of a shard that a record goes to."""

@@ -83,7 +83,9 @@ def test_producers_and_readers_at_once(tmp_path: Path, durability: str) -> None:
 
 
 @pytest.mark.parametrize("durability", ["process", "group"])
-def test_killed_producers_lose_nothing_that_was_acknowledged(tmp_path: Path, durability: str) -> None:
+def test_killed_producers_lose_nothing_that_was_acknowledged(
+    tmp_path: Path, durability: str
+) -> None:
     """20 producers die at some moment of their work; the log has all that they were told is in it."""
     log = _core.Log.open(str(tmp_path))
     stream = log.create_stream("s", durability=durability)
