@@ -64,7 +64,7 @@ READER = """
 
 @pytest.mark.parametrize("durability", ["process", "group"])
 def test_producers_and_readers_at_once(tmp_path: Path, durability: str) -> None:
-    """Each reader sees every record once, in one order, and each producer's in the order it put them."""
+    """Readers see every record once, in one order, and each producer's in the order of its puts."""
     log = _core.Log.open(str(tmp_path))
     log.create_stream("s", durability=durability)
     readers = [start(READER, tmp_path, 4 * 200) for _ in range(2)]
@@ -86,7 +86,7 @@ def test_producers_and_readers_at_once(tmp_path: Path, durability: str) -> None:
 def test_killed_producers_lose_nothing_that_was_acknowledged(
     tmp_path: Path, durability: str
 ) -> None:
-    """20 producers die at some moment of their work; the log has all that they were told is in it."""
+    """20 producers die at some moment; the log has all that they were told is in it."""
     log = _core.Log.open(str(tmp_path))
     stream = log.create_stream("s", durability=durability)
     acknowledged: list[tuple[str, int]] = []
@@ -135,7 +135,7 @@ class TestFork:
     """A handle belongs to the process that opened it."""
 
     def test_the_child_is_told_to_open_again_and_can(self, tmp_path: Path) -> None:
-        """Methods of an inherited handle raise; a log opened in the child works; the parent's goes on."""
+        """Inherited handles raise; a log opened in the child works; the parent's goes on."""
         code = """
             import os, sys, warnings
             warnings.simplefilter("ignore")

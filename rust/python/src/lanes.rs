@@ -41,7 +41,7 @@ impl Work {
 
     #[getter]
     fn entries(&self) -> Vec<Entry> {
-        self.inner.entries.iter().cloned().map(Entry::new_from).collect()
+        self.inner.entries.iter().copied().map(Entry::new_from).collect()
     }
 
     #[getter]

@@ -47,7 +47,7 @@ impl Entry {
 
     /// The core's entries of a Python sequence.
     pub(crate) fn unwrap_all(entries: &Bound<'_, PyAny>) -> PyResult<Vec<core::Entry>> {
-        entries.try_iter()?.map(|entry| Ok(entry?.cast::<Self>()?.get().inner.clone())).collect()
+        entries.try_iter()?.map(|entry| Ok(entry?.cast::<Self>()?.get().inner)).collect()
     }
 }
 
@@ -174,7 +174,7 @@ impl InFlight {
 
     #[getter]
     fn entries(&self) -> Vec<Entry> {
-        self.inner.entries.iter().cloned().map(Entry::new_from).collect()
+        self.inner.entries.iter().copied().map(Entry::new_from).collect()
     }
 
     fn __repr__(&self) -> String {
