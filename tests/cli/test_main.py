@@ -38,7 +38,7 @@ class TestRun:
             (["put", "s", "--shards", "0"], "0 is not in the range"),
             (["put", "s", "--durability", "none"], "`none` is not one of"),
             (["worker", "app.py", "--drain-timeout", "soon"], "`soon` is not a duration"),
-            (["worker", "app.py", "--processes", "0"], "0 is not in the range"),
+            (["worker", "app.py", "--processes", "0"], "`0` is not `auto`, or a number from 1"),
         ],
     )
     def test_wrong_usage_is_one_line_with_a_hint(self, arguments, said, capsys):

@@ -20,10 +20,12 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
         """Return the number, None for `auto`."""
-        if value == "auto":
+        text = str(value)
+        if text == "auto":
             return None
-        count = click.IntRange(1).convert(value, param, ctx)
-        return int(count)
+        if not text.isdigit() or int(text) < 1:
+            self.fail(f"`{text}` is not `auto`, or a number from 1", param, ctx)
+        return int(text)
 
 
 @click.command("worker")
