@@ -361,7 +361,8 @@ impl ShardLog {
             page.next_seq(),
             page.last_crc(),
         );
-        let segment = self.segments.create(ordinal, page.next_seq(), &header)?;
+        let fail = |error: Error| self.fail_stop(&error);
+        let segment = self.segments.create(ordinal, page.next_seq(), &header, fail)?;
         let file = segment.open(self.directory.fs())?;
         let start = Position { segment: ordinal, offset: SEGMENT_START };
         self.state

@@ -110,7 +110,9 @@ impl ShardLog {
         }
         StateFile::create(directory.fs(), &folder.join("state"))?;
         let segments = Segments::new(Arc::clone(directory.fs()), folder.to_owned());
-        let first = segments.create(0, 0, &Self::segment_header(directory, config, 0, 0, 0))?;
+        let first =
+            segments
+                .create(0, 0, &Self::segment_header(directory, config, 0, 0, 0), |error| error)?;
         let identity = first.open(directory.fs())?.identity().at(first.path())?;
         directory.control().page(config.page).initialise(&crate::control::PageValues {
             owner: config.owner(),

@@ -217,6 +217,9 @@ pub(crate) fn recover(
     let shard =
         Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
     let (tail, is_torn) = shard.find_end(&state)?;
+    if fs.exists(&folder.join("failed")).at(folder)? {
+        return shard.stay_failed(&state, tail);
+    }
     shard.finish(&state, tail, is_torn)
 }
 
@@ -340,10 +343,29 @@ impl Recovering<'_> {
             state.recovery_crc = tail.prev_crc;
             state.recovery_ts = tail.max_ts;
         })?;
-        let page = self.directory.control().page(self.config.page);
-        page.initialise(&PageValues {
+        let identity = file.identity().at(segment.path())?;
+        self.begin_page(tail, identity, epoch, reserved);
+        Ok(())
+    }
+
+    /// An earlier sync failed: what is here can be read, but nothing is synced, cut or written, and
+    /// nothing counts as durable that did not before. `fsck --repair` ends that.
+    fn stay_failed(&self, state: &ShardState, tail: Tail) -> Result<()> {
+        self.begin_page(tail, (0, 0), state.epoch, state.reserved);
+        self.directory.control().page(self.config.page).set_state(WriterState::Failed(libc::EIO));
+        Ok(())
+    }
+
+    fn begin_page(
+        &self,
+        tail: Tail,
+        segment_identity: (u64, u64),
+        epoch: u32,
+        reserved: SequenceNumber,
+    ) {
+        self.directory.control().page(self.config.page).initialise(&PageValues {
             owner: self.config.owner(),
-            segment_identity: file.identity().at(segment.path())?,
+            segment_identity,
             committed: tail.position,
             next_seq: tail.next_seq,
             last_crc: tail.prev_crc,
@@ -352,10 +374,6 @@ impl Recovering<'_> {
             max_ts: tail.max_ts,
             reserved,
         });
-        if fs.exists(&self.folder.join("failed")).at(self.folder)? {
-            page.set_state(WriterState::Failed(libc::EIO));
-        }
-        Ok(())
     }
 
     fn write_epoch(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::format::SegmentHeader;
 use crate::fs::{File, Fs, Open};
 use crate::types::SequenceNumber;
@@ -99,12 +99,13 @@ impl Segments {
     }
 
     /// Makes a segment file with its header; durable, with its name, when it returns. An empty one
-    /// that a writer left behind when it died is reused.
+    /// that a writer left behind when it died is reused. `fail_stop` is told if a sync fails.
     pub(crate) fn create(
         &self,
         ordinal: u32,
         base_seq: SequenceNumber,
         header: &SegmentHeader,
+        fail_stop: impl Fn(Error) -> Error,
     ) -> Result<Arc<Segment>> {
         self.refresh()?;
         if let Some(left) = self.known.read().get(&ordinal).filter(|left| left.base_seq != base_seq)
@@ -115,8 +116,8 @@ impl Segments {
         let file = self.fs.open(&segment.path, Open::Create).at(&segment.path)?;
         file.truncate(0).at(&segment.path)?;
         file.write_at(&[&header.encode()], 0).at(&segment.path)?;
-        file.sync_data().at(&segment.path)?;
-        self.fs.sync_dir(&self.folder).at(&self.folder)?;
+        file.sync_data().at(&segment.path).map_err(&fail_stop)?;
+        self.fs.sync_dir(&self.folder).at(&self.folder).map_err(&fail_stop)?;
         *segment.open.lock() = Some(Arc::downgrade(&file));
         self.known.write().insert(ordinal, Arc::clone(&segment));
         Ok(segment)

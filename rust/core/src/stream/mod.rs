@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
+use crate::fs;
 use crate::log::{Directory, ShardConfig, ShardLog};
 use crate::types::{Micros, ShardId};
 
@@ -43,6 +44,12 @@ impl Stream {
             }
             other => other?,
         };
+        // WHY: who made the stream may have died, or met an error, before its names were durable;
+        // nothing may be acknowledged in it until they are.
+        let fs = directory.fs();
+        for folder in [&folder, fs::parent(&folder)] {
+            fs.sync_dir(folder).at(folder)?;
+        }
         Ok(Self {
             name: name.into(),
             directory: Arc::clone(directory),

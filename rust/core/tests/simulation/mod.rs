@@ -83,6 +83,9 @@ pub(crate) enum Change {
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
     SyncDir(PathBuf),
+    /// A sync that failed: the kernel marks the pages clean, and what they held never reaches the
+    /// disk, whatever a later sync says.
+    SyncFailed(u64),
 }
 
 /// Files, names and folders at one moment.
@@ -144,7 +147,7 @@ impl Disk {
             Change::Remove(path) => {
                 self.names.remove(path);
             }
-            Change::Sync(_) | Change::SyncDir(_) => {}
+            Change::Sync(_) | Change::SyncDir(_) | Change::SyncFailed(_) => {}
         }
     }
 }
@@ -182,6 +185,11 @@ impl Crasher {
                 for change in settled {
                     self.durable.apply(&change, Fate::Kept);
                 }
+            }
+            Change::SyncFailed(inode) => {
+                self.pending.retain(
+                    |pending| !matches!(pending, Change::Write(other, ..) if other == inode),
+                );
             }
             other => self.pending.push(other.clone()),
         }
@@ -298,6 +306,9 @@ impl SimFs {
             if now == from || (sticky && now > from) {
                 if !sticky {
                     state.fail_from = None;
+                }
+                if let Change::Sync(inode) = change {
+                    state.changes.push(Change::SyncFailed(inode));
                 }
                 return Err(io::Error::from_raw_os_error(errno));
             }
