@@ -218,7 +218,8 @@ pub(crate) fn recover(
         Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
     let (tail, is_torn) = shard.find_end(&state)?;
     if fs.exists(&folder.join("failed")).at(folder)? {
-        return shard.stay_failed(&state, tail);
+        shard.stay_failed(&state, tail);
+        return Ok(());
     }
     shard.finish(&state, tail, is_torn)
 }
@@ -350,10 +351,9 @@ impl Recovering<'_> {
 
     /// An earlier sync failed: what is here can be read, but nothing is synced, cut or written, and
     /// nothing counts as durable that did not before. `fsck --repair` ends that.
-    fn stay_failed(&self, state: &ShardState, tail: Tail) -> Result<()> {
+    fn stay_failed(&self, state: &ShardState, tail: Tail) {
         self.begin_page(tail, (0, 0), state.epoch, state.reserved);
         self.directory.control().page(self.config.page).set_state(WriterState::Failed(libc::EIO));
-        Ok(())
     }
 
     fn begin_page(
