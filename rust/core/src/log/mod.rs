@@ -8,6 +8,7 @@
 //! good (until `fsck --repair`).
 
 mod append;
+mod damage;
 mod directory;
 mod locks;
 mod read;
@@ -30,6 +31,7 @@ use crate::fs::{File, Open};
 use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
 pub use append::Appended;
+pub use damage::Skipped;
 pub use directory::Directory;
 pub(crate) use locks::{wait_for, LockedFile};
 pub use read::{Cursor, ReadBuffer};

@@ -28,7 +28,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    fn at(position: Position, next_seq: SequenceNumber) -> Self {
+    pub(super) fn at(position: Position, next_seq: SequenceNumber) -> Self {
         Self { position, next_seq, prev_crc: None }
     }
 
@@ -57,7 +57,7 @@ pub struct ReadBuffer {
 
 impl ReadBuffer {
     /// `length` bytes at `offset`, fewer where the file or `limit` ends.
-    fn fetch(&mut self, offset: u64, length: usize, limit: u64) -> Result<Range<usize>> {
+    pub(super) fn fetch(&mut self, offset: u64, length: usize, limit: u64) -> Result<Range<usize>> {
         let Some((_, segment, file)) = &self.file else { return Ok(0..0) };
         let in_buffer = |start: u64, bytes: &Vec<u8>| {
             let from = usize::try_from(offset.checked_sub(start)?).ok()?;
@@ -80,7 +80,7 @@ impl ReadBuffer {
         Ok(0..length.min(got))
     }
 
-    fn slice(&self, range: Range<usize>) -> &[u8] {
+    pub(super) fn slice(&self, range: Range<usize>) -> &[u8] {
         self.bytes.get(range).unwrap_or_default()
     }
 }
@@ -254,7 +254,7 @@ impl ShardLog {
         }
     }
 
-    fn open_segment(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<()> {
+    pub(super) fn open_segment(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<()> {
         let ordinal = cursor.position.segment;
         if buffer.file.as_ref().is_some_and(|(open, ..)| *open == ordinal) {
             return Ok(());
@@ -277,7 +277,7 @@ impl ShardLog {
         Ok(())
     }
 
-    fn read_body(
+    pub(super) fn read_body(
         &self,
         cursor: &Cursor,
         header: &BatchHeader,
