@@ -46,7 +46,7 @@ fn closed_log(compression: Compression) -> (Disk, Vec<u8>, BTreeMap<u64, Vec<u8>
     for batch in 0..BATCHES {
         let mut put = stream.begin_put().unwrap();
         let values: Vec<Vec<u8>> =
-            (0..10).map(|n| format!("{batch} {n} {}", "ab".repeat(180)).into_bytes()).collect();
+            (0..10).map(|n| format!("{batch:02} {n} {}", "ab".repeat(180)).into_bytes()).collect();
         for value in &values {
             put.push(value, Some("key"), std::iter::empty()).unwrap();
         }
