@@ -64,3 +64,71 @@ pub(super) fn owner(fs: &Arc<dyn Fs>, path: &Path) -> String {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::RealFs;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    const PATH_VARIABLE: &str = "STREAMFN_TEST_LEASE";
+
+    fn real() -> Arc<dyn Fs> {
+        Arc::new(RealFs)
+    }
+
+    #[test]
+    fn one_has_it_until_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lease");
+        assert!(!Lease::is_held(&real(), &path).unwrap());
+        let first = Lease::try_take(&real(), &path, "the first").unwrap().unwrap();
+        assert!(Lease::try_take(&real(), &path, "the second").unwrap().is_none());
+        assert!(Lease::is_held(&real(), &path).unwrap());
+        assert_eq!("the first", owner(&real(), &path));
+        drop(first);
+
+        assert!(!Lease::is_held(&real(), &path).unwrap());
+        assert!(Lease::try_take(&real(), &path, "the second").unwrap().is_some());
+    }
+
+    /// Not a test: what the next test runs in another process.
+    #[test]
+    #[ignore = "run by `the_death_of_its_owner_frees_it`"]
+    fn hold_it_for_ever() {
+        let Ok(path) = std::env::var(PATH_VARIABLE) else { return };
+        let _lease = Lease::try_take(&real(), Path::new(&path), "the child").unwrap().unwrap();
+        println!("\nheld");
+        loop {
+            std::thread::park();
+        }
+    }
+
+    #[test]
+    fn the_death_of_its_owner_frees_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lease");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "checkpoint::lease::tests::hold_it_for_ever",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(PATH_VARIABLE, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(std::io::Result::ok).any(|line| line == "held"));
+        assert!(Lease::try_take(&real(), &path, "us").unwrap().is_none());
+        assert!(Lease::is_held(&real(), &path).unwrap());
+
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        assert!(!Lease::is_held(&real(), &path).unwrap());
+        assert!(Lease::try_take(&real(), &path, "us").unwrap().is_some());
+    }
+}

@@ -427,3 +427,6 @@ fn resolve(stream: &Stream, shard: ShardId, start: Start) -> Result<Place> {
     let cursor = log.cursor(start)?;
     Ok(Place { next_seq: cursor.next_seq, hint: cursor.position, shard_epoch: log.epoch() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,99 @@ pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     }
     Some(uuid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::OpenOptions;
+    use proptest::prelude::*;
+
+    fn log() -> (tempfile::TempDir, Arc<Log>) {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+        (folder, log)
+    }
+
+    #[test]
+    fn the_living_are_known_with_their_bodies() {
+        let (_folder, log) = log();
+        let one = Membership::join(&log, b"one").unwrap();
+        let two = Membership::join(&log, b"").unwrap();
+        two.update(b"two, and more").unwrap();
+        two.update(b"two").unwrap();
+
+        let living = Membership::living(&log).unwrap();
+        assert_eq!(
+            BTreeMap::from([(one.uuid(), b"one".to_vec()), (two.uuid(), b"two".to_vec())]),
+            living
+        );
+        assert!(Membership::is_alive(&log, one.uuid()).unwrap());
+        drop(one);
+        assert_eq!(
+            vec![two.uuid()],
+            Membership::living(&log).unwrap().into_keys().collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn the_file_of_a_dead_worker_is_cleared_up() {
+        let (_folder, log) = log();
+        let dead = [0xab; 16];
+        log.fs().open(&path_of(&log, dead), Open::Create).unwrap();
+        assert!(!Membership::is_alive(&log, dead).unwrap());
+        assert!(log.fs().exists(&path_of(&log, dead)).unwrap());
+
+        assert!(Membership::living(&log).unwrap().is_empty());
+        assert!(!log.fs().exists(&path_of(&log, dead)).unwrap());
+        assert!(!Membership::is_alive(&log, dead).unwrap());
+    }
+
+    #[test]
+    fn joining_and_clearing_up_at_once_removes_nobody_who_lives() {
+        let (_folder, log) = log();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let own = Membership::join(&log, b"body").unwrap();
+                        assert!(Membership::is_alive(&log, own.uuid()).unwrap());
+                        assert!(Membership::living(&log).unwrap().contains_key(&own.uuid()));
+                    }
+                });
+            }
+            scope.spawn(|| (0..300).for_each(|_| drop(Membership::living(&log).unwrap())));
+        });
+        assert!(Membership::living(&log).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_body_that_is_too_long_is_refused() {
+        let (_folder, log) = log();
+        let refused = Membership::join(&log, &vec![0; BODY_BYTES_MAX + 1]);
+        assert!(matches!(refused, Err(Error::Config { field: "body", .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_comes_back_as_it_was(body: Vec<u8>, before: Vec<u8>) {
+            let mut bytes = frame(&before).unwrap();
+            let framed = frame(&body).unwrap();
+            bytes.resize(bytes.len().max(framed.len()), 0);
+            bytes[..framed.len()].copy_from_slice(&framed);
+            prop_assert_eq!(Some(body), unframe(&bytes));
+        }
+
+        #[test]
+        fn any_bytes_are_a_body_or_none(bytes: Vec<u8>) {
+            unframe(&bytes);
+        }
+
+        #[test]
+        fn a_uuid_is_32_hexadecimal_digits(uuid: [u8; 16], other in ".{0,40}") {
+            prop_assert_eq!(Some(uuid), parse_uuid(&sys::hex(&uuid)));
+            if let Some(uuid) = parse_uuid(&other) {
+                prop_assert_eq!(other.to_lowercase(), sys::hex(&uuid));
+            }
+        }
+    }
+}

@@ -105,6 +105,8 @@ pub(crate) enum Fate {
     Kept,
     /// Of a write: only that the file grew.
     LengthOnly,
+    /// Of a write: something else than what was there or what was written.
+    Garbage,
     /// Of a write: the sectors whose bit, by a hash of seed and number, is set.
     Torn(u64),
 }
@@ -132,6 +134,7 @@ impl Disk {
                 let file = self.files.entry(*inode).or_default();
                 match fate {
                     Fate::LengthOnly => file.write(*offset, bytes, |_| false),
+                    Fate::Garbage => file.write(*offset, &vec![0xa5; bytes.len()], |_| true),
                     Fate::Torn(seed) => file.write(*offset, bytes, |sector| coin(seed, sector)),
                     _ => file.write(*offset, bytes, |_| true),
                 }
