@@ -1,0 +1,1 @@
+"""Processes, threads, leases and signals: the room that runs the engine on lanes."""

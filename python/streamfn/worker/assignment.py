@@ -1,0 +1,268 @@
+"""Which lanes this worker takes, which it gives back, and which runner gets which: pure planning.
+
+* Of each mapping a worker wants its share: lanes / living workers that can run it, rounded up.
+  What it holds beyond that it gives back, so that a worker that comes later gets some.
+* Lanes go to the runner with the fewest of their mapping, then with the fewest of all.
+* A lane that must run alone goes to a solo runner; one at a time, and a few solo runners at most.
+* A lane that was in flight at two deaths of whole workers runs with nothing else in this worker.
+
+A plan is made again and again; each step is taken from what is the case now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import NamedTuple
+
+
+class LaneKey(NamedTuple):
+    """A lane of the log."""
+
+    mapping: str
+    stream: str
+    shard_id: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneView:
+    """What planning has to know about a lane."""
+
+    key: LaneKey
+    is_leased: bool = False
+    """Somebody holds it, perhaps one of our own runners."""
+    is_open: bool = False
+    """Its work list is not empty."""
+    is_alone: bool = False
+    is_exclusive: bool = False
+    is_barred: bool = False
+    """Not to be run now: paused, resting, or not judged yet."""
+    is_drained: bool = False
+    """To be given up as soon as its work list is empty: the factor of its shard changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a lane of ours is."""
+
+    runner: int
+    is_leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerView:
+    """A runner that can be given lanes."""
+
+    number: int
+    is_solo: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """`max_concurrency`, its part of it; a mapping that is not here has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that a plan is made from."""
+
+    lanes: Mapping[LaneKey, LaneView]
+    places: Mapping[LaneKey, Place]
+    runners: Sequence[RunnerView]
+    """Those that are ready."""
+    workers: Mapping[str, int]
+    """Living workers that can run a mapping, this one included."""
+    expected: int = 0
+    """Pool runners that are being started for the first time; room is left for them."""
+    solos_max: int = 1
+
+
+class Take(NamedTuple):
+    """Have a runner take a lane."""
+
+    key: LaneKey
+    runner: int
+    is_alone: bool = False
+    is_exclusive: bool = False
+
+
+class Leave(NamedTuple):
+    """Have the runner that holds a lane give it back."""
+
+    key: LaneKey
+    when_settled: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do next."""
+
+    takes: list[Take] = field(default_factory=list)
+    leaves: list[Leave] = field(default_factory=list)
+    solos: int = 0
+    """Solo runners that there should be."""
+
+
+def plan(now: Situation) -> Plan:
+    """Return the next steps; none when all is as it should be."""
+    exclusive = _exclusive(now)
+    if exclusive is not None:
+        return _run_exclusively(now, exclusive)
+    result = Plan()
+    _give_up(now, result)
+    _take_alone(now, result)
+    _take_shared(now, result)
+    if not result.takes and not result.leaves:
+        _balance(now, result)
+    return result
+
+
+def share(lanes: int, workers: int) -> int:
+    """Return how many of a mapping's lanes one of its workers wants."""
+    return ceil(lanes / max(workers, 1))
+
+
+def _exclusive(now: Situation) -> LaneView | None:
+    wanted = [
+        lane
+        for lane in now.lanes.values()
+        if lane.is_exclusive and not lane.is_barred and (lane.key in now.places or _is_free(lane))
+    ]
+    return min(wanted, key=lambda lane: (lane.key not in now.places, lane.key), default=None)
+
+
+def _run_exclusively(now: Situation, lane: LaneView) -> Plan:
+    """Empty the worker, then run the one lane."""
+    others = [key for key, place in now.places.items() if key != lane.key]
+    result = Plan(solos=1)
+    result.leaves = [Leave(key) for key in others if not now.places[key].is_leaving]
+    solo = next((runner for runner in now.runners if runner.is_solo), None)
+    if not others and lane.key not in now.places and solo is not None:
+        result.takes.append(Take(lane.key, solo.number, is_alone=True, is_exclusive=True))
+    return result
+
+
+def _give_up(now: Situation, result: Plan) -> None:
+    """Leave lanes that may not run, that drain for a change of factor, or are beyond our share."""
+    counts = _counts(now)
+    for key, place in now.places.items():
+        lane = now.lanes.get(key)
+        if place.is_leaving:
+            continue
+        if lane is None or lane.is_barred:
+            result.leaves.append(Leave(key))
+            counts[key.mapping] -= 1
+        elif lane.is_drained:
+            result.leaves.append(Leave(key, when_settled=True))
+    leaving = {leave.key for leave in result.leaves}
+    solos = {runner.number for runner in now.runners if runner.is_solo}
+    for key in sorted(now.places, key=lambda key: _is_open(now, key)):  # idle lanes first
+        place = now.places[key]
+        is_settled = not place.is_leaving and key not in leaving and place.runner not in solos
+        if is_settled and counts[key.mapping] > _share(now, key.mapping):
+            result.leaves.append(Leave(key))
+            counts[key.mapping] -= 1
+
+
+def _take_alone(now: Situation, result: Plan) -> None:
+    """Give each idle solo runner a lane that must run alone, within its mapping's limit."""
+    waiting = sorted(lane.key for lane in _takeable(now) if lane.is_alone and not lane.is_exclusive)
+    busy = {place.runner for place in now.places.values()}
+    solos = [runner for runner in now.runners if runner.is_solo]
+    idle = [runner for runner in solos if runner.number not in busy]
+    result.solos = min(now.solos_max, len(solos) - len(idle) + len(waiting))
+    for runner, key in zip(idle, waiting, strict=False):
+        result.takes.append(Take(key, runner.number, is_alone=True))
+
+
+def _take_shared(now: Situation, result: Plan) -> None:
+    """Take free lanes up to our share; work that is open comes first."""
+    pool = _Pool(now)
+    counts = _counts(now)
+    lanes = [lane for lane in _takeable(now) if not lane.is_alone and not lane.is_exclusive]
+    for lane in sorted(lanes, key=lambda lane: (not lane.is_open, lane.key)):
+        if counts[lane.key.mapping] >= _share(now, lane.key.mapping):
+            continue
+        runner = pool.roomiest(lane.key.mapping)
+        if runner is None:
+            continue
+        result.takes.append(Take(lane.key, runner))
+        pool.add(lane.key.mapping, runner)
+        counts[lane.key.mapping] += 1
+
+
+def _balance(now: Situation, result: Plan) -> None:
+    """Move one lane from the runner with too many to the one with too few."""
+    if any(place.is_leaving for place in now.places.values()):
+        return
+    pool = _Pool(now)
+    for key in sorted(now.places, key=lambda key: _is_open(now, key)):
+        source = now.places[key].runner
+        target = pool.roomiest(key.mapping)
+        if target is None or source not in pool.totals or target == source:
+            continue
+        if pool.is_better(key.mapping, source, target):
+            result.leaves.append(Leave(key))
+            return
+
+
+class _Pool:
+    """Lanes in each pool runner, by mapping and in all."""
+
+    def __init__(self, now: Situation) -> None:
+        self._runners = {each.number: each for each in now.runners if not each.is_solo}
+        self._lanes = Counter((place.runner, key.mapping) for key, place in now.places.items())
+        self.totals = dict.fromkeys(self._runners, 0)
+        for (runner, _), lanes in self._lanes.items():
+            if runner in self.totals:
+                self.totals[runner] += lanes
+        runners = len(self._runners) + now.expected
+        wanted = sum(_share(now, mapping) for mapping in {key.mapping for key in now.lanes})
+        self._most = ceil(wanted / max(runners, 1)) if now.expected else wanted
+
+    def add(self, mapping: str, runner: int) -> None:
+        """Count a lane."""
+        self._lanes[runner, mapping] += 1
+        self.totals[runner] += 1
+
+    def roomiest(self, mapping: str) -> int | None:
+        """Return the runner that should get the next lane of a mapping, if any may."""
+        open_to = [
+            number
+            for number, runner in self._runners.items()
+            if self.totals[number] < self._most and runner.limits.get(mapping, 1) > 0
+        ]
+        return min(
+            open_to, key=lambda n: (self._lanes[n, mapping], self.totals[n], n), default=None
+        )
+
+    def is_better(self, mapping: str, source: int, target: int) -> bool:
+        """Whether moving a lane evens things out: those of its mapping, or else all."""
+        own = self._lanes[source, mapping] - self._lanes[target, mapping]
+        total = self.totals[source] - self.totals[target]
+        return own > 1 or (own == 1 and total > 1)
+
+
+def _takeable(now: Situation) -> Iterable[LaneView]:
+    for lane in now.lanes.values():
+        may_run = not lane.is_barred and (lane.is_open or not lane.is_drained)
+        if may_run and lane.key not in now.places and _is_free(lane):
+            yield lane
+
+
+def _is_free(lane: LaneView) -> bool:
+    return not lane.is_leased
+
+
+def _is_open(now: Situation, key: LaneKey) -> bool:
+    lane = now.lanes.get(key)
+    return lane is not None and lane.is_open
+
+
+def _counts(now: Situation) -> Counter[str]:
+    return Counter(key.mapping for key, place in now.places.items() if not place.is_leaving)
+
+
+def _share(now: Situation, mapping: str) -> int:
+    lanes = sum(key.mapping == mapping for key in now.lanes)
+    return share(lanes, now.workers.get(mapping, 1))

@@ -1,0 +1,49 @@
+"""`--burst`: when there is nothing left to do, whoever holds the lanes.
+
+One scan reads lane after lane, so a record may be put behind its back. Two scans that find the
+same checkpoints, the same ends and no batch in flight prove that at the moment between them every
+lane was at its end: what is put after a lane was read shows as an end that moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streamfn._core import LaneStatus
+
+Quiet = frozenset[tuple[str, str, str, int, int]]
+"""Mapping, stream, shard id, slot and checkpoint of lanes that are at their ends."""
+
+
+class BurstWatch:
+    """Compares one scan with the one before."""
+
+    def __init__(self) -> None:
+        self._before: Quiet | None = None
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the last scan found nothing to do: the next should come soon."""
+        return self._before is not None
+
+    def is_over(self, lanes: Iterable[tuple[str, LaneStatus]]) -> bool:
+        """Take in a scan, and return whether everything is processed.
+
+        Args:
+            lanes: Every lane of every unpaused mapping, with the mapping's name; read after the
+                call before returned.
+        """
+        now = _quiet(lanes)
+        is_over = now is not None and now == self._before
+        self._before = now
+        return is_over
+
+
+def _quiet(lanes: Iterable[tuple[str, LaneStatus]]) -> Quiet | None:
+    """Return the checkpoints if all lanes are at their ends with nothing in flight."""
+    found = set()
+    for mapping, lane in lanes:
+        if lane.in_flight is not None or lane.checkpoint < lane.end:
+            return None
+        found.add((mapping, lane.stream, lane.shard_id, lane.slot, lane.checkpoint))
+    return frozenset(found)

@@ -1,0 +1,144 @@
+"""The mappings of this worker's app on the log: their streams, their lanes, the factor in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from streamfn import _core
+from streamfn._core import LaneStatus, Log
+from streamfn.errors import ConfigError, StreamNotFound
+from streamfn.model.mapping import EventSourceMapping
+
+from .assignment import LaneKey
+from .lane_run import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogued:
+    """A mapping and its durable record."""
+
+    mapping: EventSourceMapping
+    record: _core.Mapping
+    index: int
+    """Its place on the boards."""
+    is_asynchronous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A lane as a scan found it."""
+
+    key: LaneKey
+    status: LaneStatus
+    is_paused: bool
+    is_changing: bool
+    """The wanted factor is not in force in its shard yet."""
+
+
+class Catalog:
+    """Knows every lane of the mappings that this worker runs."""
+
+    def __init__(self, log: Log, report: Report) -> None:
+        self._log, self._report = log, report
+        self._mappings: dict[str, Catalogued] = {}
+        self._missing: set[str] = set()
+
+    def __iter__(self) -> Iterator[Catalogued]:
+        return iter(self._mappings.values())
+
+    def __getitem__(self, name: str) -> Catalogued:
+        return self._mappings[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._mappings
+
+    def register(
+        self, mappings: Sequence[EventSourceMapping], asynchronous: Iterable[str], only: set[str]
+    ) -> None:
+        """Enter the app's mappings into the log; starts are resolved and durable when it returns.
+
+        Args:
+            mappings: All of the app, in the order of the boards.
+            asynchronous: Names of those that run on an event loop.
+            only: Names of those to run; empty: all.
+        """
+        loops = set(asynchronous)
+        for index, mapping in enumerate(mappings):
+            if only and mapping.name not in only:
+                continue
+            record = _core.Mapping.register(
+                self._log,
+                mapping.name,
+                factor=mapping.parallelization_factor,
+                start=mapping.start,
+            )
+            self._mappings[mapping.name] = Catalogued(mapping, record, index, mapping.name in loops)
+        self.prepare()
+
+    def missing_stream(self) -> str | None:
+        """Return the name of a source stream that does not exist, if there is one."""
+        return min(self._missing, default=None)
+
+    def prepare(self) -> None:
+        """Make lanes for shards that are new, of the sources and of what is redriven."""
+        for each in self:
+            self._prepare(each, each.mapping.stream, is_awaited=True)
+            self._prepare(each, each.mapping.redrive_stream, is_awaited=False)
+
+    def scan(self) -> list[Found]:
+        """Return all lanes as they are now; factors that can change have been changed."""
+        self.prepare()
+        return [found for each in self for found in self._lanes(each)]
+
+    def _prepare(self, each: Catalogued, stream: str, *, is_awaited: bool) -> None:
+        try:
+            each.record.prepare(stream)
+        except StreamNotFound:
+            if is_awaited and stream not in self._missing:
+                self._missing.add(stream)
+                self._report("waiting_for_stream", mapping=each.mapping.name, stream=stream)
+        else:
+            self._missing.discard(stream)
+
+    def _lanes(self, each: Catalogued) -> Iterator[Found]:
+        wanted, is_paused = each.record.wanted_factor, each.record.is_paused
+        lanes = each.record.lanes()
+        if any(lane.factor != wanted for lane in lanes):
+            self._change_factors(each, lanes, wanted)
+            lanes = each.record.lanes()
+        for lane in lanes:
+            key = LaneKey(each.mapping.name, lane.stream, lane.shard_id, lane.slot)
+            yield Found(key, lane, is_paused, lane.factor != wanted)
+
+    def _change_factors(self, each: Catalogued, lanes: Sequence[LaneStatus], wanted: int) -> None:
+        """Put the wanted factor in force where no lane is held and nothing is in flight."""
+        shards = {(lane.stream, lane.shard_id) for lane in lanes if lane.factor != wanted}
+        busy = {
+            (lane.stream, lane.shard_id)
+            for lane in lanes
+            if lane.is_leased or lane.in_flight is not None
+        }
+        for stream, shard_id in sorted(shards - busy):
+            if each.record.change_factor(stream, shard_id):
+                self._report(
+                    "factor_changed",
+                    mapping=each.mapping.name,
+                    stream=stream,
+                    shard_id=shard_id,
+                    factor=wanted,
+                )
+
+
+def chosen(mappings: Sequence[EventSourceMapping], only: Sequence[str]) -> set[str]:
+    """Return the full names of the functions that `--only` names.
+
+    Raises:
+        ConfigError: One of them is not in the app.
+    """
+    names = {name: each.name for each in mappings for name in (each.name, each.function)}
+    for name in only:
+        if name not in names:
+            known = ", ".join(f"`{each.function}`" for each in mappings)
+            raise ConfigError("only", f"the app has no function `{name}`, it has {known}")
+    return {names[name] for name in only}

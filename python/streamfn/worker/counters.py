@@ -1,0 +1,26 @@
+"""What is counted for each mapping, and where on the board.
+
+The board is memory that a runner shares with its supervisor, so the counts of a runner that was
+killed are not lost.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Counter(IntEnum):
+    """Number of a counter on the board."""
+
+    CALLS = 0
+    RECORDS_DONE = 1
+    FAILED_CALLS = 2
+    RETRIES = 3
+    """Waits before the same records were called again."""
+    BISECTS = 4
+    DEAD_LETTERS = 5
+    CRASHES = 6
+    TIMEOUTS = 7
+    DROPPED = 8
+    """Given up under `on_failure=None`."""
+    REDRIVEN_OK = 9

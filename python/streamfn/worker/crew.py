@@ -1,0 +1,156 @@
+"""The runner processes of a worker: which there should be, and when the next one may start.
+
+A seat whose runner died is filled again at once if that runner had work, and after a growing pause
+if it died at its import or soon after: something is wrong that a restart does not cure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from streamfn._core import Board
+
+from .lane_run import Report
+from .messages import Drain, Start
+from .runner_process import RunnerProcess, Seat
+
+PAUSE: Final = timedelta(milliseconds=100)
+PAUSE_MAX: Final = timedelta(seconds=30)
+"""Between the starts of a runner that does not come up: doubled each time, up to this."""
+YOUNG: Final = timedelta(seconds=1)
+"""A runner that dies idle before this age counts as one that did not come up."""
+GRACE: Final = timedelta(seconds=5)
+"""How long lanes are kept for a runner that starts for the first time."""
+IDLE_MAX: Final = timedelta(seconds=10)
+"""How long a solo runner without a lane is kept for the next one."""
+
+
+@dataclass(slots=True)
+class SeatHistory:
+    """What is known of a seat."""
+
+    stumbles: int = 0
+    """Runners in a row that did not come up."""
+    not_before: float = 0.0
+    """When the next may start, on the monotonic clock."""
+    first_started: float = 0.0
+    was_ready: bool = False
+
+
+class Crew:
+    """Runner processes by number."""
+
+    def __init__(self, start: Start, monotonic: Callable[[], float], report: Report) -> None:
+        self._start, self._monotonic, self._report = start, monotonic, report
+        self._runners: dict[int, RunnerProcess] = {}
+        self._history: dict[Seat, SeatHistory] = {}
+        self._started: dict[int, float] = {}
+        self._idle_since: dict[int, float] = {}
+        self._next_number = 0
+        self.on_start: Callable[[RunnerProcess], None] = lambda _: None
+        """Told of each new process."""
+
+    def __iter__(self) -> Iterator[RunnerProcess]:
+        return iter(list(self._runners.values()))
+
+    def __len__(self) -> int:
+        return len(self._runners)
+
+    def get(self, number: int) -> RunnerProcess | None:
+        """Return a living runner."""
+        return self._runners.get(number)
+
+    def staff(self, pool: int, solos: int) -> None:
+        """Start what is missing of so many runners in the pool and so many solo ones."""
+        now = self._monotonic()
+        wanted = [Seat(n) for n in range(pool)] + [Seat(n, is_solo=True) for n in range(solos)]
+        taken = {runner.seat for runner in self}
+        for seat in wanted:
+            if seat not in taken and self._of(seat).not_before <= now:
+                self._spawn(seat, now)
+
+    def expected(self, pool: int) -> int:
+        """Return how many of the pool are still on their way for the first time."""
+        now = self._monotonic()
+        return sum(
+            1
+            for history in map(self._of, map(Seat, range(pool)))
+            if not history.was_ready
+            and now - (history.first_started or now) < GRACE.total_seconds()
+        )
+
+    def became_ready(self, runner: RunnerProcess) -> None:
+        """Note that a runner came up."""
+        runner.state = "ready"
+        history = self._of(runner.seat)
+        history.was_ready = True
+
+    def remove(self, runner: RunnerProcess, *, was_busy: bool) -> SeatHistory:
+        """Take a dead runner out, and return what is known of its seat now."""
+        now = self._monotonic()
+        del self._runners[runner.number]
+        self._idle_since.pop(runner.number, None)
+        age = now - self._started.pop(runner.number)
+        history = self._of(runner.seat)
+        if runner.state == "draining":
+            return history
+        if was_busy or (runner.state == "ready" and age >= YOUNG.total_seconds()):
+            history.stumbles = 0
+            return history
+        self._stumble(history, now)
+        return history
+
+    def send_home(self, busy: set[int]) -> None:
+        """End solo runners that have had nothing to do for a while.
+
+        Args:
+            busy: Numbers of the runners that have a lane.
+        """
+        now = self._monotonic()
+        for runner in self:
+            if not runner.seat.is_solo or runner.state != "ready" or runner.number in busy:
+                self._idle_since.pop(runner.number, None)
+                continue
+            since = self._idle_since.setdefault(runner.number, now)
+            if now - since > IDLE_MAX.total_seconds():
+                runner.state = "draining"
+                runner.send(Drain(0.0))
+
+    def _stumble(self, history: SeatHistory, now: float) -> None:
+        pause = min(PAUSE * 2**history.stumbles, PAUSE_MAX)
+        history.stumbles = min(history.stumbles + 1, 16)
+        history.not_before = now + pause.total_seconds()
+
+    def _of(self, seat: Seat) -> SeatHistory:
+        return self._history.setdefault(seat, SeatHistory())
+
+    def _spawn(self, seat: Seat, now: float) -> None:
+        number = self._next_number
+        self._next_number += 1
+        try:
+            runner = RunnerProcess(number, seat, Board.create())
+        except OSError as error:  # no process or no memory to be had at the moment
+            self._stumble(self._of(seat), now)
+            self._report("runner_not_started", runner=number, error_message=str(error))
+            return
+        self._runners[number] = runner
+        self._started[number] = now
+        history = self._of(seat)
+        history.first_started = history.first_started or now
+        self.on_start(runner)
+        start = self._start
+        runner.send(
+            Start(
+                app=start.app,
+                factory=start.factory,
+                log_dir=start.log_dir,
+                worker=start.worker,
+                runner=number,
+                threads=1 if seat.is_solo else start.threads,
+                is_burst=start.is_burst,
+            )
+        )
+        self._report("runner_started", runner=number, pid=runner.pid, is_solo=seat.is_solo)

@@ -1,0 +1,90 @@
+"""How a worker ends: drained, or given up when that takes too long."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from signal import SIGINT, SIGQUIT, SIGTERM
+from typing import Final
+
+from streamfn.clock import Clock
+
+from .crew import Crew
+from .lane_run import Report
+from .messages import Drain
+
+KILL_PATIENCE: Final = timedelta(seconds=5)
+"""How long killed processes may take to be gone."""
+FINISH_PART: Final = 0.5
+"""Part of the drain timeout in which batches may be finished; then only calls that run are."""
+
+EXIT_INTERRUPTED: Final = 128 + SIGINT
+EXIT_QUIT: Final = 128 + SIGQUIT
+EXIT_TERMINATED: Final = 128 + SIGTERM
+
+
+class Ending:
+    """Where a worker is on its way out; while it is working there is no exit code."""
+
+    def __init__(self, crew: Crew, drain_timeout: timedelta, clock: Clock, report: Report) -> None:
+        self._crew, self._timeout = crew, drain_timeout.total_seconds()
+        self._clock, self._report = clock, report
+        self.exit_code: int | None = None
+        self._end_by = 0.0
+        self._is_killed = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether no new work is taken any more."""
+        return self.exit_code is not None
+
+    def is_over(self) -> bool:
+        """Kill what takes too long; whether all runners are gone."""
+        if self.exit_code is None:
+            return False
+        if len(self._crew) == 0:
+            return True
+        if self._clock.monotonic() < self._end_by:
+            return False
+        if self._is_killed:
+            return True  # they cannot even be killed: whoever started us has to see to that
+        self.abandon(EXIT_TERMINATED)
+        return False
+
+    def drain(self, exit_code: int = 0) -> None:
+        """Finish what is in flight; lanes are given back as they come free."""
+        if self.has_begun:
+            return
+        self.exit_code = exit_code
+        self._end_by = self._clock.monotonic() + self._timeout
+        for runner in self._crew:
+            if runner.state == "ready":
+                runner.state = "draining"
+                runner.send(Drain(self._timeout * FINISH_PART))
+            elif runner.state == "starting":
+                runner.is_nobodys = True
+                runner.kill()
+
+    def abandon(self, exit_code: int) -> None:
+        """Kill the runners; what they were calling is delivered again, and counts for nothing."""
+        self.exit_code = exit_code
+        self._is_killed = True
+        self._end_by = self._clock.monotonic() + KILL_PATIENCE.total_seconds()
+        in_flight = sum(len(runner.cells()) for runner in self._crew)
+        self._report("worker_abandons", in_flight=in_flight, exit_code=exit_code)
+        for runner in self._crew:
+            runner.is_nobodys = True
+            runner.kill()
+
+    def on_signal(self, number: int) -> None:
+        """Answer to a signal that means the end."""
+        if number == SIGQUIT:
+            self.abandon(EXIT_QUIT)
+        elif number == SIGINT and self.has_begun:
+            self.abandon(EXIT_INTERRUPTED)
+        elif not self.has_begun:
+            in_flight = sum(len(runner.cells()) for runner in self._crew)
+            message = f"finishing {in_flight} calls in flight"
+            if number == SIGINT:
+                message += ", Ctrl+C again stops at once"
+            self._report("worker_draining", in_flight=in_flight, message=message)
+            self.drain()

@@ -1,0 +1,56 @@
+"""`max_concurrency` inside one runner: how many of its threads may call one function at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from streamfn._core import Work
+
+
+class Gate:
+    """Lets so many lanes of a mapping through; the work of the others is parked, in order.
+
+    A thread whose work is parked is free for other mappings; the thread that leaves takes the
+    work that was parked first along with it.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._inside = 0
+        self._parked: deque[Work] = deque()
+        self._lock = threading.Lock()
+
+    def set_limit(self, limit: int) -> list[Work]:
+        """Change how many may be inside, and return what was parked: it has to be taken again.
+
+        Those inside over the new limit leave by themselves.
+        """
+        with self._lock:
+            self._limit = limit
+            parked, self._parked = list(self._parked), deque()
+            return parked
+
+    def enter(self, work: Work) -> bool:
+        """Go in, or leave the work parked: False."""
+        with self._lock:
+            if self._limit is not None and self._inside >= self._limit:
+                self._parked.append(work)
+                return False
+            self._inside += 1
+            return True
+
+    def leave(self) -> Work | None:
+        """Come out; the thread that is given work stays inside with it."""
+        with self._lock:
+            if self._parked and (self._limit is None or self._inside <= self._limit):
+                return self._parked.popleft()
+            self._inside -= 1
+            return None
+
+    def unpark(self, lane: int | None = None) -> list[Work]:
+        """Take parked work out again, of one lane or of all."""
+        with self._lock:
+            taken = [work for work in self._parked if lane in {None, work.lane}]
+            self._parked = deque(work for work in self._parked if work not in taken)
+            return taken

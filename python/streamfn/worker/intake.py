@@ -1,0 +1,154 @@
+"""What runners tell their supervisor, and what their deaths tell."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from signal import Signals
+from typing import Final
+
+from streamfn._core import Board
+from streamfn.clock import Clock
+from streamfn.engine.invoker import CANCEL_GRACE
+from streamfn.errors import ConfigError
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.worker import WorkerConfig
+
+from .catalog import Catalog, chosen
+from .crew import Crew
+from .judging import Judging
+from .lane_keeper import LaneKeeper
+from .lane_run import Report
+from .messages import Alone, Answering, Assigned, Drained, Event, NotReady, Ready, Released
+from .runner_process import RunnerProcess
+from .tally import Tally
+from .verdict import Death, verdicts
+from .watch import DeadlineWatch
+
+STUMBLES_MAX: Final = 3
+"""Deaths in a row before any runner came up, after which the worker gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a supervisor that runners' messages concern."""
+
+    crew: Crew
+    catalog: Catalog
+    keeper: LaneKeeper
+    judging: Judging
+    tally: Tally
+    clock: Clock
+    report: Report
+
+
+class Intake:
+    """Takes in messages and deaths."""
+
+    def __init__(self, config: WorkerConfig, parts: Parts) -> None:
+        self._config, self._parts = config, parts
+        self.is_registered = False
+        """Whether the first runner has come up: the mappings are known."""
+        self.has_given_up = False
+        """No runner came up."""
+        self.has_news = False
+        """Something happened that the lanes have to be looked at for."""
+
+    def read(self, runner: RunnerProcess) -> None:
+        """Take in what a runner has said.
+
+        Raises:
+            ConfigError: It is the first runner, and the app does not import.
+        """
+        for message in runner.receive():
+            self._take(runner, message)
+
+    def died(self, runner: RunnerProcess) -> None:
+        """Judge a death: its last words, its calls, its lanes, its seat."""
+        self.read(runner)
+        detail, cells = runner.exit_detail(), runner.cells()
+        was_drained = runner.state == "draining" and detail == 0
+        keeper, parts = self._parts.keeper, self._parts
+        keys = keeper.lanes_of(runner.number)
+        keeper.runner_gone(runner.number)
+        death = Death(cells, detail, runner.expired, runner.is_nobodys)
+        found = {keeper.key_of(lane): verdict for lane, verdict in verdicts(death).items()}
+        parts.judging.runner_died(runner.number, keys, found)
+        parts.tally.bury(runner.board, (each.index for each in parts.catalog))
+        history = parts.crew.remove(runner, was_busy=bool(cells))
+        self.has_news = True
+        parts.report(
+            "runner_stopped" if was_drained else "runner_died",
+            runner=runner.number,
+            pid=runner.pid,
+            reason="drained" if was_drained else reason_of(death),
+            in_flight=len(cells),
+        )
+        if not self.is_registered and history.stumbles >= STUMBLES_MAX:
+            self.has_given_up = True
+
+    def _take(self, runner: RunnerProcess, message: Answering) -> None:
+        parts, now = self._parts, self._parts.clock.monotonic()
+        match message:
+            case Ready():
+                self._ready(runner, message)
+            case NotReady():
+                self._not_ready(runner, message)
+            case Assigned():
+                parts.keeper.on_assigned(message, now)
+                self.has_news |= message.answer != "ok"
+            case Released():
+                parts.keeper.on_released(message.lane)
+                self.has_news = True
+            case Alone():
+                parts.keeper.on_alone(message, now)
+                self.has_news = True
+            case Event():
+                runner.is_nobodys |= message.fields["event"] == "runner_broken"
+                parts.report(message.fields.pop("event"), **message.fields)
+            case Drained():
+                runner.state = "draining"
+
+    def _ready(self, runner: RunnerProcess, message: Ready) -> None:
+        parts = self._parts
+        parts.crew.became_ready(runner)
+        runner.watch = DeadlineWatch(self._timeout_of, parts.clock.monotonic())
+        self.has_news = True
+        if self.is_registered:
+            return
+        mappings = [EventSourceMapping.from_dict(each) for each in message.mappings]
+        if len(mappings) > Board.MAPPINGS:
+            raise ConfigError("APP", f"{len(mappings)} functions are over {Board.MAPPINGS}")
+        only = chosen(mappings, self._config.only)
+        parts.catalog.register(mappings, message.asynchronous, only)
+        self.is_registered = True
+
+    def _not_ready(self, runner: RunnerProcess, message: NotReady) -> None:
+        runner.is_nobodys = True
+        if not self.is_registered:
+            sys.stderr.write(message.traceback)
+            sys.stderr.flush()
+            raise ConfigError(message.field or "APP", message.reason)
+        self._parts.report(
+            "runner_not_ready",
+            runner=runner.number,
+            error_message=message.reason,
+            traceback=message.traceback,
+        )
+
+    def _timeout_of(self, lane: int) -> float:
+        each = self._parts.catalog[self._parts.keeper.key_of(lane).mapping]
+        grace = CANCEL_GRACE.total_seconds() if each.is_asynchronous else 0.0
+        return each.mapping.timeout.total_seconds() + grace
+
+
+def reason_of(death: Death) -> str:
+    """Say how a process ended, for people."""
+    if death.expired:
+        return "killed, a call passed its timeout"
+    if death.detail <= 0:
+        return f"exit code {-death.detail}"
+    try:
+        return Signals(death.detail).name
+    except ValueError:
+        return f"signal {death.detail}"

@@ -1,0 +1,135 @@
+"""Writing verdicts into in-flight slots: the supervisor as the judge of its own dead runners.
+
+A slot is rewritten under its lane's lease. Where somebody else has the lease for a moment, the
+verdict waits; until it is written, nobody may run the lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from streamfn._core import InFlight, LaneJudge
+from streamfn.clock import Clock
+from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
+from streamfn.engine.settle import microseconds
+from streamfn.errors import StreamfnError
+
+from .assignment import LaneKey
+from .catalog import Catalog
+from .counters import Counter
+from .lane_run import Report
+from .tally import Tally
+from .verdict import Rewrite, Verdict, after_runner_death, after_worker_death
+
+
+@dataclass(frozen=True, slots=True)
+class Court:
+    """What judging needs."""
+
+    catalog: Catalog
+    worker: str
+    """UUID of this worker."""
+    clock: Clock
+    tally: Tally
+    report: Report
+
+
+class Judging:
+    """Verdicts that are on their way into their slots."""
+
+    def __init__(self, court: Court) -> None:
+        self._court = court
+        self._pending: dict[LaneKey, Verdict] = {}
+
+    def __contains__(self, key: LaneKey) -> bool:
+        return key in self._pending
+
+    def runner_died(
+        self, number: int, lanes: Iterable[LaneKey], verdicts: Mapping[LaneKey, Verdict]
+    ) -> None:
+        """Judge the lanes of a dead runner.
+
+        Those without a verdict were between two calls; their slots must say so.
+        """
+        held = set(lanes)
+        for mapping in {key.mapping for key in held}:
+            for lane in self._court.catalog[mapping].record.lanes():
+                key = LaneKey(mapping, lane.stream, lane.shard_id, lane.slot)
+                slot = lane.in_flight
+                if key in held and slot is not None and slot.is_calling and slot.runner == number:
+                    self._pending[key] = verdicts.get(key, Verdict())
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Write the verdicts that wait, as far as their leases are free."""
+        for key, verdict in list(self._pending.items()):
+            if self._is_written(key, verdict):
+                del self._pending[key]
+
+    def worker_died(self, key: LaneKey) -> None:
+        """Take over a lane that a dead worker's runner was calling; somebody else may be faster."""
+        judge = self._take(key)
+        if judge is None:
+            return
+        slot = judge.in_flight()
+        if slot is not None and slot.is_calling and slot.worker != self._court.worker:
+            self._write(judge, after_worker_death(slot, self._now_us()))
+            self._court.report("worker_death_noticed", mapping=key.mapping, worker=slot.worker)
+        judge.release()
+
+    def _is_written(self, key: LaneKey, verdict: Verdict) -> bool:
+        judge = self._take(key)
+        if judge is None:
+            record = self._court.catalog[key.mapping].record
+            return key.slot >= record.factor(key.stream, key.shard_id)  # there is no such lane now
+        slot = judge.in_flight()
+        if slot is not None and slot.is_calling and slot.worker == self._court.worker:
+            self._count(key, slot, verdict, judge)
+            self._write(judge, after_runner_death(slot, verdict, self._now_us()))
+        judge.release()
+        return True
+
+    def _take(self, key: LaneKey) -> LaneJudge | None:
+        record = self._court.catalog[key.mapping].record
+        try:
+            return record.judge(key.stream, key.shard_id, key.slot)
+        except StreamfnError as error:
+            self._court.report(
+                "lane_trouble",
+                mapping=key.mapping,
+                error_type=type(error).__name__,
+                error_message=str(error),
+            )
+            return None
+
+    def _write(self, judge: LaneJudge, rewrite: Rewrite) -> None:
+        judge.write(
+            rewrite.entries,
+            worker=self._court.worker,
+            is_calling=False,
+            worker_deaths=rewrite.worker_deaths,
+            is_alone=rewrite.is_alone,
+            is_exclusive=False,
+        )
+
+    def _count(self, key: LaneKey, slot: InFlight, verdict: Verdict, judge: LaneJudge) -> None:
+        """Count what the runner could not any more."""
+        tally, index = self._court.tally, self._court.catalog[key.mapping].index
+        if verdict.running is not None:
+            done = sum(
+                len(judge.records(entry.first, verdict.running - 1))
+                for entry in slot.entries
+                if entry.first < verdict.running <= entry.last
+            )
+            tally.add(index, Counter.CALLS, done + 1)
+            tally.add(index, Counter.RECORDS_DONE, done)
+        if verdict.cause != CAUSE_NONE:
+            tally.add(index, Counter.FAILED_CALLS)
+        if verdict.cause == CAUSE_CRASHED:
+            tally.add(index, Counter.CRASHES)
+        if verdict.cause == CAUSE_TIMED_OUT:
+            tally.add(index, Counter.TIMEOUTS)
+
+    def _now_us(self) -> int:
+        return microseconds(self._court.clock)

@@ -1,0 +1,252 @@
+"""The lanes of a worker: looked at, planned, taken, given back.
+
+`scan` reads how all lanes of the worker's mappings stand, `assignment` plans, and the plan becomes
+messages to runners; their answers come back here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from streamfn._core import InFlight
+
+from .assignment import LaneKey, LaneView, Leave, Place, Plan, RunnerView, Situation, Take, plan
+from .catalog import Catalog, Found
+from .crew import Crew
+from .judging import Judging
+from .lane_run import Report
+from .messages import Alone, Assign, Assigned, Limit, Release
+from .runner_process import RunnerProcess
+from .verdict import DEATHS_MAX
+
+PARENTS_REST: Final = timedelta(milliseconds=200)
+"""How often a lane is tried whose parent shards are not finished."""
+REFUSED_REST: Final = timedelta(seconds=2)
+"""How often a lane is tried that cannot be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a plan depends on besides the lanes."""
+
+    worker: str
+    """UUID of this worker."""
+    living: Mapping[str, Iterable[str]]
+    """Mappings that each living worker can run, by UUID."""
+    pool: int
+    """Pool runners there should be."""
+    now: float
+    """Monotonic time."""
+
+
+class LaneKeeper:
+    """Knows which lane is in which runner."""
+
+    def __init__(self, catalog: Catalog, crew: Crew, judging: Judging, report: Report) -> None:
+        self._catalog, self._crew, self._judging = catalog, crew, judging
+        self._report = report
+        self.found: list[Found] = []
+        """The last scan."""
+        self.solos = 0
+        """Solo runners that the last plan asks for."""
+        self._places: dict[LaneKey, Place] = {}
+        self._numbers: dict[int, LaneKey] = {}
+        self._by_key: dict[LaneKey, int] = {}
+        self._rests: dict[LaneKey, float] = {}
+        self._limits: dict[tuple[int, str], int] = {}
+
+    @property
+    def busy(self) -> set[int]:
+        """Numbers of the runners that have a lane."""
+        return {place.runner for place in self._places.values()}
+
+    def mapping_of(self, lane: int) -> str:
+        """Return the mapping of a lane number."""
+        return self._numbers[lane].mapping
+
+    def key_of(self, lane: int) -> LaneKey:
+        """Return the lane that a number stands for."""
+        return self._numbers[lane]
+
+    def lanes_of(self, runner: int) -> list[LaneKey]:
+        """Return the lanes that a runner holds."""
+        return [key for key, place in self._places.items() if place.runner == runner]
+
+    def scan(self, around: Surroundings) -> None:
+        """Look at all lanes, and judge those that dead workers left in mid-call."""
+        self.found = self._catalog.scan()
+        orphans = [
+            found.key
+            for found in self.found
+            if _was_calling(found.status.in_flight)
+            and found.status.in_flight is not None
+            and found.status.in_flight.worker not in around.living
+            and not found.status.is_leased
+        ]
+        for key in orphans:
+            self._judging.worker_died(key)
+        if orphans:
+            self.found = self._catalog.scan()
+
+    def arrange(self, around: Surroundings) -> None:
+        """Plan, and tell the runners."""
+        self._set_limits(around)
+        now = Situation(
+            lanes={found.key: self._view(found, around) for found in self.found},
+            places=self._places,
+            runners=[self._runner_view(runner) for runner in self._crew if _is_open(runner)],
+            workers={
+                each.mapping.name: sum(
+                    each.mapping.name in names for names in around.living.values()
+                )
+                for each in self._catalog
+            },
+            expected=self._crew.expected(around.pool),
+            solos_max=around.pool,
+        )
+        made = plan(now)
+        self.solos = made.solos
+        self._carry_out(made, now)
+
+    def on_assigned(self, message: Assigned, now: float) -> None:
+        """Note what came of taking a lane."""
+        key = self._numbers[message.lane]
+        if message.answer == "ok":
+            return
+        self._places.pop(key, None)
+        if message.answer == "parents":
+            self._rests[key] = now + PARENTS_REST.total_seconds()
+        if message.answer == "refused":
+            self._rests[key] = now + REFUSED_REST.total_seconds()
+            self._report("lane_refused", **key._asdict(), error_message=message.reason)
+
+    def on_released(self, lane: int) -> None:
+        """Note that a lane was given back."""
+        self._places.pop(self._numbers[lane], None)
+
+    def on_alone(self, message: Alone, now: float) -> None:
+        """Bring a lane back to the others when its batch is settled; let others have the seat."""
+        key = self._numbers[message.lane]
+        place = self._places.get(key)
+        if place is None or place.is_leaving:
+            return
+        if message.seconds is None:
+            self._leave(Leave(key))
+        elif self._is_seat_wanted(key):
+            self._rests[key] = now + message.seconds
+            self._leave(Leave(key))
+
+    def runner_gone(self, runner: int) -> None:
+        """Forget the places of a dead runner."""
+        for key in self.lanes_of(runner):
+            del self._places[key]
+        self._limits = {k: v for k, v in self._limits.items() if k[0] != runner}
+
+    def _view(self, found: Found, around: Surroundings) -> LaneView:
+        key, slot = found.key, found.status.in_flight
+        rest = self._rests.get(key)
+        if rest is not None and rest <= around.now:
+            del self._rests[key]
+            rest = None
+        is_others = _was_calling(slot) and key not in self._places  # their supervisor judges first
+        return LaneView(
+            key,
+            is_leased=found.status.is_leased,
+            is_open=slot is not None,
+            is_alone=slot is not None and slot.is_alone,
+            is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
+            is_barred=found.is_paused or rest is not None or is_others or key in self._judging,
+            is_drained=found.is_changing,
+        )
+
+    def _runner_view(self, runner: RunnerProcess) -> RunnerView:
+        limits = {name: n for (number, name), n in self._limits.items() if number == runner.number}
+        return RunnerView(runner.number, runner.seat.is_solo, limits)
+
+    def _is_seat_wanted(self, key: LaneKey) -> bool:
+        """Whether a lane that rests keeps others from running: in its seat, or in the worker."""
+        for found in self.found:
+            slot = found.status.in_flight
+            if slot is None:
+                continue
+            if found.key == key and slot.worker_deaths >= DEATHS_MAX:
+                return True
+            if found.key not in self._places and slot.is_alone:
+                return True
+        return False
+
+    def _set_limits(self, around: Surroundings) -> None:
+        """Share `max_concurrency` out over the seats; solo runners have theirs first."""
+        for each in self._catalog:
+            most = each.mapping.max_concurrency
+            if most is None:
+                continue
+            name = each.mapping.name
+            for runner in self._crew:
+                if runner.seat.is_solo or not _is_open(runner):
+                    continue
+                part = limit_of_seat(most - self._solo_lanes(name), runner.seat.number, around.pool)
+                if self._limits.get((runner.number, name)) != part:
+                    self._limits[runner.number, name] = part
+                    runner.send(Limit(name, part))
+
+    def _solo_lanes(self, mapping: str) -> int:
+        solos = {runner.number for runner in self._crew if runner.seat.is_solo}
+        return sum(
+            key.mapping == mapping and place.runner in solos for key, place in self._places.items()
+        )
+
+    def _carry_out(self, made: Plan, now: Situation) -> None:
+        for leave in made.leaves:
+            self._leave(leave)
+        for take in made.takes:
+            self._take(take, now.lanes[take.key])
+
+    def _take(self, take: Take, lane: LaneView) -> None:
+        runner = self._crew.get(take.runner)
+        if runner is None:
+            return
+        number = self._number(take.key)
+        self._places[take.key] = Place(take.runner)
+        runner.send(
+            Assign(
+                lane=number,
+                index=self._catalog[take.key.mapping].index,
+                **take.key._asdict(),
+                is_open=lane.is_open,
+                is_alone=take.is_alone,
+                is_exclusive=take.is_exclusive,
+            )
+        )
+
+    def _leave(self, leave: Leave) -> None:
+        place = self._places[leave.key]
+        runner = self._crew.get(place.runner)
+        if runner is None:
+            return
+        self._places[leave.key] = Place(place.runner, is_leaving=True)
+        runner.send(Release(self._number(leave.key), leave.when_settled))
+
+    def _number(self, key: LaneKey) -> int:
+        """Return the number that stands for a lane in messages and on boards."""
+        if key not in self._by_key:
+            number = len(self._by_key)
+            self._by_key[key], self._numbers[number] = number, key
+        return self._by_key[key]
+
+
+def limit_of_seat(most: int, seat: int, seats: int) -> int:
+    """Return a seat's part of a limit; the parts of all seats add up to it."""
+    most = max(most, 0)
+    return most * (seat + 1) // seats - most * seat // seats
+
+
+def _was_calling(slot: InFlight | None) -> bool:
+    return slot is not None and slot.is_calling
+
+
+def _is_open(runner: RunnerProcess) -> bool:
+    return runner.state == "ready"

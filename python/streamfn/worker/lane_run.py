@@ -1,0 +1,228 @@
+"""One batch of one lane, from the moment a thread takes it until it lets the lane go.
+
+    take ──> call ──> settle the outcome ──> deliver dead letters ─┬─> next call
+                                                                   ├─> the list is empty: settled
+                                                                   ├─> same records again: waiting
+                                                                   └─> asked to let go: yielded
+
+The in-flight slot is written before each call, so that whoever comes after a death knows what was
+running; it stays as it is until the dead letters of the call are durable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Final, Protocol
+
+from streamfn._core import Board, Entry, LaneSet, Record, Records, Work
+from streamfn.clock import Clock
+from streamfn.engine.destination import FailureDestination
+from streamfn.engine.invoker import CANCEL_GRACE, Interrupt, Invoker, request_id
+from streamfn.engine.outcome import Failure
+from streamfn.engine.retry import LanePace
+from streamfn.engine.settle import Case, Letter
+from streamfn.errors import StoragePoisoned, StreamfnError
+from streamfn.model.mapping import EventSourceMapping
+
+from .counters import Counter
+
+DELIVERY_PAUSE: Final = timedelta(milliseconds=100)
+DELIVERY_PAUSE_MAX: Final = timedelta(seconds=5)
+"""Between tries to deliver dead letters that their destination does not take."""
+
+
+class Report(Protocol):
+    """Takes note of something that happened."""
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        """Send an event and its fields to the supervisor."""
+        ...
+
+
+@dataclass(slots=True)
+class LaneFunction:
+    """A mapping as one runner process runs it."""
+
+    mapping: EventSourceMapping
+    destination: FailureDestination
+
+
+@dataclass(slots=True)
+class LaneJob:
+    """One lane that this runner holds."""
+
+    lane: int
+    index: int
+    """Place of its mapping on the board."""
+    function: LaneFunction
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    suspended: LaneRun | None = None
+    """A run whose dead letters could not be delivered yet; it goes on from there."""
+    is_open: bool = False
+    """Its work list was not empty when the lane was let go last."""
+    is_lost: bool = False
+    """Another runner has the lease."""
+    is_added: bool = False
+    """The lane set has it."""
+    leaves_when_settled: bool = False
+    is_leaving: bool = False
+
+
+@dataclass(slots=True)
+class Tools:
+    """What the threads of a runner share."""
+
+    lanes: LaneSet
+    board: Board
+    clock: Clock
+    random: Random
+    report: Report
+    released_alone: Callable[[int, float | None], None]
+    """Told of a lane that must run alone: settled (None), or open again in so many seconds."""
+
+
+@dataclass(slots=True)
+class Hands:
+    """The thread that a lane is in the hands of."""
+
+    tools: Tools
+    cell: int
+    """Its cell on the board."""
+    invoker: Invoker
+    """Of the lane's function, in this thread."""
+
+
+class LaneRun(ABC):
+    """Takes one batch as far as it goes now; `proceed` returns when the lane was let go."""
+
+    def __init__(self, work: Work, job: LaneJob, tools: Tools) -> None:
+        self._work, self._job, self._tools = work, job, tools
+        self._mapping = job.function.mapping
+        self._pace = LanePace(self._mapping.retry.backoff, work.exponent, tools.random)
+        self._case = Case(work.records, self._mapping.retry, tools.clock)
+        self._slot: list[Entry] = work.entries
+        """What the in-flight slot says is open; whoever is handed work is being called."""
+        self._letters: list[Letter] = []
+        self._resolved: list[Record] = []
+        self._delivery_tries = 0
+
+    def proceed(self, hands: Hands) -> None:
+        """Go on until the lane is let go: settled, waiting or yielded.
+
+        Raises:
+            LeaseLost: Another runner has the lane; nothing more may be done with it.
+        """
+        self._job.suspended = None
+        while self._deliver() and self._step(hands):
+            pass
+
+    @abstractmethod
+    def _step(self, hands: Hands) -> bool:
+        """Make the next call and settle its outcome; False: the lane was let go instead."""
+
+    def _hold(self, entries: list[Entry]) -> None:
+        """Write what is open into the slot, unless it says so already."""
+        if entries is not self._slot:
+            self._tools.lanes.hold(self._job.lane, entries, self._pace.exponent)
+            self._slot = entries
+
+    def _let_go(self, entries: list[Entry], *, wait: bool) -> bool:
+        """Settle an empty list, or give the lane back with what is open; always False."""
+        lanes, lane = self._tools.lanes, self._job.lane
+        self._job.is_open = bool(entries)
+        seconds = 0.0
+        if not entries:
+            lanes.settle(lane, self._pace.exponent)
+        elif wait:
+            self._count(Counter.RETRIES)
+            seconds = self._pace.next_wait()
+            lanes.wait(lane, entries, self._pace.exponent, seconds)
+        else:
+            lanes.yield_(lane, entries, self._pace.exponent)
+        if self._work.is_alone:
+            self._tools.released_alone(lane, None if not entries else seconds)
+        return False
+
+    def _deliver(self) -> bool:
+        """Bring letters and markers to their streams; False: not now, the lane was let go."""
+        destination = self._job.function.destination
+        try:
+            if self._letters:
+                destination.deliver(self._letters)
+                self._tell_of_letters()
+                self._letters = []
+            if self._resolved:
+                destination.resolve(self._resolved)
+                self._count(Counter.REDRIVEN_OK, len(self._resolved))
+                self._resolved = []
+        except StoragePoisoned:
+            raise  # WHY: only a new process can open that stream again
+        except StreamfnError as error:
+            self._put_off_delivery(error)
+            return False
+        self._delivery_tries = 0
+        return True
+
+    def _put_off_delivery(self, error: StreamfnError) -> None:
+        """Keep the slot as it was before the call, rest a little and try again: nothing is lost."""
+        pause = min(DELIVERY_PAUSE * 2**self._delivery_tries, DELIVERY_PAUSE_MAX)
+        self._delivery_tries = min(self._delivery_tries + 1, 16)
+        self._report(
+            "delivery_failed",
+            records=len(self._letters) or len(self._resolved),
+            error_type=type(error).__name__,
+            error_message=str(error),
+            seconds=pause.total_seconds(),
+        )
+        self._job.suspended = self
+        seconds = pause.total_seconds()
+        self._tools.lanes.wait(self._job.lane, self._slot, self._pace.exponent, seconds)
+
+    def _tell_of_letters(self) -> None:
+        destination = self._job.function.destination
+        for letter in self._letters:
+            stream = destination.stream_for(letter)
+            self._count(Counter.DROPPED if stream is None else Counter.DEAD_LETTERS)
+            self._report(
+                "record_dropped" if stream is None else "dead_lettered",
+                destination=stream,
+                sequence_number=letter.record.sequence_number,
+                partition_key=letter.record.partition_key,
+                condition=letter.condition,
+                attempts=letter.attempts,
+                error_type=letter.failure.error_type,
+                error_message=letter.failure.error_message,
+            )
+
+    def _tell_of_failure(self, failure: Failure, records: Records, attempt: int) -> None:
+        self._count(Counter.FAILED_CALLS)
+        self._report(
+            "function_failed",
+            request_id=request_id(self._mapping.name, records),
+            first=records.first,
+            last=records.last,
+            records=len(records),
+            attempt=attempt,
+            error_type=failure.error_type,
+            error_message=failure.error_message,
+            traceback=failure.traceback,
+        )
+
+    def _count(self, counter: Counter, amount: int = 1) -> None:
+        self._tools.board.add(self._job.index, counter, amount)
+
+    def _report(self, event: str, **fields: object) -> None:
+        records = self._work.records
+        place = {"stream": records.stream, "shard_id": records.shard_id}
+        self._tools.report(event, mapping=self._mapping.name, **place, **fields)
+
+    def _deadline(self, hands: Hands) -> float:
+        """Return when the supervisor may kill the process, on the monotonic clock."""
+        timeout = self._mapping.timeout
+        if hands.invoker.is_async:
+            timeout += CANCEL_GRACE
+        return self._tools.clock.monotonic() + timeout.total_seconds()

@@ -1,0 +1,142 @@
+"""The threads of a runner: each takes a lane that has work and runs it until it is let go."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from streamfn._core import Work
+from streamfn.engine.invoker import Invoker
+from streamfn.errors import Corruption, LeaseLost, SequenceTrimmed, StorageIO
+
+from .batch_run import BatchRun
+from .gate import Gate
+from .lane_run import Hands, LaneFunction, LaneJob, LaneRun, Tools
+from .record_run import RecordRun
+
+NEXT_SECONDS: Final = 1.0
+"""How long a thread waits for work before it looks around."""
+EXIT_BROKEN: Final = 70
+"""Exit code of a runner whose own code, or whose log, failed (EX_SOFTWARE of sysexits.h)."""
+
+RUNS: Final[dict[str, type[LaneRun]]] = {"batch": BatchRun, "record": RecordRun}
+
+
+class LaneThreads:
+    """K threads on one `LaneSet`; thread n tells of its calls in cell n of the board."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        functions: Mapping[str, LaneFunction],
+        make_invoker: Callable[[LaneFunction], Invoker],
+    ) -> None:
+        self._tools, self._make_invoker = tools, make_invoker
+        self.jobs: dict[int, LaneJob] = {}
+        """The lanes of this runner, by number. Whoever adds a lane enters it here first."""
+        self.gates = {name: Gate() for name in functions}
+        self.left: Callable[[LaneJob], None] = lambda _: None
+        """Called after each run of a lane, in the thread that ran it."""
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, count: int) -> None:
+        """Start all threads but the first, which is `run` in the caller's."""
+        for cell in range(1, count):
+            thread = threading.Thread(target=self.run, args=(cell,), name=f"lanes-{cell}")
+            thread.daemon = True
+            thread.start()
+            self._threads.append(thread)
+
+    def run(self, cell: int = 0) -> None:
+        """Run lanes until `stop`."""
+        invokers: dict[str, Invoker] = {}
+        try:
+            while not self._stopping.is_set():
+                work = self._next()
+                if work is not None:
+                    self._take(work, cell, invokers)
+        except BaseException:  # noqa: BLE001 -- not the user's: a fault of ours or of the log
+            self._give_up()
+        for invoker in invokers.values():
+            invoker.close()
+
+    def stop(self) -> None:
+        """Have the threads take no more lanes."""
+        self._stopping.set()
+        self._tools.lanes.stop()
+        for gate in self.gates.values():
+            self.put_back(gate.unpark())
+
+    def join(self) -> None:
+        """Wait until all but the caller's have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def put_back(self, works: list[Work]) -> None:
+        """Let lanes go that nobody has begun with."""
+        for work in works:
+            job = self.jobs[work.lane]
+            job.is_open = True
+            try:
+                self._tools.lanes.yield_(work.lane, work.entries, work.exponent)
+            except LeaseLost:
+                self._lose(job)
+
+    def _next(self) -> Work | None:
+        """Take a lane that has work; what another one met on the way is told, and it goes on."""
+        try:
+            return self._tools.lanes.next(NEXT_SECONDS)
+        except LeaseLost:
+            held = set(self._tools.lanes.lanes())
+            for job in list(self.jobs.values()):
+                if job.is_added and job.lane not in held:
+                    self._lose(job)
+        except (SequenceTrimmed, Corruption, StorageIO) as error:
+            self._tools.report(
+                "lane_trouble", error_type=type(error).__name__, error_message=str(error)
+            )
+        return None
+
+    def _take(self, work: Work, cell: int, invokers: dict[str, Invoker]) -> None:
+        """Run the lane, and then those that waited for their turn at the same function."""
+        job = self.jobs[work.lane]
+        function, name = job.function, job.function.mapping.name
+        gate = self.gates[name]
+        if not gate.enter(work):
+            if self._stopping.is_set() or job.interrupt.is_set:
+                self.put_back(gate.unpark(work.lane))
+            return
+        if name not in invokers:
+            invokers[name] = self._make_invoker(function)
+        hands = Hands(self._tools, cell, invokers[name])
+        following: Work | None = work
+        while following is not None:
+            self._run(following, hands)
+            following = gate.leave()
+
+    def _run(self, work: Work, hands: Hands) -> None:
+        job = self.jobs[work.lane]
+        run = job.suspended
+        if run is None:
+            run = RUNS[job.function.mapping.input](work, job, self._tools)
+        try:
+            run.proceed(hands)
+        except LeaseLost:
+            self._lose(job)
+        else:
+            self.left(job)
+
+    def _lose(self, job: LaneJob) -> None:
+        """Another runner has the lane: it calls the batch again, nothing is lost."""
+        job.is_lost = True
+        self._tools.report("lease_lost", mapping=job.function.mapping.name)
+        self.left(job)
+
+    def _give_up(self) -> None:
+        """End the process: what is on disk is right, what is in memory may not be."""
+        self._tools.report("runner_broken", traceback=traceback.format_exc())
+        os._exit(EXIT_BROKEN)

@@ -1,0 +1,288 @@
+"""The loop of a supervisor: runners that speak or die, ticks, signals. One thread.
+
+a first runner tells the mappings ──> working ──> draining ──> all runners have ended
+                                         ├── a signal ──┘
+                                         └── `--burst`, and nothing is left to do
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from signal import SIGUSR1
+from typing import Final
+
+import orjson
+
+from streamfn import _core
+from streamfn._core import Membership
+from streamfn.clock import Clock
+from streamfn.errors import StreamNotFound
+from streamfn.model.worker import WorkerConfig
+
+from .burst import BurstWatch
+from .catalog import Catalog
+from .crew import Crew
+from .ending import Ending
+from .intake import Intake, Parts
+from .judging import Court, Judging
+from .lane_keeper import LaneKeeper, Surroundings
+from .messages import Start
+from .progress import MappingProgress, Observer
+from .runner_process import RunnerProcess
+from .signals import SignalBox
+from .stacks import write_stacks
+from .tally import Tally
+from .watch import TICK
+
+SCAN_EVERY: Final = timedelta(milliseconds=100)
+"""How often the lanes of the log are looked at when nothing has happened."""
+SCAN_AGAIN: Final = timedelta(milliseconds=10)
+"""Least time between two looks when something has."""
+SCAN_COSTS: Final = 10
+"""At least so many times what a look took passes before the next, if nothing has happened."""
+PROGRESS_EVERY: Final = timedelta(milliseconds=100)
+EXIT_NOT_STARTED: Final = 3
+
+
+class Loop:
+    """A working supervisor: its parts, and when each has its turn."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        log: _core.Log,
+        membership: Membership,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._config, self._log, self._membership = config, log, membership
+        self._observer, self._clock = observer, clock
+        self._selector = selectors.DefaultSelector()
+        start = Start(
+            app=config.app,
+            factory=config.factory,
+            log_dir=config.log_dir,
+            worker=membership.uuid,
+            runner=0,
+            threads=config.threads,
+            is_burst=config.burst,
+        )
+        self._crew = Crew(start, clock.monotonic, self._report)
+        self._crew.on_start = self._listen_to
+        self._catalog = Catalog(log, self._report)
+        self._tally = Tally()
+        court = Court(self._catalog, membership.uuid, clock, self._tally, self._report)
+        self._judging = Judging(court)
+        self._keeper = LaneKeeper(self._catalog, self._crew, self._judging, self._report)
+        parts = Parts(
+            self._crew,
+            self._catalog,
+            self._keeper,
+            self._judging,
+            self._tally,
+            clock,
+            self._report,
+        )
+        self._intake = Intake(config, parts)
+        self._ending = Ending(self._crew, config.drain_timeout, clock, self._report)
+        self._burst = BurstWatch()
+        self._pool = 1
+        self._was_registered = False
+        self._last_scan = self._scan_seconds = self._last_progress = -1e9
+
+    def run(self, signals: SignalBox) -> int:
+        """Work until the end, and return the exit code."""
+        self._selector.register(signals, selectors.EVENT_READ, signals)
+        try:
+            while not self._ending.is_over():
+                self._turn()
+                if self._intake.has_given_up:
+                    return self._not_started()
+                self._wait(signals)
+            self._show_progress()
+            self._report("worker_stopped", exit_code=self._ending.exit_code)
+            return self._ending.exit_code or 0
+        finally:
+            self._clean_up()
+
+    def _turn(self) -> None:
+        """Do what is due."""
+        now = self._clock.monotonic()
+        for runner in self._crew:
+            runner.flush()
+        self._watch_deadlines(now)
+        self._judging.go_on()
+        if not self._ending.has_begun:
+            if self._intake.is_registered and self._is_scan_due(now):
+                self._look_at_lanes(now)
+            self._crew.staff(self._pool, self._keeper.solos)
+        if now - self._last_progress >= PROGRESS_EVERY.total_seconds():
+            self._last_progress = now
+            self._show_progress()
+
+    def _wait(self, signals: SignalBox) -> None:
+        """Sleep until something happens or a tick is due, and take it in."""
+        pause = SCAN_AGAIN if self._intake.has_news or self._burst.is_near else TICK
+        for key, _ in self._selector.select(pause.total_seconds()):
+            if key.data is signals:
+                self._answer(signals.take())
+        for runner in self._crew:
+            self._intake.read(runner)
+            if runner.is_silent and runner.connection in self._selector.get_map():
+                self._selector.unregister(runner.connection)  # it would be readable for ever
+            if runner.is_dead():
+                self._bury(runner)
+
+    def _answer(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number == SIGUSR1:
+                write_stacks(self._crew, self._keeper)
+            else:
+                self._ending.on_signal(number)
+                self._membership.update(membership_body(()))
+
+    def _watch_deadlines(self, now: float) -> None:
+        """Kill the runners in which a call is past its time."""
+        for runner in self._crew:
+            if runner.watch is None or runner.expired:
+                continue
+            expired = runner.watch.look(runner.cells(), now)
+            for cell in expired:
+                key = self._keeper.key_of(cell.lane)
+                timeout = self._catalog[key.mapping].mapping.timeout
+                self._report(
+                    "call_timed_out",
+                    **key._asdict(),
+                    runner=runner.number,
+                    sequence_number=cell.running,
+                    timeout=timeout.total_seconds(),
+                )
+            if expired:
+                runner.expired = expired
+                runner.kill()
+
+    def _is_scan_due(self, now: float) -> bool:
+        passed = now - self._last_scan
+        if self._intake.has_news or self._burst.is_near:
+            return passed >= SCAN_AGAIN.total_seconds()
+        return passed >= max(SCAN_EVERY.total_seconds(), SCAN_COSTS * self._scan_seconds)
+
+    def _look_at_lanes(self, now: float) -> None:
+        """Scan, plan, staff; in a burst, find out whether that was all."""
+        if not self._was_registered:
+            self._begin()
+        self._intake.has_news = False
+        living = _living(self._log)
+        around = Surroundings(
+            worker=self._membership.uuid,
+            living=living,
+            pool=self._pool,
+            now=now,
+        )
+        self._keeper.scan(around)
+        self._set_pool()
+        self._keeper.arrange(around)
+        self._crew.send_home(self._keeper.busy)
+        if self._config.burst and self._burst.is_over(
+            (found.key.mapping, found.status) for found in self._keeper.found if not found.is_paused
+        ):
+            self._ending.drain()
+        self._last_scan = self._clock.monotonic()
+        self._scan_seconds = self._last_scan - now
+
+    def _begin(self) -> None:
+        """The mappings are known: tell the other workers, and ours."""
+        self._was_registered = True
+        missing = self._catalog.missing_stream()
+        if self._config.burst and missing is not None:
+            raise StreamNotFound(missing)
+        names = [each.mapping.name for each in self._catalog]
+        self._membership.update(membership_body(names))
+        self._report(
+            "worker_started",
+            worker=self._membership.uuid,
+            pid=os.getpid(),
+            functions=names,
+            processes=self._config.processes or "auto",
+            threads=self._config.threads,
+        )
+
+    def _set_pool(self) -> None:
+        """Decide how many pool runners there are; `auto` grows with the lanes that have work."""
+        if self._config.processes is not None:
+            self._pool = self._config.processes
+            return
+        with_work = sum(
+            found.status.in_flight is not None or found.status.checkpoint < found.status.end
+            for found in self._keeper.found
+        )
+        self._pool = max(self._pool, min(len(os.sched_getaffinity(0)), with_work))
+
+    def _show_progress(self) -> None:
+        """Tell the observer how far the mappings are."""
+        calling = [
+            self._keeper.key_of(cell.lane).mapping
+            for runner in self._crew
+            for cell in runner.cells()
+        ]
+        boards = [runner.board for runner in self._crew]
+        progress = []
+        for each in self._catalog:
+            name = each.mapping.name
+            behind = sum(
+                (found.status.end - found.status.checkpoint) / found.status.factor
+                for found in self._keeper.found
+                if found.key.mapping == name
+            )
+            counts = self._tally.total(each.index, boards)
+            progress.append(MappingProgress.of(name, counts, calling.count(name), round(behind)))
+        self._observer.on_progress(progress)
+
+    def _not_started(self) -> int:
+        sys.stderr.write(
+            "error: runner processes end before they have imported the app "
+            "(hint: import it with `python -X faulthandler` to see where)\n"
+        )
+        return EXIT_NOT_STARTED
+
+    def _listen_to(self, runner: RunnerProcess) -> None:
+        self._selector.register(runner.connection, selectors.EVENT_READ, runner)
+        self._selector.register(runner.ended, selectors.EVENT_READ, runner)
+
+    def _bury(self, runner: RunnerProcess) -> None:
+        self._intake.died(runner)
+        self._selector.unregister(runner.ended)
+        if runner.connection in self._selector.get_map():
+            self._selector.unregister(runner.connection)
+        runner.close()
+
+    def _report(self, event: str, /, **fields: object) -> None:
+        self._observer.on_event({"event": event, **fields})
+
+    def _clean_up(self) -> None:
+        """Leave no process behind, whatever happened."""
+        for runner in self._crew:
+            runner.kill()
+            runner.exit_detail()
+            runner.close()
+        self._selector.close()
+
+
+def membership_body(mappings: Iterable[str]) -> bytes:
+    """Return what other workers read: the mappings that this one can run."""
+    return orjson.dumps({"pid": os.getpid(), "mappings": list(mappings)})
+
+
+def _living(log: _core.Log) -> dict[str, frozenset[str]]:
+    """Return the mappings that each living worker can run; one that is just starting, none."""
+    living = {}
+    for uuid, body in Membership.living(log).items():
+        try:
+            living[uuid] = frozenset(orjson.loads(body)["mappings"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            living[uuid] = frozenset()
+    return living

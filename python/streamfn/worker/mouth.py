@@ -1,0 +1,38 @@
+"""How a runner speaks to its supervisor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Final
+
+from .messages import Event, Message, encode
+
+EXIT_ORPHANED: Final = 71
+"""Exit code of a runner whose supervisor is gone."""
+
+
+class Mouth:
+    """Sends messages, from any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def say(self, message: Message) -> None:
+        """Send a message; when nobody listens any more, this process has no reason to live."""
+        line = encode(message)
+        with self._lock:
+            try:
+                self._connection.sendall(line)
+            except OSError:
+                self.hang_up()
+
+    def report(self, event: str, /, **fields: object) -> None:
+        """Send an event to be logged."""
+        self.say(Event({"event": event, **fields}))
+
+    def hang_up(self) -> None:
+        """End the process at once: the supervisor is gone, others may have its lanes already."""
+        os._exit(EXIT_ORPHANED)

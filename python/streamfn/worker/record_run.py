@@ -1,0 +1,66 @@
+"""`input="record"`: the records of a batch one by one, with the keys that failed held back."""
+
+from __future__ import annotations
+
+from streamfn._core import Work
+from streamfn.engine.hold import HoldPass, Stretch
+from streamfn.engine.invoker import Swept
+from streamfn.engine.outcome import Failed, Rejected
+
+from .counters import Counter
+from .lane_run import Hands, LaneJob, LaneRun, Tools
+
+
+class RecordRun(LaneRun):
+    """Hands the function one record after the other; one pass over what is open."""
+
+    def __init__(self, work: Work, job: LaneJob, tools: Tools) -> None:
+        super().__init__(work, job, tools)
+        seconds = self._mapping.timeout.total_seconds()
+        self._pass = HoldPass(self._slot, self._case, seconds)
+        self._letters = self._pass.take_letters()
+        self._open = self._pass.entries if work.is_resumed else self._slot
+        self._revision = self._pass.revision
+
+    def _step(self, hands: Hands) -> bool:
+        if self._job.interrupt.is_set:
+            return self._let_go(self._pass.entries, wait=False)
+        stretch = self._pass.next()
+        self._refresh()
+        if stretch is None:
+            return self._let_go(self._open, wait=True)
+        self._hold(self._open)
+        swept = self._sweep(stretch, hands)
+        self._pass.settled(stretch, swept.done, swept.outcome)
+        self._refresh()
+        self._letters = self._pass.take_letters()
+        self._take_note(stretch, swept)
+        return True
+
+    def _sweep(self, stretch: Stretch, hands: Hands) -> Swept:
+        """Call the records until one fails; the supervisor watches the time of each."""
+        board, cell, records = self._tools.board, hands.cell, stretch.records
+        board.begin(cell, self._job.lane, self._deadline(hands))
+        try:
+            running = records.running(board, cell)
+            interrupt = self._job.interrupt
+            return hands.invoker.call_records(records, running, stretch.attempt, interrupt)
+        finally:
+            board.end(cell)
+
+    def _take_note(self, stretch: Stretch, swept: Swept) -> None:
+        """Count the calls, and let a success end the lane's back-off."""
+        records, done, outcome = stretch.records, swept.done, swept.outcome
+        if done:
+            self._pace.succeeded()
+            self._count(Counter.RECORDS_DONE, done)
+            if self._job.function.destination.is_redriven(records[0]):
+                self._resolved = list(records[:done])
+        self._count(Counter.CALLS, done)
+        if isinstance(outcome, Failed | Rejected):
+            self._count(Counter.CALLS)
+            self._tell_of_failure(outcome.failure, records[done : done + 1], stretch.attempt)
+
+    def _refresh(self) -> None:
+        if self._pass.revision != self._revision:
+            self._open, self._revision = self._pass.entries, self._pass.revision

@@ -1,0 +1,175 @@
+"""A runner process: imports the app and calls its functions on the lanes it is given.
+
+    python -m streamfn.worker.runner CONTROL LIFELINE BOARD
+
+The three numbers are descriptors that the supervisor hands down: the socket of `messages`, a pipe
+whose end means that the supervisor is gone, and the memory of the board. The main thread is the
+first that runs lanes; another one does what the supervisor says.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from random import Random
+from typing import Final, NoReturn
+
+from streamfn import _core
+from streamfn._core import Board, LaneSet
+from streamfn.app import App, load_app
+from streamfn.clock import SystemClock
+from streamfn.engine.destination import FailureDestination
+from streamfn.engine.invoker import Invoker
+from streamfn.errors import ConfigError
+from streamfn.log import Log
+
+from .lane_run import LaneFunction, Tools
+from .lane_threads import LaneThreads
+from .messages import (
+    Alone,
+    Drained,
+    Lines,
+    NotReady,
+    Ready,
+    Start,
+    decode_command,
+    receive_lines,
+)
+from .mouth import EXIT_ORPHANED, Mouth
+from .runner_control import RunnerControl
+
+EXIT_NOT_READY: Final = 2
+"""Exit code of a runner whose app does not import; the supervisor has its reasons by then."""
+OWN_FRAMES: Final = (str(Path(__file__).parent.parent), "<frozen importlib")
+"""Where the frames lie that lead to the user's code."""
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run until drained."""
+    descriptors = [int(argument) for argument in arguments]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
+    control, lifeline, board = descriptors
+    _core.exit_when_closed(lifeline, EXIT_ORPHANED)
+    _core.raise_file_limit()
+    _prepare_process()
+    connection = socket.socket(fileno=control)
+    mouth, lines = Mouth(connection), Lines()
+    start, early = _first_command(connection, lines)
+    app = _load(start, mouth)
+    with Log.open(start.log_dir) as log:
+        runner = Runner(start, app, log, Board.attach(board), mouth)
+        mouth.say(runner.ready())
+        runner.control.listen(connection, lines, early)
+        runner.run()
+    mouth.say(Drained())
+    _leave(0)
+
+
+class Runner:
+    """The parts of a runner, put together."""
+
+    def __init__(self, start: Start, app: App, log: Log, board: Board, mouth: Mouth) -> None:
+        self._app, self._start = app, start
+        self._clock = SystemClock()
+        self._log = log
+        self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
+        self._lanes.set_burst(start.is_burst)
+        tools = Tools(
+            lanes=self._lanes,
+            board=board,
+            clock=self._clock,
+            random=Random(),  # noqa: S311 -- spreads waits, keeps no secret
+            report=mouth.report,
+            released_alone=lambda lane, seconds: mouth.say(Alone(lane, seconds)),
+        )
+        self._functions = {
+            mapping.name: LaneFunction(mapping, FailureDestination(log.core, mapping, self._clock))
+            for mapping in app.mappings
+        }
+        self._threads = LaneThreads(tools, self._functions, self._invoker)
+        self.control = RunnerControl(log.core, self._lanes, self._functions, self._threads, mouth)
+
+    def ready(self) -> Ready:
+        """Describe the app to the supervisor, which never imports it."""
+        functions = self._functions.values()
+        names = [each.mapping.name for each in functions if self._invoker(each).is_async]
+        return Ready([each.mapping.to_dict() for each in functions], names)
+
+    def run(self) -> None:
+        """Run lanes until drained, and give them all back."""
+        self._threads.start(self._start.threads)
+        self._threads.run()
+        self._threads.join()
+        self._lanes.close()
+
+    def _invoker(self, function: LaneFunction) -> Invoker:
+        handler = self._app.handler(function.mapping.name)
+        return Invoker(function.mapping, handler, self._log, self._clock)
+
+
+def _prepare_process() -> None:
+    """Leave signals to the supervisor; write stacks on SIGUSR1 and on a crash."""
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        # WHY: a terminal sends them to the whole group. A handler, where SIG_IGN would be
+        # inherited by the processes that a function starts.
+        signal.signal(number, lambda *_: None)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)  # what a function printed survives its crash
+
+
+def _first_command(connection: socket.socket, lines: Lines) -> tuple[Start, list[bytes]]:
+    received: list[bytes] = []
+    while not received:
+        more = receive_lines(connection, lines)
+        if more is None:
+            _leave(EXIT_ORPHANED)
+        received = more
+    start = decode_command(received[0])
+    assert isinstance(start, Start)
+    return start, received[1:]
+
+
+def _load(start: Start, mouth: Mouth) -> App:
+    try:
+        return load_app(start.app, factory=start.factory)
+    except BaseException as error:  # noqa: BLE001 -- whatever an import may raise
+        field = error.field if isinstance(error, ConfigError) else ""
+        reason = error.reason if isinstance(error, ConfigError) else repr(error)
+        mouth.say(NotReady(field, reason, _traceback(error)))
+        _leave(EXIT_NOT_READY)
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback of the user's own error, from the user's own code on."""
+    cause: BaseException | None = error
+    if isinstance(error, ConfigError) and error.field == "APP":
+        cause = error.__cause__
+    if cause is None:
+        return ""
+    frames = cause.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(OWN_FRAMES):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(cause.with_traceback(frames)))
+
+
+def _leave(code: int) -> NoReturn:
+    """End as Python would, but without waiting for threads that a function left behind."""
+    atexit._run_exitfuncs()  # noqa: SLF001 -- there is no public way
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

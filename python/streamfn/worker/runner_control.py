@@ -1,0 +1,173 @@
+"""What a runner does at its supervisor's word: take lanes, give them back, drain."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping
+from typing import assert_never
+
+from streamfn import _core
+from streamfn._core import LaneSet
+from streamfn.errors import StreamfnError
+
+from .lane_run import LaneFunction, LaneJob
+from .lane_threads import LaneThreads
+from .messages import (
+    Answer,
+    Assign,
+    Assigned,
+    Command,
+    Drain,
+    Limit,
+    Lines,
+    Release,
+    Released,
+    Start,
+    decode_command,
+    receive_lines,
+)
+from .mouth import Mouth
+
+
+class RunnerControl:
+    """Obeys the supervisor, in a thread of its own."""
+
+    def __init__(
+        self,
+        log: _core.Log,
+        lanes: LaneSet,
+        functions: Mapping[str, LaneFunction],
+        threads: LaneThreads,
+        mouth: Mouth,
+    ) -> None:
+        self._log, self._lanes, self._functions = log, lanes, functions
+        self._threads, self._mouth = threads, mouth
+        self._mappings: dict[str, _core.Mapping] = {}
+        threads.left = self._on_left
+
+    def listen(self, connection: socket.socket, lines: Lines, early: list[bytes]) -> None:
+        """Obey what has come already, then, in another thread, what comes."""
+
+        def run() -> None:
+            received: list[bytes] | None = early
+            while received is not None:
+                for line in received:
+                    self._obey(decode_command(line))
+                received = receive_lines(connection, lines)
+            self._mouth.hang_up()
+
+        threading.Thread(target=run, name="control", daemon=True).start()
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Assign():
+                self._assign(command)
+            case Release():
+                self._release(command)
+            case Limit():
+                gate = self._threads.gates[command.mapping]
+                self._threads.put_back(gate.set_limit(command.lanes))
+            case Drain():
+                self._drain(command.finish_seconds)
+            case Start():
+                pass
+            case _:
+                assert_never(command)
+
+    def _assign(self, command: Assign) -> None:
+        function = self._functions.get(command.mapping)
+        if function is None:
+            reason = "the app this runner imported has no such function"
+            self._mouth.say(Assigned(command.lane, "refused", reason))
+            return
+        job = LaneJob(command.lane, command.index, function, is_open=command.is_open)
+        self._threads.jobs[command.lane] = job
+        answer: Answer
+        reason = ""
+        try:
+            answer = self._add(command, function)
+        except StreamfnError as error:
+            answer, reason = "refused", str(error)
+        if answer == "ok":
+            job.is_added = True
+        else:
+            del self._threads.jobs[command.lane]
+        self._mouth.say(Assigned(command.lane, answer, reason))
+
+    def _add(self, command: Assign, function: LaneFunction) -> Answer:
+        batch = function.mapping.batch
+        answer: Answer = self._lanes.add(
+            command.lane,
+            self._mapping(command.mapping),
+            command.stream,
+            command.shard_id,
+            command.slot,
+            batch_size=batch.size,
+            batch_window=batch.window.total_seconds(),
+            batch_bytes=batch.bytes,
+            alone=command.is_alone,
+            exclusive=command.is_exclusive,
+        )
+        return answer
+
+    def _mapping(self, name: str) -> _core.Mapping:
+        if name not in self._mappings:
+            mapping = _core.Mapping.open(self._log, name)
+            assert mapping is not None, "the supervisor registered it"
+            self._mappings[name] = mapping
+        return self._mappings[name]
+
+    def _release(self, command: Release) -> None:
+        job = self._threads.jobs.get(command.lane)
+        if job is None:  # its lease was lost meanwhile, and the supervisor knows by now
+            return
+        if command.when_settled:
+            job.leaves_when_settled = True
+            if not job.is_open:
+                self._remove(job)
+            return
+        job.interrupt.is_set = True
+        gate = self._threads.gates[job.function.mapping.name]
+        self._threads.put_back(gate.unpark(command.lane))
+        self._remove(job)
+
+    def _on_left(self, job: LaneJob) -> None:
+        if job.is_lost or (job.leaves_when_settled and not job.is_open):
+            self._remove(job)
+
+    def _remove(self, job: LaneJob) -> None:
+        """Give the lane back once no thread has it in its hands; not in this thread, for it waits.
+
+        A lane may be asked for twice, by a lost lease and by the supervisor: once is enough.
+        """
+        if job.is_leaving:
+            return
+        job.is_leaving = True
+
+        def run() -> None:
+            try:
+                self._lanes.remove(job.lane)
+            except StreamfnError as error:
+                self._mouth.report(
+                    "release_failed",
+                    mapping=job.function.mapping.name,
+                    error_type=type(error).__name__,
+                    error_message=str(error),
+                )
+            self._threads.jobs.pop(job.lane, None)
+            self._mouth.say(Released(job.lane))
+
+        threading.Thread(target=run, name=f"release-{job.lane}", daemon=True).start()
+
+    def _drain(self, finish_seconds: float) -> None:
+        """Stop polling; what is still running after a while ends at its next call or record."""
+
+        def interrupt() -> None:
+            for job in list(self._threads.jobs.values()):
+                job.interrupt.is_set = True
+
+        timer = threading.Timer(finish_seconds, interrupt)
+        timer.daemon = True
+        timer.start()
+        self._threads.stop()

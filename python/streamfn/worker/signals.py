@@ -1,0 +1,67 @@
+"""The signals of a worker, as words that its supervisor acts upon.
+
+SIGTERM, first SIGINT     drain
+second SIGINT             abandon, exit code 130
+SIGQUIT                   abandon, exit code 131
+SIGUSR1                   write stacks and what is in flight
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, Self
+
+HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+
+
+class SignalBox:
+    """Collects signals while it is entered; in the main thread only, elsewhere there are none."""
+
+    def __init__(self) -> None:
+        self._arrived: deque[int] = deque()
+        self._reader, self._writer = socket.socketpair()
+        self._before: dict[int, Any] = {}
+        self._wakeup_before = -1
+        for end in (self._reader, self._writer):
+            end.settimeout(0)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._wakeup_before = signal.set_wakeup_fd(
+                self._writer.fileno(), warn_on_full_buffer=False
+            )
+            handler: Callable[[int, FrameType | None], None] = self._arrive
+            self._before = {number: signal.signal(number, handler) for number in HANDLED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._before:
+            signal.set_wakeup_fd(self._wakeup_before)
+        self._reader.close()
+        self._writer.close()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a signal came."""
+        return self._reader.fileno()
+
+    def take(self) -> list[int]:
+        """Return the signals that came since the last time."""
+        try:
+            while self._reader.recv(1024):
+                pass
+        except BlockingIOError:
+            pass
+        taken = list(self._arrived)
+        for _ in taken:
+            self._arrived.popleft()
+        return taken
+
+    def _arrive(self, number: int, _frame: FrameType | None) -> None:
+        self._arrived.append(number)

@@ -1,0 +1,155 @@
+"""Who is blamed when a process dies: from what the board says to what the slots shall say.
+
+Pure: the supervisor reads boards and writes slots, here is only the judgement.
+
+    the runner died while …                      counts for     runs alone until settled
+    ──────────────────────────────────────────   ────────────   ────────────────────────
+    one call was in progress                     its lane       its lane
+    several were                                 nobody         each of them
+    it was killed for one call past its time     that lane      that lane; others just go on
+    it was killed for several                    nobody         each of those; others go on
+    it was killed at a shutdown, or broke down   nobody         nobody
+
+Several calls past their time in one process: one may have kept the interpreter from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from streamfn._core import Entry, InFlight
+from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
+from streamfn.engine.worklist import narrowed
+
+DEATHS_MAX: Final = 2
+"""Worker deaths in a row with a batch in flight after which it runs with nothing beside it."""
+KILLED: Final = 9
+"""What is said of a worker that died as a whole: no process was left to see the signal."""
+
+
+class Cell(NamedTuple):
+    """A call in progress, as the board of a runner has it."""
+
+    cell: int
+    lane: int
+    deadline: float | None
+    running: int | None
+    """Sequence number of the record that runs, under `input="record"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a runner ended."""
+
+    cells: tuple[Cell, ...]
+    """Calls that were in progress."""
+    detail: int
+    """Signal number, or minus the exit code."""
+    expired: frozenset[Cell] = frozenset()
+    """Calls past their time, for which the supervisor killed it."""
+    is_nobodys: bool = False
+    """The supervisor killed it for other reasons, or the fault is not in a function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is found about one lane that was being called."""
+
+    running: int | None = None
+    cause: int = CAUSE_NONE
+    """`CAUSE_NONE`: the call does not count as an attempt."""
+    detail: int = 0
+    is_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What a slot shall say."""
+
+    entries: list[Entry]
+    worker_deaths: int
+    is_alone: bool
+
+
+def verdicts(death: Death) -> dict[int, Verdict]:
+    """Judge the death of a runner; by lane, one for each call that was in progress."""
+    if death.is_nobodys:
+        return {cell.lane: Verdict(cell.running) for cell in death.cells}
+    if not death.expired:
+        is_blamed = len(death.cells) == 1
+        return {cell.lane: _crashed(cell, death.detail, is_blamed) for cell in death.cells}
+    # WHY: a call may end between the decision to kill and the kill; what is in its cell then is
+    # another call, and no more to blame than its neighbours.
+    late = [cell for cell in death.cells if cell in death.expired]
+    cause = CAUSE_TIMED_OUT if len(late) == 1 else CAUSE_NONE
+    return {
+        cell.lane: Verdict(cell.running, cause, 0, is_alone=True)
+        if cell in late
+        else Verdict(cell.running)
+        for cell in death.cells
+    }
+
+
+def after_runner_death(slot: InFlight, verdict: Verdict, now_us: int) -> Rewrite:
+    """Return what the slot of a lane shall say when its runner died."""
+    entries = judged_entries(slot.entries, verdict, now_us)
+    return Rewrite(entries, slot.worker_deaths, slot.is_alone or verdict.is_alone)
+
+
+def after_worker_death(slot: InFlight, now_us: int) -> Rewrite:
+    """Return what the slot of a lane shall say when the whole worker died during its call.
+
+    Nothing counts, for anything may have killed it (a container, all memory used up); except for
+    a batch that ran with nothing else in its worker, because that happened before.
+    """
+    deaths = slot.worker_deaths + 1
+    blamed = Verdict(None, CAUSE_CRASHED, KILLED)
+    entries = judged_entries(slot.entries, blamed, now_us) if slot.is_exclusive else slot.entries
+    return Rewrite(entries, deaths, slot.is_alone or deaths >= DEATHS_MAX)
+
+
+def judged_entries(entries: Sequence[Entry], verdict: Verdict, now_us: int) -> list[Entry]:
+    """Put a verdict into the entries of a slot; the runner that reads it counts the attempt."""
+    if verdict.running is not None:
+        return list(_at_record(entries, verdict, verdict.running, now_us))
+    head = 1 + next(
+        (place for place, entry in enumerate(entries[1:]) if not entry.joined), len(entries) - 1
+    )
+    blamed = [_blamed(entry, verdict, now_us) for entry in entries[:head]]
+    return [*blamed, *entries[head:]]
+
+
+def _at_record(
+    entries: Sequence[Entry], verdict: Verdict, running: int, now_us: int
+) -> Iterable[Entry]:
+    """Yield the entries without the records that were done, the running one on its own."""
+    for entry in entries:
+        if not entry.first <= running <= entry.last:
+            yield entry
+        elif verdict.cause == CAUSE_NONE:
+            yield narrowed(entry, running, entry.last)
+        else:
+            yield _blamed(narrowed(entry, running, running), verdict, now_us)
+            if running < entry.last:
+                yield Entry(running + 1, entry.last)
+
+
+def _blamed(entry: Entry, verdict: Verdict, now_us: int) -> Entry:
+    if verdict.cause == CAUSE_NONE:
+        return entry
+    return Entry(
+        entry.first,
+        entry.last,
+        entry.attempts,
+        entry.joined,
+        verdict.cause,
+        verdict.detail,
+        entry.first_failed_us or now_us,
+    )
+
+
+def _crashed(cell: Cell, detail: int, is_blamed: bool) -> Verdict:  # noqa: FBT001
+    cause = CAUSE_CRASHED if is_blamed else CAUSE_NONE
+    return Verdict(cell.running, cause, detail if is_blamed else 0, is_alone=True)
