@@ -32,9 +32,9 @@ app = App("shop")
 @app.stream("clicks", batch_size=500)
 def count(batch: Batch) -> None:
     for record in batch:
-        print(record.partition_key, record.json()["n"])
+        print(record.partition_key, record.json())
 """
-EVENT = """echo '{"user":"a","n":1}' | """
+EVENT = """echo '{"user":"a"}' | """
 
 
 class TerminalScreen:
@@ -61,7 +61,7 @@ class TerminalScreen:
         self._act(f"Put {format_count(totals.put)} flights into a stream of {SHARDS} shards")
         self._say(
             "Keyed by tail number, so that the flights of one aircraft stay in order"
-            f" ({totals.without_key} have none). Synced to disk in {totals.seconds['put']:.2f} s."
+            f" ({totals.without_key} have none). Synced to disk in {totals.put_seconds:.2f} s."
         )
 
     def runs(self, app: str, wanted: dict[str, int]) -> ProgressWatcher:
@@ -105,9 +105,10 @@ class TerminalScreen:
         self._code(OWN_CODE)
         self._commands(
             {
-                "worker app.py": "run it, on what is there and on what comes",
-                "dlq ls count": "what failed, with payload and traceback",
-                "dlq redrive count": "after the fix",
+                "worker app.py": "runs it, also on what comes later",
+                "dlq ls count": "what failed",
+                "dlq show count": "one of them, with its traceback",
+                "dlq redrive count": "once it is fixed",
             }
         )
         self._title("Try next")
@@ -122,9 +123,9 @@ class TerminalScreen:
                 f"tail departures_by_hour -e{folder}": "what a function put",
             }
         return {
-            "put clicks --key user": "put an event",
+            "put clicks --key user": "one event",
             "tail clicks -e --json": "read it back",
-            "demo --log-dir flights-log": "this again, and keep the log",
+            "demo --log-dir flights-log": "again, and keep the log",
         }
 
     def _title(self, title: str) -> None:
@@ -145,6 +146,7 @@ class TerminalScreen:
 
     def _commands(self, commands: dict[str, str], *, below: int = 0) -> None:
         table = Table.grid(padding=(0, 3))
+        table.add_column(no_wrap=True, overflow="ignore")
         for command, what in commands.items():
             pipe = EVENT if command.startswith("put") else ""
             table.add_row(Text(f"{pipe}{self.program} {command}", style="green"), Text(what))

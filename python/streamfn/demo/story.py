@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,8 +54,8 @@ class Totals:
     """Dead letters still open at the end."""
     by_hour: Counter[str] = field(default_factory=Counter)
     by_carrier: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """How long each act took."""
+    put_seconds: float = 0.0
+    """How long the put took, its sync included."""
 
     @property
     def departed(self) -> int:
@@ -113,34 +112,39 @@ def run(log_dir: str, screen: Screen) -> Totals:
         WorkerFailed: The worker was stopped, or could not start.
     """
     totals = Totals()
+    screen.begins(totals)
+    _put(log_dir, totals)
+    screen.has_put(totals)
+
+    both = dict.fromkeys((BUGGY, OTHER), totals.put)
+    totals.first = _work(log_dir, FIRST_TRY, screen, both)
     with Log.open(log_dir) as log:
-        screen.begins(totals)
-        _timed(totals, "put", lambda: _put(log, totals))
-        screen.has_put(totals)
+        totals.dead = DeadLetters(log, BUGGY).entries()
+    screen.has_failed(totals)
 
-        both = dict.fromkeys((BUGGY, OTHER), totals.put)
-        totals.first = _work(log_dir, FIRST_TRY, screen, both)
-        letters = DeadLetters(log, BUGGY)
-        totals.dead = letters.entries()
-        screen.has_failed(totals)
-
-        totals.queued = letters.redrive()
-        screen.has_queued(totals)
-        totals.second = _work(log_dir, FIXED, screen, {BUGGY: totals.queued})
-        totals.left = len(letters.entries())
+    with Log.open(log_dir) as log:
+        totals.queued = DeadLetters(log, BUGGY).redrive()
+    screen.has_queued(totals)
+    totals.second = _work(log_dir, FIXED, screen, {BUGGY: totals.queued})
+    with Log.open(log_dir) as log:
+        totals.left = len(DeadLetters(log, BUGGY).entries())
         by_hour, by_carrier = (_summed(log.stream(name)) for name in RESULTS)
         totals.by_hour, totals.by_carrier = by_hour, by_carrier
-        screen.ends(totals)
+    screen.ends(totals)
     return totals
 
 
-def _put(log: Log, totals: Totals) -> None:
-    stream = log.create_stream(STREAM, shards=SHARDS)
-    for name in RESULTS:
-        log.create_stream(name)
+def _put(log_dir: str, totals: Totals) -> None:
     rows = list(flights())
     keys = [key(flight) for flight in rows]
-    totals.put = len(stream.put_many([json.dumps(flight).encode() for flight in rows], keys))
+    payloads = [json.dumps(flight).encode() for flight in rows]
+    with Log.open(log_dir) as log:
+        stream = log.create_stream(STREAM, shards=SHARDS)
+        for name in RESULTS:
+            log.create_stream(name)
+        began = time.monotonic()
+        totals.put = len(stream.put_many(payloads, keys))
+        totals.put_seconds = time.monotonic() - began
     totals.without_key = keys.count(None)
 
 
@@ -178,9 +182,3 @@ def _summed(stream: Stream) -> Counter[str]:
         for counts in batch.json():
             total.update(counts)
     return total
-
-
-def _timed(totals: Totals, act: str, work: Callable[[], None]) -> None:
-    began = time.monotonic()
-    work()
-    totals.seconds[act] = time.monotonic() - began
