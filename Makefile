@@ -8,7 +8,9 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+PIP := $(BIN)/python -m pip install
+export PIP_QUIET := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CARGO := cargo
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
@@ -52,7 +54,7 @@ $(VENV)/.tools: $(VENV)/.made pyproject.toml
 
 $(VENV)/.built: $(VENV)/.made $(RUST_SOURCES) pyproject.toml
 	@echo "building the extension (release); the first build takes a minute or two"
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
 	@touch $@
 
 .PHONY: setup build demo
@@ -108,7 +110,7 @@ types: $(VENV)/.tools $(VENV)/.built ## mypy, strict
 .PHONY: wheel bench
 wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one for Python 3.11 and all later) into dist/
 	@rm -rf dist
-	@$(BIN)/maturin build --release --locked --quiet --out dist
+	@$(BIN)/maturin build --release --locked --out dist
 	@ls dist/*-abi3-*.whl
 
 bench: $(VENV)/.tools $(VENV)/.built ## measure against SQLite and LMDB (about five minutes on a quiet machine)

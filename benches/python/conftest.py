@@ -18,7 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Settle how much is measured."""
     config.stash[SIZE] = FULL if config.getoption("--full", default=False) else SMALL
-    config.stash[RATES] = defaultdict(lambda: defaultdict(list))
+    rates: Rates = defaultdict(lambda: defaultdict(list))
+    config.stash[RATES] = rates
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -76,7 +76,7 @@ class System(Protocol):
 class Streamfn:
     """A stream of one shard, without compression; consumed through a lane as a runner does it."""
 
-    compression = "none"
+    compression: Literal["zstd", "none"] = "none"
 
     def __init__(self, folder: Path, durability: Durability) -> None:
         self.log = Log.open(folder / "log")
@@ -205,7 +205,7 @@ class Lmdb:
     def consume(self, touch: Touch, *, per_record: bool) -> None:
         """One snapshot and one write of the position for each batch."""
         with self.environment.begin(db=self.position) as transaction:
-            seq = int.from_bytes(transaction.get(b"next"), "big")
+            seq = int.from_bytes(transaction.get(b"next", b""), "big")
         while values := self._batch(seq):
             if per_record:
                 for data in values:

@@ -63,7 +63,7 @@ def measure(
         benchmark.extra_info["system"] = case.system
         if size is FULL:
             os.sync()  # so that nobody pays for the write-back of the one before
-        benchmark.pedantic(run, rounds=1, iterations=1)
+        benchmark.pedantic(run, rounds=1, iterations=1)  # type: ignore[no-untyped-call]
         if benchmark.stats is not None:
             rates[case.scenario][case.system].append(
                 size.records[case.record_bytes] / benchmark.stats.stats.total
