@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamfn import _core
-from streamfn.errors import ForkedHandle, LockTimeout
+from streamfn.errors import ForkedHandle, LockTimeout, StreamClosed
 
 SHARD = "shardId-000000000000"
 
@@ -231,3 +231,42 @@ def test_ctrl_c_ends_a_put_that_waits(tmp_path: Path) -> None:
         printed, _ = process.communicate(timeout=20)
 
     assert "interrupted\n" == printed
+
+
+class TestHandles:
+    """One directory opened twice in one process: each handle is closed for itself."""
+
+    def test_closing_one_leaves_the_other_open(self, tmp_path: Path) -> None:
+        """A library that opens and closes the log does not take it from the program."""
+        log = _core.Log.open(str(tmp_path))
+        stream = log.create_stream("s")
+        other = _core.Log.open(str(tmp_path))
+        other_stream = other.stream("s")
+
+        other.close()
+
+        assert 0 == stream.put(b"x", "k")[1]
+        for use in (other.streams, lambda: other_stream.put(b"y", "k"), other_stream.shards):
+            with pytest.raises(StreamClosed):
+                use()
+
+    def test_the_last_one_closed_lets_go_of_the_directory(self, tmp_path: Path) -> None:
+        """Afterwards another process could be alone with it, and it can be opened again."""
+        handles = [_core.Log.open(str(tmp_path)) for _ in range(3)]
+        handles[0].create_stream("s").put(b"x", "k")
+        for handle in handles:
+            handle.close()
+            handle.close()
+
+        with (tmp_path / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        assert 1 == len(read_all(_core.Log.open(str(tmp_path)).stream("s")))
+
+    def test_a_stream_keeps_its_log_open(self, tmp_path: Path) -> None:
+        """The handle may go out of scope while something made from it is in use."""
+        stream = _core.Log.open(str(tmp_path)).create_stream("s")
+
+        stream.put(b"x", "k")
+
+        assert [b"x"] == read_all(stream).values()

@@ -93,7 +93,7 @@ impl LaneSet {
     #[new]
     #[pyo3(signature = (log, *, worker, runner, budget_bytes = core::BUDGET_BYTES_DEFAULT))]
     fn new(log: &Log, worker: &str, runner: u32, budget_bytes: usize) -> PyResult<Self> {
-        let inner = core::LaneSet::new(log.inner(), worker_uuid(worker)?, runner, budget_bytes)
+        let inner = core::LaneSet::new(log.inner()?, worker_uuid(worker)?, runner, budget_bytes)
             .into_py()?;
         Ok(Self { inner })
     }

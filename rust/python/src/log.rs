@@ -1,6 +1,7 @@
 //! `Log`: an open log directory.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -15,15 +16,47 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Log>()
 }
 
+/// One opening of a log directory. What is made from it (streams, readers) keeps it, so that the
+/// directory stays open as long as anyone can reach it, or until it is closed.
+pub(crate) struct Handle {
+    log: Arc<streamfn_core::Log>,
+    is_closed: AtomicBool,
+}
+
+impl Handle {
+    /// The log, unless this handle was closed.
+    pub(crate) fn get(&self) -> PyResult<&Arc<streamfn_core::Log>> {
+        if self.is_closed.load(Ordering::Acquire) {
+            let name = self.log.root().display().to_string();
+            return Err(into_py(Error::StreamClosed { name }));
+        }
+        Ok(&self.log)
+    }
+
+    fn close(&self) -> streamfn_core::Result<()> {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.log.close()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is left to be told; what was acknowledged is durable without it.
+        let _ = self.close();
+    }
+}
+
 /// An open log directory.
 #[pyclass(frozen, module = "streamfn._core")]
 pub(crate) struct Log {
-    inner: Arc<streamfn_core::Log>,
+    handle: Arc<Handle>,
 }
 
 impl Log {
-    pub(crate) fn inner(&self) -> &Arc<streamfn_core::Log> {
-        &self.inner
+    pub(crate) fn inner(&self) -> PyResult<&Arc<streamfn_core::Log>> {
+        self.handle.get()
     }
 }
 
@@ -51,22 +84,23 @@ impl Log {
             ..OpenOptions::default()
         };
         let inner = py.detach(|| streamfn_core::Log::open(&path, &options)).into_py()?;
-        Ok(Self { inner })
+        let is_closed = AtomicBool::new(false);
+        Ok(Self { handle: Arc::new(Handle { log: inner, is_closed }) })
     }
 
     #[getter]
     fn path(&self) -> String {
-        self.inner.root().to_string_lossy().into_owned()
+        self.handle.log.root().to_string_lossy().into_owned()
     }
 
     #[getter]
     fn uuid(&self) -> String {
-        streamfn_core::sys::hex(&self.inner.uuid())
+        streamfn_core::sys::hex(&self.handle.log.uuid())
     }
 
     #[getter]
     fn durability(&self) -> &'static str {
-        self.inner.durability().as_str()
+        self.handle.log.durability().as_str()
     }
 
     #[pyo3(signature = (name, *, shards = 1, durability = None, retention_seconds = None, retention_bytes = None,
@@ -85,13 +119,14 @@ impl Log {
         exist_ok: bool,
         internal: bool,
     ) -> PyResult<Stream> {
+        let log = self.inner()?;
         let durability = durability.map(self::durability).transpose()?;
         let config = StreamConfig {
             shards,
             durability: if internal {
                 Durability::Group
             } else {
-                durability.unwrap_or(self.inner.durability())
+                durability.unwrap_or(log.durability())
             },
             retention: Retention {
                 age_us: retention_seconds
@@ -104,22 +139,24 @@ impl Log {
             ..StreamConfig::default()
         };
         let made = patiently(py, None, |patience: &Patience<'_>| {
-            match self.inner.create_stream(name, &config, patience) {
-                Err(Error::StreamExists { .. }) if exist_ok => self.inner.stream(name),
+            match log.create_stream(name, &config, patience) {
+                Err(Error::StreamExists { .. }) if exist_ok => log.stream(name),
                 other => other,
             }
         })?;
-        Ok(Stream::new(made, Arc::clone(&self.inner)))
+        Ok(Stream::new(made, Arc::clone(&self.handle)))
     }
 
     fn stream(&self, py: Python<'_>, name: &str) -> PyResult<Stream> {
-        let stream = py.detach(|| self.inner.stream(name)).into_py()?;
-        Ok(Stream::new(stream, Arc::clone(&self.inner)))
+        let log = self.inner()?;
+        let stream = py.detach(|| log.stream(name)).into_py()?;
+        Ok(Stream::new(stream, Arc::clone(&self.handle)))
     }
 
     #[pyo3(signature = (*, internal = false))]
     fn streams(&self, py: Python<'_>, internal: bool) -> PyResult<Vec<String>> {
-        let mut names = py.detach(|| self.inner.streams()).into_py()?;
+        let log = self.inner()?;
+        let mut names = py.detach(|| log.streams()).into_py()?;
         if !internal {
             names.retain(|name| !name.contains('.'));
         }
@@ -127,15 +164,17 @@ impl Log {
     }
 
     fn wake(&self) -> PyResult<u32> {
-        self.inner.check().into_py()?;
-        Ok(self.inner.wake_word())
+        let log = self.inner()?;
+        log.check().into_py()?;
+        Ok(log.wake_word())
     }
 
     fn wait(&self, py: Python<'_>, seen: u32, timeout: f64) -> PyResult<u32> {
-        self.inner.check().into_py()?;
+        let log = self.inner()?;
+        log.check().into_py()?;
         let deadline = streamfn_core::Deadline::after(seconds(timeout));
         loop {
-            let word = py.detach(|| self.inner.wait(seen, deadline.left().min(SLICE)));
+            let word = py.detach(|| log.wait(seen, deadline.left().min(SLICE)));
             if word != seen || deadline.is_past() {
                 return Ok(word);
             }
@@ -144,14 +183,15 @@ impl Log {
     }
 
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.inner.sync()).into_py()
+        let log = self.inner()?;
+        py.detach(|| log.sync()).into_py()
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.inner.close()).into_py()
+        py.detach(|| self.handle.close()).into_py()
     }
 
     fn __repr__(&self) -> String {
-        format!("<Log {}>", self.inner.root().display())
+        format!("<Log {}>", self.handle.log.root().display())
     }
 }

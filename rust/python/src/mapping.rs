@@ -273,20 +273,22 @@ impl Mapping {
         start: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let start = parse_start(start)?;
-        let inner =
-            py.detach(|| core::Mapping::register(log.inner(), name, factor, start)).into_py()?;
+        let log = log.inner()?;
+        let inner = py.detach(|| core::Mapping::register(log, name, factor, start)).into_py()?;
         Ok(Self { inner })
     }
 
     #[staticmethod]
     fn open(py: Python<'_>, log: &Log, name: &str) -> PyResult<Option<Self>> {
-        let inner = py.detach(|| core::Mapping::open(log.inner(), name)).into_py()?;
+        let log = log.inner()?;
+        let inner = py.detach(|| core::Mapping::open(log, name)).into_py()?;
         Ok(inner.map(|inner| Self { inner }))
     }
 
     #[staticmethod]
     fn names(py: Python<'_>, log: &Log) -> PyResult<Vec<String>> {
-        py.detach(|| core::Mapping::names(log.inner())).into_py()
+        let log = log.inner()?;
+        py.detach(|| core::Mapping::names(log)).into_py()
     }
 
     #[getter]
@@ -394,9 +396,10 @@ pub(crate) struct Membership {
 impl Membership {
     #[staticmethod]
     fn join(log: &Log, body: &Bound<'_, PyBytes>) -> PyResult<Self> {
-        let inner = core::Membership::join(log.inner(), body.as_bytes()).into_py()?;
+        let log = log.inner()?;
+        let inner = core::Membership::join(log, body.as_bytes()).into_py()?;
         let uuid = sys::hex(&inner.uuid());
-        Ok(Self { inner: Mutex::new(Some(inner)), uuid, log: Arc::clone(log.inner()) })
+        Ok(Self { inner: Mutex::new(Some(inner)), uuid, log: Arc::clone(log) })
     }
 
     #[getter]
@@ -406,7 +409,8 @@ impl Membership {
 
     #[staticmethod]
     fn living<'py>(py: Python<'py>, log: &Log) -> PyResult<BTreeMap<String, Bound<'py, PyBytes>>> {
-        let living = py.detach(|| core::Membership::living(log.inner())).into_py()?;
+        let log = log.inner()?;
+        let living = py.detach(|| core::Membership::living(log)).into_py()?;
         Ok(living.iter().map(|(uuid, body)| (sys::hex(uuid), PyBytes::new(py, body))).collect())
     }
 

@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use streamfn_core::lane::selection::Selection;
-use streamfn_core::{Cursor, Deadline, Error, Log, ReadBuffer, ShardLog, Start};
+use streamfn_core::{Cursor, Deadline, Error, ReadBuffer, ShardLog, Start};
 
 use crate::error::{into_py, IntoPy};
+use crate::log::Handle;
 use crate::records::Records;
 use crate::wait::{seconds, SLICE};
 
@@ -53,7 +54,7 @@ pub(crate) fn parse_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
 /// Reads one shard in order.
 #[pyclass(frozen, module = "streamfn._core")]
 pub(crate) struct ShardReader {
-    log: Arc<Log>,
+    log: Arc<Handle>,
     shard: Arc<ShardLog>,
     place: Mutex<Place>,
 }
@@ -66,7 +67,7 @@ struct Place {
 }
 
 impl ShardReader {
-    pub(crate) fn new(log: Arc<Log>, shard: Arc<ShardLog>, cursor: Cursor) -> Self {
+    pub(crate) fn new(log: Arc<Handle>, shard: Arc<ShardLog>, cursor: Cursor) -> Self {
         let place = Place { cursor, buffer: ReadBuffer::default(), rest: Selection::default() };
         Self { log, shard, place: Mutex::new(place) }
     }
@@ -129,12 +130,13 @@ impl ShardReader {
     fn poll(&self, py: Python<'_>, limit: usize, max_bytes: usize, wait: f64) -> PyResult<Records> {
         let deadline = Deadline::after(seconds(wait));
         loop {
-            let seen = self.log.wake_word();
+            let log = self.log.get()?;
+            let seen = log.wake_word();
             let found = py.detach(|| self.take(limit, max_bytes)).into_py()?;
             if !found.is_empty() || deadline.is_past() {
                 return Ok(Records::from_selection(found));
             }
-            py.detach(|| self.log.wait(seen, deadline.left().min(SLICE)));
+            py.detach(|| log.wait(seen, deadline.left().min(SLICE)));
             py.check_signals()?;
         }
     }

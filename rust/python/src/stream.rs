@@ -10,6 +10,7 @@ use streamfn_core::stream::{Put, PutOutcome};
 use streamfn_core::{SequenceNumber, ShardId};
 
 use crate::error::IntoPy;
+use crate::log::Handle;
 use crate::reader::{parse_start, ShardReader};
 use crate::records::owned_headers;
 use crate::wait::patiently;
@@ -25,11 +26,11 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 pub(crate) struct Stream {
     inner: Arc<streamfn_core::Stream>,
     // Keeps the log open as long as anyone can reach a stream of it.
-    log: Arc<streamfn_core::Log>,
+    log: Arc<Handle>,
 }
 
 impl Stream {
-    pub(crate) fn new(inner: Arc<streamfn_core::Stream>, log: Arc<streamfn_core::Log>) -> Self {
+    pub(crate) fn new(inner: Arc<streamfn_core::Stream>, log: Arc<Handle>) -> Self {
         Self { inner, log }
     }
 }
@@ -141,6 +142,7 @@ impl Stream {
         headers: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(String, SequenceNumber)> {
+        self.log.get()?;
         let mut put = self.inner.begin_put().into_py()?;
         push(&mut put, data, partition_key.map(key_of).transpose()?.flatten(), headers)?;
         let outcome = patiently(py, timeout, |patience| put.commit(patience))?;
@@ -165,6 +167,7 @@ impl Stream {
             .transpose()?;
         let headers =
             headers.map(|headers| entries("headers", headers, Some(data.len()))).transpose()?;
+        self.log.get()?;
         let mut put = self.inner.begin_put().into_py()?;
         for (index, item) in data.iter().enumerate() {
             let key = keys.as_ref().map(|keys| keys.get_item(index)).transpose()?;
@@ -177,6 +180,7 @@ impl Stream {
     }
 
     fn shards(&self, py: Python<'_>) -> PyResult<Vec<ShardInfo>> {
+        self.log.get()?;
         py.detach(|| {
             let metas = self.inner.shards()?;
             metas
@@ -200,6 +204,7 @@ impl Stream {
     ) -> PyResult<ShardReader> {
         let start = parse_start(start)?;
         let shard = self::shard_id(shard_id)?;
+        self.log.get()?;
         py.detach(|| {
             let shard = self.inner.shard(shard)?;
             let cursor = shard.cursor(start)?;
@@ -209,7 +214,7 @@ impl Stream {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Stream {} in {}>", self.inner.name(), self.log.root().display())
+        format!("<Stream {}>", self.inner.name())
     }
 }
 

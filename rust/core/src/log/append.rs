@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::Patience;
 use crate::control::{Committed, WriterState};
@@ -104,6 +104,11 @@ impl ShardLog {
         Ok(appended)
     }
 
+    /// Keeps the threads of this process from writing until the guard is dropped.
+    pub(crate) fn exclude_writers(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock()
+    }
+
     fn enqueue(&self, records: Vec<RecordBuilder>, patience: &Patience<'_>) -> Result<Appended> {
         let count = records.iter().map(RecordBuilder::count).sum();
         let items: Result<Vec<Item>> = records
@@ -120,6 +125,10 @@ impl ShardLog {
         let mut writer = self.writer.lock();
         if let Some(outcome) = mine.outcome.lock().take() {
             return outcome;
+        }
+        if let Err(closed) = self.directory.check() {
+            self.queue.lock().retain(|pending| !Arc::ptr_eq(pending, &mine));
+            return Err(closed);
         }
         // Only this caller's patience counts here: the others wait for the writer, each with its own.
         let locked = self.append_lock.lock(patience).inspect_err(|_| {

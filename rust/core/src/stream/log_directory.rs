@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub struct Log {
     housekeepers: Mutex<Vec<Weak<dyn Housekeeper>>>,
     stop: Arc<(Mutex<bool>, Condvar)>,
     durability: Durability,
+    /// How often it was opened and not closed again.
+    handles: AtomicUsize,
 }
 
 impl std::fmt::Debug for Log {
@@ -106,6 +109,7 @@ impl Log {
         let mut open = registry().lock();
         if let Some(log) = open.get(&key).and_then(Weak::upgrade) {
             if log.directory.check().is_ok() {
+                log.handles.fetch_add(1, Ordering::AcqRel);
                 return Ok(log);
             }
         }
@@ -300,12 +304,25 @@ impl Log {
             .try_for_each(|shard| shard.sync_now())
     }
 
-    /// Ends all use of the log in this process. The last process to close it notes that, so that
-    /// the next opening needs no recovery.
+    /// Gives one handle back: as often as [`Log::open`] returned this log, the last time closes it.
     ///
     /// # Errors
     /// A final sync failed.
     pub fn close(&self) -> Result<()> {
+        if self.directory.is_forked() {
+            return Ok(());
+        }
+        // An opening that goes on at the same time must not be given a log that is about to close.
+        let _opening = sys::begin_opening();
+        match self.handles.fetch_sub(1, Ordering::AcqRel) {
+            1 => self.end(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all use of the log in this process. The last process to do so notes that, so that the
+    /// next opening needs no recovery.
+    fn end(&self) -> Result<()> {
         if self.directory.is_forked() || !self.directory.close() {
             return Ok(());
         }
@@ -313,8 +330,10 @@ impl Log {
         self.stop.1.notify_all();
         let synced = self.sync_shards();
         let streams = std::mem::take(&mut *self.streams.lock());
-        // The housekeeper may be in a tick; its syncs are harmless, but nobody may note a clean
-        // close while a batch is on its way: writers hold the stream, and the log is marked closed.
+        let shards: Vec<_> = streams.values().flat_map(|stream| stream.open_shards()).collect();
+        // WHY: nobody may note a clean close while a thread has a batch on its way. Those that come
+        // later find the log closed.
+        let writers: Vec<_> = shards.iter().map(|shard| shard.exclude_writers()).collect();
         let closed = synced.and_then(|()| {
             if self.lock.try_lock(Lock::Exclusive).at(self.root())? {
                 for_each_shard(&self.directory, |folder, config| {
@@ -323,7 +342,7 @@ impl Log {
             }
             Ok(())
         });
-        drop(streams);
+        drop(writers);
         let _ = self.lock.unlock();
         closed
     }
@@ -372,7 +391,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         // An error here has nobody to go to; what was acknowledged is durable without it.
-        let _ = self.close();
+        let _ = self.end();
     }
 }
 
@@ -617,6 +636,7 @@ impl Opening<'_> {
             housekeepers: Mutex::default(),
             stop: Arc::default(),
             durability: self.options.durability,
+            handles: AtomicUsize::new(1),
         })
     }
 }
