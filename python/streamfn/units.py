@@ -74,9 +74,10 @@ def format_size(size: int) -> str:
     return f"{amount / _BYTES['kib']:.3g} TiB"
 
 
-def format_count(count: int) -> str:
-    """Print a count with thousands apart: `6,099`."""
-    return f"{count:,}"
+def format_count(count: int, noun: str = "") -> str:
+    """Print a count with thousands apart, and what is counted: `6,099`, `1 record`, `0 records`."""
+    ending = "" if count == 1 else "s"
+    return f"{count:,} {noun}{ending}" if noun else f"{count:,}"
 
 
 def _duration(value: object) -> timedelta | None:

@@ -114,3 +114,5 @@ class TestFormatting:
 
     def test_a_count_has_its_thousands_apart(self):
         assert format_count(6_099) == "6,099"
+        assert format_count(0, "record") == "0 records"
+        assert format_count(1, "record") == "1 record"

@@ -102,7 +102,7 @@ def redrive(
         _check_known(letters, function, identities)
         queued = letters.redrive(identities or None)
         voice.note(_queued_text(queued, function, wait=wait))
-        if wait and queued:
+        if wait and letters.entries("queued"):
             _wait(letters, function, timeout)
         if as_json:
             write_json({"queued": queued, "open": len(letters.entries())})
@@ -134,9 +134,11 @@ def drop(
         if count and not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError("dropping is final, add --yes")
-            click.confirm(f"Drop {count} dead letters of {function}?", abort=True, err=True)
+            click.confirm(
+                f"Drop {format_count(count, 'dead letter')} of {function}?", abort=True, err=True
+            )
         dropped = letters.drop(identities or None)
-    voice.note(f"dropped {format_count(dropped)} dead letters of `{function}`")
+    voice.note(f"dropped {format_count(dropped, 'dead letter')} of `{function}`")
     if as_json:
         write_json({"dropped": dropped})
 
@@ -173,8 +175,7 @@ def _queued_text(queued: int, function: str, *, wait: bool) -> str:
     if not queued:
         return f"no open dead letters of `{function}`"
     after = "" if wait else "; a running worker tries them, or the next one you start"
-    noun = "dead letter" if queued == 1 else "dead letters"
-    return f"queued {format_count(queued)} {noun} of `{function}`{after}"
+    return f"queued {format_count(queued, 'dead letter')} of `{function}`{after}"
 
 
 def _wait(letters: DeadLetters, function: str, timeout: timedelta | None) -> None:
@@ -185,7 +186,8 @@ def _wait(letters: DeadLetters, function: str, timeout: timedelta | None) -> Non
     left = len(letters.entries())
     if left:
         hint = f"`streamfn dlq show {function}` shows why"
-        raise CommandError(f"{format_count(left)} dead letters of `{function}` are open", hint)
+        message = f"`{function}` still has {format_count(left, 'open dead letter')}"
+        raise CommandError(message, hint)
     voice.note(f"all done: no dead letters of `{function}` are left")
 
 

@@ -27,4 +27,5 @@ def mapping_name(log: Log, name: str) -> str:
     if not names:
         hint = "`streamfn worker APP` registers the functions of an app"
         raise CommandError(f"there is no function `{name}`: none ran on this log yet", hint)
-    raise CommandError(f"there is no function `{name}`", nearest(name, names))
+    known = [*names, *(each.partition(".")[2] for each in names)]
+    raise CommandError(f"there is no function `{name}`", nearest(name, known))

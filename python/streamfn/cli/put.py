@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import click
 
 from streamfn import _core
 from streamfn.errors import RecordTooLarge, StreamNotFound
 from streamfn.log import Log, Stream
+from streamfn.model.stream import Durability
 from streamfn.units import format_count
 
 from .console import progress_bar, voice
@@ -105,10 +106,7 @@ class Putting:
                 self._flush()
         finally:
             took = time.monotonic() - began
-            voice.note(
-                f"put {format_count(self.count)} record{'' if self.count == 1 else 's'}"
-                f" into `{self.stream.name}`"
-            )
+            voice.note(f"put {format_count(self.count, 'record')} into `{self.stream.name}`")
             voice.detail(f"in {took:.2f} s, {self.count / max(took, 1e-6):,.0f} records/s")
 
     def _collect(self, entry: Entry | None) -> None:
@@ -146,13 +144,11 @@ def _stream(log: Log, name: str, shards: int | None, durability: str | None) -> 
     try:
         stream = log.stream(name)
     except StreamNotFound:
-        made = log.core.create_stream(name, shards=shards or 1, durability=durability)
-        count = len(made.shards())
-        voice.note(
-            f"created stream `{name}` with {count} shard{'' if count == 1 else 's'},"
-            f" durability {made.durability}"
-        )
-        return log.stream(name)
+        level = cast("Durability | None", durability)
+        # WHY: `exist_ok`, as somebody else may be creating it at this moment.
+        stream = log.create_stream(name, shards=shards or 1, durability=level, exist_ok=True)
+        count = format_count(len(stream.core.shards()), "shard")
+        voice.note(f"created stream `{name}` with {count}, durability {stream.core.durability}")
     there = len([shard for shard in stream.core.shards() if shard.is_open])
     for option, wanted, found in (
         ("--shards", shards, there),

@@ -8,7 +8,7 @@ import click
 
 from streamfn.log import Log
 from streamfn.model.stream import Durability, ShardInfo, StreamInfo
-from streamfn.units import format_size
+from streamfn.units import format_count, format_size
 
 from .console import voice, write_json, write_listing
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
@@ -93,10 +93,8 @@ def add(
             compression=cast("Any", compression),
             exist_ok=exist_ok,
         ).info()
-    count = len(made.shards)
-    voice.note(
-        f"stream `{name}`: {count} shard{'' if count == 1 else 's'}, durability {made.durability}"
-    )
+    count = format_count(len(made.shards), "shard")
+    voice.note(f"stream `{name}`: {count}, durability {made.durability}")
 
 
 @command.command("info")
@@ -114,7 +112,7 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
         return
     summary = _summary(found)
     voice.note(
-        f"{name}: {summary['records']:,} records in {format_size(found.bytes)}, "
+        f"{name}: {format_count(found.records, 'record')} in {format_size(found.bytes)}, "
         f"durability {found.durability}, compression {found.compression}, "
         f"created {summary['created']}"
     )

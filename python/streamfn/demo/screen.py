@@ -88,6 +88,9 @@ class TerminalScreen:
         dead = format_count(totals.queued)
         self._act(f"Fix it, and redrive: {dead} dead letters go back to their function")
         self._show(the_fix(), above=1, below=1)
+        command = f"[green]{self.program} dlq redrive departures[/]"
+        self._say(f"On the command line: {command}, and the next worker tries them again.")
+        self.console.print()
 
     def ends(self, totals: Totals) -> None:
         """Show the totals, say what happened, and what to try next."""
@@ -112,20 +115,21 @@ class TerminalScreen:
             }
         )
         self._title("Try next")
+        if self.is_kept:
+            self._say(f"[green]export STREAMFN_LOG_DIR={escape(self.log_dir)}[/]")
         self._commands(self._next(), below=1)
 
     def _next(self) -> dict[str, str]:
         if self.is_kept:
-            folder = f" --log-dir {self.log_dir}"
             return {
-                f"fn ls{folder}": "how far each function is",
-                f"tail flights -n 3{folder}": "read the records",
-                f"tail departures_by_hour -e{folder}": "what a function put",
+                "fn ls": "how far each function is",
+                "dlq ls departures --status resolved": "what was repaired",
+                "tail departures_by_hour -e": "what the function put",
             }
         return {
             "put clicks --key user": "one event",
             "tail clicks -e --json": "read it back",
-            "demo --log-dir flights-log": "again, and keep the log",
+            "demo --log-dir flights-log": "keep the log",
         }
 
     def _title(self, title: str) -> None:
