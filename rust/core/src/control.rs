@@ -293,6 +293,18 @@ impl Page<'_> {
         self.word(288).store(batch.at.to_word(), Ordering::Release);
     }
 
+    /// One of the five stores of [`Page::commit`], by its place there.
+    #[cfg(test)]
+    pub(crate) fn set_raw_for_tests(&self, place: usize, value: u64) {
+        match place {
+            0 => self.word(64).store(value, Ordering::Release),
+            1 => self.word(256).store(value, Ordering::Release),
+            2 => self.half(264).store(u32::try_from(value).unwrap(), Ordering::Release),
+            3 => self.word(272).store(value, Ordering::Release),
+            _ => self.word(288).store(value, Ordering::Release),
+        }
+    }
+
     /// Lets readers see everything before `end`.
     pub(crate) fn publish(&self, end: Position, end_seq: SequenceNumber) {
         self.word(192).fetch_max(end.to_word(), Ordering::AcqRel);

@@ -392,7 +392,9 @@ impl ShardLog {
     /// told it is there).
     fn repair_tail(&self) -> Result<()> {
         let page = self.page();
-        let found = super::recovery::walk_from_page(&page, &self.segments, self.directory.fs())?;
+        let state = self.state.load()?;
+        let found =
+            super::recovery::walk_from_page(&page, &state, &self.segments, self.directory.fs())?;
         if found.position < page.committed() {
             // More is missing than a dead writer can explain; a person has to look.
             page.set_state(WriterState::Failed(libc::EIO));

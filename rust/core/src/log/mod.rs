@@ -16,6 +16,8 @@ pub(crate) mod recovery;
 mod segment;
 mod state_file;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -158,33 +158,36 @@ fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
     }
 }
 
-/// Where the log really ends, walking from the last batch the page announces.
+/// Where the log really ends, walking from the last batch the page announces, or from the recovery
+/// point if there was none since the page was written.
 pub(crate) fn walk_from_page(
     page: &Page<'_>,
+    state: &ShardState,
     segments: &Segments,
     fs: &Arc<dyn Fs>,
 ) -> Result<Tail> {
     let mut scan = Scan::new(segments, fs);
     let last = page.last_position();
-    let tail = if last.offset == 0 {
-        // No batch since the page was written: what it says of the end is all there is.
-        Tail {
-            position: page.committed(),
-            next_seq: page.next_seq(),
-            prev_crc: page.last_crc(),
-            max_ts: page.max_ts(),
-            last_position: last,
-        }
-    } else {
+    // WHY not from `committed`: a writer that died inside `Page::commit` left it newer than the
+    // numbers beside it.
+    let mut tail = recovery_tail(state);
+    if last.offset != 0 {
         scan.open(last.segment)?;
-        let start =
-            Tail { position: last, next_seq: 0, prev_crc: 0, max_ts: 0, last_position: last };
-        match scan.batch(last.offset)? {
-            Ok(Some((header, crc))) => after(&start, &header, crc),
-            _ => start,
+        if let Ok(Some((header, crc))) = scan.batch(last.offset)? {
+            tail = after(&Tail { position: last, ..tail }, &header, crc);
         }
-    };
+    }
     walk(&mut scan, tail, true).map(|(tail, _)| tail)
+}
+
+fn recovery_tail(state: &ShardState) -> Tail {
+    Tail {
+        position: state.recovery_point,
+        next_seq: state.recovery_seq,
+        prev_crc: state.recovery_crc,
+        max_ts: state.recovery_ts,
+        last_position: Position::default(),
+    }
 }
 
 /// Removes what lies behind the tail in its segment.
@@ -263,13 +266,7 @@ impl Recovering<'_> {
     fn find_end(&self, state: &ShardState) -> Result<(Tail, bool)> {
         let fs = self.directory.fs();
         let mut scan = Scan::new(self.segments, fs);
-        let start = Tail {
-            position: state.recovery_point,
-            next_seq: state.recovery_seq,
-            prev_crc: state.recovery_crc,
-            max_ts: state.recovery_ts,
-            last_position: Position::default(),
-        };
+        let start = recovery_tail(state);
         let (mut tail, mut stop) = walk(&mut scan, start, true)?;
         loop {
             match stop {
