@@ -1,6 +1,6 @@
 """A lane in memory: plays one batch through the rules as a runner and its supervisor would."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -69,8 +69,17 @@ class PlayedLane:
         return [letter.record.sequence_number for letter in self.letters]
 
 
+def covered(lane, entries):
+    """The records of a lane that entries cover: what a runner that takes it over is given."""
+    return Records.concat([lane.between(entry.first, entry.last) for entry in entries])
+
+
 def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
-    """Play `input="batch"`: `function(records)` returns an outcome or raises `Died`."""
+    """Play `input="batch"`: `function(records)` returns an outcome or raises `Died`.
+
+    After each wait, and each death, another runner goes on from what the slot says.
+    """
+    lane = batch
     case = Case(batch, policy or RetryPolicy(), clock or ManualClock())
     played = PlayedLane()
     worklist = Worklist.of([Entry(batch.first, batch.last)])
@@ -95,16 +104,23 @@ def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
                 head = len(worklist.head.entries)
                 entries = worklist.entries()
                 worklist = Worklist.of([*map(crashed, entries[:head]), *entries[head:]])
+                batch = covered(lane, worklist.entries())
+                case = replace(case, batch=batch)
                 continue
         decision = settle(worklist, outcome, case)
-        if isinstance(outcome, Success):
-            played.done += worklist.head.records(batch).sequence_numbers()
+        before, after = (
+            {n for call in each.calls for n in call.records(batch).sequence_numbers()}
+            for each in (worklist, decision.worklist)
+        )
         played.letters += decision.letters
+        played.done += sorted(before - after - set(played.dead))
         played.waits += decision.wait
         played.splits += decision.is_split
-        if decision.wait and isinstance(case.clock, ManualClock):
-            case.clock.advance(timedelta(seconds=1))
         worklist = decision.worklist
+        if decision.wait:
+            case.clock.advance(timedelta(seconds=1))
+            batch = covered(lane, worklist.entries())
+            case = replace(case, batch=batch)
     return played
 
 
@@ -114,7 +130,7 @@ def play_records(batch, function, policy=None, clock=None, calls_max=20_000):
     played = PlayedLane()
     entries = [Entry(batch.first, batch.last)]
     while entries:
-        hold = HoldPass(entries, case, TIMEOUT)
+        hold = HoldPass(entries, replace(case, batch=covered(batch, entries)), TIMEOUT)
         played.letters += hold.take_letters()
         death = None
         while death is None and (stretch := hold.next()):

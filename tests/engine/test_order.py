@@ -113,6 +113,7 @@ class TestOrder:
 
         played = kit.play_batch(world.batch, world.many, RetryPolicy(max_retries=max_retries))
 
+        assert world.batch.sequence_numbers() == sorted(played.done + played.dead)
         assert set(played.dead) <= world.guilty
         assert {n for n, times in world.left.items() if times > ALWAYS // 2} <= set(played.dead)
         check_order(world, played)

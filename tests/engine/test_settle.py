@@ -173,7 +173,7 @@ class TestPartial:
 
         assert played.calls == [[100, 101, 102, 103, 104, 105], [101, 104], [104]]
         assert played.dead == [101]
-        assert played.done == [104]
+        assert played.done == [100, 102, 103, 105, 104]
         assert played.waits == 1
 
     def test_earlier_records_of_the_key_are_done(self, kit):
@@ -268,7 +268,7 @@ class TestReported:
 
         assert played.calls == [[100, 101, 102, 103], [101, 102, 103], [101, 102, 103], [102, 103]]
         assert played.dead == [101]
-        assert played.done == [102, 103]
+        assert played.done == [100, 102, 103]
 
     def test_on_exhausted_batch_gives_all_of_it_up(self, kit):
         """AWS's way."""

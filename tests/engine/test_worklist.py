@@ -45,7 +45,11 @@ class TestChain:
 
     def test_neighbours_with_equal_history_share_an_entry(self, kit):
         batch = kit.records_of("abcdef", first=10, step=3)
-        marks = [Mark(10, 1, 5), Mark(13, 1, 5), Mark(16, 0, 0), Mark(22, 0, 0)]
+        whole = Entry(10, 25)
+        marks = [
+            Mark(number, whole, attempts, since)
+            for number, attempts, since in [(10, 1, 5), (13, 1, 5), (16, 0, 0), (22, 0, 0)]
+        ]
 
         call = chain(batch, marks)
 
@@ -54,6 +58,15 @@ class TestChain:
             (16, 16, 0, True, 0, 0, 0),
             (22, 22, 0, True, 0, 0, 0),
         ]
+
+    def test_records_of_two_entries_never_share_one(self, kit):
+        """Others of the lane lie between them, and are done."""
+        batch = kit.records_of("ab", first=10, step=5)
+        marks = [Mark(n, Entry(n, n), 0, 0) for n in batch.sequence_numbers()]
+
+        call = chain(batch, marks)
+
+        assert [(entry.first, entry.last) for entry in call.entries] == [(10, 10), (15, 15)]
 
     def test_without_records_there_is_no_call(self, kit):
         assert chain(kit.records_of("a"), []) is None

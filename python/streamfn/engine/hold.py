@@ -193,28 +193,11 @@ class HoldPass:
         last = records[length - 1].sequence_number
         held = narrowed(entry, entry.first, last)
         rest = [_without_history(entry, records, length)] if length < len(records) else []
-        if self._continues(held, keys[0]):
-            before = self._entries[self._place - 1]
-            joined = narrowed(before, before.first, last)
-            self._entries[self._place - 1 : self._place + 1] = [joined, *rest]
-            return True
         if rest and self._is_full:
             return False
         self._entries[self._place : self._place + 1] = [held, *rest]
         self._place += 1
         return True
-
-    def _continues(self, entry: Entry, key: str | None) -> bool:
-        """Whether the entry before is held for the same key and ends right before this one."""
-        if self._place == 0:
-            return False
-        before = self._records(self._entries[self._place - 1])
-        batch = self._case.batch
-        return (
-            not self._entries[self._place - 1].attempts
-            and before[-1].partition_key == key
-            and batch.index(before.last) + 1 == batch.index(self._records(entry).first)
-        )
 
     @property
     def _is_full(self) -> bool:

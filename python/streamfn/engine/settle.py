@@ -116,7 +116,7 @@ def expire(worklist: Worklist, case: Case) -> Decision:
         return Decision(worklist)
     numbers = {record.sequence_number for record in old}
     fresh = [
-        Mark(record.sequence_number, entry.attempts, entry.first_failed_us)
+        Mark(record.sequence_number, entry, entry.attempts, entry.first_failed_us)
         for entry, record in _each(head, case.batch)
         if record.sequence_number not in numbers
     ]
@@ -172,14 +172,14 @@ def _partial(worklist: Worklist, failures: Mapping[int, Failed | Rejected], case
             if key is not None and key in held:
                 afresh_now = held[key]
                 attempts, since = (0, 0) if afresh_now else (entry.attempts, entry.first_failed_us)
-                marks.append(Mark(number, attempts, since))
+                marks.append(Mark(number, entry, attempts, since))
             continue
         since = entry.first_failed_us or case.now_us
         condition = given_up(outcome, entry.attempts + 1, case.policy)
         if condition is not None:
             letters.append(Letter(record, condition, outcome.failure, entry.attempts + 1, since))
         else:
-            marks.append(Mark(number, entry.attempts + 1, since))
+            marks.append(Mark(number, entry, entry.attempts + 1, since))
             wait = True
         if key is not None:
             held[key] = condition is not None
@@ -209,7 +209,9 @@ def _reported(worklist: Worklist, outcome: Reported, case: Case) -> Decision:
     letters = _letters(counted, "RetryAttemptsExhausted", outcome.failure, case)
     if policy.on_exhausted == "batch":
         return Decision(worklist.replaced(()), letters)
-    others = [Mark(record.sequence_number, 0, 0) for record in records[1:]]
+    others = [
+        Mark(record.sequence_number, entry, 0, 0) for entry, record in _each(head, case.batch)
+    ][1:]
     return Decision(_with_call(worklist, chain(case.batch, others)), letters[:1])
 
 

@@ -116,6 +116,8 @@ class Mark(NamedTuple):
     """One record that is to be called again."""
 
     sequence_number: int
+    entry: Entry
+    """What covers it so far."""
     attempts: int
     first_failed_us: int
 
@@ -123,20 +125,23 @@ class Mark(NamedTuple):
 def chain(batch: Records, marks: Iterable[Mark]) -> Call | None:
     """Return one call of these records, or None without any.
 
-    Neighbours in the batch with an equal history share an entry.
+    Neighbours with an equal history share an entry.
 
     Args:
-        batch: All records of the batch; an entry stands for every one of them in its range.
+        batch: Records of the batch that are open, at least those of the marks.
         marks: The records to call again, lowest first.
     """
     entries: list[Entry] = []
-    place_before = -1
-    for number, attempts, failed_us in marks:
+    before: tuple[int, Entry] | None = None
+    for number, entry, attempts, failed_us in marks:
         place = batch.index(number)
-        before = entries[-1] if place == place_before + 1 and entries else None
-        if before and (before.attempts, before.first_failed_us) == (attempts, failed_us):
-            entries[-1] = narrowed(before, before.first, number)
+        # WHY: an entry stands for every record of the lane in its range. Records of two entries may
+        # be neighbours in what is open, with others between them that are done.
+        is_neighbour = before is not None and before == (place - 1, entry)
+        before = (place, entry)
+        last = entries[-1] if entries else None
+        if is_neighbour and last and (last.attempts, last.first_failed_us) == (attempts, failed_us):
+            entries[-1] = narrowed(last, last.first, number)
         else:
             entries.append(Entry(number, number, attempts, bool(entries), 0, 0, failed_us))
-        place_before = place
     return Call(tuple(entries)) if entries else None
