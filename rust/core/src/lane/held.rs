@@ -162,7 +162,8 @@ impl HeldLane {
             }),
             exponent: in_flight.exponent,
             slot_exponent: in_flight.exponent,
-            worker_deaths: in_flight.worker_deaths,
+            // Of a settled batch only the exponent goes on to the next.
+            worker_deaths: if is_open { in_flight.worker_deaths } else { 0 },
             waiting_bytes: 0,
             seen_end: None,
             rest: None,
@@ -333,8 +334,7 @@ impl HeldLane {
             self.cursor.next_seq = batch.base_seq() + u64::from(next);
             return;
         }
-        self.source.pass(&self.cursor);
-        self.cursor = cached.after();
+        self.source.pass(cached, &mut self.cursor);
         // Behind CLOSE nothing will ever follow: the batch has all it can get.
         let is_last = matches!(batch.control(), Some(Control::Close { .. }));
         self.forming.tally.is_full |= is_last && self.forming.tally.count > 0;

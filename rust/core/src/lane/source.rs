@@ -91,13 +91,19 @@ impl Source {
         let Some((batch, after)) = read? else { return Ok(None) };
         let batch = Arc::new(CachedBatch::new(batch, after));
         let lanes = self.lanes.load(Ordering::Relaxed);
-        self.cache.put(self.number, cursor.position, &batch, lanes);
+        // INVARIANT: a batch is found under its own place. The cursor's may be that of a batch
+        // before it, which this lane has no need of, but others have.
+        self.cache.put(self.number, batch.batch().position(), &batch, lanes);
         Ok(Some(batch))
     }
 
-    /// Notes that a lane goes on from `cursor` to the batch after it.
-    pub(super) fn pass(&self, cursor: &Cursor) {
-        self.cache.pass(self.number, cursor.position);
+    /// Moves a cursor of a lane behind a batch.
+    pub(super) fn pass(&self, batch: &CachedBatch, cursor: &mut Cursor) {
+        self.cache.pass(self.number, batch.batch().position());
+        let next_seq = cursor.next_seq;
+        *cursor = batch.after();
+        // Whoever read the batch may have been further back.
+        cursor.next_seq = cursor.next_seq.max(next_seq);
     }
 
     /// The records of a lane that a work list covers, as far as they are kept and visible, and a
@@ -117,8 +123,7 @@ impl Source {
             if batch.next_seq() > highest {
                 break;
             }
-            self.pass(&cursor);
-            cursor = cached.after();
+            self.pass(&cached, &mut cursor);
         }
         Ok((covered(&builder.finish(), entries), cursor))
     }

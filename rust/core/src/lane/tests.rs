@@ -259,6 +259,33 @@ mod lanes_of_a_shard {
     }
 
     #[test]
+    fn one_that_is_further_on_hides_nothing_from_another() {
+        let world = World::new(2);
+        let key_of = |slot| {
+            let mut keys = (0..99).map(|i| format!("k{i}"));
+            keys.find(|key| slot_of(Some(key), 0, 2) == slot).unwrap()
+        };
+        let (zero, one) = (key_of(0), key_of(1));
+        world.put(&[&zero]);
+        world.put(&[&one]);
+        // Lane 0 has read both batches, and goes on with the first after a hand-over.
+        let first = world.with_lane(10);
+        let work = next(&first);
+        assert_eq!((vec![0], 2), (numbers(&work), work.end));
+        first.wait(0, work.entries, 0, Duration::ZERO).unwrap();
+        first.close(SECOND).unwrap();
+        let second = world.set(2);
+        second.add(&world.mapping, &request(0, 10)).unwrap();
+        next(&second);
+        second.settle(0, 0).unwrap();
+        world.put(&[&zero]);
+        assert_eq!(vec![2], numbers(&next(&second)));
+
+        second.add(&world.mapping, &request(1, 10)).unwrap();
+        assert_eq!(vec![1], numbers(&next(&second)));
+    }
+
+    #[test]
     fn one_that_lags_behind_costs_no_memory_and_misses_nothing() {
         let world = World::new(2);
         for _ in 0..30 {
@@ -579,6 +606,24 @@ mod deaths {
         assert_eq!((1, Cause::Crashed), (entry.attempts, entry.cause));
         set.settle(0, 0).unwrap();
         world.put(&["a"]);
+        next(&set);
+        assert_eq!(0, world.in_flight().unwrap().worker_deaths);
+    }
+
+    #[test]
+    fn a_death_is_forgotten_once_its_batch_is_settled() {
+        let world = World::new(1);
+        die_in_a_call(&world);
+        world.rewrite(|slot| slot.worker = [8; 16]);
+        let set = world.set(2);
+        set.add(&world.mapping, &request(0, 4)).unwrap();
+        next(&set);
+        set.settle(0, 0).unwrap();
+        set.close(SECOND).unwrap();
+
+        world.put(&["a"]);
+        let set = world.set(3);
+        set.add(&world.mapping, &request(0, 4)).unwrap();
         next(&set);
         assert_eq!(0, world.in_flight().unwrap().worker_deaths);
     }
