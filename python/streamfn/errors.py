@@ -338,7 +338,7 @@ class PluginConflict(PluginError):
 
 
 class Reject(StreamfnError):
-    """Raise it in a function to send the batch to the dead letters at once, without retries."""
+    """Raise it in a function: what it was called with goes to the dead letters, without retries."""
 
     def __init__(self, reason: str = "rejected by the function") -> None:
         super().__init__(reason)

@@ -60,7 +60,7 @@ class TestJson:
         assert line.pop("timestamp").endswith("Z")
         assert line == {
             "level": "WARN",
-            "message": "failed, 100 records, attempt 1: ValueError: no",
+            "message": "100 records failed, attempt 1: ValueError: no",
             "logger": "streamfn.worker",
             "event": "function_failed",
             "function": "shop.total",
@@ -92,7 +92,7 @@ class TestText:
         time, rest = line.split(" ", 1)
         assert len(time) == len("12:00:01.234")
         assert rest == (
-            "WARN  shop.total orders/3 #18231 failed, 100 records, attempt 1: ValueError: no"
+            "WARN  shop.total orders/3 #18231 100 records failed, attempt 1: ValueError: no"
         )
 
     def test_what_the_words_leave_out_follows(self, lines):

@@ -3,7 +3,12 @@
 import csv
 import json
 import lzma
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 
 import pytest
@@ -96,3 +101,22 @@ def test_the_log_can_be_kept_and_looked_at(run_streamfn, tmp_path):
     again = run_streamfn("demo", "--log-dir", "flights-log")
     assert again.returncode == 1
     assert "error: the demo ran in flights-log before" in again.stderr
+
+
+def test_control_c_ends_it_cleanly_and_leaves_nothing_behind(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "streamfn", "demo"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    demo = subprocess.Popen(command, env=environment, text=True, **pipes)
+    try:
+        while "2 processes" not in demo.stdout.readline():
+            assert demo.poll() is None, demo.stderr.read()
+        time.sleep(0.2)  # the worker takes over the signals as it starts
+        demo.send_signal(signal.SIGINT)
+        _, said = demo.communicate(timeout=30)
+    finally:
+        demo.kill()
+
+    assert demo.returncode == 130
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streamfn import ConfigError, Log, PutResult
-from streamfn.errors import RecordTooLarge, StreamExists, StreamNotFound
+from streamfn.errors import RecordTooLarge, StreamClosed, StreamExists, StreamNotFound
 
 
 def data_of(batches):
@@ -84,6 +84,22 @@ class TestLog:
 
         assert caught.value.field == "retention"
         assert log.streams() == []
+
+    def test_closing_one_handle_leaves_the_others_open(self, log_dir):
+        """A function may open and close the log of its own worker."""
+        log = Log.open(log_dir)
+        stream = log.create_stream("orders")
+        with Log.open(log_dir) as other:
+            other.stream("orders").put(b"1")
+
+        stream.put(b"2")
+        assert log.streams() == ["orders"]
+        with pytest.raises(StreamClosed):
+            other.streams()
+
+        log.close()
+        with pytest.raises(StreamClosed):
+            stream.put(b"3")
 
     def test_closing_twice_is_fine(self, log_dir):
         log = Log.open(log_dir)

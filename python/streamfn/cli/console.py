@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,9 +44,14 @@ class Voice:
 voice = Voice()
 
 
-def shows_colour(stream: Any) -> bool:  # noqa: ANN401 -- any text stream
+def is_for_people(stream: TextIO) -> bool:
     """Whether a person with a terminal reads this stream, or colours are forced."""
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def shows_colour(stream: TextIO) -> bool:
+    """Whether such a person wants colours, too."""
+    return is_for_people(stream) and not voice.no_color and not os.environ.get("NO_COLOR")
 
 
 def write_line(line: bytes) -> None:
@@ -81,7 +86,7 @@ def write_listing(
         return
     titles = list(columns.values())
     cells = [[_cell(row[key]) for key in columns] for row in rows]
-    if shows_colour(sys.stdout):
+    if is_for_people(sys.stdout):
         _rich_table(titles, cells)
     else:
         _plain_table(titles, cells)

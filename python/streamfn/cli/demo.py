@@ -14,7 +14,7 @@ import click
 from streamfn.errors import StreamExists
 
 from .console import voice
-from .exits import CommandError
+from .exits import CommandError, Exit
 from .params import voice_options
 
 
@@ -27,7 +27,7 @@ def command(*, log_dir: str | None) -> int:
     Takes a few seconds and touches nothing but its own folder.
     """
     from streamfn.demo.screen import TerminalScreen
-    from streamfn.demo.story import WorkerFailed, run
+    from streamfn.demo.story import WorkerStopped, run
 
     with _folder(log_dir) as folder:
         console = voice.rich()
@@ -35,9 +35,9 @@ def command(*, log_dir: str | None) -> int:
         screen = TerminalScreen(console, folder, _program(), is_kept=log_dir is not None)
         try:
             run(folder, screen)
-        except WorkerFailed as error:
+        except WorkerStopped as error:
             voice.note("the demo was stopped")
-            return error.exit_code
+            return error.exit_code or Exit.INTERRUPTED
         except StreamExists as error:
             message = f"the demo ran in {folder} before ({error})"
             raise CommandError(message, "give it another --log-dir, or none") from None

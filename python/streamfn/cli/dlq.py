@@ -213,16 +213,10 @@ def _print(letter: DeadLetter) -> None:
         "attempts": str(letter.attempts),
         "failed": f"{moment(letter.first_failed)} to {moment(letter.last_failed)}",
     }
-    bold, plain = ("\x1b[1m", "\x1b[0m") if _in_colour() else ("", "")
+    bold, plain = ("\x1b[1m", "\x1b[0m") if shows_colour(sys.stdout) else ("", "")
     for name, value in fields.items():
         write_line(f"{bold}{name:<10}{plain} {value}".encode())
     for name, block in (("traceback", letter.traceback.encode()), ("payload", letter.data)):
         if block:
             write_line(f"{bold}{name}{plain}".encode())
             write_line(b"".join(b"  " + line for line in block.rstrip().splitlines(keepends=True)))
-
-
-def _in_colour() -> bool:
-    import os
-
-    return shows_colour(sys.stdout) and not voice.no_color and not os.environ.get("NO_COLOR")

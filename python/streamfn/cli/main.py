@@ -14,7 +14,7 @@ from streamfn import __version__
 from streamfn.errors import StreamfnError
 from streamfn.model.options import nearest
 
-from .console import voice
+from .console import shows_colour, voice
 from .exits import CommandError, Exit, exit_code, one_line
 from .params import voice_options
 
@@ -87,7 +87,10 @@ def _report(error: Exception) -> None:
         traceback.print_exception(error)
     elif error.__cause__ is not None and exit_code(error) is Exit.USAGE:
         traceback.print_exception(error.__cause__)  # APP did not import: its author wants to see
-    print(one_line(error), file=sys.stderr)  # noqa: T201
+    line = one_line(error)
+    if shows_colour(sys.stderr):
+        line = line.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+    print(line, file=sys.stderr)  # noqa: T201
 
 
 def _is_unexpected(error: Exception) -> bool:

@@ -27,13 +27,25 @@ COLOURS: Final = ("2", "36", "33", "31")
 EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_started": (INFO, "worker started"),
     "worker_stopped": (INFO, "worker stopped"),
-    "worker_draining": (INFO, "draining"),
+    "worker_draining": (INFO, "{message}"),
+    "worker_abandons": (WARN, "gave up calls in flight; their records are delivered again"),
+    "worker_death_noticed": (WARN, "another worker died, its lane is taken over"),
+    "waiting_for_stream": (INFO, "waiting for stream `{stream}`"),
+    "factor_changed": (INFO, "now {factor} lanes in this shard"),
     "runner_started": (DEBUG, "runner started"),
     "runner_stopped": (DEBUG, "runner stopped"),
-    "runner_died": (ERROR, "runner died"),
-    "function_failed": (WARN, "failed, {records} records, attempt {attempt}: {error}"),
-    "dead_lettered": (ERROR, "dead-lettered after {attempts} attempts: {error}"),
-    "record_dropped": (ERROR, "dropped after {attempts} attempts: {error}"),
+    "runner_died": (ERROR, "runner died: {reason}"),
+    "runner_not_ready": (ERROR, "runner not ready: {error_message}"),
+    "runner_not_started": (ERROR, "runner not started: {error_message}"),
+    "runner_broken": (ERROR, "runner broken by an error of streamfn itself"),
+    "lane_trouble": (ERROR, "lane in trouble: {error}"),
+    "lane_refused": (ERROR, "lane refused: {error_message}"),
+    "lease_lost": (WARN, "another runner has the lane now"),
+    "release_failed": (WARN, "lane not given back: {error}"),
+    "function_failed": (WARN, "{count} failed, attempt {attempt}: {error}"),
+    "call_timed_out": (WARN, "call passed its timeout of {timeout} s, its process is killed"),
+    "dead_lettered": (ERROR, "dead-lettered after {tries}: {error}"),
+    "record_dropped": (ERROR, "dropped after {tries}: {error}"),
     "delivery_failed": (ERROR, "destination failed, trying again in {seconds} s: {error}"),
 }
 """Level and words of each event; one that is not here is told as it is, at INFO."""
@@ -53,8 +65,16 @@ KEYS: Final = {
 _TOLD: Final = {
     *("event", "level", "mapping", "stream", "shard_id", "sequence_number", "first", "last"),
     *("error_type", "error_message", "traceback", "records", "attempt", "attempts", "seconds"),
+    *("message", "reason", "factor", "timeout"),
 }
 """Fields that a line for people tells in its words."""
+
+_DETAIL: Final = {"request_id", "worker", "pid", "slot", "is_solo", "destination", "condition"}
+"""Fields that a line for people has with `-v` only."""
+
+
+_OURS: Final = {"timestamp", "level", "message", "logger"}
+"""Keys that every line has."""
 
 
 class Writer(Protocol):
@@ -87,7 +107,8 @@ class WorkerOutput:
     def summarise(self) -> None:
         """Say what each function did, once the worker has ended."""
         for each in self._latest:
-            words = f"{format_count(each.records)} records in {format_count(each.calls)} calls"
+            calls = format_count(each.calls, "call")
+            words = f"{format_count(each.records, 'record')} in {calls}"
             figures = {"retried": each.retries, "bisected": each.bisects,
                        "dead-lettered": each.dead_lettered}  # fmt: skip
             words += "".join(f", {format_count(n)} {name}" for name, n in figures.items() if n)
@@ -109,7 +130,7 @@ def observer() -> WorkerOutput:
 def _for_machines(time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
     import orjson
 
-    fields = {KEYS.get(name, name): value for name, value in event.items() if name != "level"}
+    fields = {KEYS.get(name, name): value for name, value in event.items() if name not in _OURS}
     line = {
         "timestamp": moment(time),
         "level": LEVELS[level],
@@ -123,10 +144,15 @@ def _for_machines(time: datetime, level: int, words: str, event: Mapping[str, An
 def _for_people(time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
     clock = time.astimezone().strftime("%H:%M:%S.") + f"{time.microsecond // 1000:03d}"
     name = LEVELS[level].ljust(5)
-    if shows_colour(sys.stderr) and not voice.no_color and not os.environ.get("NO_COLOR"):
+    if shows_colour(sys.stderr):
         clock, name = f"\x1b[2m{clock}\x1b[0m", f"\x1b[{COLOURS[level]}m{name}\x1b[0m"
     parts = [clock, name, str(event.get("mapping") or ""), _place(event), words]
-    parts += [f"{key}={value}" for key, value in event.items() if key not in _TOLD]
+    left_out = _TOLD if voice.verbose else _TOLD | _DETAIL
+    parts += [
+        f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in event.items()
+        if key not in left_out and value is not None
+    ]
     line = " ".join(part for part in parts if part)
     if level >= ERROR and event.get("traceback") and voice.verbose:
         line += "\n" + str(event["traceback"]).rstrip()
@@ -144,10 +170,15 @@ def _place(event: Mapping[str, Any]) -> str:
 
 
 class _Fields(dict[str, Any]):
-    """Fields of an event for its words; `error` is type and first line of the message."""
+    """Fields of an event for its words, and some that are made of others."""
 
     def __missing__(self, name: str) -> str:
-        if name != "error":
-            return "?"
-        message = str(self.get("error_message") or "").splitlines()
-        return ": ".join([str(self.get("error_type") or "unknown error"), *message[:1]])
+        match name:
+            case "count":
+                return format_count(self.get("records", 0), "record")
+            case "tries":
+                return format_count(self.get("attempts", 0), "attempt")
+            case "error":
+                message = str(self.get("error_message") or "").splitlines()
+                return ": ".join([str(self.get("error_type") or "unknown error"), *message[:1]])
+        return "?"

@@ -30,12 +30,13 @@ RESULTS = ("departures_by_hour", "flights_by_carrier")
 CANCELLED = "cancelled"
 
 
-class WorkerFailed(Exception):
-    """The worker did not end as it should; the exit code is its own."""
+class WorkerStopped(Exception):
+    """The worker ended before everything was processed: by a signal, or by an error it told of."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
+        """The worker's; 0 if it was asked to stop, and did."""
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ def run(log_dir: str, screen: Screen) -> Totals:
 
     Raises:
         StreamExists: The demo ran there already.
-        WorkerFailed: The worker was stopped, or could not start.
+        WorkerStopped: The worker was stopped, or could not start.
     """
     totals = Totals()
     screen.begins(totals)
@@ -152,27 +153,34 @@ def _work(
     log_dir: str, app: str, screen: Screen, wanted: dict[str, int]
 ) -> dict[str, MappingProgress]:
     """Run a worker until everything is processed, as `streamfn worker --burst` does."""
-    latest: dict[str, MappingProgress] = {}
-    watcher = screen.runs(app, wanted)
-
-    class Observer:
-        """Keeps the last figures and hands everything on."""
-
-        def on_event(self, event: dict[str, object]) -> None:
-            watcher.on_event(event)
-
-        def on_progress(self, progress: list[MappingProgress]) -> None:
-            latest.update({each.name: each for each in progress})
-            watcher.on_progress(progress)
-
+    watching = Watching(screen.runs(app, wanted))
     config = WorkerConfig(app=app, log_dir=log_dir, processes=PROCESSES, burst=True)
     try:
-        code = Supervisor(config, Observer()).run()
+        code = Supervisor(config, watching).run()
     finally:
-        watcher.close()
-    if code:
-        raise WorkerFailed(code)
-    return latest
+        watching.watcher.close()
+    if code or watching.was_stopped:
+        raise WorkerStopped(code)
+    return watching.latest
+
+
+@dataclass(slots=True)
+class Watching:
+    """Keeps the last figures of a run, and hands everything on."""
+
+    watcher: Watcher
+    latest: dict[str, MappingProgress] = field(default_factory=dict)
+    was_stopped: bool = False
+
+    def on_event(self, event: dict[str, object]) -> None:
+        """Notice that somebody stopped the worker."""
+        self.was_stopped |= event["event"] in {"worker_draining", "worker_abandons"}
+        self.watcher.on_event(event)
+
+    def on_progress(self, progress: list[MappingProgress]) -> None:
+        """Take in the figures so far."""
+        self.latest = {each.name: each for each in progress}
+        self.watcher.on_progress(progress)
 
 
 def _summed(stream: Stream) -> Counter[str]:
