@@ -96,6 +96,28 @@ def test_tail_follows_and_control_c_ends_it_cleanly(start, run_streamfn):
     assert b"Traceback" not in err
 
 
+def test_tail_waits_for_as_many_records_as_were_asked_for(start, run_streamfn):
+    run_streamfn("put", "s", input="1\n2\n")
+    tail = start("tail", "s", "-n", "4")
+    assert [tail.stdout.readline() for _ in range(2)] == [b"1\n", b"2\n"]
+    time.sleep(0.3)
+    assert tail.poll() is None
+
+    run_streamfn("put", "s", input="3\n4\n5\n")
+    assert tail.wait(timeout=10) == 0
+    assert tail.stdout.read() == b"3\n4\n"
+
+
+def test_tail_can_begin_after_the_end(start, run_streamfn):
+    run_streamfn("put", "s", input="0\n1\n")
+    tail = start("tail", "s", "-o", "4", "-n", "2")
+    time.sleep(0.3)
+
+    run_streamfn("put", "s", input="2\n3\n4\n5\n")
+    assert tail.wait(timeout=10) == 0
+    assert tail.stdout.read() == b"4\n5\n"
+
+
 def test_control_c_in_put_keeps_what_is_in(start, run_streamfn):
     put = start("put", "s")
     put.stdin.write(b"1\n2\n")

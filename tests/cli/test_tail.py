@@ -107,6 +107,7 @@ class TestTail:
             (["-f", "%x"], "`%x` in the format means nothing"),
             (["-f", "%"], "`%` in the format means nothing"),
             (["-n", "0"], "--count"),
+            (["--json", "-f", "%s"], "--json and --format are two forms, give one"),
         ],
     )
     def test_a_wrong_option_is_usage_and_says_what_is_right(self, options, said, run):
@@ -114,6 +115,15 @@ class TestTail:
 
         assert ended.code == 2
         assert said in ended.stderr
+
+
+def test_a_file_is_not_touched_when_there_is_nothing_to_read(run, log, tmp_path):
+    log.create_stream("empty")
+    (tmp_path / "out").write_text("precious")
+
+    assert run("tail", "none", "-e", "--output", tmp_path / "out").code == 1
+    assert run("tail", "empty", "-e", "-o", "middle", "--output", tmp_path / "out").code == 2
+    assert (tmp_path / "out").read_text() == "precious"
 
 
 def test_a_stream_without_records_ends_at_once(run, log):

@@ -28,6 +28,7 @@ _by_time = attrgetter("timestamp_us")
 
 POLL_RECORDS = 1_000
 POLL_BYTES = 2**20
+DEFAULT_FORMAT = r"%s\n"
 WAIT_SECONDS = 0.1
 """Longest wait before Python may handle Ctrl-C."""
 
@@ -49,7 +50,6 @@ WAIT_SECONDS = 0.1
     "-f",
     "--format",
     "form",
-    default=r"%s\n",
     help=r"%s payload, %k key, %p shard, %o sequence number, %T time in ms, %h headers; "
     r"\n ends a line [default: %s\n].",
 )
@@ -69,7 +69,7 @@ def command(  # noqa: PLR0913 -- one parameter for each option
     offset: str,
     ends: bool,
     count: int | None,
-    form: str,
+    form: str | None,
     shard: str | None,
     output: str | None,
     as_json: bool,
@@ -79,44 +79,47 @@ def command(  # noqa: PLR0913 -- one parameter for each option
 
     Records of several shards are merged by their times. With --json, each line is an object.
     """
-    line = _json_line if as_json else _formatted(form)
-    with open_log(log_dir) as log, _sink(output) as sink:
-        place = _Place(log, log.stream(stream), shard)
-        records = place.records(offset, follow=not ends)
-        for index, record in enumerate(records, start=1):
-            if record is not None:
+    if as_json and form is not None:
+        raise click.UsageError("--json and --format are two forms, give one")
+    line = _json_line if as_json else _formatted(form or DEFAULT_FORMAT)
+    written = 0
+    with open_log(log_dir) as log:
+        records = _Place(log, log.stream(stream), offset, shard).records(follow=not ends)
+        with _sink(output) as sink:
+            for record in records:
+                if record is None:
+                    sink.flush()  # nothing more at the moment: show what is there
+                    continue
                 sink.write(line(record))
-            else:
-                sink.flush()  # nothing more at the moment: show what is there
-            if index == count:
-                break
+                written += 1
+                if written == count:
+                    break
 
 
 class _Place:
-    """The shards that are read, and what of them was visible at the beginning."""
+    """The shards that are read and where reading begins; `ends` is what was visible then."""
 
-    def __init__(self, log: Log, stream: Stream, shard: str | None) -> None:
+    def __init__(self, log: Log, stream: Stream, offset: str, shard: str | None) -> None:
         self.log, self.stream = log, stream
         shards = stream.info().shards
         self.shards = [each for each in shards if shard in {None, each.shard_id}]
         if not self.shards:
             known = ", ".join(each.shard_id for each in shards)
             raise click.BadParameter(f"there is no `{shard}`, use one of {known}")
+        self.ends = {each.shard_id: each.end for each in self.shards}
+        self.last = int(offset[1:]) if re.fullmatch(r"-\d+", offset) else None
+        self.start = self._start(offset) if self.last is None else "latest"
 
-    def records(self, offset: str, *, follow: bool) -> Iterator[Record | None]:
+    def records(self, *, follow: bool) -> Iterator[Record | None]:
         """Yield records, and None whenever there is no further one yet."""
-        ends = {each.shard_id: each.end for each in self.shards}
-        if offset.startswith("-") and offset[1:].isdigit():
-            yield from self._last(int(offset[1:]))
+        if self.last is not None:
+            yield from self._last(self.last)
         else:
-            start = self._start(offset)
-            yield from heapq.merge(
-                *(self._up_to(shard_id, start, end) for shard_id, end in ends.items()),
-                key=_by_time,
-            )
+            shards = [self._up_to(shard_id, self.start, end) for shard_id, end in self.ends.items()]
+            yield from heapq.merge(*shards, key=_by_time)
         if follow:
             yield None
-            yield from self._new(ends)
+            yield from self._new()
 
     def _last(self, count: int) -> Iterator[Record]:
         """Yield the last `count` records by time."""
@@ -142,14 +145,19 @@ class _Place:
             yield from records.between(records.first, end - 1)
         reader.close()
 
-    def _new(self, ends: dict[str, int]) -> Iterator[Record | None]:
-        """Yield what comes after `ends`; each look at the shards is merged by time."""
-        readers = [self.stream.core.reader(shard_id, end) for shard_id, end in ends.items()]
-        core = self.log.core
+    def _new(self) -> Iterator[Record | None]:
+        """Yield what comes after `ends`, from the start on; each look at the shards is merged."""
+        start, core = self.start, self.log.core
+        least = start if isinstance(start, int) else 0
+        readers = [
+            self.stream.core.reader(each, max(end, least)) for each, end in self.ends.items()
+        ]
         while True:
             seen = core.wake()
             polled = [reader.poll(POLL_RECORDS, POLL_BYTES) for reader in readers]
-            yield from heapq.merge(*polled, key=_by_time)
+            for record in heapq.merge(*polled, key=_by_time):
+                if not isinstance(start, datetime) or record.timestamp >= start:
+                    yield record
             yield None
             if not any(polled):
                 core.wait(seen, WAIT_SECONDS)
