@@ -293,6 +293,13 @@ impl Page<'_> {
         self.word(288).store(batch.at.to_word(), Ordering::Release);
     }
 
+    /// Moves the end to the start of a new, empty segment; everything before it is synced.
+    pub(crate) fn move_end(&self, start: Position) {
+        self.word(64).fetch_max(start.to_word(), Ordering::AcqRel);
+        self.word(128).fetch_max(start.to_word(), Ordering::AcqRel);
+        self.word(192).fetch_max(start.to_word(), Ordering::AcqRel);
+    }
+
     /// One of the five stores of [`Page::commit`], by its place there.
     #[cfg(test)]
     pub(crate) fn set_raw_for_tests(&self, place: usize, value: u64) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use streamfn_core::checkpoint::retention::Retainer;
 use streamfn_core::types::{is_valid_internal_name, Compression, Durability};
 use streamfn_core::{Error, OpenOptions, Patience, Retention, StreamConfig};
 
@@ -20,6 +21,8 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 /// directory stays open as long as anyone can reach it, or until it is closed.
 pub(crate) struct Handle {
     log: Arc<streamfn_core::Log>,
+    /// Runs retention as long as somebody has the log open.
+    _retainer: Arc<Retainer>,
     is_closed: AtomicBool,
 }
 
@@ -84,8 +87,12 @@ impl Log {
             ..OpenOptions::default()
         };
         let inner = py.detach(|| streamfn_core::Log::open(&path, &options)).into_py()?;
-        let is_closed = AtomicBool::new(false);
-        Ok(Self { handle: Arc::new(Handle { log: inner, is_closed }) })
+        let handle = Handle {
+            _retainer: Retainer::start(&inner),
+            log: inner,
+            is_closed: AtomicBool::new(false),
+        };
+        Ok(Self { handle: Arc::new(handle) })
     }
 
     #[getter]

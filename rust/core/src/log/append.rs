@@ -354,12 +354,27 @@ impl ShardLog {
         Ok(())
     }
 
-    /// Begins a new segment if the batch would make this one too large. The old one is synced first,
-    /// so at most one segment is ever unsynced.
+    /// Begins a new segment if the batch would make this one too large.
     fn roll_if_full(&self, writer: &mut Writer, tail: Position, bytes: u64) -> Result<Position> {
         if tail.offset == SEGMENT_START || tail.offset + bytes <= self.config.segment_bytes {
             return Ok(tail);
         }
+        self.begin_segment(writer, tail)
+    }
+
+    /// Under `append.lock`: begins a new segment now, and makes it the place of the next batch.
+    pub(super) fn roll(&self, writer: &mut Writer) -> Result<()> {
+        let tail = self.ready_to_write(writer)?;
+        if tail.offset != SEGMENT_START {
+            let start = self.begin_segment(writer, tail)?;
+            let page = self.page();
+            page.move_end(start);
+        }
+        Ok(())
+    }
+
+    /// The old segment is synced first, so at most one is ever unsynced.
+    fn begin_segment(&self, writer: &mut Writer, tail: Position) -> Result<Position> {
         let page = self.page();
         self.sync_now()?;
         let ordinal = tail.segment + 1;

@@ -64,7 +64,9 @@ impl ShardLog {
         limit: u64,
         buffer: &mut ReadBuffer,
     ) -> Result<Option<u64>> {
-        self.open_segment(&Cursor::at(from, 0), buffer)?;
+        if !self.open_segment(&Cursor::at(from, SequenceNumber::MAX), buffer)? {
+            return Ok(None);
+        }
         let mut offset = from.offset;
         while offset < limit {
             let range = buffer.fetch(offset, HEADER_BYTES, limit)?;

@@ -13,6 +13,7 @@ mod directory;
 mod locks;
 mod read;
 pub(crate) mod recovery;
+mod retention;
 mod segment;
 mod state_file;
 mod sync;
@@ -37,6 +38,7 @@ pub use damage::Skipped;
 pub use directory::Directory;
 pub(crate) use locks::{wait_for, LockedFile};
 pub use read::{Cursor, ReadBuffer};
+pub use retention::{Keep, Trimmed};
 pub(crate) use segment::Segments;
 pub(crate) use state_file::StateFile;
 

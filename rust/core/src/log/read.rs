@@ -32,7 +32,7 @@ impl Cursor {
         Self { position, next_seq, prev_crc: None }
     }
 
-    fn after(self, header: &BatchHeader, crc: u32) -> Self {
+    pub(super) fn after(self, header: &BatchHeader, crc: u32) -> Self {
         let offset = self.position.offset + header.stored_bytes();
         Self {
             position: Position { offset, ..self.position },
@@ -86,7 +86,7 @@ impl ReadBuffer {
 }
 
 /// What is at a cursor.
-enum Next {
+pub(super) enum Next {
     /// A valid batch header.
     Batch(BatchHeader, u32),
     /// Nothing yet.
@@ -218,7 +218,7 @@ impl ShardLog {
         }
     }
 
-    fn next_header(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Next> {
+    pub(super) fn next_header(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Next> {
         let visible = self.page().visible();
         let position = cursor.position;
         if position >= visible {
@@ -226,7 +226,9 @@ impl ShardLog {
         }
         let is_last = position.segment == visible.segment;
         let limit = if is_last { visible.offset } else { u64::MAX };
-        self.open_segment(cursor, buffer)?;
+        if !self.open_segment(cursor, buffer)? {
+            return Ok(Next::Segment);
+        }
         let range = buffer.fetch(position.offset, HEADER_BYTES, limit)?;
         match BatchHeader::decode(buffer.slice(range)) {
             HeaderRead::Valid(header, crc) => {
@@ -254,27 +256,30 @@ impl ShardLog {
         }
     }
 
-    pub(super) fn open_segment(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<()> {
+    /// Opens the segment a cursor is in; false if it is gone and the cursor had read all of it.
+    pub(super) fn open_segment(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<bool> {
         let ordinal = cursor.position.segment;
         if buffer.file.as_ref().is_some_and(|(open, ..)| *open == ordinal) {
-            return Ok(());
+            return Ok(true);
         }
-        let trimmed = |log: &Self| -> Error {
-            let horizon = log.trim_horizon().unwrap_or(cursor.next_seq);
-            Error::SequenceTrimmed {
-                lost_from: cursor.next_seq,
-                lost_to: horizon.saturating_sub(1).max(cursor.next_seq),
-            }
+        let opened = match self.segments.get(ordinal)? {
+            None => None,
+            Some(segment) => match segment.open(self.directory.fs()) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    None
+                }
+                other => Some((segment, other?)),
+            },
         };
-        let segment = self.segments.get(ordinal)?.ok_or_else(|| trimmed(self))?;
-        let file = match segment.open(self.directory.fs()) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Err(trimmed(self))
-            }
-            other => other?,
+        let Some((segment, file)) = opened else {
+            let horizon = self.trim_horizon()?;
+            return match cursor.next_seq {
+                seen if seen >= horizon => Ok(false),
+                lost_from => Err(Error::SequenceTrimmed { lost_from, lost_to: horizon - 1 }),
+            };
         };
         *buffer = ReadBuffer { file: Some((ordinal, segment, file)), ..ReadBuffer::default() };
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn read_body(

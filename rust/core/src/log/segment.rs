@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, IoContext, Result};
 use crate::format::SegmentHeader;
 use crate::fs::{File, Fs, Open};
-use crate::types::SequenceNumber;
+use crate::types::{Micros, SequenceNumber};
 
 /// One segment file.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Segment {
     pub(crate) ordinal: u32,
     pub(crate) base_seq: SequenceNumber,
     path: PathBuf,
+    /// Append time of its last batch, once somebody has looked; only of a closed segment.
+    pub(crate) last_time: OnceLock<Micros>,
     // WHY weak: a log of many segments must not hold as many descriptors; those who read or write
     // keep theirs open.
     open: Mutex<Option<Weak<dyn File>>>,
@@ -25,7 +27,7 @@ pub(crate) struct Segment {
 impl Segment {
     fn new(folder: &Path, ordinal: u32, base_seq: SequenceNumber) -> Self {
         let path = folder.join(file_name(ordinal, base_seq));
-        Self { ordinal, base_seq, path, open: Mutex::default() }
+        Self { ordinal, base_seq, path, last_time: OnceLock::new(), open: Mutex::default() }
     }
 
     pub(crate) fn path(&self) -> &Path {

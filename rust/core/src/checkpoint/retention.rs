@@ -1,0 +1,93 @@
+//! Keeps streams within their retention, in every process that has the log open.
+//!
+//! Several processes may do it at once: each pass takes the shard's append lock, and finds what the
+//! others left.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::mapping::Mapping;
+use crate::clock::Stopwatch;
+use crate::error::Result;
+use crate::log::{Keep, Trimmed};
+use crate::stream::{Housekeeper, Log, Stream};
+use crate::types::{SequenceNumber, ShardId};
+
+/// Between two passes over all streams.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs retention for a log, about once a second, as long as it lives.
+#[derive(Debug)]
+pub struct Retainer {
+    log: Weak<Log>,
+    last: Mutex<Option<Stopwatch>>,
+}
+
+impl Retainer {
+    /// Begins; the log's housekeeping calls it.
+    pub fn start(log: &Arc<Log>) -> Arc<Self> {
+        let retainer = Arc::new(Self { log: Arc::downgrade(log), last: Mutex::default() });
+        let weak: Weak<Self> = Arc::downgrade(&retainer);
+        log.on_housekeeping(weak);
+        retainer
+    }
+}
+
+impl Housekeeper for Retainer {
+    fn tick(&self) {
+        let Some(log) = self.log.upgrade() else { return };
+        let mut last = self.last.lock();
+        if last.is_some_and(|last| last.elapsed() < PASS_INTERVAL) {
+            return;
+        }
+        *last = Some(Stopwatch::start());
+        drop(last);
+        // What fails now is tried again in a second; a disk that fails for good is told to those
+        // who write.
+        let _ = retain_all(&log);
+    }
+}
+
+/// One pass over all streams that have a retention.
+///
+/// # Errors
+/// The first error met; the streams before it are done.
+pub fn retain_all(log: &Arc<Log>) -> Result<Trimmed> {
+    let mut total = Trimmed::default();
+    for name in log.streams()? {
+        let stream = log.stream(&name)?;
+        let retention = stream.config().retention;
+        if retention.age_us.is_none() && retention.bytes.is_none() && !retention.is_consumed {
+            continue;
+        }
+        for meta in stream.shards()? {
+            let from = if retention.is_consumed { consumed(log, &stream, meta.id)? } else { None };
+            let since = retention.age_us.map(|age| log.clock().now().saturating_sub(age));
+            let keep = Keep { since, bytes: retention.bytes, from };
+            let trimmed = stream.shard(meta.id)?.retain(&keep)?;
+            total.segments += trimmed.segments;
+            total.bytes += trimmed.bytes;
+        }
+    }
+    Ok(total)
+}
+
+/// The lowest checkpoint of all mappings on a shard; `None` while no mapping reads it.
+///
+/// # Errors
+/// A lanes file cannot be read: then nothing is known to be consumed.
+pub fn consumed(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Option<SequenceNumber>> {
+    let mut lowest = None;
+    for name in Mapping::names(log)? {
+        let Some(mapping) = Mapping::open(log, &name)? else { continue };
+        for lane in mapping.lanes(Some(stream.name()))? {
+            if lane.shard == shard {
+                lowest =
+                    Some(lowest.map_or(lane.checkpoint, |other: u64| other.min(lane.checkpoint)));
+            }
+        }
+    }
+    Ok(lowest)
+}

@@ -1,0 +1,214 @@
+//! Old records go in whole segments, by age, bytes or consumption; a reader is told what it missed,
+//! and of nothing that it did not miss.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamfn_core::clock::ManualClock;
+use streamfn_core::log::Keep;
+use streamfn_core::{
+    Compression, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, ShardLog, Start,
+    StreamConfig,
+};
+
+const HOUR: u64 = 3_600_000_000;
+const START: u64 = 1_700_000_000_000_000;
+
+struct Shard {
+    log: Arc<Log>,
+    clock: Arc<ManualClock>,
+    shard: Arc<ShardLog>,
+}
+
+fn patience() -> Patience<'static> {
+    Patience::of(Duration::from_secs(30))
+}
+
+impl Shard {
+    fn open(path: &Path) -> Self {
+        let clock = Arc::new(ManualClock::new(START));
+        let options = OpenOptions { clock: clock.clone(), ..OpenOptions::default() };
+        let log = Log::open(path, &options).unwrap();
+        let config = StreamConfig {
+            segment_bytes: 1 << 20,
+            compression: Compression::None,
+            ..StreamConfig::default()
+        };
+        let stream =
+            log.create_stream("s", &config, &patience()).or_else(|_| log.stream("s")).unwrap();
+        Self { shard: stream.shard(ShardId(0)).unwrap(), log, clock }
+    }
+
+    /// Puts records of 300 kB, three of which fill a segment.
+    fn put(&self, count: usize) -> Vec<u64> {
+        let stream = self.log.stream("s").unwrap();
+        let data = vec![b'x'; 300_000];
+        (0..count)
+            .map(|_| {
+                let mut put = stream.begin_put().unwrap();
+                put.push(&data, None, std::iter::empty()).unwrap();
+                put.commit(&patience()).unwrap().places()[0].1
+            })
+            .collect()
+    }
+
+    fn numbers(&self, start: Start) -> Result<Vec<u64>, Error> {
+        let mut cursor = self.shard.cursor(start)?;
+        let mut buffer = ReadBuffer::default();
+        let mut found = Vec::new();
+        while let Some((batch, after)) = self.shard.read(&cursor, &mut buffer)? {
+            let numbers = batch.base_seq()..batch.next_seq();
+            found.extend(numbers.filter(|seq| *seq >= cursor.next_seq));
+            cursor = after;
+        }
+        Ok(found)
+    }
+
+    fn all(&self) -> Vec<u64> {
+        self.numbers(Start::TrimHorizon).unwrap()
+    }
+}
+
+#[test]
+fn bytes_keep_the_newest_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(12);
+
+    let trimmed = shard.shard.retain(&Keep { bytes: Some(2_000_000), ..Keep::default() }).unwrap();
+
+    assert_eq!(2, trimmed.segments);
+    assert_eq!((6..12).collect::<Vec<_>>(), shard.all());
+    assert_eq!(6, shard.shard.trim_horizon().unwrap());
+    assert_eq!(vec![12], shard.put(1));
+}
+
+#[test]
+fn age_takes_segments_whose_records_are_all_older_and_a_quiet_stream_rolls() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(4);
+    let keep = |shard: &Shard, now: u64| {
+        shard.clock.set(now);
+        shard.shard.retain(&Keep { since: Some(now - HOUR), ..Keep::default() }).unwrap();
+    };
+    keep(&shard, START + HOUR / 2);
+    assert_eq!(4, shard.all().len(), "nothing is an hour old");
+
+    shard.put(1);
+    keep(&shard, START + HOUR + HOUR / 4);
+    assert_eq!(vec![4], shard.all(), "the others were closed before 4 came, and are older");
+
+    keep(&shard, START + 3 * HOUR);
+    shard.put(1);
+    keep(&shard, START + 3 * HOUR + 1);
+    assert_eq!(vec![5], shard.all());
+}
+
+#[test]
+fn consumption_keeps_what_is_not_consumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(9);
+
+    shard.shard.retain(&Keep { from: Some(5), ..Keep::default() }).unwrap();
+
+    assert_eq!((3..9).collect::<Vec<_>>(), shard.all());
+}
+
+#[test]
+fn nothing_set_keeps_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(9);
+
+    assert_eq!(0, shard.shard.retain(&Keep::default()).unwrap().segments);
+    assert_eq!(9, shard.all().len());
+}
+
+#[test]
+fn trim_is_exact_and_survives_a_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(9);
+
+    shard.shard.trim(4, &patience()).unwrap();
+
+    assert_eq!((4..9).collect::<Vec<_>>(), shard.all());
+    let error = shard.numbers(Start::AtSequence(2)).unwrap_err();
+    assert!(matches!(error, Error::SequenceTrimmed { lost_from: 2, lost_to: 3 }), "{error}");
+    shard.log.close().unwrap();
+    drop(shard);
+    let shard = Shard::open(folder.path());
+    assert_eq!((4..9).collect::<Vec<_>>(), shard.all());
+    shard.shard.trim(1_000, &patience()).unwrap();
+    assert_eq!(Vec::<u64>::new(), shard.all());
+    assert_eq!(vec![9], shard.put(1));
+    assert_eq!(vec![9], shard.all());
+}
+
+#[test]
+fn a_reader_that_was_overtaken_is_told_what_it_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(9);
+    let cursor = shard.shard.cursor(Start::TrimHorizon).unwrap();
+    let mut buffer = ReadBuffer::default();
+
+    shard.shard.trim(7, &patience()).unwrap();
+
+    let error = shard.shard.read(&cursor, &mut buffer).unwrap_err();
+    assert!(matches!(error, Error::SequenceTrimmed { lost_from: 0, lost_to: 6 }), "{error}");
+}
+
+#[test]
+fn a_reader_that_had_read_everything_is_told_of_no_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(4);
+    let mut cursor = shard.shard.cursor(Start::TrimHorizon).unwrap();
+    while let Some((_, after)) = shard.shard.read(&cursor, &mut ReadBuffer::default()).unwrap() {
+        cursor = after;
+    }
+    shard.clock.set(START + 10 * HOUR);
+    let keep = Keep { since: Some(START + 9 * HOUR), ..Keep::default() };
+    shard.shard.retain(&keep).unwrap();
+    shard.put(1);
+    shard.shard.retain(&keep).unwrap();
+
+    assert_eq!(vec![4], shard.all());
+    let (batch, _) = shard.shard.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
+    assert_eq!(4, batch.base_seq());
+}
+
+#[test]
+fn a_pass_over_the_log_keeps_what_the_slowest_mapping_has_not_consumed() {
+    use streamfn_core::checkpoint::{retention::retain_all, Mapping};
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+    let config = StreamConfig {
+        segment_bytes: 1 << 20,
+        compression: Compression::None,
+        retention: streamfn_core::Retention { is_consumed: true, ..Default::default() },
+        ..StreamConfig::default()
+    };
+    let stream = log.create_stream("s", &config, &patience()).unwrap();
+    let shard = Shard { clock: Arc::default(), shard: stream.shard(ShardId(0)).unwrap(), log };
+    shard.put(9);
+    assert_eq!(0, retain_all(&shard.log).unwrap().segments, "nobody reads it: nothing is consumed");
+
+    let starts = [("a.fast", Start::Latest), ("a.slow", Start::AtSequence(4))];
+    for (name, start) in starts {
+        Mapping::register(&shard.log, name, 1, start).unwrap().prepare("s").unwrap();
+    }
+    retain_all(&shard.log).unwrap();
+
+    assert_eq!((3..9).collect::<Vec<_>>(), shard.all());
+}
