@@ -149,6 +149,16 @@ class TestBadApps:
         assert code == 1
         assert "there is no stream `orders` (hint:" in last
 
+    def test_a_log_directory_that_is_something_else(self, run_streamfn, tmp_path):
+        (tmp_path / "app.py").write_text(APP)
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "cat.jpg").touch()
+
+        code, _, last = self.ends(run_streamfn, "app.py", "--log-dir", "photos")
+        assert code == 78
+        assert "photos is not a log directory: it has `cat.jpg`" in last
+        assert "(hint: name another with --log-dir" in last
+
     def test_a_function_that_does_not_exist(self, shop):
         code, _, last = self.ends(shop, "app.py", "--only", "totl")
 

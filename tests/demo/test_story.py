@@ -90,6 +90,12 @@ def test_the_screen_states_the_totals_and_fits_any_terminal(plain, run_streamfn)
     assert lines.index(end) > next(n for n, line in enumerate(lines) if line.startswith("Totals"))
 
 
+def test_a_terminal_without_our_letters_shows_others(run_streamfn):
+    ended = run_streamfn("demo", env={"PYTHONIOENCODING": "ascii"})
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_the_log_can_be_kept_and_looked_at(run_streamfn, tmp_path):
     kept = run_streamfn("demo", "--log-dir", "flights-log")
 

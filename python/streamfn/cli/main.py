@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import click
@@ -65,6 +66,10 @@ def streamfn() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # WHY: where a letter cannot be shown, a `?` is better than a traceback.
+            stream.reconfigure(errors="replace")
     code = run(arguments)
     _flush_or_silence()
     sys.exit(code)

@@ -145,7 +145,13 @@ class TerminalScreen:
             self._show(Text.from_markup(paragraph))
 
     def _code(self, source: str) -> None:
-        code = Syntax(source.rstrip(), "python", theme="ansi_dark", background_color="default")
+        code = Syntax(
+            source.rstrip(),
+            "python",
+            theme="ansi_dark",
+            background_color="default",
+            word_wrap=True,
+        )
         self._show(Padding(code, (0, 0, 0, INDENT), expand=False), above=1, below=1)
 
     def _commands(self, commands: dict[str, str], *, below: int = 0) -> None:
