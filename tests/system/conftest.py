@@ -1,0 +1,151 @@
+"""Workers as processes of their own, and what their functions saw."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+APPS = Path(__file__).parent / "apps"
+
+
+class Call(NamedTuple):
+    """A call of a function, as it wrote it down when it began."""
+
+    time: int
+    process: int
+    function: str
+    shard_id: str
+    numbers: list[int]
+
+
+def read_seen(folder):
+    """All calls that the functions of `apps/seen.py` wrote down, in order of time."""
+    calls = []
+    for path in folder.iterdir():
+        for line in path.read_text().splitlines():
+            time, function, shard_id, numbers = line.split(" ")
+            numbers = list(map(int, numbers.split(",")))
+            calls.append(Call(int(time), int(path.name), function, shard_id, numbers))
+    return sorted(calls)
+
+
+def children_of(process):
+    """Process ids of the children of a process that may be gone by now."""
+    found = []
+    try:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    except OSError:
+        pass
+    return found
+
+
+def kill(process, number=signal.SIGKILL):
+    """Send a signal to one process, by its id."""
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Workers:
+    """Starts `streamfn worker` processes in one folder, and leaves none behind."""
+
+    def __init__(self, folder, log_dir):
+        self.folder, self.log_dir = folder, log_dir
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMFN_")}
+        self.started = []
+
+    def start(self, app, *arguments, **environment):
+        """Start a worker and return its `Popen`; stderr goes to a file."""
+        path = APPS / f"{app}.py"
+        target = path if path.exists() else self.folder / f"{app}.py"
+        errors = open(self.folder / f"stderr-{len(self.started)}", "w+")  # noqa: SIM115, PTH123
+        arguments = [target, "--log-dir", self.log_dir, *map(str, arguments)]
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "streamfn", "worker", *arguments],
+            cwd=self.folder,
+            env=self.environment | {k: str(v) for k, v in environment.items()},
+            stdin=subprocess.DEVNULL,
+            stderr=errors,
+        )
+        worker.errors = errors
+        self.started.append(worker)
+        return worker
+
+    def run(self, app, *arguments, timeout=100, **environment):
+        """Run a worker to its end and return its exit code."""
+        worker = self.start(app, *arguments, **environment)
+        code = worker.wait(timeout)
+        if code:
+            print(self.errors_of(worker))
+        return code
+
+    def errors_of(self, worker):
+        """What it wrote to stderr so far."""
+        worker.errors.seek(0)
+        return worker.errors.read()
+
+    def close(self):
+        for worker in self.started:
+            for process in [worker.pid, *children_of(worker.pid)]:
+                if worker.poll() is None:
+                    kill(process)
+            worker.wait()
+            worker.errors.close()
+
+
+@pytest.fixture
+def workers(tmp_path, log_dir):
+    """Starts workers on `log_dir`."""
+    workers = Workers(tmp_path, log_dir)
+    yield workers
+    workers.close()
+
+
+@pytest.fixture
+def seen_dir(tmp_path):
+    """Where functions write down what they are called with."""
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(name="read_seen")
+def read_seen_fixture():
+    """See `read_seen`."""
+    return read_seen
+
+
+@pytest.fixture
+def apps():
+    """Folder of the apps that these tests run."""
+    return APPS
+
+
+class KillTree:
+    """Kills workers and what they started, each process by its id."""
+
+    def runner(self, worker, chance):
+        """Kill one of a worker's runners; return its id, if there was one."""
+        runners = children_of(worker.pid)
+        if not runners:
+            return set()
+        process = chance.choice(runners)
+        return {process} if kill(process) else set()
+
+    def worker(self, worker):
+        """Kill the supervisor and all its runners; return their ids."""
+        processes = [*children_of(worker.pid), worker.pid]
+        return {process for process in processes if kill(process)}
+
+
+@pytest.fixture
+def kill_tree():
+    """See `KillTree`."""
+    return KillTree()
