@@ -8,7 +8,8 @@
 //! held lane happens under the file's lock and is refused once a higher epoch stands in a slot.
 //!
 //! Between two syncs all checkpoints of a lane go to the same slot, never to the one last synced; so a
-//! power cut can tear only the newer. For that a sync and the writes of this process exclude each other.
+//! power cut can tear only the newer. A slot counts as synced once a whole sync went by without a
+//! write to it. A lane that is never quiet for that long has its writes wait for a sync now and then.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,10 @@ const LANES_START: u64 = 2 * STRIDE;
 const LANE_BYTES: u64 = 3 * STRIDE;
 /// The lock is held for microseconds; a process stopped while it has it is named after this.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Syncs of a file after which one makes the writers wait, so that a busy lane's durable slot is
+/// never much older than its newest.
+const RACED_SYNCS_MAX: u32 = 9;
 
 /// A place in a shard, as a checkpoint notes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -67,10 +72,23 @@ struct Held {
     generation: u64,
     counter: u64,
     next_seq: SequenceNumber,
-    /// The slot that is written until the next sync; the other one is durable.
+    /// The slot that is written until it is synced; the other one is durable.
     target: u64,
-    /// Whether it was written since the last sync.
+    /// Whether it was written since it became the target.
     is_dirty: bool,
+    /// Syncs in a row during which it was written.
+    raced_syncs: u32,
+}
+
+impl Held {
+    /// Notes that all that was written is durable: from now on the other slot is written.
+    fn note_synced(&mut self) {
+        if self.is_dirty {
+            self.target = 1 - self.target;
+            self.is_dirty = false;
+        }
+        self.raced_syncs = 0;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +106,8 @@ pub struct LanesFile {
     label: String,
     fs: Arc<dyn Fs>,
     file: Arc<dyn File>,
+    // WHY: of two syncs at once the kernel tells only one that writing failed. Taken before `state`.
+    syncing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -176,7 +196,9 @@ impl LanesFile {
     /// [`Error::Io`], also if it is not there.
     pub fn open(fs: &Arc<dyn Fs>, path: &Path, label: String) -> Result<Self> {
         let file = fs.open(path, Open::Write).at(path)?;
-        Ok(Self { path: path.to_owned(), label, fs: Arc::clone(fs), file, state: Mutex::default() })
+        let (path, fs) = (path.to_owned(), Arc::clone(fs));
+        let (syncing, state) = (Mutex::default(), Mutex::default());
+        Ok(Self { path, label, fs, file, syncing, state })
     }
 
     /// The head: generation and factor in force.
@@ -223,6 +245,7 @@ impl LanesFile {
     /// # Durability
     /// The new epoch, and the checkpoint it found, are durable when it returns.
     pub fn take(&self, slot: u32) -> Result<Option<LaneView>> {
+        let _syncing = self.syncing.lock();
         let mut state = self.state.lock();
         // WHY: the owner before may have died with its newest checkpoint unsynced; the older slot,
         // which is written below, must not be the only durable one.
@@ -259,6 +282,7 @@ impl LanesFile {
             next_seq: found.next_seq,
             target,
             is_dirty: true,
+            raced_syncs: 0,
         };
         let in_flight = self.read_in_flight(slot)?;
         Ok(Some((LaneView { head, checkpoint, in_flight }, held)))
@@ -320,9 +344,24 @@ impl LanesFile {
     /// [`Error::Io`] for the sync that failed, [`Error::StoragePoisoned`] ever after: it is never
     /// tried again.
     pub fn sync(&self) -> Result<()> {
+        let _syncing = self.syncing.lock();
         let mut state = self.state.lock();
-        if state.held.values().any(|held| held.is_dirty) {
-            self.sync_slots(&mut state)?;
+        if !state.held.values().any(|held| held.is_dirty) {
+            return Ok(());
+        }
+        if state.held.values().any(|held| held.raced_syncs >= RACED_SYNCS_MAX) {
+            return self.sync_slots(&mut state);
+        }
+        self.check(&state)?;
+        let before: Vec<_> = state.held.iter().map(|(slot, held)| (*slot, held.counter)).collect();
+        let synced = MutexGuard::unlocked(&mut state, || self.file.sync_data());
+        self.judge_sync(&mut state, synced)?;
+        for (slot, counter) in before {
+            match state.held.get_mut(&slot) {
+                Some(held) if held.counter == counter => held.note_synced(),
+                Some(held) => held.raced_syncs += 1,
+                None => {}
+            }
         }
         Ok(())
     }
@@ -332,6 +371,7 @@ impl LanesFile {
     /// # Errors
     /// As [`LanesFile::sync`].
     pub fn sync_all(&self) -> Result<()> {
+        let _syncing = self.syncing.lock();
         self.sync_slots(&mut self.state.lock())
     }
 
@@ -340,6 +380,7 @@ impl LanesFile {
     /// # Errors
     /// As [`LanesFile::sync`]; the lane is forgotten all the same.
     pub fn give_back(&self, slot: u32) -> Result<()> {
+        let _syncing = self.syncing.lock();
         let mut state = self.state.lock();
         let is_dirty = state.held.get(&slot).is_some_and(|held| held.is_dirty);
         let synced = if is_dirty { self.sync_slots(&mut state) } else { Ok(()) };
@@ -360,6 +401,7 @@ impl LanesFile {
     /// Durable when it returns. The write of the head is the commit: a crash before it leaves the old
     /// lanes, whose slots were not touched.
     pub fn change_factor(&self, wanted: u32, boot_id: [u8; 16], now: Micros) -> Result<bool> {
+        let _syncing = self.syncing.lock();
         let mut state = self.state.lock();
         self.check(&state)?;
         let _locked = self.lock(&state, Lock::Exclusive)?;
@@ -438,17 +480,20 @@ impl LanesFile {
         })
     }
 
+    /// Syncs while the writers wait.
     fn sync_slots(&self, state: &mut State) -> Result<()> {
         self.check(state)?;
-        if let Err(error) = self.file.sync_data() {
-            state.failed = Some(error.raw_os_error().unwrap_or(libc::EIO));
-            return Err(Error::io(&self.path, error));
-        }
-        for held in state.held.values_mut().filter(|held| held.is_dirty) {
-            held.target = 1 - held.target;
-            held.is_dirty = false;
-        }
+        let synced = self.file.sync_data();
+        self.judge_sync(state, synced)?;
+        state.held.values_mut().for_each(Held::note_synced);
         Ok(())
+    }
+
+    fn judge_sync(&self, state: &mut State, synced: std::io::Result<()>) -> Result<()> {
+        synced.map_err(|error| {
+            state.failed = Some(error.raw_os_error().unwrap_or(libc::EIO));
+            Error::io(&self.path, error)
+        })
     }
 
     fn read<const N: usize>(&self, position: u64) -> Result<[u8; N]> {

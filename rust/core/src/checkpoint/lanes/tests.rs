@@ -1,5 +1,7 @@
 //! One lanes file on a real disk. What a power cut leaves of it is in `tests/lanes_crash.rs`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::checkpoint::Entry;
 use crate::fs::RealFs;
@@ -119,6 +121,42 @@ fn between_two_syncs_one_slot_takes_all_writes_and_the_synced_one_is_left_alone(
     let newer = if synced_then_new[0] == 130 { 0 } else { STRIDE };
     world.damage(LANES_START + newer);
     assert_eq!(110, world.next_seq(0), "a torn write loses at most the newer one");
+}
+
+#[test]
+fn the_durable_slot_of_a_lane_that_is_never_quiet_is_not_left_far_behind() {
+    const SYNCS: usize = 60;
+    let world = World::new(1);
+    let (file, reader) = (world.open(), world.open());
+    file.take(0).unwrap();
+    let slots = || {
+        let state = reader.state.lock();
+        let _locked = reader.lock(&state, Lock::Shared).unwrap();
+        let mut slots = reader.read_pair(0).unwrap().0.map(|slot| slot.unwrap().next_seq);
+        slots.sort_unstable();
+        slots
+    };
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for next_seq in 101.. {
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
+                file.checkpoint(0, at(next_seq), 1).unwrap();
+            }
+        });
+        let mut newest_before = Vec::new();
+        for number in 0..SYNCS {
+            newest_before.push(slots()[1]);
+            file.sync().unwrap();
+            let durable = slots()[0];
+            if let Some(behind) = number.checked_sub(RACED_SYNCS_MAX as usize + 1) {
+                assert!(durable >= newest_before[behind], "sync {number}: {durable}");
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
