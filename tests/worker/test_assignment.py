@@ -1,0 +1,248 @@
+"""Tests for `streamfn.worker.assignment`: pure planning."""
+
+from dataclasses import replace
+
+import pytest
+
+from streamfn.worker.assignment import (
+    LaneKey,
+    LaneView,
+    Leave,
+    Place,
+    RunnerView,
+    Situation,
+    Take,
+    plan,
+    share,
+)
+
+POOL = [RunnerView(0), RunnerView(1)]
+
+
+def key(slot, mapping="shop.total"):
+    return LaneKey(mapping, "orders", "shardId-000000000000", slot)
+
+
+def lanes(count, mapping="shop.total", **fields):
+    return {key(n, mapping): LaneView(key(n, mapping), **fields) for n in range(count)}
+
+
+def situation(views, places=None, runners=POOL, workers=1, **fields):
+    mappings = {each.mapping: workers for each in views}
+    return Situation(
+        lanes=views, places=places or {}, runners=runners, workers=mappings, **fields
+    )  # fmt: skip
+
+
+def carried_out(now, steps=100):
+    """Carry plans out until there is nothing to do; return the situation and the steps taken."""
+    for taken in range(steps):
+        made = plan(now)
+        if not made.takes and not made.leaves:
+            return now, taken
+        places = dict(now.places)
+        for leave in made.leaves:
+            del places[leave.key]
+        for take in made.takes:
+            places[take.key] = Place(take.runner)
+        now = replace(now, places=places)
+    pytest.fail("it never comes to rest")
+
+
+def held(now):
+    """Lanes of each runner."""
+    return {
+        runner.number: sum(place.runner == runner.number for place in now.places.values())
+        for runner in now.runners
+    }
+
+
+class TestShare:
+    """Tests for `share`."""
+
+    @pytest.mark.parametrize(
+        ("lanes", "workers", "expected"), [(8, 1, 8), (8, 2, 4), (8, 3, 3), (1, 2, 1), (0, 2, 0)]
+    )
+    def test_it_is_rounded_up(self, lanes, workers, expected):
+        assert share(lanes, workers) == expected
+
+
+class TestTaking:
+    """Lanes that nobody has."""
+
+    def test_they_are_spread_over_the_runners(self):
+        now, _ = carried_out(situation(lanes(8)))
+
+        assert held(now) == {0: 4, 1: 4}
+
+    def test_each_mapping_is_spread_on_its_own(self):
+        views = lanes(2) | lanes(2, "shop.notify")
+
+        now, _ = carried_out(situation(views))
+
+        for mapping in ("shop.total", "shop.notify"):
+            assert {now.places[key(n, mapping)].runner for n in range(2)} == {0, 1}
+
+    def test_what_others_hold_is_left_to_them(self):
+        assert plan(situation(lanes(4, is_leased=True))).takes == []
+
+    def test_no_more_than_the_share_is_taken(self):
+        now, _ = carried_out(situation(lanes(8), workers=2))
+
+        assert len(now.places) == 4
+
+    def test_open_work_comes_first(self):
+        views = lanes(4)
+        views[key(3)] = LaneView(key(3), is_open=True)
+
+        takes = plan(situation(views, workers=4)).takes
+
+        assert [take.key for take in takes] == [key(3)]
+
+    def test_barred_lanes_wait(self):
+        assert plan(situation(lanes(4, is_barred=True))).takes == []
+
+    def test_room_is_left_for_runners_on_their_way(self):
+        now, _ = carried_out(situation(lanes(8), runners=POOL[:1], expected=1))
+
+        assert held(now) == {0: 4}
+
+    def test_a_runner_at_its_limit_gets_none(self):
+        """`max_concurrency` below the number of runners."""
+        runners = [RunnerView(0, limits={"shop.total": 0}), RunnerView(1, limits={"shop.total": 1})]
+
+        now, _ = carried_out(situation(lanes(4), runners=runners))
+
+        assert held(now) == {0: 0, 1: 4}
+
+
+class TestLeaving:
+    """Lanes that are given back."""
+
+    def test_what_is_beyond_the_share_goes_idle_lanes_first(self):
+        views = lanes(4, is_leased=True)
+        views[key(0)] = LaneView(key(0), is_leased=True, is_open=True)
+        places = {each: Place(n % 2) for n, each in enumerate(views)}
+
+        leaves = plan(situation(views, places, workers=2)).leaves
+
+        assert len(leaves) == 2
+        assert key(0) not in {leave.key for leave in leaves}
+
+    def test_what_is_leaving_is_counted_as_gone(self):
+        views = lanes(4, is_leased=True)
+        places = {each: Place(n % 2, is_leaving=n < 2) for n, each in enumerate(views)}
+
+        assert plan(situation(views, places, workers=2)).leaves == []
+
+    def test_a_paused_lane_goes(self):
+        views = lanes(1, is_leased=True, is_barred=True)
+
+        assert plan(situation(views, {key(0): Place(0)})).leaves == [Leave(key(0))]
+
+    def test_a_lane_of_a_shard_that_changes_its_factor_is_emptied_first(self):
+        views = lanes(1, is_leased=True, is_drained=True, is_open=True)
+
+        leaves = plan(situation(views, {key(0): Place(0)})).leaves
+
+        assert leaves == [Leave(key(0), when_settled=True)]
+
+    def test_only_open_lanes_of_such_a_shard_are_taken(self):
+        views = lanes(2, is_drained=True)
+        views[key(1)] = LaneView(key(1), is_drained=True, is_open=True)
+
+        assert [take.key for take in plan(situation(views)).takes] == [key(1)]
+
+
+class TestBalance:
+    """A runner that came later gets its part."""
+
+    def test_lanes_move_one_at_a_time_until_it_is_even(self):
+        views = lanes(8)
+        places = {each: Place(0) for each in views}
+
+        now, steps = carried_out(situation(views, places))
+
+        assert held(now) == {0: 4, 1: 4}
+        assert steps >= 8
+
+    def test_single_lanes_of_several_mappings_are_evened_out_too(self):
+        views = {k: v for n in range(6) for k, v in lanes(1, f"shop.f{n}").items()}
+        places = {each: Place(0) for each in views}
+
+        now, _ = carried_out(situation(views, places))
+
+        assert held(now) == {0: 3, 1: 3}
+
+    @pytest.mark.parametrize("count", range(1, 12))
+    def test_it_comes_to_rest(self, count):
+        views = lanes(count) | lanes(count + 1, "shop.notify") | lanes(1, "shop.third")
+        places = {each: Place(1) for each in views}
+
+        now, _ = carried_out(situation(views, places))
+
+        assert abs(held(now)[0] - held(now)[1]) <= 1
+
+
+class TestAlone:
+    """Lanes that must run alone in their runner."""
+
+    def test_a_solo_runner_is_asked_for_and_gets_one(self):
+        views = lanes(3, is_alone=True)
+
+        without = plan(situation(views, solos_max=2))
+        assert (without.solos, without.takes) == (2, [])
+
+        runners = [*POOL, RunnerView(7, is_solo=True), RunnerView(8, is_solo=True)]
+        takes = plan(situation(views, runners=runners, solos_max=2)).takes
+        assert takes == [Take(key(0), 7, is_alone=True), Take(key(1), 8, is_alone=True)]
+
+    def test_a_solo_runner_has_one_lane_at_a_time(self):
+        views = lanes(2, is_alone=True)
+        views[key(0)] = LaneView(key(0), is_alone=True, is_leased=True)
+        runners = [*POOL, RunnerView(7, is_solo=True)]
+
+        made = plan(situation(views, {key(0): Place(7)}, runners, solos_max=2))
+
+        assert made.takes == []
+        assert made.solos == 2
+
+    def test_the_pool_never_gets_one(self):
+        assert plan(situation(lanes(2, is_alone=True))).takes == []
+
+
+class TestExclusive:
+    """A batch that was in flight at two deaths of whole workers."""
+
+    def test_everything_else_leaves_first(self):
+        views = lanes(3, is_leased=True)
+        views[key(2)] = LaneView(key(2), is_exclusive=True, is_alone=True)
+        places = {key(0): Place(0), key(1): Place(1)}
+
+        made = plan(situation(views, places))
+
+        assert made.leaves == [Leave(key(0)), Leave(key(1))]
+        assert made.takes == []
+
+    def test_then_it_runs_with_nothing_beside_it(self):
+        views = lanes(3)
+        views[key(2)] = LaneView(key(2), is_exclusive=True, is_alone=True)
+        runners = [*POOL, RunnerView(7, is_solo=True)]
+
+        made = plan(situation(views, {}, runners))
+
+        assert made.takes == [Take(key(2), 7, is_alone=True, is_exclusive=True)]
+
+    def test_while_it_runs_nothing_else_is_taken(self):
+        views = lanes(3)
+        views[key(2)] = LaneView(key(2), is_exclusive=True, is_alone=True, is_leased=True)
+
+        made = plan(situation(views, {key(2): Place(7)}, [*POOL, RunnerView(7, is_solo=True)]))
+
+        assert (made.takes, made.leaves) == ([], [])
+
+    def test_while_it_rests_the_others_go_on(self):
+        views = lanes(3)
+        views[key(2)] = LaneView(key(2), is_exclusive=True, is_alone=True, is_barred=True)
+
+        assert {take.key for take in plan(situation(views)).takes} == {key(0), key(1)}

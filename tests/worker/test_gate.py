@@ -1,0 +1,56 @@
+"""Tests for `streamfn.worker.gate`."""
+
+from dataclasses import dataclass
+
+from streamfn.worker.gate import Gate
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something a lane wants done."""
+
+    lane: int
+
+
+class TestGate:
+    """Tests for `Gate`."""
+
+    def test_without_a_limit_everybody_goes_in(self):
+        gate = Gate()
+
+        assert all(gate.enter(Work(n)) for n in range(100))
+
+    def test_over_the_limit_work_is_parked_and_goes_in_turn(self):
+        gate = Gate(1)
+
+        assert [gate.enter(Work(n)) for n in range(3)] == [True, False, False]
+        assert gate.leave() == Work(1)
+        assert gate.leave() == Work(2)
+        assert gate.leave() is None
+        assert gate.enter(Work(3))
+
+    def test_a_lower_limit_lets_those_inside_leave_first(self):
+        gate = Gate(2)
+        gate.enter(Work(0))
+        gate.enter(Work(1))
+        gate.set_limit(1)
+        assert not gate.enter(Work(2))
+
+        assert gate.leave() is None
+        assert gate.leave() == Work(2)
+
+    def test_what_was_parked_comes_out_when_the_limit_changes(self):
+        """Nobody may be left inside to take it along."""
+        gate = Gate(0)
+        gate.enter(Work(0))
+
+        assert gate.set_limit(1) == [Work(0)]
+        assert gate.enter(Work(0))
+
+    def test_one_lane_can_be_taken_out_again(self):
+        gate = Gate(0)
+        gate.enter(Work(0))
+        gate.enter(Work(1))
+
+        assert gate.unpark(1) == [Work(1)]
+        assert gate.unpark() == [Work(0)]

@@ -1,0 +1,66 @@
+"""Tests for `streamfn.worker.messages`."""
+
+import pytest
+
+from streamfn.worker.messages import (
+    Alone,
+    Assign,
+    Assigned,
+    Drain,
+    Drained,
+    Event,
+    Limit,
+    Lines,
+    NotReady,
+    Ready,
+    Release,
+    Released,
+    Start,
+    decode_answer,
+    decode_command,
+    encode,
+)
+
+COMMANDS = [
+    Start("app.py", False, "log", "ab" * 16, 3, 8, True),
+    Assign(1, 0, "shop.total", "orders", "shardId-000000000000", 2, is_alone=True),
+    Release(1, when_settled=True),
+    Limit("shop.total", 2),
+    Drain(15.0),
+]
+ANSWERS = [
+    Ready([{"name": "shop.total"}], ["shop.total"]),
+    NotReady("APP", "it does not import", "Traceback …"),
+    Assigned(1, "held"),
+    Released(1),
+    Alone(1, None),
+    Alone(1, 0.5),
+    Event({"event": "function_failed", "traceback": "line\nline"}),
+    Drained(),
+]
+
+
+class TestMessages:
+    """Tests for `encode` and its counterparts."""
+
+    @pytest.mark.parametrize("message", COMMANDS)
+    def test_a_command_arrives_as_it_was(self, message):
+        assert decode_command(encode(message).rstrip()) == message
+
+    @pytest.mark.parametrize("message", ANSWERS)
+    def test_an_answer_arrives_as_it_was(self, message):
+        line = encode(message)
+
+        assert line.count(b"\n") == 1
+        assert decode_answer(line.rstrip()) == message
+
+
+class TestLines:
+    """Tests for `Lines`."""
+
+    def test_lines_come_out_whole_however_they_went_in(self):
+        lines = Lines()
+
+        fed = [lines.feed(part) for part in (b"on", b"e\ntwo\nth", b"", b"ree\n")]
+
+        assert fed == [[], [b"one", b"two"], [], [b"three"]]
