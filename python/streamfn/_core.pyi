@@ -468,20 +468,30 @@ class LaneSet:
     ) -> Literal["ok", "held", "judge", "stale", "parents", "exclusive"]:
         """Take the lease and open the lane under the caller's number `lane`.
 
+        A batch that a dead worker was calling is taken over with one worker death more, and
+        without an attempt; but if it ran with nothing else in that worker, each entry of its first
+        call has one attempt more, of cause 1.
+
         Returns:
-            `ok`; `held`: somebody else has the lease; `judge`: its slot names another living
-            worker, or another runner of this one, whose supervisor has to look at it first;
+            `ok`; `held`: somebody else has the lease; `judge`: another living worker was calling
+            its batch, or another runner of this one, whose supervisor has to look at it first;
             `stale`: the factor in force has no such lane; `parents`: a parent shard is not
             finished; `exclusive`: its batch was in flight at two deaths of a worker, ask again
-            with the worker for itself.
+            with the worker for itself. Only with `ok` is the lease kept.
         """
     def remove(self, lane: int) -> None:
         """Sync its checkpoint and give the lease back; waits while a thread has the lane."""
     def next(self, timeout: float) -> Work | None:
-        """Wait for the next batch of any lane that is free; its in-flight slot is written."""
+        """Wait for the next batch of any lane that is free; its slot says that it is being called.
+
+        What a lane meets is raised here, and the others go on: `LeaseLost` (it is gone from the
+        set), `SequenceTrimmed` (once; it goes on with what is kept), `Corruption` and `StorageIO`
+        (it is tried again after a second).
+        """
     def hold(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
         """Rewrite the in-flight slot: the open rest of the batch, first call first.
 
+        The checkpoint goes up to the lowest open record. An empty list is refused: `settle`.
         With more than `SLOT_ENTRIES_MAX` entries the slot holds one range, from the lowest open
         record to the end of the batch.
         """
