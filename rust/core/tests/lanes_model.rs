@@ -339,7 +339,7 @@ impl World {
             Step::Put(keys) => self.put(keys),
             Step::Next => drop(self.next()),
             Step::Settle(which) => {
-                self.choose(*which).into_iter().for_each(|slot| self.settle(slot))
+                self.choose(*which).into_iter().for_each(|slot| self.settle(slot));
             }
             Step::Fail(which, percent) => {
                 self.choose(*which).into_iter().for_each(|slot| self.fail(slot, *percent));

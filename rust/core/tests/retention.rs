@@ -24,7 +24,7 @@ const START: u64 = 1_700_000_000_000_000;
 struct Shard {
     log: Arc<Log>,
     clock: Arc<ManualClock>,
-    shard: Arc<ShardLog>,
+    one: Arc<ShardLog>,
 }
 
 fn patience() -> Patience<'static> {
@@ -43,7 +43,7 @@ impl Shard {
         };
         let stream =
             log.create_stream("s", &config, &patience()).or_else(|_| log.stream("s")).unwrap();
-        Self { shard: stream.shard(ShardId(0)).unwrap(), log, clock }
+        Self { one: stream.shard(ShardId(0)).unwrap(), log, clock }
     }
 
     /// Puts records of 300 kB, three of which fill a segment.
@@ -60,10 +60,10 @@ impl Shard {
     }
 
     fn numbers(&self, start: Start) -> Result<Vec<u64>, Error> {
-        let mut cursor = self.shard.cursor(start)?;
+        let mut cursor = self.one.cursor(start)?;
         let mut buffer = ReadBuffer::default();
         let mut found = Vec::new();
-        while let Some((batch, after)) = self.shard.read(&cursor, &mut buffer)? {
+        while let Some((batch, after)) = self.one.read(&cursor, &mut buffer)? {
             let numbers = batch.base_seq()..batch.next_seq();
             found.extend(numbers.filter(|seq| *seq >= cursor.next_seq));
             cursor = after;
@@ -82,11 +82,11 @@ fn bytes_keep_the_newest_segments() {
     let shard = Shard::open(folder.path());
     shard.put(12);
 
-    let trimmed = shard.shard.retain(&Keep { bytes: Some(2_000_000), ..Keep::default() }).unwrap();
+    let trimmed = shard.one.retain(&Keep { bytes: Some(2_000_000), ..Keep::default() }).unwrap();
 
     assert_eq!(2, trimmed.segments);
     assert_eq!((6..12).collect::<Vec<_>>(), shard.all());
-    assert_eq!(6, shard.shard.trim_horizon().unwrap());
+    assert_eq!(6, shard.one.trim_horizon().unwrap());
     assert_eq!(vec![12], shard.put(1));
 }
 
@@ -97,7 +97,7 @@ fn age_takes_segments_whose_records_are_all_older_and_a_quiet_stream_rolls() {
     shard.put(4);
     let keep = |shard: &Shard, now: u64| {
         shard.clock.set(now);
-        shard.shard.retain(&Keep { since: Some(now - HOUR), ..Keep::default() }).unwrap();
+        shard.one.retain(&Keep { since: Some(now - HOUR), ..Keep::default() }).unwrap();
     };
     keep(&shard, START + HOUR / 2);
     assert_eq!(4, shard.all().len(), "nothing is an hour old");
@@ -118,7 +118,7 @@ fn consumption_keeps_what_is_not_consumed() {
     let shard = Shard::open(folder.path());
     shard.put(9);
 
-    shard.shard.retain(&Keep { from: Some(5), ..Keep::default() }).unwrap();
+    shard.one.retain(&Keep { from: Some(5), ..Keep::default() }).unwrap();
 
     assert_eq!((3..9).collect::<Vec<_>>(), shard.all());
 }
@@ -129,7 +129,7 @@ fn nothing_set_keeps_everything() {
     let shard = Shard::open(folder.path());
     shard.put(9);
 
-    assert_eq!(0, shard.shard.retain(&Keep::default()).unwrap().segments);
+    assert_eq!(0, shard.one.retain(&Keep::default()).unwrap().segments);
     assert_eq!(9, shard.all().len());
 }
 
@@ -139,7 +139,7 @@ fn trim_is_exact_and_survives_a_reopening() {
     let shard = Shard::open(folder.path());
     shard.put(9);
 
-    shard.shard.trim(4, &patience()).unwrap();
+    shard.one.trim(4, &patience()).unwrap();
 
     assert_eq!((4..9).collect::<Vec<_>>(), shard.all());
     let error = shard.numbers(Start::AtSequence(2)).unwrap_err();
@@ -148,7 +148,7 @@ fn trim_is_exact_and_survives_a_reopening() {
     drop(shard);
     let shard = Shard::open(folder.path());
     assert_eq!((4..9).collect::<Vec<_>>(), shard.all());
-    shard.shard.trim(1_000, &patience()).unwrap();
+    shard.one.trim(1_000, &patience()).unwrap();
     assert_eq!(Vec::<u64>::new(), shard.all());
     assert_eq!(vec![9], shard.put(1));
     assert_eq!(vec![9], shard.all());
@@ -159,12 +159,12 @@ fn a_reader_that_was_overtaken_is_told_what_it_lost() {
     let folder = tempfile::tempdir().unwrap();
     let shard = Shard::open(folder.path());
     shard.put(9);
-    let cursor = shard.shard.cursor(Start::TrimHorizon).unwrap();
+    let cursor = shard.one.cursor(Start::TrimHorizon).unwrap();
     let mut buffer = ReadBuffer::default();
 
-    shard.shard.trim(7, &patience()).unwrap();
+    shard.one.trim(7, &patience()).unwrap();
 
-    let error = shard.shard.read(&cursor, &mut buffer).unwrap_err();
+    let error = shard.one.read(&cursor, &mut buffer).unwrap_err();
     assert!(matches!(error, Error::SequenceTrimmed { lost_from: 0, lost_to: 6 }), "{error}");
 }
 
@@ -173,18 +173,18 @@ fn a_reader_that_had_read_everything_is_told_of_no_loss() {
     let folder = tempfile::tempdir().unwrap();
     let shard = Shard::open(folder.path());
     shard.put(4);
-    let mut cursor = shard.shard.cursor(Start::TrimHorizon).unwrap();
-    while let Some((_, after)) = shard.shard.read(&cursor, &mut ReadBuffer::default()).unwrap() {
+    let mut cursor = shard.one.cursor(Start::TrimHorizon).unwrap();
+    while let Some((_, after)) = shard.one.read(&cursor, &mut ReadBuffer::default()).unwrap() {
         cursor = after;
     }
     shard.clock.set(START + 10 * HOUR);
     let keep = Keep { since: Some(START + 9 * HOUR), ..Keep::default() };
-    shard.shard.retain(&keep).unwrap();
+    shard.one.retain(&keep).unwrap();
     shard.put(1);
-    shard.shard.retain(&keep).unwrap();
+    shard.one.retain(&keep).unwrap();
 
     assert_eq!(vec![4], shard.all());
-    let (batch, _) = shard.shard.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
+    let (batch, _) = shard.one.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
     assert_eq!(4, batch.base_seq());
 }
 
@@ -200,7 +200,7 @@ fn a_pass_over_the_log_keeps_what_the_slowest_mapping_has_not_consumed() {
         ..StreamConfig::default()
     };
     let stream = log.create_stream("s", &config, &patience()).unwrap();
-    let shard = Shard { clock: Arc::default(), shard: stream.shard(ShardId(0)).unwrap(), log };
+    let shard = Shard { clock: Arc::default(), one: stream.shard(ShardId(0)).unwrap(), log };
     shard.put(9);
     assert_eq!(0, retain_all(&shard.log).unwrap().segments, "nobody reads it: nothing is consumed");
 

@@ -400,21 +400,26 @@ fn prepare_folder(path: &Path, options: &OpenOptions) -> Result<PathBuf> {
     let fs = &options.fs;
     let not_a_log = |reason: String| Error::config("log_dir", reason);
     let path = std::path::absolute(path).at(path)?;
-    if !fs.exists(&path).at(&path)? {
-        if !options.create {
-            return Err(not_a_log(format!("{} does not exist", path.display())));
+    let names = match fs.list(&path) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(not_a_log(format!(
+                "{} is a file, or in one, not a folder",
+                path.display()
+            )));
         }
-        create_dirs(fs, &path)?;
-    }
-    if fs.exists(&path.join("FORMAT")).at(&path)? {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if !options.create {
+                return Err(not_a_log(format!("{} does not exist", path.display())));
+            }
+            create_dirs(fs, &path)?;
+            Vec::new()
+        }
+        Err(error) => return Err(Error::io(&path, error)),
+    };
+    if names.iter().any(|name| name == "FORMAT") {
         return Ok(path);
     }
-    let names = match fs.list(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-            return Err(not_a_log(format!("{} is a file, not a folder", path.display())));
-        }
-        other => other.at(&path)?,
-    };
     // What a creator that was killed can have left behind.
     let ours = ["lock", "FORMAT.new", "control", "topology.lock", "streams", "mappings", "workers"];
     if let Some(foreign) = names.iter().find(|name| !ours.contains(&name.as_str())) {
