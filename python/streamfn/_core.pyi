@@ -9,7 +9,39 @@ UTC). Errors are the classes of `streamfn.errors`.
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Dict
 from datetime import datetime
-from typing import Any, Literal, TypeAlias, final, overload
+from typing import Any, Literal, Self, TypeAlias, final, overload
+
+__all__ = [
+    "BATCH_SIZE_MAX",
+    "DEAD_LETTER_BYTES_EXTRA",
+    "FACTOR_MAX",
+    "HEADERS_BYTES_MAX",
+    "NAME_BYTES_MAX",
+    "PARTITION_KEY_CHARS_MAX",
+    "RECORD_BYTES_MAX",
+    "SHARDS_MAX",
+    "SLOT_ENTRIES_MAX",
+    "Board",
+    "Entry",
+    "InFlight",
+    "LaneJudge",
+    "LaneSet",
+    "LaneStatus",
+    "Log",
+    "Mapping",
+    "Membership",
+    "PutResults",
+    "Record",
+    "Records",
+    "ShardInfo",
+    "ShardReader",
+    "Stream",
+    "Work",
+    "__version__",
+    "exit_when_closed",
+    "raise_file_limit",
+    "slot_of",
+]
 
 __version__: str
 
@@ -29,7 +61,7 @@ SLOT_ENTRIES_MAX: int
 DEAD_LETTER_BYTES_EXTRA: int
 """What a record of an internal stream may have above the limits of others."""
 
-Start: TypeAlias = str | int | datetime
+_Start: TypeAlias = str | int | datetime
 """`"trim_horizon"`, `"latest"`, a sequence number, or an aware time."""
 
 # ---------------------------------------------------------------- records
@@ -41,8 +73,8 @@ class Record:
     Made by hand for tests and other sources; the log makes its own.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         data: bytes,
         partition_key: str | None = None,
         *,
@@ -51,7 +83,7 @@ class Record:
         stream: str = "",
         timestamp_us: int = 0,
         headers: Dict[str, bytes] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def data(self) -> bytes: ...
     @property
@@ -73,7 +105,7 @@ class Record:
         """Decode the data with orjson; `orjson.JSONDecodeError` (a `ValueError`) if it is not JSON."""
     def text(self) -> str:
         """Decode the data as UTF-8; `UnicodeDecodeError` if it is not."""
-    def as_type(self, type: Any, /) -> Any:
+    def as_type(self, kind: Any) -> Any:
         """Decode the JSON data into a msgspec struct, dataclass, typed dict or pydantic model."""
     def __hash__(self) -> int: ...
 
@@ -81,12 +113,12 @@ class Record:
 class Records(Sequence[Record]):
     """Consecutive records of one lane, in order; slicing costs one reference. May be empty."""
 
-    def __init__(self, records: Sequence[Record]) -> None: ...
+    def __new__(cls, records: Sequence[Record]) -> Self: ...
     def __len__(self) -> int: ...
     @overload
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int, /) -> Record: ...
     @overload
-    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: slice, /) -> Records: ...
     def __iter__(self) -> Iterator[Record]: ...
     def running(self, board: Board, cell: int) -> Iterator[Record]:
         """Iterate, and say on the board which record is running (8 bytes, no system call)."""
@@ -193,9 +225,9 @@ class PutResults(Sequence[tuple[str, int]]):
 
     def __len__(self) -> int: ...
     @overload
-    def __getitem__(self, index: int) -> tuple[str, int]: ...
+    def __getitem__(self, index: int, /) -> tuple[str, int]: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[tuple[str, int]]: ...
+    def __getitem__(self, index: slice, /) -> Sequence[tuple[str, int]]: ...
 
 @final
 class Stream:
@@ -227,7 +259,7 @@ class Stream:
     ) -> PutResults: ...
     def shards(self) -> list[ShardInfo]: ...
     def shard_of(self, partition_key: str) -> str: ...
-    def reader(self, shard_id: str, start: Start | None = "trim_horizon") -> ShardReader: ...
+    def reader(self, shard_id: str, start: _Start | None = None) -> ShardReader: ...
 
 @final
 class ShardReader:
@@ -280,8 +312,8 @@ class Board:
 class Entry:
     """A range of a lane's records that is still open, as the in-flight slot holds it."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         first: int,
         last: int,
         attempts: int = 0,
@@ -289,7 +321,7 @@ class Entry:
         cause: int = 0,
         detail: int = 0,
         first_failed_us: int = 0,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def first(self) -> int: ...
     @property
@@ -372,7 +404,7 @@ class Mapping:
     """The durable record of a mapping and its lanes files, `mappings/<name>/`."""
 
     @staticmethod
-    def register(log: Log, name: str, *, factor: int, start: Start | None = None) -> Mapping:
+    def register(log: Log, name: str, *, factor: int, start: _Start | None = None) -> Mapping:
         """Create or open it and set the wanted factor; synced. `start` counts only when it is new."""
     @staticmethod
     def open(log: Log, name: str) -> Mapping | None: ...
@@ -451,7 +483,7 @@ class LaneSet:
     that write raise `LeaseLost` if another runner has the lane; it is gone from the set then.
     """
 
-    def __init__(self, log: Log, *, worker: str, runner: int, budget_bytes: int = ...) -> None: ...
+    def __new__(cls, log: Log, *, worker: str, runner: int, budget_bytes: int = ...) -> Self: ...
     def add(
         self,
         lane: int,
