@@ -70,6 +70,8 @@ struct Forming {
     tally: Tally,
     /// When its window is over; set with the first record.
     window: Option<Deadline>,
+    /// Where its first record was read.
+    from: Cursor,
 }
 
 /// A batch that was formed and is not settled.
@@ -77,8 +79,9 @@ struct OpenBatch {
     formed_at: SequenceNumber,
     end: SequenceNumber,
     entries: Vec<Entry>,
-    /// Its records; `None` if they have to be read again.
+    /// Its records; `None` if they have to be read again, from `from` on.
     records: Option<Selection>,
+    from: Cursor,
     /// Where reading goes on behind it, unless the lane's cursor is there already.
     after: Option<Cursor>,
     is_resumed: bool,
@@ -157,6 +160,7 @@ impl HeldLane {
                 end: in_flight.end,
                 entries: in_flight.entries,
                 records: None,
+                from: cursor,
                 after: None,
                 is_resumed: true,
             }),
@@ -324,6 +328,9 @@ impl HeldLane {
         };
         let taken = (0..picked.len()).take_while(fits).count();
         if taken > 0 {
+            if forming.window.is_none() {
+                forming.from = self.cursor;
+            }
             forming.window.get_or_insert_with(|| Deadline::after(self.limits.window));
             forming.records.push(batch, picked.slice(0, taken));
             // Its part of what it keeps in memory; the lanes of a shard keep the same batches.
@@ -341,13 +348,15 @@ impl HeldLane {
     }
 
     fn form(&mut self) -> Result<Option<Work>> {
-        let records = std::mem::take(&mut self.forming).records.finish();
+        let mut forming = std::mem::take(&mut self.forming);
+        let records = forming.records.finish();
         let (first, last) = records.first().zip(records.last()).expect("a batch is never empty");
         self.open = Some(OpenBatch {
             formed_at: self.checkpoint,
             end: self.cursor.next_seq,
             entries: vec![Entry::fresh(first, last)],
             records: Some(records),
+            from: forming.from,
             after: None,
             is_resumed: false,
         });
@@ -361,7 +370,7 @@ impl HeldLane {
             Some(records) => covered(&records, &open.entries),
             None if open.entries.is_empty() => Selection::default(),
             None => {
-                let (records, after) = self.source.collect(self.share, &open.entries)?;
+                let (records, after) = self.source.collect(self.share, &open.entries, open.from)?;
                 open.after = Some(after);
                 records
             }
@@ -398,6 +407,7 @@ impl HeldLane {
             }
             open.end = open.end.max(lost_to + 1);
             open.records = None;
+            open.from = self.cursor;
             open.after = Some(self.cursor);
         }
         Ok(())

@@ -7,6 +7,7 @@ use super::source::{Share, Source};
 use crate::checkpoint::slot::shorten;
 use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Mapping, Place};
 use crate::error::{Error, Result};
+use crate::log::Cursor;
 use crate::stream::Log;
 use crate::types::{SequenceNumber, ShardId};
 
@@ -37,6 +38,7 @@ pub struct Judge {
     file: Arc<LanesFile>,
     share: Share,
     source: Source,
+    checkpoint: Cursor,
     in_flight: Option<InFlight>,
     lease: Option<Lease>,
 }
@@ -66,7 +68,12 @@ impl Judge {
         let cache = Arc::new(BatchCache::new(BUDGET_BYTES));
         let source = Source::new(0, log.stream(stream)?.shard(shard)?, cache);
         let share = Share { factor: view.head.factor, slot };
-        Ok(Some(Self { log, file, share, source, in_flight, lease: Some(lease) }))
+        let checkpoint = match source.cursor(view.checkpoint.next_seq, view.checkpoint.hint) {
+            // What is no longer kept is nothing to judge; `records` says what it meets.
+            Err(Error::SequenceTrimmed { .. }) => Cursor::default(),
+            other => other?,
+        };
+        Ok(Some(Self { log, file, share, source, checkpoint, in_flight, lease: Some(lease) }))
     }
 
     /// The batch in flight, with at least one entry.
@@ -125,7 +132,8 @@ impl Judge {
         if first > last {
             return Ok(Vec::new());
         }
-        let (records, _) = self.source.collect(self.share, &[Entry::fresh(first, last)])?;
+        let range = [Entry::fresh(first, last)];
+        let (records, _) = self.source.collect(self.share, &range, self.checkpoint)?;
         Ok((0..records.len()).filter_map(|i| records.sequence_number(i)).collect())
     }
 

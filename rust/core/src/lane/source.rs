@@ -107,12 +107,20 @@ impl Source {
     }
 
     /// The records of a lane that a work list covers, as far as they are kept and visible, and a
-    /// cursor from which reading can go on behind them.
-    pub(super) fn collect(&self, share: Share, entries: &[Entry]) -> Result<(Selection, Cursor)> {
+    /// cursor from which reading can go on behind them. `from` is a place before them, if one is
+    /// known.
+    pub(super) fn collect(
+        &self,
+        share: Share,
+        entries: &[Entry],
+        from: Cursor,
+    ) -> Result<(Selection, Cursor)> {
         let lowest = entries.iter().map(|entry| entry.first).min().unwrap_or(0);
         let highest = entries.iter().map(|entry| entry.last).max().unwrap_or(lowest);
         let mut builder = Builder::default();
-        let mut cursor = self.shard.cursor(Start::AtSequence(lowest))?;
+        let is_before = from != Cursor::default() && from.next_seq <= lowest;
+        let mut cursor =
+            if is_before { from } else { self.shard.cursor(Start::AtSequence(lowest))? };
         while let Some(cached) = self.read(&cursor)? {
             let batch = cached.batch();
             if batch.base_seq() <= highest {
