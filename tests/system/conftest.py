@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,3 +150,77 @@ class KillTree:
 def kill_tree():
     """See `KillTree`."""
     return KillTree()
+
+
+class Note(NamedTuple):
+    """What the function of `apps/paced.py` wrote down."""
+
+    what: str
+    time: float
+    process: int
+    attempt: int
+    shard_id: str
+    numbers: list[int]
+
+
+class Notes:
+    """The notes of `apps/paced.py`; `path` is what its `NOTES` has to be."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, what=None):
+        """All notes, or those of a kind, in order."""
+        if not self.path.exists():
+            return []
+        found = []
+        for line in self.path.read_text().splitlines():
+            kind, time, process, attempt, shard_id, numbers = line.split(" ")
+            numbers = list(map(int, numbers.split(",")))
+            found.append(Note(kind, float(time), int(process), int(attempt), shard_id, numbers))
+        return [each for each in found if what in {None, each.what}]
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """See `Notes`."""
+    return Notes(tmp_path / "notes")
+
+
+@pytest.fixture
+def until():
+    """Waits until something is the case: `until(lambda: …)`; fails after half a minute."""
+
+    def wait(is_so, seconds=30):
+        end = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < end, "it never came to be"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture(name="kill")
+def kill_fixture():
+    """See `kill`."""
+    return kill
+
+
+@pytest.fixture(name="children_of")
+def children_of_fixture():
+    """See `children_of`."""
+    return children_of
+
+
+@pytest.fixture
+def is_running():
+    """Whether a process exists and is no zombie."""
+
+    def is_running(process):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        return state not in "ZX"
+
+    return is_running

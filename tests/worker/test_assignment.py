@@ -140,6 +140,15 @@ class TestLeaving:
 
         assert plan(situation(views, {key(0): Place(0)})).leaves == [Leave(key(0))]
 
+    def test_a_lane_leaves_a_runner_that_may_not_call_it_any_more(self):
+        """The number of runners grew, and another one has the only place."""
+        runners = [RunnerView(0, limits={"shop.total": 0}), RunnerView(1, limits={"shop.total": 1})]
+        places = {each: Place(0) for each in lanes(2)}
+
+        now, _ = carried_out(situation(lanes(2), places, runners))
+
+        assert held(now) == {0: 0, 1: 2}
+
     def test_a_lane_of_a_shard_that_changes_its_factor_is_emptied_first(self):
         views = lanes(1, is_leased=True, is_drained=True, is_open=True)
 

@@ -145,11 +145,12 @@ def _run_exclusively(now: Situation, lane: LaneView) -> Plan:
 def _give_up(now: Situation, result: Plan) -> None:
     """Leave lanes that may not run, that drain for a change of factor, or are beyond our share."""
     counts = _counts(now)
+    closed = {(each.number, m) for each in now.runners for m, n in each.limits.items() if n <= 0}
     for key, place in now.places.items():
         lane = now.lanes.get(key)
         if place.is_leaving:
             continue
-        if lane is None or lane.is_barred:
+        if lane is None or lane.is_barred or (place.runner, key.mapping) in closed:
             result.leaves.append(Leave(key))
             counts[key.mapping] -= 1
         elif lane.is_drained:

@@ -97,7 +97,9 @@ class LaneKeeper:
         now = Situation(
             lanes={found.key: self._view(found, around) for found in self.found},
             places=self._places,
-            runners=[self._runner_view(runner) for runner in self._crew if _is_open(runner)],
+            runners=[
+                self._runner_view(runner, around.pool) for runner in self._crew if _is_open(runner)
+            ],
             workers={
                 each.mapping.name: sum(
                     each.mapping.name in names for names in around.living.values()
@@ -162,8 +164,12 @@ class LaneKeeper:
             is_drained=found.is_changing,
         )
 
-    def _runner_view(self, runner: RunnerProcess) -> RunnerView:
-        limits = {name: n for (number, name), n in self._limits.items() if number == runner.number}
+    def _runner_view(self, runner: RunnerProcess, pool: int) -> RunnerView:
+        limits = {
+            each.mapping.name: limit_of_seat(each.mapping.max_concurrency, runner.seat.number, pool)
+            for each in self._catalog
+            if each.mapping.max_concurrency is not None and not runner.seat.is_solo
+        }
         return RunnerView(runner.number, runner.seat.is_solo, limits)
 
     def _is_seat_wanted(self, key: LaneKey) -> bool:
@@ -179,7 +185,7 @@ class LaneKeeper:
         return False
 
     def _set_limits(self, around: Surroundings) -> None:
-        """Share `max_concurrency` out over the seats; solo runners have theirs first."""
+        """Share `max_concurrency` out over the seats, less what solo runners have of it now."""
         for each in self._catalog:
             most = each.mapping.max_concurrency
             if most is None:

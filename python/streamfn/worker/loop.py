@@ -176,6 +176,7 @@ class Loop:
         if not self._was_registered:
             self._begin()
         self._intake.has_news = False
+        self._set_pool()
         living = _living(self._log)
         around = Surroundings(
             worker=self._membership.uuid,
@@ -184,7 +185,6 @@ class Loop:
             now=now,
         )
         self._keeper.scan(around)
-        self._set_pool()
         self._keeper.arrange(around)
         self._crew.send_home(self._keeper.busy)
         if self._config.burst and self._burst.is_over(

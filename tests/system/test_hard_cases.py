@@ -1,0 +1,83 @@
+"""Workers that die as a whole, runners that never come up, loops that hang, limits."""
+
+import pytest
+
+from streamfn.engine.deadletter import DeadLetters
+from streamfn.model.worker import WorkerConfig
+from streamfn.worker.supervisor import Supervisor
+
+
+def test_a_runner_that_never_comes_up_ends_the_worker(log, workers):
+    log.create_stream("orders")
+    worker = workers.start("fatal", "--burst", AT_IMPORT=1)
+
+    assert worker.wait(30) == 3
+    assert "error: " in workers.errors_of(worker)
+
+
+def test_a_record_that_takes_the_whole_worker_along_is_found(log, workers):
+    """Two deaths count for nothing; then the batch has the worker for itself, and they count."""
+    stream = log.create_stream("orders", shards=1)
+    stream.put_many([b"poison" if n == 11 else b"%d" % n for n in range(24)])
+    deaths = 0
+
+    while (code := workers.run("fatal", "--burst", "--processes", 2)) != 0:
+        assert code == -9
+        deaths += 1
+        assert deaths < 20
+
+    [letter] = DeadLetters(log, "fatal.all_of_it").entries()
+    assert letter.data == b"poison"
+    assert letter.attempts == 4
+    assert letter.error_type == "FunctionCrashed"
+    assert deaths <= 2 + 4 + 3  # two free, one each split of 8, then four calls
+
+
+@pytest.mark.parametrize("name", ["batches", "singles"])
+def test_an_async_call_is_cancelled_and_one_that_blocks_is_killed(log, apps, name):
+    data = [b"fine", b"waits", b"fine", b"blocks", b"fine"]
+    log.create_stream("orders").put_many(data, list("abcde"))
+    config = WorkerConfig(
+        app=str(apps / "looped.py"), log_dir=log.path, processes=1, burst=True, only=(name,)
+    )
+
+    assert Supervisor(config).run() == 0
+
+    letters = {each.data: each for each in DeadLetters(log, f"looped.{name}").entries()}
+    assert set(letters) == {b"waits", b"blocks"}
+    assert {each.error_type for each in letters.values()} == {"FunctionTimedOut"}
+    assert {each.attempts for each in letters.values()} == {2}
+    assert "await asyncio.sleep(60)" in letters[b"waits"].traceback
+    assert letters[b"blocks"].traceback == ""
+
+
+@pytest.mark.parametrize(
+    ("limit", "processes", "threads"), [(1, 2, 1), (2, 2, 4), (3, 2, 4), (1, 1, 8)]
+)
+def test_no_more_lanes_are_called_at_once_than_max_concurrency(
+    log, workers, notes, limit, processes, threads
+):
+    stream = log.create_stream("orders", shards=2)
+    stream.put_many([b"x"] * 120, [f"k{n}" for n in range(120)])
+
+    code = workers.run(
+        "paced", "--burst", "--processes", processes, "--threads", threads,
+        NOTES=notes.path, LIMIT=limit, FACTOR=4, SLOW=0.005,
+    )  # fmt: skip
+
+    assert code == 0
+    assert len(notes("ended")) == 120
+    running = most = 0
+    for note in sorted(notes(), key=lambda note: note.time):
+        running += 1 if note.what == "began" else -1
+        most = max(most, running)
+    assert most == limit
+
+
+def test_a_worker_waits_for_its_stream(log, workers, notes, until):
+    workers.start("paced", "--processes", 1, NOTES=notes.path)
+    until(lambda: "waiting" in workers.errors_of(workers.started[0]))
+
+    log.create_stream("orders", shards=2).put_many([b"x"] * 10, [f"k{n}" for n in range(10)])
+
+    until(lambda: len(notes("ended")) == 10)
