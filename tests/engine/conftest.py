@@ -8,7 +8,7 @@ import pytest
 from streamfn._core import Entry, Record, Records
 from streamfn.clock import ManualClock
 from streamfn.engine.hold import HoldPass
-from streamfn.engine.outcome import CAUSE_CRASHED, Failed, Failure, Success
+from streamfn.engine.outcome import CAUSE_CRASHED, Failed, Failure
 from streamfn.engine.settle import Case, expire, judged, settle
 from streamfn.engine.worklist import Worklist
 from streamfn.model.policy import RetryPolicy
