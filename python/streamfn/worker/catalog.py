@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamfn import _core
 from streamfn._core import LaneStatus, Log
-from streamfn.errors import ConfigError, StreamNotFound
+from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping
 
 from .assignment import LaneKey
@@ -39,8 +39,16 @@ class Found:
 class Catalog:
     """Knows every lane of the mappings that this worker runs."""
 
-    def __init__(self, log: Log, report: Report) -> None:
-        self._log, self._report = log, report
+    def __init__(self, log: Log, report: Report, *, is_strict: bool = False) -> None:
+        """Begin with no mapping.
+
+        Args:
+            log: The log.
+            report: Told of streams that are missing, and of lanes that cannot be read.
+            is_strict: Raise what keeps lanes from being read, instead of going on without them.
+        """
+        self._log, self._report, self._is_strict = log, report, is_strict
+        self._trouble: dict[str, str] = {}
         self._mappings: dict[str, Catalogued] = {}
         self._missing: set[str] = set()
 
@@ -89,7 +97,7 @@ class Catalog:
     def scan(self) -> list[Found]:
         """Return all lanes as they are now; factors that can change have been changed."""
         self.prepare()
-        return [found for each in self for found in self._lanes(each)]
+        return [found for each in self for found in self._readable(each)]
 
     def _prepare(self, each: Catalogued, stream: str, *, is_awaited: bool) -> None:
         try:
@@ -98,8 +106,28 @@ class Catalog:
             if is_awaited and stream not in self._missing:
                 self._missing.add(stream)
                 self._report("waiting_for_stream", mapping=each.mapping.name, stream=stream)
+        except StreamfnError as error:
+            self._tell_trouble(each.mapping.name, error)
         else:
             self._missing.discard(stream)
+
+    def _readable(self, each: Catalogued) -> list[Found]:
+        """Return a mapping's lanes; none, and a report, if they cannot be read."""
+        name = each.mapping.name
+        try:
+            found = list(self._lanes(each))
+        except StreamfnError as error:
+            self._tell_trouble(name, error)
+            return []
+        return found
+
+    def _tell_trouble(self, mapping: str, error: StreamfnError) -> None:
+        """Report what keeps a mapping from its lanes, once for each reason."""
+        if self._is_strict:
+            raise error
+        if self._trouble.get(mapping) != str(error):
+            self._trouble[mapping] = str(error)
+            self._report("lane_trouble", mapping=mapping, **fields_of(error))
 
     def _lanes(self, each: Catalogued) -> Iterator[Found]:
         wanted, is_paused = each.record.wanted_factor, each.record.is_paused
@@ -128,6 +156,11 @@ class Catalog:
                     shard_id=shard_id,
                     factor=wanted,
                 )
+
+
+def fields_of(error: BaseException) -> dict[str, str]:
+    """Return the fields of an event that tell of an error."""
+    return {"error_type": type(error).__name__, "error_message": str(error)}
 
 
 def chosen(mappings: Sequence[EventSourceMapping], only: Sequence[str]) -> set[str]:

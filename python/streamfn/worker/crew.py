@@ -97,7 +97,8 @@ class Crew:
         history = self._of(runner.seat)
         if runner.state == "draining":
             return history
-        if was_busy or (runner.state == "ready" and age >= YOUNG.total_seconds()):
+        is_old = runner.state == "ready" and age >= YOUNG.total_seconds()
+        if was_busy or (is_old and not runner.is_broken):
             history.stumbles = 0
             return history
         self._stumble(history, now)

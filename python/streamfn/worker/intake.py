@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from signal import Signals
-from typing import Final
+from typing import Any, Final
 
 from streamfn._core import Board
 from streamfn.clock import Clock
 from streamfn.engine.invoker import CANCEL_GRACE
-from streamfn.errors import ConfigError
+from streamfn.errors import ConfigError, Corruption
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.worker import WorkerConfig
 
@@ -51,6 +51,8 @@ class Intake:
         """Whether the first runner has come up: the mappings are known."""
         self.has_given_up = False
         """No runner came up."""
+        self.is_corrupt = False
+        """A lane met damaged bytes."""
         self.has_news = False
         """Something happened that the lanes have to be looked at for."""
 
@@ -71,11 +73,11 @@ class Intake:
         keeper, parts = self._parts.keeper, self._parts
         keys = keeper.lanes_of(runner.number)
         keeper.runner_gone(runner.number)
-        death = Death(cells, detail, runner.expired, runner.is_nobodys)
+        death = Death(cells, detail, runner.expired, runner.is_nobodys or runner.is_broken)
         found = {keeper.key_of(lane): verdict for lane, verdict in verdicts(death).items()}
         parts.judging.runner_died(runner.number, keys, found)
         parts.tally.bury(runner.board, (each.index for each in parts.catalog))
-        history = parts.crew.remove(runner, was_busy=bool(cells))
+        history = parts.crew.remove(runner, was_busy=bool(cells) and not runner.is_broken)
         self.has_news = True
         parts.report(
             "runner_stopped" if was_drained else "runner_died",
@@ -104,10 +106,15 @@ class Intake:
                 parts.keeper.on_alone(message, now)
                 self.has_news = True
             case Event():
-                runner.is_nobodys |= message.fields["event"] == "runner_broken"
-                parts.report(message.fields.pop("event"), **message.fields)
+                self._tell(runner, message.fields)
             case Drained():
                 runner.state = "draining"
+
+    def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
+        event = fields.pop("event")
+        runner.is_broken |= event == "runner_broken"
+        self.is_corrupt |= fields.get("error_type") == Corruption.__name__
+        self._parts.report(event, **fields)
 
     def _ready(self, runner: RunnerProcess, message: Ready) -> None:
         parts = self._parts

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from streamfn._core import InFlight, LaneJudge
+from streamfn._core import InFlight, LaneJudge, LaneStatus
 from streamfn.clock import Clock
 from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
 from streamfn.engine.settle import microseconds
 from streamfn.errors import StreamfnError
 
 from .assignment import LaneKey
-from .catalog import Catalog
+from .catalog import Catalog, fields_of
 from .counters import Counter
 from .lane_run import Report
 from .tally import Tally
@@ -54,7 +54,7 @@ class Judging:
         """
         held = set(lanes)
         for mapping in {key.mapping for key in held}:
-            for lane in self._court.catalog[mapping].record.lanes():
+            for lane in self._lanes(mapping):
                 key = LaneKey(mapping, lane.stream, lane.shard_id, lane.slot)
                 slot = lane.in_flight
                 if key in held and slot is not None and slot.is_calling and slot.runner == number:
@@ -73,45 +73,54 @@ class Judging:
         if judge is None:
             return
         slot = judge.in_flight()
-        if slot is not None and slot.is_calling and slot.worker != self._court.worker:
-            self._write(judge, after_worker_death(slot, self._now_us()))
+        is_orphan = slot is not None and slot.is_calling and slot.worker != self._court.worker
+        if slot is not None and is_orphan:
+            self._write(judge, after_worker_death(slot, self._now_us()), key)
             self._court.report("worker_death_noticed", mapping=key.mapping, worker=slot.worker)
         judge.release()
+
+    def _lanes(self, mapping: str) -> list[LaneStatus]:
+        try:
+            return self._court.catalog[mapping].record.lanes()
+        except StreamfnError as error:
+            self._court.report("lane_trouble", mapping=mapping, **fields_of(error))
+            return []
 
     def _is_written(self, key: LaneKey, verdict: Verdict) -> bool:
         judge = self._take(key)
         if judge is None:
             record = self._court.catalog[key.mapping].record
             return key.slot >= record.factor(key.stream, key.shard_id)  # there is no such lane now
-        slot = judge.in_flight()
+        slot, is_written = judge.in_flight(), True
         if slot is not None and slot.is_calling and slot.worker == self._court.worker:
-            self._count(key, slot, verdict, judge)
-            self._write(judge, after_runner_death(slot, verdict, self._now_us()))
+            is_written = self._write(judge, after_runner_death(slot, verdict, self._now_us()), key)
+            if is_written:
+                self._count(key, slot, verdict, judge)
         judge.release()
-        return True
+        return is_written
 
     def _take(self, key: LaneKey) -> LaneJudge | None:
         record = self._court.catalog[key.mapping].record
         try:
             return record.judge(key.stream, key.shard_id, key.slot)
         except StreamfnError as error:
-            self._court.report(
-                "lane_trouble",
-                mapping=key.mapping,
-                error_type=type(error).__name__,
-                error_message=str(error),
-            )
+            self._court.report("lane_trouble", mapping=key.mapping, **fields_of(error))
             return None
 
-    def _write(self, judge: LaneJudge, rewrite: Rewrite) -> None:
-        judge.write(
-            rewrite.entries,
-            worker=self._court.worker,
-            is_calling=False,
-            worker_deaths=rewrite.worker_deaths,
-            is_alone=rewrite.is_alone,
-            is_exclusive=False,
-        )
+    def _write(self, judge: LaneJudge, rewrite: Rewrite, key: LaneKey) -> bool:
+        try:
+            judge.write(
+                rewrite.entries,
+                worker=self._court.worker,
+                is_calling=False,
+                worker_deaths=rewrite.worker_deaths,
+                is_alone=rewrite.is_alone,
+                is_exclusive=False,
+            )
+        except StreamfnError as error:
+            self._court.report("lane_trouble", mapping=key.mapping, **fields_of(error))
+            return False
+        return True
 
     def _count(self, key: LaneKey, slot: InFlight, verdict: Verdict, judge: LaneJudge) -> None:
         """Count what the runner could not any more."""

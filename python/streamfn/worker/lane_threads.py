@@ -60,7 +60,7 @@ class LaneThreads:
                 if work is not None:
                     self._take(work, cell, invokers)
         except BaseException:  # noqa: BLE001 -- not the user's: a fault of ours or of the log
-            self._give_up()
+            self.give_up()
         for invoker in invokers.values():
             invoker.close()
 
@@ -136,7 +136,7 @@ class LaneThreads:
         self._tools.report("lease_lost", mapping=job.function.mapping.name)
         self.left(job)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """End the process: what is on disk is right, what is in memory may not be."""
         self._tools.report("runner_broken", traceback=traceback.format_exc())
         os._exit(EXIT_BROKEN)

@@ -46,6 +46,7 @@ SCAN_COSTS: Final = 10
 """At least so many times what a look took passes before the next, if nothing has happened."""
 PROGRESS_EVERY: Final = timedelta(milliseconds=100)
 EXIT_NOT_STARTED: Final = 3
+EXIT_CORRUPT: Final = 5
 
 
 class Loop:
@@ -73,7 +74,7 @@ class Loop:
         )
         self._crew = Crew(start, clock.monotonic, self._report)
         self._crew.on_start = self._listen_to
-        self._catalog = Catalog(log, self._report)
+        self._catalog = Catalog(log, self._report, is_strict=config.burst)
         self._tally = Tally()
         court = Court(self._catalog, membership.uuid, clock, self._tally, self._report)
         self._judging = Judging(court)
@@ -187,12 +188,18 @@ class Loop:
         self._keeper.scan(around)
         self._keeper.arrange(around)
         self._crew.send_home(self._keeper.busy)
-        if self._config.burst and self._burst.is_over(
-            (found.key.mapping, found.status) for found in self._keeper.found if not found.is_paused
-        ):
-            self._ending.drain()
+        if self._config.burst:
+            self._end_if_done()
         self._last_scan = self._clock.monotonic()
         self._scan_seconds = self._last_scan - now
+
+    def _end_if_done(self) -> None:
+        """End a burst when there is nothing left to do, or when not all of it can be done."""
+        lanes = [(f.key.mapping, f.status) for f in self._keeper.found if not f.is_paused]
+        if self._burst.is_over(lanes):
+            self._ending.drain()
+        elif self._intake.is_corrupt:
+            self._ending.drain(EXIT_CORRUPT)
 
     def _begin(self) -> None:
         """The mappings are known: tell the other workers, and ours."""

@@ -51,10 +51,13 @@ class RunnerControl:
 
         def run() -> None:
             received: list[bytes] | None = early
-            while received is not None:
-                for line in received:
-                    self._obey(decode_command(line))
-                received = receive_lines(connection, lines)
+            try:
+                while received is not None:
+                    for line in received:
+                        self._obey(decode_command(line))
+                    received = receive_lines(connection, lines)
+            except BaseException:  # noqa: BLE001 -- a runner that obeys no more is of no use
+                self._threads.give_up()
             self._mouth.hang_up()
 
         threading.Thread(target=run, name="control", daemon=True).start()

@@ -48,7 +48,9 @@ class RunnerProcess:
         self.expired: frozenset[Cell] = frozenset()
         """Calls past their time, for which it was killed."""
         self.is_nobodys = False
-        """It was killed for other reasons, or broke down by itself."""
+        """It was killed for other reasons."""
+        self.is_broken = False
+        """It gave up by itself: the fault is in the log, or in us."""
         self.is_silent = False
         """It has closed its end: it is dead, or somebody's function closed all descriptors."""
         self._lines = Lines()
@@ -63,6 +65,10 @@ class RunnerProcess:
                 stdin=subprocess.DEVNULL,
                 pass_fds=given,
             )
+        except OSError:
+            self.connection.close()
+            os.close(self._lifeline)
+            raise
         finally:
             theirs.close()
             os.close(lifeline)
