@@ -1,5 +1,6 @@
 """kill -9, thirty times: nothing is lost, order is kept, only what was in flight repeats."""
 
+import functools
 import random
 import subprocess
 import sys
@@ -17,45 +18,68 @@ BATCHES = {"plain": 500, "lanes": 200, "single": 50}
 """Batch sizes of the functions of `apps/seen.py`."""
 
 
+FLAKY = ("raises", "fails_some", "reports", "one_by_one")
+"""Functions of `apps/flaky.py`."""
+
+
+@pytest.fixture
+def run_killed(log, workers, seen_dir, read_seen, kill_tree):
+    """Runs an app while records are put and processes are killed; returns what was delivered."""
+
+    def run(app, *arguments, **environment):
+        log.create_stream("orders", shards=4)
+        script = Path(__file__).parent / "producer.py"
+        numbers = map(str, (RECORDS, KEYS, PRODUCER_SECONDS))
+        producer = subprocess.Popen([sys.executable, script, log.path, "orders", *numbers])
+        start = functools.partial(workers.start, app, *arguments, SEEN=seen_dir, **environment)
+
+        killed = kill_rounds(start, kill_tree, random.Random(app))
+        assert producer.wait(60) == 0
+        assert start("--burst").wait(100) == 0
+
+        places = {}
+        for batch in log.stream("orders").read():
+            for record in batch:
+                places[record.shard_id, record.sequence_number] = record.partition_key
+        assert len(places) == RECORDS
+        return read_seen(seen_dir), places, killed
+
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", [1])
-def test_nothing_is_lost_and_only_what_was_in_flight_repeats(
-    log, workers, seen_dir, read_seen, kill_tree, seed
-):
+def test_nothing_is_lost_and_only_what_was_in_flight_repeats(run_killed):
     """A random runner is killed in even rounds, the whole worker in odd ones."""
-    log.create_stream("orders", shards=4)
-    script = Path(__file__).parent / "producer.py"
-    numbers = map(str, (RECORDS, KEYS, PRODUCER_SECONDS))
-    producer = subprocess.Popen([sys.executable, script, log.path, "orders", *numbers])
-    environment = {"SEEN": seen_dir, "SEEN_RETRIES": -1, "SEEN_PAUSE": 0.0003}
-    chance = random.Random(seed)
+    environment = {"SEEN_RETRIES": -1, "SEEN_PAUSE": 0.0003}
 
-    killed = kill_rounds(workers, environment, kill_tree, chance)
-    assert producer.wait(60) == 0
-    assert workers.run("seen", "--processes", 2, "--burst", **environment) == 0
+    calls, places, killed = run_killed("seen", "--processes", 2, **environment)
 
-    places = {}
-    for batch in log.stream("orders").read():
-        for record in batch:
-            places[record.shard_id, record.sequence_number] = record.partition_key
-    assert len(places) == RECORDS
-    calls = read_seen(seen_dir)
     for function in BATCHES:
         check_nothing_lost_in_order([c for c in calls if c.function == function], places)
     check_repeats(calls, killed, places)
 
 
-def kill_rounds(workers, environment, kill_tree, chance):
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_when_functions_fail_as_well(run_killed):
+    """Raises, failed records, reports and held keys between the kills; three threads a runner."""
+    calls, places, _ = run_killed("flaky", "--processes", 2, "--threads", 3)
+
+    for function in FLAKY:
+        check_nothing_lost_in_order([c for c in calls if c.function == function], places)
+
+
+def kill_rounds(start, kill_tree, chance):
     """Kill a runner, or a worker with all its runners, and return the processes killed."""
     killed = set()
-    worker = workers.start("seen", "--processes", 2, **environment)
+    worker = start()
     for number in range(ROUNDS):
         time.sleep(chance.uniform(0.1, 1.0))
         if number % 2:
             killed |= kill_tree.worker(worker)
             worker.wait(10)
-            worker = workers.start("seen", "--processes", 2, **environment)
+            worker = start()
         else:
             killed |= kill_tree.runner(worker, chance)
     killed |= kill_tree.worker(worker)
