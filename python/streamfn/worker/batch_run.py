@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from streamfn._core import Record, Work
 from streamfn.engine.outcome import Outcome, Partial, Success
 from streamfn.engine.settle import Decision, expire, judged, settle
 from streamfn.engine.worklist import Worklist
 
 from .counters import Counter
-from .lane_run import Hands, LaneJob, LaneRun, Tools
+from .lane_run import TOLD_MAX, Hands, LaneJob, LaneRun, Tools
 
 
 class BatchRun(LaneRun):
@@ -60,6 +62,7 @@ class BatchRun(LaneRun):
             self._pace.succeeded()
             self._count(Counter.RECORDS_DONE, len(records))
         else:
+            self._count(Counter.FAILED_CALLS)
             self._tell_of_outcome(outcome, attempt)
             self._count(Counter.RECORDS_DONE, len(self._done(decision)))
         if self._job.function.destination.is_redriven(records[0]):
@@ -90,7 +93,7 @@ class BatchRun(LaneRun):
     def _tell_of_outcome(self, outcome: Outcome, attempt: int) -> None:
         batch = self._work.records
         if isinstance(outcome, Partial):
-            for number, each in outcome.failures.items():
+            for number, each in islice(outcome.failures.items(), TOLD_MAX):
                 self._tell_of_failure(each.failure, batch.between(number, number), attempt)
         elif not isinstance(outcome, Success):
             records = self._worklist.head.records(batch)

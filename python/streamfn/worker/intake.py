@@ -80,7 +80,7 @@ class Intake:
         history = parts.crew.remove(runner, was_busy=bool(cells) and not runner.is_broken)
         self.has_news = True
         parts.report(
-            "runner_stopped" if was_drained else "runner_died",
+            "runner_stopped" if was_drained or runner.is_nobodys else "runner_died",
             runner=runner.number,
             pid=runner.pid,
             reason="drained" if was_drained else reason_of(death),
@@ -113,7 +113,8 @@ class Intake:
     def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         event = fields.pop("event")
         runner.is_broken |= event == "runner_broken"
-        self.is_corrupt |= fields.get("error_type") == Corruption.__name__
+        is_lanes = event == "lane_trouble"
+        self.is_corrupt |= is_lanes and fields.get("error_type") == Corruption.__name__
         self._parts.report(event, **fields)
 
     def _ready(self, runner: RunnerProcess, message: Ready) -> None:
@@ -124,8 +125,11 @@ class Intake:
         if self.is_registered:
             return
         mappings = [EventSourceMapping.from_dict(each) for each in message.mappings]
+        if not mappings:
+            raise ConfigError("APP", "the app has no function, add one with `@app.stream`")
         if len(mappings) > Board.MAPPINGS:
-            raise ConfigError("APP", f"{len(mappings)} functions are over {Board.MAPPINGS}")
+            most = f"an app can have {Board.MAPPINGS}"
+            raise ConfigError("APP", f"the app has {len(mappings)} functions, {most}")
         only = chosen(mappings, self._config.only)
         parts.catalog.register(mappings, message.asynchronous, only)
         self.is_registered = True

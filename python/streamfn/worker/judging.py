@@ -61,6 +61,10 @@ class Judging:
                     self._pending[key] = verdicts.get(key, Verdict())
         self.go_on()
 
+    def call_was_lost(self, key: LaneKey) -> None:
+        """Judge a lane of ours that nobody has, but that says it is being called: blame nobody."""
+        self._pending.setdefault(key, Verdict())
+
     def go_on(self) -> None:
         """Write the verdicts that wait, as far as their leases are free."""
         for key, verdict in list(self._pending.items()):

@@ -63,10 +63,6 @@ class LaneKeeper:
         """Numbers of the runners that have a lane."""
         return {place.runner for place in self._places.values()}
 
-    def mapping_of(self, lane: int) -> str:
-        """Return the mapping of a lane number."""
-        return self._numbers[lane].mapping
-
     def key_of(self, lane: int) -> LaneKey:
         """Return the lane that a number stands for."""
         return self._numbers[lane]
@@ -75,21 +71,28 @@ class LaneKeeper:
         """Return the lanes that a runner holds."""
         return [key for key, place in self._places.items() if place.runner == runner]
 
-    def scan(self, around: Surroundings) -> None:
-        """Look at all lanes, and judge those that dead workers left in mid-call."""
+    def scan(self) -> None:
+        """Look at all lanes."""
         self.found = self._catalog.scan()
-        orphans = [
-            found.key
-            for found in self.found
-            if _was_calling(found.status.in_flight)
-            and found.status.in_flight is not None
-            and found.status.in_flight.worker not in around.living
-            and not found.status.is_leased
-        ]
-        for key in orphans:
-            self._judging.worker_died(key)
-        if orphans:
-            self.found = self._catalog.scan()
+
+    def judge_orphans(self, around: Surroundings) -> None:
+        """Judge the lanes that were left in mid-call by workers that live no more.
+
+        Args:
+            around: Found out after the scan: whoever wrote what the scan saw had joined by then.
+        """
+        has_judged = False
+        for found in self.found:
+            slot = found.status.in_flight
+            if slot is None or not slot.is_calling or found.status.is_leased:
+                continue
+            if slot.worker not in around.living:
+                self._judging.worker_died(found.key)
+                has_judged = True
+            elif slot.worker == around.worker and found.key not in self._places:
+                self._judging.call_was_lost(found.key)
+        if has_judged:
+            self.scan()
 
     def arrange(self, around: Surroundings) -> None:
         """Plan, and tell the runners."""

@@ -35,6 +35,10 @@ DELIVERY_PAUSE_MAX: Final = timedelta(seconds=5)
 """Between tries to deliver dead letters that their destination does not take."""
 
 
+TOLD_MAX: Final = 20
+"""Of the records that one call failed for, so many are told of; all are counted."""
+
+
 class Report(Protocol):
     """Takes note of something that happened."""
 
@@ -184,9 +188,11 @@ class LaneRun(ABC):
 
     def _tell_of_letters(self) -> None:
         destination = self._job.function.destination
-        for letter in self._letters:
+        for place, letter in enumerate(self._letters):
             stream = destination.stream_for(letter)
             self._count(Counter.DROPPED if stream is None else Counter.DEAD_LETTERS)
+            if place >= TOLD_MAX:
+                continue
             self._report(
                 "record_dropped" if stream is None else "dead_lettered",
                 destination=stream,
@@ -199,7 +205,6 @@ class LaneRun(ABC):
             )
 
     def _tell_of_failure(self, failure: Failure, records: Records, attempt: int) -> None:
-        self._count(Counter.FAILED_CALLS)
         self._report(
             "function_failed",
             request_id=request_id(self._mapping.name, records),

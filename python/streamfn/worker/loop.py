@@ -169,7 +169,7 @@ class Loop:
     def _is_scan_due(self, now: float) -> bool:
         passed = now - self._last_scan
         if self._intake.has_news or self._burst.is_near:
-            return passed >= SCAN_AGAIN.total_seconds()
+            return passed >= max(SCAN_AGAIN.total_seconds(), self._scan_seconds)
         return passed >= max(SCAN_EVERY.total_seconds(), SCAN_COSTS * self._scan_seconds)
 
     def _look_at_lanes(self, now: float) -> None:
@@ -177,15 +177,15 @@ class Loop:
         if not self._was_registered:
             self._begin()
         self._intake.has_news = False
+        self._keeper.scan()
         self._set_pool()
-        living = _living(self._log)
         around = Surroundings(
             worker=self._membership.uuid,
-            living=living,
+            living=_living(self._log),
             pool=self._pool,
             now=now,
         )
-        self._keeper.scan(around)
+        self._keeper.judge_orphans(around)
         self._keeper.arrange(around)
         self._crew.send_home(self._keeper.busy)
         if self._config.burst:
@@ -274,7 +274,7 @@ class Loop:
         """Leave no process behind, whatever happened."""
         for runner in self._crew:
             runner.kill()
-            runner.exit_detail()
+        for runner in self._crew:
             runner.close()
         self._selector.close()
 

@@ -59,6 +59,7 @@ class RecordRun(LaneRun):
         self._count(Counter.CALLS, done)
         if isinstance(outcome, Failed | Rejected):
             self._count(Counter.CALLS)
+            self._count(Counter.FAILED_CALLS)
             self._tell_of_failure(outcome.failure, records[done : done + 1], stretch.attempt)
 
     def _refresh(self) -> None:

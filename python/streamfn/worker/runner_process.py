@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -20,6 +21,8 @@ from .watch import DeadlineWatch
 
 State = Literal["starting", "ready", "draining"]
 
+CLOSE_SECONDS: Final = 5.0
+"""How long a killed process may take to be gone."""
 SEND_BYTES: Final = 1 << 16
 
 
@@ -136,7 +139,9 @@ class RunnerProcess:
         return -self._process.wait()
 
     def close(self) -> None:
-        """Free what was shared with it."""
+        """Wait for the dead process, though not for ever, and free what was shared with it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_SECONDS)
         self.connection.close()
         os.close(self.ended)
         os.close(self._lifeline)
