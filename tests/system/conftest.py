@@ -57,6 +57,8 @@ def kill(process, number=signal.SIGKILL):
 class Workers:
     """Starts `streamfn worker` processes in one folder, and leaves none behind."""
 
+    apps = APPS
+
     def __init__(self, folder, log_dir):
         self.folder, self.log_dir = folder, log_dir
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMFN_")}

@@ -81,3 +81,25 @@ def test_a_worker_waits_for_its_stream(log, workers, notes, until):
     log.create_stream("orders", shards=2).put_many([b"x"] * 10, [f"k{n}" for n in range(10)])
 
     until(lambda: len(notes("ended")) == 10)
+
+
+def test_code_that_broke_meanwhile_is_no_attempt(log, workers, notes, until, children_of, kill):
+    """A runner dies, and the app does not import any more; until it is mended, lanes wait."""
+    app = workers.folder / "mended.py"
+    good = (workers.apps / "paced.py").read_text()
+    app.write_text(good)
+    stream = log.create_stream("orders")
+    worker = workers.start("mended", "--processes", 1, NOTES=notes.path)
+    stream.put(b"first")
+    until(lambda: len(notes("ended")) == 1)
+
+    app.write_text("import nothing_of_that_name")
+    for runner in children_of(worker.pid):
+        kill(runner)
+    stream.put(b"second")
+    until(lambda: workers.errors_of(worker).count("nothing_of_that_name") >= 2)
+    app.write_text(good)
+
+    until(lambda: len(notes("ended")) == 2)
+    assert {note.attempt for note in notes()} == {1}
+    assert worker.poll() is None

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from streamfn._core import Work
+from streamfn._core import LaneSet, Work
 from streamfn.engine.invoker import Invoker
 from streamfn.errors import Corruption, LeaseLost, SequenceTrimmed, StorageIO
 
@@ -35,6 +35,8 @@ class LaneThreads:
         make_invoker: Callable[[LaneFunction], Invoker],
     ) -> None:
         self._tools, self._make_invoker = tools, make_invoker
+        self.functions = functions
+        """The app's, by name of the mapping."""
         self.jobs: dict[int, LaneJob] = {}
         """The lanes of this runner, by number. Whoever adds a lane enters it here first."""
         self.gates = {name: Gate() for name in functions}
@@ -42,6 +44,11 @@ class LaneThreads:
         """Called after each run of a lane, in the thread that ran it."""
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+
+    @property
+    def lanes(self) -> LaneSet:
+        """The lane set they work on."""
+        return self._tools.lanes
 
     def start(self, count: int) -> None:
         """Start all threads but the first, which is `run` in the caller's."""

@@ -11,6 +11,7 @@ import os
 import selectors
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from signal import SIGUSR1
 from typing import Final
@@ -49,19 +50,25 @@ EXIT_NOT_STARTED: Final = 3
 EXIT_CORRUPT: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a supervisor works with."""
+
+    config: WorkerConfig
+    log: _core.Log
+    membership: Membership
+    observer: Observer
+    clock: Clock
+
+
 class Loop:
     """A working supervisor: its parts, and when each has its turn."""
 
-    def __init__(
-        self,
-        config: WorkerConfig,
-        log: _core.Log,
-        membership: Membership,
-        observer: Observer,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, setting: Setting) -> None:
+        config, log, membership = setting.config, setting.log, setting.membership
+        clock = setting.clock
         self._config, self._log, self._membership = config, log, membership
-        self._observer, self._clock = observer, clock
+        self._observer, self._clock = setting.observer, clock
         self._selector = selectors.DefaultSelector()
         start = Start(
             app=config.app,

@@ -61,13 +61,12 @@ def main(arguments: list[str]) -> NoReturn:
     _prepare_process()
     connection = socket.socket(fileno=control)
     mouth, lines = Mouth(connection), Lines()
-    start, early = _first_command(connection, lines)
+    start = _first_command(connection, lines)
     app = _load(start, mouth)
     with Log.open(start.log_dir) as log:
-        runner = Runner(start, app, log, Board.attach(board), mouth)
+        runner = Runner(start, app, log, mouth)
         mouth.say(runner.ready())
-        runner.control.listen(connection, lines, early)
-        runner.run()
+        runner.run(Board.attach(board), connection, lines)
     mouth.say(Drained())
     _leave(0)
 
@@ -75,26 +74,15 @@ def main(arguments: list[str]) -> NoReturn:
 class Runner:
     """The parts of a runner, put together."""
 
-    def __init__(self, start: Start, app: App, log: Log, board: Board, mouth: Mouth) -> None:
-        self._app, self._start = app, start
+    def __init__(self, start: Start, app: App, log: Log, mouth: Mouth) -> None:
+        self._start, self._app, self._log, self._mouth = start, app, log, mouth
         self._clock = SystemClock()
-        self._log = log
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
-        tools = Tools(
-            lanes=self._lanes,
-            board=board,
-            clock=self._clock,
-            random=Random(),  # noqa: S311 -- spreads waits, keeps no secret
-            report=mouth.report,
-            released_alone=lambda lane, seconds: mouth.say(Alone(lane, seconds)),
-        )
         self._functions = {
             mapping.name: LaneFunction(mapping, FailureDestination(log.core, mapping, self._clock))
             for mapping in app.mappings
         }
-        self._threads = LaneThreads(tools, self._functions, self._invoker)
-        self.control = RunnerControl(log.core, self._lanes, self._functions, self._threads, mouth)
 
     def ready(self) -> Ready:
         """Describe the app to the supervisor, which never imports it."""
@@ -102,12 +90,30 @@ class Runner:
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
         return Ready([each.mapping.to_dict() for each in functions], names)
 
-    def run(self) -> None:
-        """Run lanes until drained, and give them all back."""
-        self._threads.start(self._start.threads)
-        self._threads.run()
-        self._threads.join()
+    def run(self, board: Board, connection: socket.socket, lines: Lines) -> None:
+        """Obey the supervisor and run lanes until drained; then give all lanes back.
+
+        Args:
+            board: Where the threads tell what they are doing.
+            connection: Where commands come from.
+            lines: What was received of them already.
+        """
+        threads = LaneThreads(self._tools(board), self._functions, self._invoker)
+        RunnerControl(self._log.core, threads, self._mouth).listen(connection, lines)
+        threads.start(self._start.threads)
+        threads.run()
+        threads.join()
         self._lanes.close()
+
+    def _tools(self, board: Board) -> Tools:
+        return Tools(
+            lanes=self._lanes,
+            board=board,
+            clock=self._clock,
+            random=Random(),  # noqa: S311 -- spreads waits, keeps no secret
+            report=self._mouth.report,
+            released_alone=lambda lane, seconds: self._mouth.say(Alone(lane, seconds)),
+        )
 
     def _invoker(self, function: LaneFunction) -> Invoker:
         handler = self._app.handler(function.mapping.name)
@@ -128,7 +134,8 @@ def _prepare_process() -> None:
             reconfigure(line_buffering=True)  # what a function printed survives its crash
 
 
-def _first_command(connection: socket.socket, lines: Lines) -> tuple[Start, list[bytes]]:
+def _first_command(connection: socket.socket, lines: Lines) -> Start:
+    """Wait for the first command; no other comes before the supervisor hears that we are ready."""
     received: list[bytes] = []
     while not received:
         more = receive_lines(connection, lines)
@@ -137,7 +144,8 @@ def _first_command(connection: socket.socket, lines: Lines) -> tuple[Start, list
         received = more
     start = decode_command(received[0])
     assert isinstance(start, Start)
-    return start, received[1:]
+    assert len(received) == 1, "the supervisor waits until we are ready"
+    return start
 
 
 def _load(start: Start, mouth: Mouth) -> App:

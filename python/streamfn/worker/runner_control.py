@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Mapping
 from typing import assert_never
 
 from streamfn import _core
-from streamfn._core import LaneSet
 from streamfn.errors import StreamfnError
 
 from .lane_run import LaneFunction, LaneJob
@@ -33,29 +31,20 @@ from .mouth import Mouth
 class RunnerControl:
     """Obeys the supervisor, in a thread of its own."""
 
-    def __init__(
-        self,
-        log: _core.Log,
-        lanes: LaneSet,
-        functions: Mapping[str, LaneFunction],
-        threads: LaneThreads,
-        mouth: Mouth,
-    ) -> None:
-        self._log, self._lanes, self._functions = log, lanes, functions
-        self._threads, self._mouth = threads, mouth
+    def __init__(self, log: _core.Log, threads: LaneThreads, mouth: Mouth) -> None:
+        self._log, self._threads, self._mouth = log, threads, mouth
+        self._lanes, self._functions = threads.lanes, threads.functions
         self._mappings: dict[str, _core.Mapping] = {}
         threads.left = self._on_left
 
-    def listen(self, connection: socket.socket, lines: Lines, early: list[bytes]) -> None:
-        """Obey what has come already, then, in another thread, what comes."""
+    def listen(self, connection: socket.socket, lines: Lines) -> None:
+        """Obey, in another thread, until the supervisor is gone."""
 
         def run() -> None:
-            received: list[bytes] | None = early
             try:
-                while received is not None:
+                while (received := receive_lines(connection, lines)) is not None:
                     for line in received:
                         self._obey(decode_command(line))
-                    received = receive_lines(connection, lines)
             except BaseException:  # noqa: BLE001 -- a runner that obeys no more is of no use
                 self._threads.give_up()
             self._mouth.hang_up()

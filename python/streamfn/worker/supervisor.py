@@ -8,7 +8,7 @@ from streamfn.clock import Clock, SystemClock
 from streamfn.errors import ConfigError
 from streamfn.model.worker import WorkerConfig
 
-from .loop import Loop, membership_body
+from .loop import Loop, Setting, membership_body
 from .progress import MappingProgress, Observer, Unobserved
 from .signals import SignalBox
 
@@ -52,8 +52,8 @@ class Supervisor:
             membership = Membership.join(log, membership_body(()))
             try:
                 with SignalBox() as signals:
-                    loop = Loop(self._config, log, membership, self._observer, self._clock)
-                    return loop.run(signals)
+                    setting = Setting(self._config, log, membership, self._observer, self._clock)
+                    return Loop(setting).run(signals)
             finally:
                 membership.leave()
         finally:
