@@ -46,7 +46,7 @@ class Failure:
     def of(cls, error: BaseException, frames: TracebackType | None = None) -> Failure:
         """Describe an exception; `frames` cuts our own off the top of its traceback."""
         shown = error.with_traceback(frames) if frames is not None else error
-        return cls(type(error).__qualname__, _clean(_text(error)), _clean(_formatted(shown)))
+        return cls(type(error).__qualname__, printable(_text(error)), printable(_formatted(shown)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def malformed(reason: str) -> Failed:
     return Failed(Failure.of(InvalidResponse(reason)))
 
 
-def _clean(text: str) -> str:
+def printable(text: str) -> str:
     """Return text that any encoder takes: an error may quote half a surrogate pair."""
     return text.encode("utf-8", "replace").decode()
 

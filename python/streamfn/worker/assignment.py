@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class RunnerView:
     """`max_concurrency`, its part of it; a mapping that is not here has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Situation:
     """All that a plan is made from."""
 
@@ -75,6 +76,12 @@ class Situation:
     expected: int = 0
     """Pool runners that are being started for the first time; room is left for them."""
     solos_max: int = 1
+
+    @cached_property
+    def shares(self) -> Mapping[str, int]:
+        """How many lanes of each mapping this worker wants."""
+        lanes = Counter(key.mapping for key in self.lanes)
+        return {name: share(count, self.workers.get(name, 1)) for name, count in lanes.items()}
 
 
 class Take(NamedTuple):
@@ -160,7 +167,7 @@ def _give_up(now: Situation, result: Plan) -> None:
     for key in sorted(now.places, key=lambda key: _is_open(now, key)):  # idle lanes first
         place = now.places[key]
         is_settled = not place.is_leaving and key not in leaving and place.runner not in solos
-        if is_settled and counts[key.mapping] > _share(now, key.mapping):
+        if is_settled and counts[key.mapping] > now.shares.get(key.mapping, 0):
             result.leaves.append(Leave(key))
             counts[key.mapping] -= 1
 
@@ -182,7 +189,7 @@ def _take_shared(now: Situation, result: Plan) -> None:
     counts = _counts(now)
     lanes = [lane for lane in _takeable(now) if not lane.is_alone and not lane.is_exclusive]
     for lane in sorted(lanes, key=lambda lane: (not lane.is_open, lane.key)):
-        if counts[lane.key.mapping] >= _share(now, lane.key.mapping):
+        if counts[lane.key.mapping] >= now.shares[lane.key.mapping]:
             continue
         runner = pool.roomiest(lane.key.mapping)
         if runner is None:
@@ -218,7 +225,7 @@ class _Pool:
             if runner in self.totals:
                 self.totals[runner] += lanes
         runners = len(self._runners) + now.expected
-        wanted = sum(_share(now, mapping) for mapping in {key.mapping for key in now.lanes})
+        wanted = sum(now.shares.values())
         self._most = ceil(wanted / max(runners, 1)) if now.expected else wanted
 
     def add(self, mapping: str, runner: int) -> None:
@@ -262,8 +269,3 @@ def _is_open(now: Situation, key: LaneKey) -> bool:
 
 def _counts(now: Situation) -> Counter[str]:
     return Counter(key.mapping for key, place in now.places.items() if not place.is_leaving)
-
-
-def _share(now: Situation, mapping: str) -> int:
-    lanes = sum(key.mapping == mapping for key in now.lanes)
-    return share(lanes, now.workers.get(mapping, 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import selectors
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -238,22 +239,20 @@ class Loop:
 
     def _show_progress(self) -> None:
         """Tell the observer how far the mappings are."""
-        calling = [
-            self._keeper.key_of(cell.lane).mapping
-            for runner in self._crew
-            for cell in runner.cells()
-        ]
+        cells = [cell for runner in self._crew for cell in runner.cells()]
+        calling = Counter(self._keeper.key_of(cell.lane).mapping for cell in cells)
+        behind: Counter[str] = Counter()
+        for found in self._keeper.found:
+            lane = found.status
+            behind[found.key.mapping] += (lane.end - lane.checkpoint) // lane.factor
         boards = [runner.board for runner in self._crew]
-        progress = []
-        for each in self._catalog:
-            name = each.mapping.name
-            behind = sum(
-                (found.status.end - found.status.checkpoint) / found.status.factor
-                for found in self._keeper.found
-                if found.key.mapping == name
+        progress = [
+            MappingProgress.of(
+                name, self._tally.total(each.index, boards), calling[name], behind[name]
             )
-            counts = self._tally.total(each.index, boards)
-            progress.append(MappingProgress.of(name, counts, calling.count(name), round(behind)))
+            for each in self._catalog
+            for name in (each.mapping.name,)
+        ]
         self._observer.on_progress(progress)
 
     def _not_started(self) -> int:

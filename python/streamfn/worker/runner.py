@@ -26,6 +26,7 @@ from streamfn.app import App, load_app
 from streamfn.clock import SystemClock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Invoker
+from streamfn.engine.outcome import printable
 from streamfn.errors import ConfigError
 from streamfn.log import Log
 
@@ -154,7 +155,7 @@ def _load(start: Start, mouth: Mouth) -> App:
     except BaseException as error:  # noqa: BLE001 -- whatever an import may raise
         field = error.field if isinstance(error, ConfigError) else ""
         reason = error.reason if isinstance(error, ConfigError) else repr(error)
-        mouth.say(NotReady(field, reason, _traceback(error)))
+        mouth.say(NotReady(field, printable(reason), printable(_traceback(error))))
         _leave(EXIT_NOT_READY)
 
 

@@ -58,8 +58,9 @@ class RunnerControl:
             case Release():
                 self._release(command)
             case Limit():
-                gate = self._threads.gates[command.mapping]
-                self._threads.put_back(gate.set_limit(command.lanes))
+                gate = self._threads.gates.get(command.mapping)
+                if gate is not None:
+                    self._threads.put_back(gate.set_limit(command.lanes))
             case Drain():
                 self._drain(command.finish_seconds)
             case Start():
