@@ -296,3 +296,133 @@ impl Builder {
         Selection { parts: std::mem::take(&mut self.parts).into(), window }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Control, RecordBuilder};
+    use crate::types::ShardId;
+    use proptest::prelude::*;
+
+    fn batch(base_seq: u64, count: u32) -> Arc<DecodedBatch> {
+        let mut builder = RecordBuilder::default();
+        for index in 0..count {
+            builder.push(&[7; 10], (index % 2 == 0).then_some("key"), &[]);
+        }
+        Arc::new(DecodedBatch::in_memory(&builder, base_seq, 0, "s".into(), ShardId(0)))
+    }
+
+    fn numbers(selection: &Selection) -> Vec<u64> {
+        selection.iter().map(|(batch, index)| batch.base_seq() + u64::from(index)).collect()
+    }
+
+    /// Parts of up to five batches, some with gaps between them, and the numbers they name.
+    fn selections() -> impl Strategy<Value = (Selection, Vec<u64>)> {
+        let part = (0_u64..5, prop::collection::vec(any::<bool>(), 1..12), any::<bool>());
+        prop::collection::vec(part, 0..5).prop_map(|parts| {
+            let (mut builder, mut named, mut next) = (Builder::default(), Vec::new(), 0);
+            for (gap, picks, is_range) in parts {
+                let base_seq = next + gap;
+                let count = u32::try_from(picks.len()).unwrap();
+                next = base_seq + u64::from(count);
+                let indices: Vec<u32> = (0..)
+                    .zip(&picks)
+                    .filter(|(_, pick)| is_range || **pick)
+                    .map(|(i, _)| i)
+                    .collect();
+                named.extend(indices.iter().map(|index| base_seq + u64::from(*index)));
+                let picked = if is_range {
+                    Picked::Range(0..count)
+                } else {
+                    // A list is shared: this lane's piece lies between those of others.
+                    let others = [u32::MAX];
+                    let of = [&others, indices.as_slice(), &others].concat().into();
+                    Picked::List { of, within: 1..1 + indices.len() }
+                };
+                builder.push(&batch(base_seq, count), picked);
+            }
+            (builder.finish(), named)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn it_reads_like_the_list_of_its_records((selection, named) in selections()) {
+            prop_assert_eq!(&named, &numbers(&selection));
+            prop_assert_eq!(named.len(), selection.len());
+            prop_assert_eq!(named.first().copied(), selection.first());
+            prop_assert_eq!(named.last().copied(), selection.last());
+            for i in 0..=named.len() {
+                prop_assert_eq!(named.get(i).copied(), selection.sequence_number(i));
+            }
+            let pieces: usize = selection.pieces().map(|(_, picked)| picked.len()).sum();
+            prop_assert_eq!(named.len(), pieces);
+        }
+
+        #[test]
+        fn slices_of_slices_are_slices((selection, named) in selections(), at: [prop::sample::Index; 4]) {
+            let [a, b, c, d] = at;
+            let ends = |a: prop::sample::Index, b: prop::sample::Index, length: usize| {
+                let (a, b) = (a.index(length + 1), b.index(length + 1));
+                a.min(b)..a.max(b)
+            };
+            let outer = ends(a, b, named.len());
+            let inner = ends(c, d, outer.len());
+            let sliced = selection.slice(outer.clone()).slice(inner.clone());
+            let expected = &named[outer][inner];
+            prop_assert_eq!(expected, numbers(&sliced));
+            prop_assert_eq!(expected.last().copied(), sliced.last());
+        }
+
+        #[test]
+        fn a_record_is_found_by_its_number_also_in_a_slice(
+            (selection, named) in selections(), cut: prop::sample::Index, seq in 0_u64..80
+        ) {
+            let cut = cut.index(named.len() + 1);
+            let (sliced, named) = (selection.slice(cut..named.len()), &named[cut..]);
+            prop_assert_eq!(named.binary_search(&seq), sliced.search(seq));
+        }
+
+        #[test]
+        fn a_range_of_numbers_takes_what_lies_in_it(
+            (selection, named) in selections(), first in 0_u64..80, length in 0_u64..40
+        ) {
+            let last = first + length;
+            let expected: Vec<u64> =
+                named.into_iter().filter(|seq| (first..=last).contains(seq)).collect();
+            prop_assert_eq!(expected, numbers(&selection.between(first, last)));
+        }
+
+        #[test]
+        fn what_was_cut_in_two_can_be_joined((selection, named) in selections(), at: prop::sample::Index) {
+            let at = at.index(named.len() + 1);
+            let halves = [selection.slice(0..at), selection.slice(at..named.len())];
+            prop_assert_eq!(named, numbers(&Selection::concat(&halves)));
+        }
+    }
+
+    #[test]
+    fn its_bytes_are_those_of_its_records() {
+        let selection = Selection::of_batch(&batch(0, 3));
+        assert_eq!(10 + 3 + 10 + 10 + 3, selection.bytes());
+        assert_eq!(10, selection.slice(1..2).bytes());
+    }
+
+    #[test]
+    #[should_panic(expected = "only ascend")]
+    fn records_never_go_back() {
+        let (first, second) = (batch(0, 3), batch(2, 3));
+        let parts = [Selection::of_batch(&first), Selection::of_batch(&second)];
+        let _ = Selection::concat(&parts);
+    }
+
+    #[test]
+    fn a_control_batch_has_no_records() {
+        use crate::format::{BatchHeader, SharedBytes};
+        use crate::types::Position;
+        let header = BatchHeader { is_control: true, record_count: 1, ..BatchHeader::default() };
+        let body = SharedBytes::whole(Control::Epoch { reason: 1 }.encode());
+        let close = DecodedBatch::new(header, Position::default(), "s".into(), ShardId(0), body);
+        assert!(Selection::of_batch(&Arc::new(close.unwrap())).is_empty());
+    }
+}
