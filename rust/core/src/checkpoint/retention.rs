@@ -6,7 +6,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::mapping::Mapping;
 use crate::clock::Stopwatch;
