@@ -27,7 +27,7 @@ PYTHON_FLOORS = [
 """From the ground up. `__init__` and `__main__` are doors, not rooms: they may import anything."""
 
 RUST_FLOORS = [
-    {"error", "types", "clock", "fs", "sys"},
+    {"error", "types", "clock", "fs", "sync", "sys"},
     {"format", "control", "memory"},
     {"log"},
     {"stream"},

@@ -27,7 +27,10 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a process that must succeed; returns what it printed."""
-    printed, _ = process.communicate(timeout=60)
+    try:
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0
     return printed
 
@@ -161,6 +164,38 @@ class TestFork:
             assert reader.poll(10).values() == [b"parent", b"child", b"parent again"]
         """
         finish(start(code, tmp_path))
+
+    def test_forks_while_threads_put_leave_no_child_hanging(self, tmp_path: Path) -> None:
+        """A lock that a thread held at the moment of the fork is nobody's in the child."""
+        code = """
+            import os, signal, sys, threading, warnings
+            warnings.simplefilter("ignore")
+            from streamfn import _core
+            log = _core.Log.open(sys.argv[1])
+            stream = log.create_stream("s", durability="process")
+            done = threading.Event()
+            def put():
+                while not done.is_set():
+                    stream.put(b"parent", "k")
+            threads = [threading.Thread(target=put) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for n in range(60):
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(20)
+                    own = _core.Log.open(sys.argv[1])
+                    own.stream("s").put(b"child", "k")
+                    own.close()
+                    os._exit(0)
+                _, status = os.waitpid(child, 0)
+                assert status == 0, (n, status)
+            done.set()
+        """
+        finish(start(code, tmp_path))
+
+        values = read_all(_core.Log.open(str(tmp_path)).stream("s")).values()
+        assert 60 == values.count(b"child")
 
     def test_a_child_that_lives_on_does_not_keep_the_locks(self, tmp_path: Path) -> None:
         """The parent dies, the child sleeps: the next opener is alone with the log."""

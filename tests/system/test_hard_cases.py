@@ -71,7 +71,7 @@ def test_no_more_lanes_are_called_at_once_than_max_concurrency(
     for note in sorted(notes(), key=lambda note: note.time):
         running += 1 if note.what == "began" else -1
         most = max(most, running)
-    assert most == limit
+    assert most <= limit  # a loaded machine may run fewer at once
 
 
 def test_a_worker_waits_for_its_stream(log, workers, notes, until):

@@ -32,6 +32,7 @@ pub mod lane;
 pub mod log;
 pub mod memory;
 pub mod stream;
+pub mod sync;
 pub mod sys;
 pub mod types;
 

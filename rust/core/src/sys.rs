@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "reads /proc, which is not part of a log")]
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::RawFd;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use rustix::thread::futex;
 
 /// Rises in the child at every fork; a handle made under another value is the parent's.
@@ -45,20 +46,22 @@ pub(crate) fn forget_descriptor(fd: RawFd) {
     descriptors().lock().remove(&fd);
 }
 
+thread_local! {
+    /// What the forking thread holds during the fork, in parent and child.
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+type Held = (MutexGuard<'static, ()>, MutexGuard<'static, HashSet<RawFd>>);
+
 extern "C" fn before_fork() {
     // WHY: another thread may hold a lock at the moment of the fork, and would hold it for ever in
     // the child.
-    std::mem::forget(OPENING.lock());
-    std::mem::forget(descriptors().lock());
+    let held = (OPENING.lock(), descriptors().lock());
+    HELD.with(|slot| slot.replace(Some(held)));
 }
 
-#[expect(unsafe_code, reason = "the guards were forgotten in `before_fork`")]
 fn unlock_after_fork() {
-    // SAFETY: `before_fork` took both locks on this thread and forgot the guards.
-    unsafe {
-        descriptors().force_unlock();
-        OPENING.force_unlock();
-    }
+    HELD.with(RefCell::take);
 }
 
 extern "C" fn after_fork_in_parent() {

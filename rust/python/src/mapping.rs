@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use streamfn_core::checkpoint::membership::parse_uuid;
 use streamfn_core::checkpoint::{self as core, Cause};
 use streamfn_core::lane::judge::{Finding, Judge};
+use streamfn_core::sync::Mutex;
 use streamfn_core::{sys, Error, ShardId};
 
 use crate::error::{into_py, IntoPy};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use streamfn_core::lane::selection::Selection;
+use streamfn_core::sync::Mutex;
 use streamfn_core::{Cursor, Deadline, Error, ReadBuffer, ShardLog, Start};
 
 use crate::error::{into_py, IntoPy};

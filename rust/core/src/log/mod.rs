@@ -23,7 +23,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::control::Page;
 use crate::error::{IoContext, Result};

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::clock::{Patience, Stopwatch};
 use crate::control::WriterState;
@@ -42,7 +42,8 @@ impl ShardLog {
                 return Ok(());
             }
             page.check(&self.folder)?;
-            let turn = self.syncer.try_lock_for(WAIT_STEP);
+            // Threads of one process take turns; who comes next usually finds its records synced.
+            let turn = self.syncer.lock();
             if page.durable_end() >= end {
                 return Ok(());
             }
@@ -50,18 +51,17 @@ impl ShardLog {
                 progress = page.durable_end();
                 waiting = Stopwatch::start();
             }
-            if turn.is_some() {
-                let seen = self.directory.control().wake_word();
-                let leader = self.sync_lock.try_lock()?;
-                if leader.is_some() || waiting.elapsed() >= LEADER_PATIENCE {
-                    self.sync_now()?;
-                    continue;
-                }
-                // Another process leads; its wake ends this sleep.
-                if page.durable_end() < end {
-                    self.directory.control().wait(seen, WAIT_STEP);
-                }
+            let seen = self.directory.control().wake_word();
+            let leader = self.sync_lock.try_lock()?;
+            if leader.is_some() || waiting.elapsed() >= LEADER_PATIENCE {
+                self.sync_now()?;
+                continue;
             }
+            // Another process leads; its wake ends this sleep.
+            if page.durable_end() < end {
+                self.directory.control().wait(seen, WAIT_STEP);
+            }
+            drop(turn);
             if (patience.interrupted)() {
                 return Err(Error::Interrupted);
             }

@@ -1,0 +1,158 @@
+//! Locks without poison, on the standard library's.
+//!
+//! WHY not `parking_lot`: its locks share one table of sleepers in the process. A fork that happens
+//! while any thread is inside that table leaves it locked for ever in the child, where every
+//! contended lock then hangs, new ones too. The standard library's locks are a word each (a futex).
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{self, PoisonError};
+use std::time::Duration;
+
+/// A mutual exclusion lock; a panic of its holder does not close it.
+#[derive(Default)]
+pub struct Mutex<T>(sync::Mutex<T>);
+
+/// Holds a [`Mutex`] until it is dropped.
+pub struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    /// Always there but inside [`Condvar::wait_for`] and [`MutexGuard::unlocked`].
+    held: Option<sync::MutexGuard<'a, T>>,
+}
+
+impl<T> Mutex<T> {
+    /// An unlocked one.
+    pub const fn new(value: T) -> Self {
+        Self(sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard { mutex: self, held: Some(self.take()) }
+    }
+
+    /// What it guards, once nobody shares it.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> sync::MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T> MutexGuard<'_, T> {
+    /// Lets go of the lock while `work` runs.
+    pub fn unlocked<U>(guard: &mut Self, work: impl FnOnce() -> U) -> U {
+        guard.held = None;
+        let done = work();
+        guard.held = Some(guard.mutex.take());
+        done
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.held.as_ref().expect("held but inside wait_for and unlocked")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.held.as_mut().expect("held but inside wait_for and unlocked")
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// Threads that wait for a change under a [`Mutex`].
+#[derive(Debug, Default)]
+pub struct Condvar(sync::Condvar);
+
+impl Condvar {
+    /// One that nobody waits for.
+    pub const fn new() -> Self {
+        Self(sync::Condvar::new())
+    }
+
+    /// Lets go of the lock until told, or for `most`.
+    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, most: Duration) {
+        let held = guard.held.take().expect("held but inside wait_for and unlocked");
+        let (held, _) = self.0.wait_timeout(held, most).unwrap_or_else(PoisonError::into_inner);
+        guard.held = Some(held);
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// A lock for many readers or one writer; a panic of its holder does not close it.
+#[derive(Debug, Default)]
+pub struct RwLock<T>(sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    /// Waits until no writer has it.
+    pub fn read(&self) -> sync::RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody has it.
+    pub fn write(&self) -> sync::RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_can_be_let_go_for_a_while() {
+        let mutex = Mutex::new(1);
+        let mut guard = mutex.lock();
+        MutexGuard::unlocked(&mut guard, || *mutex.lock() += 1);
+
+        assert_eq!(2, *guard);
+    }
+
+    #[test]
+    fn a_panic_of_its_holder_does_not_close_it() {
+        let mutex = Mutex::new(1);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = mutex.lock();
+            panic!("on purpose");
+        }));
+
+        assert!(result.is_err());
+        assert_eq!(1, *mutex.lock());
+    }
+
+    #[test]
+    fn who_waits_is_told() {
+        let (mutex, told) = (Mutex::new(false), Condvar::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                *mutex.lock() = true;
+                told.notify_all();
+            });
+            let mut guard = mutex.lock();
+            while !*guard {
+                told.wait_for(&mut guard, Duration::from_secs(5));
+            }
+        });
+    }
+}
