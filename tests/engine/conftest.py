@@ -74,6 +74,11 @@ def covered(lane, entries):
     return Records.concat([lane.between(entry.first, entry.last) for entry in entries])
 
 
+def numbers_of(worklist, batch):
+    """Sequence numbers that a work list covers."""
+    return {n for call in worklist.calls for n in call.records(batch).sequence_numbers()}
+
+
 def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
     """Play `input="batch"`: `function(records)` returns an outcome or raises `Died`.
 
@@ -108,11 +113,8 @@ def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
                 case = replace(case, batch=batch)
                 continue
         decision = settle(worklist, outcome, case)
-        before, after = (
-            {n for call in each.calls for n in call.records(batch).sequence_numbers()}
-            for each in (worklist, decision.worklist)
-        )
         played.letters += decision.letters
+        before, after = numbers_of(worklist, batch), numbers_of(decision.worklist, batch)
         played.done += sorted(before - after - set(played.dead))
         played.waits += decision.wait
         played.splits += decision.is_split
@@ -191,6 +193,7 @@ class EngineKit:
     records_of = staticmethod(records_of)
     plain = staticmethod(plain)
     failed = staticmethod(failed)
+    crashed = staticmethod(crashed)
     play_batch = staticmethod(play_batch)
     play_records = staticmethod(play_records)
 

@@ -75,7 +75,7 @@ class Intake:
         keeper.runner_gone(runner.number)
         death = Death(cells, detail, runner.expired, runner.is_nobodys or runner.is_broken)
         found = {keeper.key_of(lane): verdict for lane, verdict in verdicts(death).items()}
-        parts.judging.runner_died(runner.number, keys, found)
+        in_flight = parts.judging.runner_died(runner.number, keys, found)
         parts.tally.bury(runner.board, (each.index for each in parts.catalog))
         history = parts.crew.remove(runner, was_busy=bool(cells) and not runner.is_broken)
         self.has_news = True
@@ -84,7 +84,7 @@ class Intake:
             runner=runner.number,
             pid=runner.pid,
             reason="drained" if was_drained else reason_of(death),
-            in_flight=len(cells),
+            in_flight=in_flight,
         )
         if not self.is_registered and history.stumbles >= STUMBLES_MAX:
             self.has_given_up = True

@@ -47,19 +47,22 @@ class Judging:
 
     def runner_died(
         self, number: int, lanes: Iterable[LaneKey], verdicts: Mapping[LaneKey, Verdict]
-    ) -> None:
-        """Judge the lanes of a dead runner.
+    ) -> int:
+        """Judge the lanes of a dead runner, and return how many had a batch in flight.
 
-        Those without a verdict were between two calls; their slots must say so.
+        Those without a verdict were not in their function just then: it had not begun yet, or had
+        returned and was not settled. Nobody is blamed, and the batch comes again.
         """
-        held = set(lanes)
+        held, in_flight = set(lanes), 0
         for mapping in {key.mapping for key in held}:
             for lane in self._lanes(mapping):
                 key = LaneKey(mapping, lane.stream, lane.shard_id, lane.slot)
                 slot = lane.in_flight
                 if key in held and slot is not None and slot.is_calling and slot.runner == number:
                     self._pending[key] = verdicts.get(key, Verdict())
+                    in_flight += 1
         self.go_on()
+        return in_flight
 
     def call_was_lost(self, key: LaneKey) -> None:
         """Judge a lane of ours that nobody has, but that says it is being called: blame nobody."""
