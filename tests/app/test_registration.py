@@ -224,6 +224,17 @@ class TestSignatures:
             App("shop").stream("orders")(notify)
         App("shop").stream("orders", input="record")(notify)
 
+    def test_a_generator_is_refused_because_its_body_would_not_run(self):
+        def total(batch):
+            yield len(batch)
+
+        async def later(batch):
+            yield len(batch)
+
+        for function in (total, later):
+            with pytest.raises(ConfigError, match="without `yield`"):
+                App("shop").stream("orders")(function)
+
     def test_a_batch_needs_input_batch(self):
         def total(batch: Batch): ...
 

@@ -23,11 +23,17 @@ class Call(NamedTuple):
     numbers: list[int]
 
 
+def whole_lines(path):
+    """Lines of a file that others append to; the last may be on its way, or its writer killed."""
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
 def read_seen(folder):
     """All calls that the functions of `apps/seen.py` wrote down, in order of time."""
     calls = []
     for path in folder.iterdir():
-        for line in path.read_text().splitlines():
+        for line in whole_lines(path):
             time, function, shard_id, numbers = line.split(" ")
             numbers = list(map(int, numbers.split(",")))
             calls.append(Call(int(time), int(path.name), function, shard_id, numbers))
@@ -176,7 +182,7 @@ class Notes:
         if not self.path.exists():
             return []
         found = []
-        for line in self.path.read_text().splitlines():
+        for line in whole_lines(self.path):
             kind, time, process, attempt, shard_id, numbers = line.split(" ")
             numbers = list(map(int, numbers.split(",")))
             found.append(Note(kind, float(time), int(process), int(attempt), shard_id, numbers))

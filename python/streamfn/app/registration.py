@@ -121,6 +121,10 @@ def _function_name(name: str | None, handler: Handler) -> str:
 
 def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
     """Refuse a function that cannot be called as its mapping says."""
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        # WHY: calling it runs none of its body; every batch would count as done.
+        reason = f"`{mapping.function}` yields: values go nowhere yet, write it without `yield`"
+        raise ConfigError("function", reason)
     try:
         parameters = positional_parameters(handler)
         variadic = any(

@@ -52,6 +52,8 @@ enum Step {
     Sync,
     /// Closes the log and opens it again.
     Reopen,
+    /// Lets the log do what it does while nobody writes.
+    Idle,
 }
 
 fn run(durability: Durability, compression: Compression, steps: &[Step]) -> (SimFs, History) {
@@ -78,6 +80,7 @@ fn run(durability: Durability, compression: Compression, steps: &[Step]) -> (Sim
                 }
             }
             Step::Sync => log.sync().unwrap(),
+            Step::Idle => (0..3).for_each(|_| log.tick()),
             Step::Reopen => {
                 log.close().unwrap();
                 log = open(&fs);
@@ -220,8 +223,9 @@ fn crasher_has_new_record(recovered: &SimFs, number: usize) -> bool {
 }
 
 fn workloads() -> Vec<Vec<Step>> {
-    use Step::{Put, Reopen, Sync};
+    use Step::{Idle, Put, Reopen, Sync};
     vec![
+        vec![Put(1, 10), Idle, Put(2, 900), Sync, Idle, Put(1, 2_000), Put(1, 10), Sync, Idle],
         vec![Put(1, 10), Put(3, 100), Put(1, 600), Put(2, 2_000), Sync, Put(1, 10)],
         vec![Put(2, 50), Reopen, Put(2, 50), Reopen, Put(1, 5_000)],
         vec![

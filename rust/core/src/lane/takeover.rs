@@ -53,10 +53,11 @@ pub fn verdict<E>(
         }
         in_flight.worker_deaths = in_flight.worker_deaths.saturating_add(1);
         if in_flight.is_exclusive {
+            // A cause is a verdict that is not counted yet: who runs the batch counts the attempt.
             for entry in in_flight.first_call() {
-                entry.attempts = entry.attempts.saturating_add(1);
                 entry.cause = Cause::Crashed;
-                entry.detail = 0;
+                // No process was left to see the signal; a worker that dies whole was killed.
+                entry.detail = libc::SIGKILL;
                 if entry.first_failed == 0 {
                     entry.first_failed = now;
                 }
@@ -135,7 +136,7 @@ mod tests {
         let Verdict::Take(after) = decide(&before, &exclusive, false) else { panic!("taken") };
 
         let attempts: Vec<u32> = after.entries.iter().map(|entry| entry.attempts).collect();
-        assert_eq!(vec![2, 1, 0], attempts);
+        assert_eq!(vec![1, 0, 0], attempts, "who runs it counts");
         assert_eq!((Cause::Crashed, 77), (after.entries[0].cause, after.entries[1].first_failed));
         assert_eq!(Cause::None, after.entries[2].cause);
     }

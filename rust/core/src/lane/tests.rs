@@ -603,7 +603,7 @@ mod deaths {
         let set = world.set(4);
         assert_eq!(Added::Ok, set.add(&world.mapping, &exclusive).unwrap());
         let entry = next(&set).entries[0];
-        assert_eq!((1, Cause::Crashed), (entry.attempts, entry.cause));
+        assert_eq!((0, Cause::Crashed), (entry.attempts, entry.cause));
         set.settle(0, 0).unwrap();
         world.put(&["a"]);
         next(&set);

@@ -120,14 +120,18 @@ impl ShardLog {
     /// As [`ShardLog::cursor`].
     pub fn cursor_hint(&self, seq: SequenceNumber, hint: Position) -> Result<Cursor> {
         self.directory.check()?;
-        if hint.offset >= SEGMENT_START && hint <= self.page().visible() {
+        let visible = self.page().visible();
+        if hint.offset >= SEGMENT_START && hint <= visible {
             let cursor = Cursor::at(hint, seq);
             let mut buffer = ReadBuffer::default();
             // An index is a cache: what it points to has to prove itself.
-            if let Ok(Next::Batch(header, _)) = self.next_header(&cursor, &mut buffer) {
-                if header.base_seq <= seq && seq < header.next_seq() {
+            match self.next_header(&cursor, &mut buffer) {
+                Ok(Next::Batch(header, _)) if header.base_seq <= seq && seq < header.next_seq() => {
                     return Ok(cursor);
                 }
+                // The usual place of a lane: it has read everything.
+                Ok(Next::End) if hint == visible && seq >= self.visible_end() => return Ok(cursor),
+                _ => {}
             }
         }
         self.cursor_at(seq)

@@ -25,6 +25,10 @@ pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Lag {
     since: Mutex<Option<Stopwatch>>,
     durable_seen: AtomicU64,
+    /// The end at the last tick.
+    end_seen: AtomicU64,
+    /// The end up to which this process knows that the recovery point has been moved.
+    marked: AtomicU64,
 }
 
 impl ShardLog {
@@ -120,6 +124,31 @@ impl ShardLog {
         Error::StoragePoisoned { path: self.folder.clone(), errno }
     }
 
+    /// Moves the recovery point to the end of an idle shard: everything before it was synced, and
+    /// from now on is known to have been.
+    fn mark_recovery_point(&self, end_seq: SequenceNumber) -> Result<()> {
+        let page = self.page();
+        let _writer = self.exclude_writers();
+        let Some(_locked) = self.append_lock.try_lock()? else { return Ok(()) };
+        let end = page.committed();
+        let is_synced = page.durable() >= end && page.durable_end() >= end_seq;
+        if page.next_seq() != end_seq || page.state() != WriterState::Clean || !is_synced {
+            return Ok(());
+        }
+        if self.state.load()?.recovery_point < end {
+            self.state
+                .update(|state| {
+                    state.recovery_point = end;
+                    state.recovery_seq = end_seq;
+                    state.recovery_crc = page.last_crc();
+                    state.recovery_ts = page.max_ts();
+                })
+                .map_err(|error| self.fail_stop(&error))?;
+        }
+        self.lag.marked.store(end_seq, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Called ten times a second: syncs what has been waiting for [`LAG_MAX`].
     pub(crate) fn tick(&self) {
         let page = self.page();
@@ -127,6 +156,11 @@ impl ShardLog {
             return;
         }
         let (committed, durable) = (page.next_seq(), page.durable_end());
+        let is_idle = self.lag.end_seen.swap(committed, Ordering::Relaxed) == committed;
+        if is_idle && durable >= committed && self.lag.marked.load(Ordering::Relaxed) != committed {
+            // A failure leaves the older point, from which more is read at the next opening.
+            let _ = self.mark_recovery_point(committed);
+        }
         let mut since = self.lag.since.lock();
         let moved = self.lag.durable_seen.swap(durable, Ordering::Relaxed) != durable;
         if committed <= durable {

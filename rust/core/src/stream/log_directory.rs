@@ -287,13 +287,16 @@ impl Log {
         Ok(highest + 1)
     }
 
-    /// Syncs everything that is committed in the shards this process has open.
+    /// Syncs everything that is committed in the shards this process has open, and the checkpoints
+    /// of its lanes.
     ///
     /// # Errors
     /// [`Error::StoragePoisoned`].
     pub fn sync(&self) -> Result<()> {
         self.check()?;
-        self.sync_shards()
+        self.sync_shards()?;
+        self.tick();
+        Ok(())
     }
 
     fn sync_shards(&self) -> Result<()> {
