@@ -60,8 +60,14 @@ def test_the_lanes_of_a_dead_worker_are_taken_over(
 ):
     first, second = start(), start()
     places = put(orders, 200)
-    until(lambda: len(delivered(notes)) == 200)
-    until(lambda: all(lanes_of(notes, children_of(each.pid)) for each in (first, second)))
+
+    def both_work():
+        places.update(put(orders, 40))
+        time.sleep(0.1)
+        return all(lanes_of(notes, children_of(each.pid)) for each in (first, second))
+
+    until(both_work)  # one that starts late finds nothing left of what was there
+    until(lambda: set(delivered(notes)) == places)
 
     kill_tree.worker(first)
     killed = time.monotonic()
