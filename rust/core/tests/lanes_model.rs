@@ -304,7 +304,7 @@ impl World {
             let found = file.lane(slot).unwrap().unwrap().in_flight.unwrap();
             batch.worker_deaths += 1;
             if found.is_exclusive {
-                batch.entries[0].attempts += 1;
+                batch.entries[0].detail = 9; // the signal of a process killed whole
                 batch.entries[0].cause = streamfn_core::checkpoint::Cause::Crashed;
                 batch.entries[0].first_failed = 1;
             }
