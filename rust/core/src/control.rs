@@ -106,10 +106,12 @@ impl Control {
 
     /// Writes page 0. Only under the exclusive lock of the log.
     pub(crate) fn initialise(&self, uuid: [u8; 16], boot_id: [u8; 16]) {
+        if !self.is_of(uuid) {
+            self.half(128).store(0, Ordering::Release);
+        }
         self.word(0).store(0, Ordering::Release);
         self.set_bytes16(16, uuid);
         self.set_bytes16(32, boot_id);
-        self.half(128).store(0, Ordering::Release);
         self.word(0).store(LOG_MAGIC, Ordering::Release);
     }
 
@@ -201,6 +203,7 @@ impl Page<'_> {
         self.word(272).store(values.max_ts, Ordering::Release);
         self.set_reserved(values.reserved);
         self.word(288).store(values.last_position.to_word(), Ordering::Release);
+        self.half(324).store(0, Ordering::Release);
         self.set_state(WriterState::Clean);
         self.word(0).store(SHARD_MAGIC, Ordering::Release);
     }
@@ -263,21 +266,23 @@ impl Page<'_> {
     }
 
     pub(crate) fn state(&self) -> WriterState {
-        match self.half(320).load(Ordering::Acquire) {
-            0 => WriterState::Clean,
-            1 => WriterState::Writing,
-            _ => WriterState::Failed(self.half(324).load(Ordering::Acquire).cast_signed()),
+        match (self.half(324).load(Ordering::Acquire), self.half(320).load(Ordering::Acquire)) {
+            (0, 0) => WriterState::Clean,
+            (0, _) => WriterState::Writing,
+            (errno, _) => WriterState::Failed(errno.cast_signed()),
         }
     }
 
+    /// INVARIANT: a failure stays. A writer that goes from WRITING to CLEAN while a sync fails beside
+    /// it must not take the failure back: only a page written anew is without it.
     pub(crate) fn set_state(&self, state: WriterState) {
-        let (word, errno) = match state {
-            WriterState::Clean => (0, 0),
-            WriterState::Writing => (1, 0),
-            WriterState::Failed(errno) => (2, errno.cast_unsigned()),
-        };
-        self.half(324).store(errno, Ordering::Release);
-        self.half(320).store(word, Ordering::Release);
+        match state {
+            WriterState::Clean => self.half(320).store(0, Ordering::Release),
+            WriterState::Writing => self.half(320).store(1, Ordering::Release),
+            WriterState::Failed(errno) => {
+                self.half(324).store(errno.max(1).cast_unsigned(), Ordering::Release);
+            }
+        }
     }
 
     /// Announces a batch that was written, and what the next writer needs.

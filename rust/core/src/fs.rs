@@ -139,13 +139,18 @@ struct RealFile {
 }
 
 impl RealFile {
-    fn new(file: std::fs::File) -> Self {
-        sys::register_descriptor(file.as_raw_fd());
-        Self { file: Some(file), fork_generation: sys::fork_generation() }
+    /// Opens a file; no fork comes between opening it and noting that a child has to close it.
+    fn open(options: &std::fs::OpenOptions, path: &Path) -> io::Result<Self> {
+        let mut open = sys::descriptors();
+        let file = options.open(path)?;
+        open.insert(file.as_raw_fd());
+        Ok(Self { file: Some(file), fork_generation: sys::fork_generation() })
     }
 
-    fn get(&self) -> &std::fs::File {
-        self.file.as_ref().expect("only Drop takes it")
+    /// The file; in a forked child its number may be another file's by now.
+    fn get(&self) -> io::Result<&std::fs::File> {
+        let file = self.file.as_ref().filter(|_| self.fork_generation == sys::fork_generation());
+        file.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 }
 
@@ -153,7 +158,10 @@ impl Drop for RealFile {
     fn drop(&mut self) {
         let Some(file) = self.file.take() else { return };
         if self.fork_generation == sys::fork_generation() {
-            sys::forget_descriptor(file.as_raw_fd());
+            // Under the lock, so that no fork comes between: its child would keep the descriptor.
+            let mut open = sys::descriptors();
+            open.remove(&file.as_raw_fd());
+            drop(file);
         } else {
             // WHY: the at-fork hook closed the child's copy, and its number may belong to another
             // file by now; closing it here would close that one.
@@ -166,7 +174,7 @@ impl File for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.get().read_at(rest, position + done as u64) {
+            match self.get()?.read_at(rest, position + done as u64) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -183,7 +191,7 @@ impl File for RealFile {
         let mut rest: &mut [io::IoSlice<'_>] = &mut slices;
         let mut done = 0;
         while done < total {
-            match rustix::io::pwritev(self.get(), rest, position + done as u64) {
+            match rustix::io::pwritev(self.get()?, rest, position + done as u64) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     done += n;
@@ -197,20 +205,20 @@ impl File for RealFile {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.get().metadata()?.len())
+        Ok(self.get()?.metadata()?.len())
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.get().set_len(length)
+        self.get()?.set_len(length)
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         loop {
-            match rustix::fs::fallocate(self.get(), rustix::fs::FallocateFlags::empty(), 0, length)
+            match rustix::fs::fallocate(self.get()?, rustix::fs::FallocateFlags::empty(), 0, length)
             {
                 // A file system without fallocate still works, without the promise.
                 Err(rustix::io::Errno::OPNOTSUPP) => {
-                    return self.get().set_len(length.max(self.length()?));
+                    return self.get()?.set_len(length.max(self.length()?));
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 other => return Ok(other?),
@@ -221,7 +229,7 @@ impl File for RealFile {
     fn sync_data(&self) -> io::Result<()> {
         // WHY: no retry on EINTR or on any other error: after a failed sync the kernel may have
         // marked the pages clean, so a second call would report a success that never happened.
-        self.get().sync_data()
+        self.get()?.sync_data()
     }
 
     fn try_lock(&self, lock: Lock) -> io::Result<bool> {
@@ -230,7 +238,7 @@ impl File for RealFile {
             Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
         loop {
-            match rustix::fs::flock(self.get(), operation) {
+            match rustix::fs::flock(self.get()?, operation) {
                 Ok(()) => return Ok(true),
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
                 Err(rustix::io::Errno::INTR) => {}
@@ -240,16 +248,16 @@ impl File for RealFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        Ok(rustix::fs::flock(self.get(), FlockOperation::Unlock)?)
+        Ok(rustix::fs::flock(self.get()?, FlockOperation::Unlock)?)
     }
 
     fn identity(&self) -> io::Result<(u64, u64)> {
-        let metadata = self.get().metadata()?;
+        let metadata = self.get()?.metadata()?;
         Ok((metadata.dev(), metadata.ino()))
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.get().as_fd())
+        self.get().ok().map(AsFd::as_fd)
     }
 }
 
@@ -285,10 +293,10 @@ impl Fs for RealFs {
         }
         if matches!(how, Open::Create | Open::CreateNew) {
             options.mode(inherited_mode(path, false));
-            match options.create_new(true).open(path) {
+            match RealFile::open(options.create_new(true), path) {
                 Ok(file) => {
                     adopt_owner(path)?;
-                    return Ok(Arc::new(RealFile::new(file)));
+                    return Ok(Arc::new(file));
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && how == Open::Create => {
                     options.create_new(false);
@@ -296,7 +304,7 @@ impl Fs for RealFs {
                 Err(e) => return Err(e),
             }
         }
-        Ok(Arc::new(RealFile::new(options.open(path)?)))
+        Ok(Arc::new(RealFile::open(&options, path)?))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

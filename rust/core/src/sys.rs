@@ -31,19 +31,14 @@ pub(crate) fn begin_opening() -> MutexGuard<'static, ()> {
     OPENING.lock()
 }
 
-fn descriptors() -> &'static Mutex<HashSet<RawFd>> {
+fn table() -> &'static Mutex<HashSet<RawFd>> {
     DESCRIPTORS.get_or_init(Mutex::default)
 }
 
-/// Notes a descriptor that a forked child has to close.
-pub(crate) fn register_descriptor(fd: RawFd) {
+/// The descriptors that a forked child has to close. No fork happens while the guard is held.
+pub(crate) fn descriptors() -> MutexGuard<'static, HashSet<RawFd>> {
     AT_FORK.call_once(install_fork_hooks);
-    descriptors().lock().insert(fd);
-}
-
-/// Forgets a descriptor that is about to be closed.
-pub(crate) fn forget_descriptor(fd: RawFd) {
-    descriptors().lock().remove(&fd);
+    table().lock()
 }
 
 thread_local! {
@@ -56,7 +51,7 @@ type Held = (MutexGuard<'static, ()>, MutexGuard<'static, HashSet<RawFd>>);
 extern "C" fn before_fork() {
     // WHY: another thread may hold a lock at the moment of the fork, and would hold it for ever in
     // the child.
-    let held = (OPENING.lock(), descriptors().lock());
+    let held = (OPENING.lock(), table().lock());
     HELD.with(|slot| slot.replace(Some(held)));
 }
 
@@ -71,7 +66,7 @@ extern "C" fn after_fork_in_parent() {
 extern "C" fn after_fork_in_child() {
     FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
     unlock_after_fork();
-    let mut open = descriptors().lock();
+    let mut open = table().lock();
     for fd in open.iter() {
         // WHY: a flock lives until its last descriptor is closed; a surviving child would keep the
         // lease of a dead worker. Closing does not unlock: the parent has its own descriptor.

@@ -104,6 +104,11 @@ impl ShardLog {
         Ok(appended)
     }
 
+    /// As [`ShardLog::exclude_writers`], if no thread is writing now.
+    pub(crate) fn try_exclude_writers(&self) -> Option<MutexGuard<'_, Writer>> {
+        self.writer.try_lock()
+    }
+
     /// Keeps the threads of this process from writing until the guard is dropped.
     pub(crate) fn exclude_writers(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock()
@@ -274,14 +279,13 @@ impl ShardLog {
                 return Ok(Arc::clone(file));
             }
         }
-        let segment = self.segments.get(ordinal)?.ok_or_else(|| Error::Corruption {
+        let (segment, file) = self.segments.open(ordinal)?.ok_or_else(|| Error::Corruption {
             path: self.folder.clone(),
             position: 0,
             first: self.page().next_seq(),
             last: self.page().next_seq(),
             reason: format!("segment {ordinal:08x}, the one being written, is missing"),
         })?;
-        let file = segment.open(self.directory.fs())?;
         writer.segment = Some((segment, Arc::clone(&file)));
         Ok(file)
     }
@@ -348,7 +352,7 @@ impl ShardLog {
         }
         let reserved = end.next_multiple_of(RESERVE) + RESERVE;
         self.state
-            .update(|state| state.reserved = reserved)
+            .update(|state| state.reserved = state.reserved.max(reserved))
             .map_err(|error| self.fail_stop(&error))?;
         page.set_reserved(reserved);
         Ok(())
@@ -366,9 +370,7 @@ impl ShardLog {
     pub(super) fn roll(&self, writer: &mut Writer) -> Result<()> {
         let tail = self.ready_to_write(writer)?;
         if tail.offset != SEGMENT_START {
-            let start = self.begin_segment(writer, tail)?;
-            let page = self.page();
-            page.move_end(start);
+            self.begin_segment(writer, tail)?;
         }
         Ok(())
     }
@@ -377,6 +379,20 @@ impl ShardLog {
     fn begin_segment(&self, writer: &mut Writer, tail: Position) -> Result<Position> {
         let page = self.page();
         self.sync_now()?;
+        // WHY: from here on the recovery point may lie in the new segment while the page still points
+        // into the old one. Who finds that mark looks for the end itself.
+        page.set_state(WriterState::Writing);
+        let begun = self.make_segment(writer, tail);
+        if let Ok(start) = begun {
+            page.move_end(start);
+        }
+        // Without a new segment all is as it was: an empty file that is left is not stepped into.
+        page.set_state(WriterState::Clean);
+        begun
+    }
+
+    fn make_segment(&self, writer: &mut Writer, tail: Position) -> Result<Position> {
+        let page = self.page();
         let ordinal = tail.segment + 1;
         let header = Self::segment_header(
             &self.directory,
@@ -422,6 +438,8 @@ impl ShardLog {
             });
         }
         super::recovery::cut(&found, &self.segments, self.directory.fs())?;
+        let sync = self.directory.fs().sync_dir(&self.folder).at(&self.folder);
+        sync.map_err(|error| self.fail_stop(&error))?;
         page.commit(&Committed {
             at: found.last_position,
             end: found.position,

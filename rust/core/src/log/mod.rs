@@ -97,7 +97,10 @@ pub struct ShardLog {
     state: StateFile,
     queue: Mutex<Vec<Arc<append::Pending>>>,
     writer: Mutex<append::Writer>,
+    /// Threads that wait for a sync take turns here.
     syncer: Mutex<()>,
+    /// Held while the active segment is synced.
+    syncing: Mutex<()>,
     lag: sync::Lag,
 }
 
@@ -147,6 +150,7 @@ impl ShardLog {
             queue: Mutex::default(),
             writer: Mutex::default(),
             syncer: Mutex::default(),
+            syncing: Mutex::default(),
             lag: sync::Lag::default(),
         })
     }

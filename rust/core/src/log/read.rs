@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES};
-use crate::format::{align8, BatchHeader, Damage, DecodedBatch, SharedBytes};
+use crate::format::{BatchHeader, Damage, DecodedBatch, SharedBytes};
 use crate::fs::File;
 use crate::types::{Position, SequenceNumber, Start};
 
@@ -266,15 +266,7 @@ impl ShardLog {
         if buffer.file.as_ref().is_some_and(|(open, ..)| *open == ordinal) {
             return Ok(true);
         }
-        let opened = match self.segments.get(ordinal)? {
-            None => None,
-            Some(segment) => match segment.open(self.directory.fs()) {
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    None
-                }
-                other => Some((segment, other?)),
-            },
-        };
+        let opened = self.segments.open(ordinal)?;
         let Some((segment, file)) = opened else {
             let horizon = self.trim_horizon()?;
             return match cursor.next_seq {
@@ -294,7 +286,11 @@ impl ShardLog {
     ) -> Result<DecodedBatch> {
         let at = cursor.position.offset + HEADER_BYTES as u64;
         let length = header.body_len as usize;
-        let range = buffer.fetch(at, length, at + align8(length) as u64 + READ_AHEAD as u64)?;
+        // WHY: bytes behind the visible end may be half of a batch that is cut and written again.
+        let visible = self.page().visible();
+        let is_last = cursor.position.segment == visible.segment;
+        let limit = if is_last { visible.offset } else { u64::MAX };
+        let range = buffer.fetch(at, length, limit)?;
         let stored = buffer.slice(range.clone());
         if stored.len() < length || crc32c(stored) != header.body_crc {
             return Err(self.damaged(cursor, header, "the body's checksum does not match".into()));

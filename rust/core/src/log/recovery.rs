@@ -124,8 +124,16 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
             Err(_) => return Ok((tail, Stop::Invalid)),
             Ok(None) => {
                 let next = tail.position.segment + 1;
-                if scan.segments.get(next)?.is_none() {
+                let Some(following) = scan.segments.get(next)? else {
                     return Ok((tail, Stop::End));
+                };
+                // A segment is begun after all before its first number was synced. One that begins
+                // lower was left behind, empty, by a writer that could not finish it.
+                match following.base_seq.cmp(&tail.next_seq) {
+                    _ if !chained => {}
+                    std::cmp::Ordering::Less => return Ok((tail, Stop::End)),
+                    std::cmp::Ordering::Greater => return Ok((tail, Stop::Invalid)),
+                    std::cmp::Ordering::Equal => {}
                 }
                 tail.position = Position { segment: next, offset: SEGMENT_START };
             }
@@ -213,10 +221,15 @@ pub(crate) fn recover(
     let page = directory.control().page(config.page);
     let segments = Segments::new(Arc::clone(fs), folder.to_owned());
     let state_file = StateFile::open(fs, &folder.join("state"))?;
+    let state = state_file.load()?;
     if same_boot && page.is_of(config.owner()) && trust(&page, &segments, fs)? {
+        // A clean close that did not finish may have lowered what is on disk already.
+        page.set_reserved(page.reserved().min(state.reserved));
+        if fs.exists(&folder.join("failed")).at(folder)? {
+            page.set_state(WriterState::Failed(libc::EIO));
+        }
         return Ok(());
     }
-    let state = state_file.load()?;
     let shard =
         Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
     let (tail, is_torn) = shard.find_end(&state)?;
@@ -270,8 +283,8 @@ impl Recovering<'_> {
         let (mut tail, mut stop) = walk(&mut scan, start, true)?;
         loop {
             match stop {
-                Stop::End => return Ok((tail, false)),
-                Stop::Invalid => {}
+                Stop::End if !Self::has_rest(&mut scan, &tail)? => return Ok((tail, false)),
+                Stop::End | Stop::Invalid => {}
             }
             let Some(beyond) = self.later_proof(&mut scan, &tail)? else { return Ok((tail, true)) };
             // WHY: something after the damage was written when the damaged part was already synced.
@@ -279,6 +292,21 @@ impl Recovering<'_> {
             let resumed = Tail { position: beyond, ..tail };
             (tail, stop) = walk(&mut scan, resumed, false)?;
         }
+    }
+
+    /// Whether anything but zeros lies behind a tail in its file.
+    fn has_rest(scan: &mut Scan<'_>, tail: &Tail) -> Result<bool> {
+        scan.open(tail.position.segment)?;
+        let mut offset = tail.position.offset;
+        while offset < scan.length() {
+            let length = usize::try_from(scan.length() - offset).unwrap_or(CHUNK).min(CHUNK);
+            let bytes = scan.at(offset, length)?;
+            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(!bytes.is_empty());
+            }
+            offset += bytes.len() as u64;
+        }
+        Ok(false)
     }
 
     /// The next whole batch behind a damaged place, if it proves that the place was once synced.
@@ -297,7 +325,7 @@ impl Recovering<'_> {
         }
         // A segment is synced before the next one is made.
         let next = tail.position.segment + 1;
-        let follows = self.segments.get(next)?.is_some();
+        let follows = self.segments.get(next)?.is_some_and(|s| s.base_seq > tail.next_seq);
         Ok(follows.then_some(Position { segment: next, offset: SEGMENT_START }))
     }
 
@@ -456,6 +484,8 @@ pub(crate) fn close_cleanly(
     }
     page.note_durable(end, page.next_seq());
     page.publish(end, page.next_seq());
+    // INVARIANT: the page never has more reserved than the disk. First down there, then here.
+    page.set_reserved(page.next_seq());
     StateFile::open(fs, &folder.join("state"))?.update(|state| {
         state.recovery_point = end;
         state.recovery_seq = page.next_seq();
@@ -463,6 +493,5 @@ pub(crate) fn close_cleanly(
         state.recovery_ts = page.max_ts();
         state.reserved = page.next_seq();
     })?;
-    page.set_reserved(page.next_seq());
     Ok(())
 }

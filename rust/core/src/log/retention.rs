@@ -58,8 +58,9 @@ impl ShardLog {
         if keep.since.is_none() && self.page().committed().segment == self.first_ordinal()? {
             return Ok(Trimmed::default());
         }
-        let mut writer = self.exclude_writers();
+        let Some(mut writer) = self.try_exclude_writers() else { return Ok(Trimmed::default()) };
         let _locked = self.append_lock.lock(&Patience::of(LOCK_PATIENCE))?;
+        self.directory.check()?;
         if let Some(since) = keep.since {
             self.roll_by_age(&mut writer, since)?;
         }
@@ -79,6 +80,7 @@ impl ShardLog {
         self.directory.check()?;
         let _writer = self.exclude_writers();
         let _locked = self.append_lock.lock(patience)?;
+        self.directory.check()?;
         let horizon = seq.min(self.visible_end());
         if horizon > self.trim_horizon()? {
             self.state

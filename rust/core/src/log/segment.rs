@@ -46,6 +46,9 @@ impl Segment {
     }
 }
 
+/// A segment and its open file.
+pub(crate) type OpenSegment = (Arc<Segment>, Arc<dyn File>);
+
 /// `00000000-00000000000000000000.seg`: ordinal (8 hex digits) and base sequence number (20 digits).
 fn file_name(ordinal: u32, base_seq: SequenceNumber) -> String {
     format!("{ordinal:08x}-{base_seq:020}.seg")
@@ -92,6 +95,22 @@ impl Segments {
         }
         self.refresh()?;
         Ok(self.known.read().get(&ordinal).cloned())
+    }
+
+    /// A segment and its open file; looks at the folder again if what was known is gone.
+    pub(crate) fn open(&self, ordinal: u32) -> Result<Option<OpenSegment>> {
+        for is_again in [false, true] {
+            let Some(segment) = self.get(ordinal)? else { return Ok(None) };
+            match segment.open(&self.fs) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    if !is_again {
+                        self.refresh()?;
+                    }
+                }
+                file => return Ok(Some((segment, file?))),
+            }
+        }
+        Ok(None)
     }
 
     /// All segments, oldest first.

@@ -82,23 +82,29 @@ impl ShardLog {
     /// [`Error::StoragePoisoned`]: the shard is fail-stopped.
     pub(crate) fn sync_now(&self) -> Result<()> {
         let page = self.page();
+        // WHY one at a time: the kernel tells a failed write-back once for each open file. Of two syncs
+        // at once on ours, one would hear of it and the other report a success that never was.
+        let _alone = self.syncing.lock();
         page.check(&self.folder)?;
         // INVARIANT: the number before the position; see `Page::commit`.
         let end_seq = page.next_seq();
         let end = page.committed();
-        if page.durable() >= end && page.durable_end() >= end_seq {
+        let is_durable = page.durable() >= end && page.durable_end() >= end_seq;
+        if is_durable && page.visible() >= end && page.visible_end() >= end_seq {
             return Ok(());
         }
-        let segment = self.segments.get(end.segment)?.ok_or_else(|| Error::Io {
+        let (segment, file) = self.segments.open(end.segment)?.ok_or_else(|| Error::Io {
             path: self.folder.clone(),
             source: std::io::ErrorKind::NotFound.into(),
         })?;
-        let file = segment.open(self.directory.fs())?;
         if let Err(error) = file.sync_data().at(segment.path()) {
             return Err(self.fail_stop(&error));
         }
-        page.note_durable(end, end_seq);
+        // Another process may have heard of a failure that this one was not told.
+        page.check(&self.folder)?;
+        // WHY this order: who sees `durable_end` returns to its caller, whose record is then visible.
         page.publish(end, end_seq);
+        page.note_durable(end, end_seq);
         self.directory.control().wake();
         Ok(())
     }
@@ -128,8 +134,9 @@ impl ShardLog {
     /// from now on is known to have been.
     fn mark_recovery_point(&self, end_seq: SequenceNumber) -> Result<()> {
         let page = self.page();
-        let _writer = self.exclude_writers();
+        let Some(_writer) = self.try_exclude_writers() else { return Ok(()) };
         let Some(_locked) = self.append_lock.try_lock()? else { return Ok(()) };
+        self.directory.check()?;
         let end = page.committed();
         let is_synced = page.durable() >= end && page.durable_end() >= end_seq;
         if page.next_seq() != end_seq || page.state() != WriterState::Clean || !is_synced {
@@ -155,7 +162,7 @@ impl ShardLog {
         if page.state() != WriterState::Clean && page.state() != WriterState::Writing {
             return;
         }
-        let (committed, durable) = (page.next_seq(), page.durable_end());
+        let (committed, durable) = (page.next_seq(), page.durable_end().min(page.visible_end()));
         let is_idle = self.lag.end_seen.swap(committed, Ordering::Relaxed) == committed;
         if is_idle && durable >= committed && self.lag.marked.load(Ordering::Relaxed) != committed {
             // A failure leaves the older point, from which more is read at the next opening.

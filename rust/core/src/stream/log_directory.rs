@@ -315,12 +315,15 @@ impl Log {
         if self.directory.is_forked() {
             return Ok(());
         }
-        // An opening that goes on at the same time must not be given a log that is about to close.
-        let _opening = sys::begin_opening();
-        match self.handles.fetch_sub(1, Ordering::AcqRel) {
-            1 => self.end(),
-            _ => Ok(()),
+        {
+            // An opening that goes on at the same time must not be given a log that is about to
+            // close. Only for this moment: a fork waits for the guard, and the end waits for writers.
+            let _opening = sys::begin_opening();
+            if self.handles.fetch_sub(1, Ordering::AcqRel) > 1 || !self.directory.close() {
+                return Ok(());
+            }
         }
+        self.wind_up()
     }
 
     /// Ends all use of the log in this process. The last process to do so notes that, so that the
@@ -329,6 +332,10 @@ impl Log {
         if self.directory.is_forked() || !self.directory.close() {
             return Ok(());
         }
+        self.wind_up()
+    }
+
+    fn wind_up(&self) -> Result<()> {
         *self.stop.0.lock() = true;
         self.stop.1.notify_all();
         let synced = self.sync_shards();

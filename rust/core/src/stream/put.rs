@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::format::body::encode_headers;
+use crate::format::record_batch::RECORDS_MAX;
 use crate::format::RecordBuilder;
 use crate::log::{Appended, BATCH_BYTES_TARGET};
 use crate::types::{
@@ -126,10 +127,10 @@ impl Put<'_> {
                 format!("`{}` has no open shard", self.stream.name),
             ));
         };
-        if builders
-            .last()
-            .is_none_or(|last| last.payload_bytes() + size > BATCH_BYTES_TARGET && last.count() > 0)
-        {
+        if builders.last().is_none_or(|last| {
+            last.count() > 0
+                && (last.payload_bytes() + size > BATCH_BYTES_TARGET || last.count() >= RECORDS_MAX)
+        }) {
             builders.push(RecordBuilder::default());
         }
         if let Some(last) = builders.last_mut() {
