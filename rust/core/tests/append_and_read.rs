@@ -227,6 +227,21 @@ fn limits_refuse_a_call_as_a_whole() {
 }
 
 #[test]
+fn a_call_of_more_records_than_a_batch_holds_is_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let stream = log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
+    let count = 1_048_576 + 1;
+    let mut put = stream.begin_put().unwrap();
+    for _ in 0..count {
+        put.push(b"", None, std::iter::empty()).unwrap();
+    }
+    put.commit(&patience()).unwrap();
+
+    assert_eq!(count, read(&stream).len());
+}
+
+#[test]
 fn names_and_folders_that_cannot_be_logs_are_refused_with_the_field() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();

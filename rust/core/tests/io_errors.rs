@@ -57,7 +57,7 @@ fn read(stream: &Stream) -> Result<BTreeMap<u64, Vec<u8>>> {
 
 /// Opens a log and puts records until nothing is left to put; returns what was acknowledged, and
 /// whether anything was acknowledged after the shard said that a sync had failed.
-fn work(fs: &SimFs, durability: Durability) -> (BTreeMap<u64, Vec<u8>>, bool) {
+fn work(fs: &SimFs, durability: Durability, is_closed: bool) -> (BTreeMap<u64, Vec<u8>>, bool) {
     let mut acknowledged = BTreeMap::new();
     let mut is_poisoned = false;
     let mut is_late = false;
@@ -82,8 +82,12 @@ fn work(fs: &SimFs, durability: Durability) -> (BTreeMap<u64, Vec<u8>>, bool) {
                 Err(_) => {}
             }
         }
-        let _ = log.sync();
-        let _ = log.close();
+        if is_closed {
+            let _ = log.sync();
+            let _ = log.close();
+        } else {
+            std::mem::forget(log); // killed
+        }
     }
     (acknowledged, is_late)
 }
@@ -112,6 +116,13 @@ fn check(fs: &SimFs, acknowledged: &BTreeMap<u64, Vec<u8>>, durability: Durabili
                 None => durability == Durability::Process,
             };
             assert!(is_allowed, "{what}, state {index}: record {seq} is lost or another");
+            if found.contains_key(seq) {
+                let shard = stream.shard(ShardId(0)).unwrap();
+                let cursor = shard.cursor(Start::AtSequence(*seq)).unwrap();
+                let (batch, _) = shard.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
+                let is_in = batch.base_seq() <= *seq && *seq < batch.next_seq();
+                assert!(is_in, "{what}, state {index}: record {seq} is skipped");
+            }
         }
     }
 }
@@ -122,16 +133,16 @@ fn every_change_fails_once_and_for_good() {
     for durability in [Durability::Group, Durability::Process] {
         let whole = {
             let fs = SimFs::new();
-            work(&fs, durability);
+            work(&fs, durability, true);
             fs.point()
         };
         for errno in [EIO, ENOSPC] {
-            for is_sticky in [false, true] {
+            for (is_sticky, is_closed) in [(false, true), (true, true), (false, false)] {
                 for nth in 0..whole {
                     let what = format!("{durability:?} errno {errno} at {nth} sticky {is_sticky}");
                     let fs = SimFs::new();
                     fs.fail(nth, errno, is_sticky);
-                    let (acknowledged, is_late) = work(&fs, durability);
+                    let (acknowledged, is_late) = work(&fs, durability, is_closed);
                     assert!(!is_late, "{what}: acknowledged after a failed sync");
                     fs.heal();
                     check(&fs, &acknowledged, durability, &what);

@@ -66,3 +66,20 @@ fn a_batch_announced_in_part_is_adopted_and_no_number_is_issued_twice() {
         }
     }
 }
+
+#[test]
+fn a_failure_is_not_taken_back_by_a_writer_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+    log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
+    put(&log, "a");
+    let shard = log.stream("s").unwrap().shard(ShardId(0)).unwrap();
+    let page = shard.page();
+
+    page.set_state(WriterState::Writing);
+    page.set_state(WriterState::Failed(5));
+    page.set_state(WriterState::Clean);
+
+    assert_eq!(WriterState::Failed(5), page.state());
+    assert!(shard.sync_now().is_err());
+}
