@@ -34,6 +34,7 @@ from streamfn.errors import (
 from streamfn.log import Log, Stream
 from streamfn.model.batch import Batch
 from streamfn.model.context import Context
+from streamfn.model.inputs import InputKind, register_input
 from streamfn.model.policy import Backoff
 from streamfn.model.put import PutResult, PutResults
 from streamfn.model.stream import ShardInfo, StreamInfo
@@ -47,6 +48,7 @@ __all__ = [
     "FunctionCrashed",
     "FunctionFailed",
     "FunctionTimedOut",
+    "InputKind",
     "Log",
     "PutResult",
     "PutResults",
@@ -57,4 +59,5 @@ __all__ = [
     "StreamInfo",
     "StreamfnError",
     "__version__",
+    "register_input",
 ]

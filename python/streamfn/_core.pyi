@@ -124,6 +124,15 @@ class Records(Sequence[Record]):
         """Iterate, and say on the board which record is running (8 bytes, no system call)."""
     def values(self) -> list[bytes]: ...
     def json(self) -> list[Any]: ...
+    def kinesis_records(self, shared: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the records in the shape of AWS Lambda's Kinesis events.
+
+        Args:
+            shared: The entries that all records have in common; `eventID` and `kinesis` are added
+                to a copy for each.
+
+        Source: the AWS Lambda developer guide, "Process Amazon Kinesis Data Streams records".
+        """
     def partition_keys(self) -> list[str | None]: ...
     def sequence_numbers(self) -> list[int]: ...
     def index(self, sequence_number: int) -> int:  # type: ignore[override]  # by number, not by value

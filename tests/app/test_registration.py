@@ -152,7 +152,7 @@ class TestRefusals:
     def test_what_comes_later_is_refused_and_never_ignored(self, option):
         assert "later release" in refused(option, **{option: "x"})
 
-    @pytest.mark.parametrize("word", ["lambda", "arrow"])
+    @pytest.mark.parametrize("word", ["arrow"])
     def test_so_are_inputs_that_come_later(self, word):
         assert "comes in a later release" in refused("input", input=word)
 
@@ -170,7 +170,7 @@ class TestRefusals:
             ("batch_bytes", "6 parsecs", "write 64KiB"),
             ("max_retries", -2, "-1 is for ever"),
             ("max_retries", 1.5, "not a whole number"),
-            ("backoff", 5, "not a `streamfn.Backoff`"),
+            ("backoff", 5, "no `streamfn.Backoff` and has no method `draw`"),
             ("max_record_age", 0, "above zero"),
             ("bisect", "no", "not True or False"),
             ("report_failures", 1, "not True or False"),
@@ -220,7 +220,7 @@ class TestSignatures:
     def test_a_record_needs_input_record(self):
         def notify(record: Record): ...
 
-        with pytest.raises(ConfigError, match='add `input="record"`'):
+        with pytest.raises(ConfigError, match='say `input="record"`'):
             App("shop").stream("orders")(notify)
         App("shop").stream("orders", input="record")(notify)
 
@@ -238,7 +238,7 @@ class TestSignatures:
     def test_a_batch_needs_input_batch(self):
         def total(batch: Batch): ...
 
-        with pytest.raises(ConfigError, match='drop `input="record"`'):
+        with pytest.raises(ConfigError, match='say `input="batch"`'):
             App("shop").stream("orders", input="record")(total)
         App("shop").stream("orders")(total)
 
@@ -247,7 +247,7 @@ class TestSignatures:
         def other(batch: "streamfn.Record", context: "Unknown"): ...  # noqa: F821
 
         App("shop").stream("orders")(total)
-        with pytest.raises(ConfigError, match='add `input="record"`'):
+        with pytest.raises(ConfigError, match='say `input="record"`'):
             App("shop").stream("orders")(other)
 
     def test_a_function_takes_one_or_two_positional_parameters(self):

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from streamfn import App
 from streamfn.errors import ConfigError
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import StreamOptions, mapping_fields
@@ -72,11 +73,13 @@ class TestPresets:
 
     def test_a_preset_sets_only_what_the_decorator_takes(self):
         for preset in PRESETS.values():
-            assert set(preset) <= set(StreamOptions.__annotations__)
+            known = set(StreamOptions.__annotations__)
+            assert set(preset.values) <= known
+            assert set(preset.bounds) <= known
 
     def test_aws_has_the_values_of_aws(self):
         """The defaults of CreateEventSourceMapping, and the 3 s of a new function."""
-        fields = mapping_fields(PRESETS["aws"])
+        fields = mapping_fields(PRESETS["aws"].values)
 
         assert fields["retry"].max_retries == -1
         assert not fields["retry"].bisect
@@ -85,6 +88,48 @@ class TestPresets:
         assert fields["batch"] == BatchPolicy()
         assert fields["timeout"] == timedelta(seconds=3)
         assert fields["on_failure"] is None
+
+    @pytest.mark.parametrize(
+        ("argument", "allowed", "refused"),
+        [
+            ("batch_size", [1, 10_000], [10_001]),
+            ("batch_window", [0, 300], [301, 0.5]),
+            ("max_retries", [-1, 0, 10_000], [10_001]),
+            ("max_record_age", [None, 60, 604_800], [59, 604_801]),
+            ("parallelization_factor", [1, 10], [11]),
+            ("timeout", [1, 900], [0.9, 901]),
+        ],
+    )
+    def test_aws_has_the_bounds_of_aws(self, argument, allowed, refused):
+        """The ranges of CreateEventSourceMapping; streamfn's own are wider."""
+        bounds = PRESETS["aws"].bounds
+        for value in allowed:
+            mapping_fields({argument: value}, bounds)
+        for value in refused:
+            mapping_fields({argument: value})
+            with pytest.raises(ConfigError, match="AWS") as caught:
+                mapping_fields({argument: value}, bounds)
+            assert caught.value.field == argument
+
+    def test_bounds_hold_for_what_the_code_says_beside_the_preset(self):
+        with pytest.raises(ConfigError) as caught:
+            App("shop").stream("orders", preset="aws", batch_size=20_000)
+
+        assert caught.value.field == "batch_size"
+
+
+def test_a_backoff_of_the_users_own_is_no_matter_of_the_supervisor():
+    """It stays in the process that waits; what travels has ours in its place."""
+
+    class Fixed:
+        def draw(self, exponent, random):
+            return timedelta(seconds=1)
+
+    mapping = EventSourceMapping(
+        name="a.b", app="a", function="b", stream="s", retry=RetryPolicy(backoff=Fixed())
+    )
+
+    assert EventSourceMapping.from_dict(mapping.to_dict()).retry == RetryPolicy()
 
 
 def test_a_mapping_travels_as_json():

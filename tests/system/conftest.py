@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +116,21 @@ def workers(tmp_path, log_dir):
     workers = Workers(tmp_path, log_dir)
     yield workers
     workers.close()
+
+
+@pytest.fixture(scope="session")
+def workers_in():
+    """`with workers_in(folder, log_dir) as workers`: for a fixture that several tests share."""
+
+    @contextmanager
+    def make(folder, log_dir):
+        workers = Workers(folder, log_dir)
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+    return make
 
 
 @pytest.fixture

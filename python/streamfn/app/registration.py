@@ -18,6 +18,7 @@ from typing import TypeVar, Unpack
 
 from streamfn.errors import ConfigError
 from streamfn.model.function import Handler, code_version, positional_parameters
+from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import StreamOptions, checked_name, mapping_fields, resolved
 
@@ -53,10 +54,10 @@ class App:
         Raises:
             ConfigError: An argument that cannot be used, or a name taken by another function.
         """
-        values = resolved(options)
+        values, bounds = resolved(options)
         name = values.pop("name", None)
         stream = _stream_name(source)
-        fields = mapping_fields(values)
+        fields = mapping_fields(values, bounds)
 
         def register(handler: _Handler) -> _Handler:
             function = _function_name(name, handler)
@@ -144,12 +145,16 @@ def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
         raise ConfigError("function", reason)
     if not parameters:
         return
-    wanted = _annotated_class(handler, parameters[0])
-    if wanted == "Record" and mapping.input == "batch":
-        reason = f'`{mapping.function}` takes a `Record`, add `input="record"` or take a `Batch`'
-        raise ConfigError("input", reason)
-    if wanted == "Batch" and mapping.input == "record":
-        reason = f'`{mapping.function}` takes a `Batch`, drop `input="record"` or take a `Record`'
+    _check_annotation(_annotated_class(handler, parameters[0]), mapping)
+
+
+def _check_annotation(wanted: str, mapping: EventSourceMapping) -> None:
+    """Refuse a parameter annotated with the class of another input."""
+    kind = INPUTS[mapping.input]
+    others = [each.name for each in INPUTS.values() if each.takes == wanted]
+    if wanted and wanted != kind.takes and others:
+        takes = f", or take a `{kind.takes}`" if kind.takes else ""
+        reason = f'`{mapping.function}` takes a `{wanted}`: say `input="{others[0]}"`{takes}'
         raise ConfigError("input", reason)
 
 

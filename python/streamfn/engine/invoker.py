@@ -19,6 +19,7 @@ from streamfn.model.batch import Batch
 from streamfn.model.context import Context
 from streamfn.model.function import Handler, is_async, takes_context
 from streamfn.model.handles import LogHandle
+from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 
 from . import response
@@ -58,6 +59,7 @@ class Invoker:
         self, mapping: EventSourceMapping, handler: Handler, log: LogHandle, clock: Clock
     ) -> None:
         self._mapping, self._handler, self._log, self._clock = mapping, handler, log, clock
+        self._input = INPUTS[mapping.input]
         self._takes_context = _takes_context(handler)
         self.is_async = is_async(handler) or is_async(type(handler).__call__)
         """Whether the function runs on an event loop; it is cancelled at its timeout."""
@@ -73,10 +75,14 @@ class Invoker:
         """
         context = self._context(records, attempt)
         batch = Batch(records, context, clock=self._clock)
+        kind = self._input
         try:
-            returned = self._handler(*((batch, context) if self._takes_context else (batch,)))
+            event = kind.event(batch)
+            second = (kind.context(context),) if self._takes_context else ()
+            returned = self._handler(event, *second)
             if self.is_async:
                 returned = self._finish(returned)
+            returned = kind.returned(returned)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
             return ended(error, self._users_frames(error))
         return self._outcome(returned, batch)
@@ -135,7 +141,8 @@ class Invoker:
             arguments: tuple[object, ...] = (record,)
             if self._takes_context:
                 place = records.index(record.sequence_number)
-                arguments = (record, self._context(records[place : place + 1], attempt))
+                context = self._context(records[place : place + 1], attempt)
+                arguments = (record, self._input.context(context))
             returned = self._handler(*arguments)
             return self._finish(returned) if self.is_async else returned
 

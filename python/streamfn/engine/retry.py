@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 
 from streamfn._core import Entry
-from streamfn.model.policy import EXPONENT_MAX, Backoff, RetryPolicy
+from streamfn.model.policy import EXPONENT_MAX, BackoffPolicy, RetryPolicy
 
 from .worklist import amended
 
@@ -43,7 +43,7 @@ class LanePace:
 
     __slots__ = ("_backoff", "_random", "exponent")
 
-    def __init__(self, backoff: Backoff, exponent: int, random: Random) -> None:
+    def __init__(self, backoff: BackoffPolicy, exponent: int, random: Random) -> None:
         self._backoff, self._random = backoff, random
         self.exponent = exponent
         """Waits since the last successful call."""

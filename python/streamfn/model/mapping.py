@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from streamfn._core import FACTOR_MAX
 from streamfn.errors import ConfigError
-from streamfn.model.policy import Backoff, BatchPolicy, OnExhausted, RetryPolicy
+from streamfn.model.policy import Backoff, BackoffPolicy, BatchPolicy, OnExhausted, RetryPolicy
 from streamfn.model.record import REDRIVE_SUFFIX
 
-Input = Literal["batch", "record"]
-"""What one call receives."""
 Start = str | datetime
 """`"trim_horizon"`, `"latest"`, or an aware datetime; counts only when the mapping is new."""
 DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
@@ -30,7 +28,8 @@ class EventSourceMapping:
     """Name of the function, without its app."""
     stream: str
     """The stream it reads."""
-    input: Input = "batch"
+    input: str = "batch"
+    """Name of an `InputKind`: what one call receives."""
     start: Start = "trim_horizon"
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: timedelta = DEFAULT_TIMEOUT
@@ -76,11 +75,7 @@ class EventSourceMapping:
             "start": self.start.isoformat() if isinstance(self.start, datetime) else self.start,
             "retry": {
                 "max_retries": retry.max_retries,
-                "backoff": {
-                    "base": retry.backoff.base.total_seconds(),
-                    "factor": retry.backoff.factor,
-                    "cap": retry.backoff.cap.total_seconds(),
-                },
+                "backoff": _backoff_fields(retry.backoff),
                 "max_record_age": None if age is None else age.total_seconds(),
                 "bisect": retry.bisect,
                 "report_failures": retry.report_failures,
@@ -118,15 +113,26 @@ class EventSourceMapping:
 STARTS: Final = ("trim_horizon", "latest")
 
 
+def _backoff_fields(backoff: BackoffPolicy) -> dict[str, float] | None:
+    """Return the fields of ours; a policy of the user's own stays in the process that waits."""
+    if not isinstance(backoff, Backoff):
+        return None
+    base, cap = backoff.base.total_seconds(), backoff.cap.total_seconds()
+    return {"base": base, "factor": backoff.factor, "cap": cap}
+
+
+def _backoff(fields: dict[str, float] | None) -> Backoff:
+    if fields is None:
+        return Backoff()
+    base, cap = timedelta(seconds=fields["base"]), timedelta(seconds=fields["cap"])
+    return Backoff(base=base, factor=fields["factor"], cap=cap)
+
+
 def _retry(values: dict[str, Any]) -> RetryPolicy:
-    backoff, age = values["backoff"], values["max_record_age"]
+    age = values["max_record_age"]
     return RetryPolicy(
         max_retries=values["max_retries"],
-        backoff=Backoff(
-            base=timedelta(seconds=backoff["base"]),
-            factor=backoff["factor"],
-            cap=timedelta(seconds=backoff["cap"]),
-        ),
+        backoff=_backoff(values["backoff"]),
         max_record_age=None if age is None else timedelta(seconds=age),
         bisect=values["bisect"],
         report_failures=values["report_failures"],

@@ -10,12 +10,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Final, TypedDict, TypeVar, cast, get_args
+from typing import Any, Final, TypedDict, TypeVar
 
 from streamfn._core import NAME_BYTES_MAX
 from streamfn.errors import ConfigError
-from streamfn.model.mapping import DEFAULT_TIMEOUT, STARTS, Input, Start
-from streamfn.model.policy import PRESETS, Backoff, BatchPolicy, OnExhausted, RetryPolicy
+from streamfn.model.inputs import INPUTS
+from streamfn.model.mapping import DEFAULT_TIMEOUT, STARTS, Start
+from streamfn.model.policy import (
+    PRESETS,
+    BackoffPolicy,
+    BatchPolicy,
+    Bounds,
+    OnExhausted,
+    RetryPolicy,
+)
 from streamfn.units import parse_duration, parse_size
 
 _T = TypeVar("_T")
@@ -29,8 +37,9 @@ class StreamOptions(TypedDict, total=False):
 
     name: str | None
     """The function's name; default: the Python function's."""
-    input: Input
-    """`"batch"` (one call for each batch, the default) or `"record"` (one for each record)."""
+    input: str
+    """`"batch"` (one call for each batch, the default), `"record"` (one for each record), or
+    `"lambda"` (AWS Lambda's event and context, one for each batch)."""
     batch_size: int
     """Most records in one call (100)."""
     batch_window: str | float | timedelta
@@ -41,7 +50,7 @@ class StreamOptions(TypedDict, total=False):
     """`"trim_horizon"` (default), `"latest"` or an aware datetime; for a new mapping only."""
     max_retries: int
     """Repeats of the same records after the first call (3); -1 is for ever."""
-    backoff: Backoff | None
+    backoff: BackoffPolicy | None
     """Waits between repeats (0.5 s, doubled up to 60 s, full jitter)."""
     max_record_age: str | float | timedelta | None
     """Records older than this go to `on_failure` without a call (no limit)."""
@@ -71,7 +80,7 @@ LATER: Final[Mapping[str, str]] = {
 }
 """Arguments of a later release: refused, never ignored."""
 
-LATER_INPUTS: Final = ("lambda", "arrow")
+LATER_INPUTS: Final = ("arrow",)
 NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_BYTES_MAX}}}")
 
 
@@ -96,8 +105,8 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return "use one of " + ", ".join(f"`{each}`" for each in known)
 
 
-def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the names of the arguments and fill in those of the preset.
+def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Bounds]]:
+    """Check the names of the arguments and fill in those of the preset, which may also bound them.
 
     Raises:
         ConfigError: An unknown argument or preset, or one of a later release.
@@ -112,17 +121,20 @@ def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
     values = {option: value for option, value in options.items() if option not in LATER}
     preset = values.pop("preset", None)
     if preset is None:
-        return values
+        return values, {}
     if preset not in PRESETS:
         raise ConfigError("preset", f"unknown preset `{preset}`, {nearest(preset, PRESETS)}")
-    return {**PRESETS[preset], **values}
+    chosen = PRESETS[preset]
+    return {**chosen.values, **values}, chosen.bounds
 
 
-def mapping_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+def mapping_fields(
+    values: Mapping[str, Any], bounds: Mapping[str, Bounds] | None = None
+) -> dict[str, Any]:
     """Turn resolved arguments into the fields of an `EventSourceMapping` other than its names.
 
     Raises:
-        ConfigError: A value that cannot be used.
+        ConfigError: A value that cannot be used, or that the preset does not allow.
     """
     fields: dict[str, Any] = {
         "input": _input(values.get("input", "batch")),
@@ -135,7 +147,24 @@ def mapping_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     for count in ("parallelization_factor", "max_concurrency"):
         if values.get(count) is not None:
             fields[count] = _whole(count, values[count])
+    _check_bounds(fields, bounds or {})
     return fields
+
+
+def _check_bounds(fields: Mapping[str, Any], bounds: Mapping[str, Bounds]) -> None:
+    batch, retry = fields["batch"], fields["retry"]
+    chosen = {
+        "batch_size": batch.size,
+        "batch_window": batch.window,
+        "max_retries": retry.max_retries,
+        "max_record_age": retry.max_record_age,
+        **fields,
+    }
+    for argument, bound in bounds.items():
+        value = chosen.get(argument)
+        refusal = None if value is None else bound.refusal(value)
+        if refusal is not None:
+            raise ConfigError(argument, f"{refusal}, which AWS asks for; leave out the preset")
 
 
 def _batch_policy(values: Mapping[str, Any]) -> BatchPolicy:
@@ -156,8 +185,9 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
     if values.get("max_record_age") is not None:
         given["max_record_age"] = _read("max_record_age", parse_duration, values["max_record_age"])
     if values.get("backoff") is not None:
-        if not isinstance(values["backoff"], Backoff):
-            raise ConfigError("backoff", f"`{values['backoff']}` is not a `streamfn.Backoff`")
+        if not callable(getattr(values["backoff"], "draw", None)):
+            reason = f"`{values['backoff']}` is no `streamfn.Backoff` and has no method `draw`"
+            raise ConfigError("backoff", reason)
         given["backoff"] = values["backoff"]
     for switch in ("bisect", "report_failures"):
         if values.get(switch) is not None:
@@ -169,15 +199,13 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
     return RetryPolicy(**given)
 
 
-def _input(value: object) -> Input:
+def _input(value: object) -> str:
     if value in LATER_INPUTS:
-        reason = f'`"{value}"` comes in a later release, use `"batch"` or `"record"`'
+        reason = f'`"{value}"` comes in a later release, use one of {", ".join(INPUTS)}'
         raise ConfigError("input", reason)
-    if value not in get_args(Input):
-        raise ConfigError(
-            "input", f"unknown input `{value}`, {nearest(str(value), get_args(Input))}"
-        )
-    return cast("Input", value)
+    if not isinstance(value, str) or value not in INPUTS:
+        raise ConfigError("input", f"unknown input `{value}`, {nearest(str(value), INPUTS)}")
+    return value
 
 
 def _start(value: object) -> Start:

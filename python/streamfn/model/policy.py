@@ -6,9 +6,10 @@ in the engine looks at the name of a preset.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from streamfn._core import BATCH_SIZE_MAX
 from streamfn.errors import ConfigError
@@ -22,6 +23,19 @@ OnExhausted = Literal["record", "batch"]
 
 EXPONENT_MAX = 64
 """A lane's exponent stops counting here: caps are reached long before, and floats stay finite."""
+
+
+class BackoffPolicy(Protocol):
+    """How long a lane waits before it repeats the same records; `Backoff` is one."""
+
+    def draw(self, exponent: int, random: Random) -> timedelta:
+        """Return a wait, at least zero.
+
+        Args:
+            exponent: Waits of this lane since its last success, 0 before the first; at most 64.
+            random: Where chance comes from, so that a test can repeat it.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +93,7 @@ class RetryPolicy:
 
     max_retries: int = 3
     """Repeats of the same records after the first call; a split is not one. -1: for ever."""
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: BackoffPolicy = field(default_factory=Backoff)
     """How long a lane waits before it repeats the same records."""
     max_record_age: timedelta | None = None
     """Records older than this go to `on_failure` without a call. None: no limit."""
@@ -100,20 +114,58 @@ class RetryPolicy:
             raise ConfigError("on_exhausted", f"`{self.on_exhausted}` is not `record` or `batch`")
 
 
-# SOURCE: AWS Lambda API, CreateEventSourceMapping (defaults), and the quotas of Lambda functions.
-PRESETS: Final[dict[str, dict[str, Any]]] = {
-    "aws": {
-        "batch_size": 100,
-        "batch_window": timedelta(0),
-        "batch_bytes": 6 * 2**20,
-        "max_retries": -1,
-        "max_record_age": None,
-        "bisect": False,
-        "report_failures": False,
-        "on_exhausted": "batch",
-        "parallelization_factor": 1,
-        "timeout": timedelta(seconds=3),
-        "on_failure": None,
-    },
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a preset lets an argument be."""
+
+    low: Any
+    high: Any
+    step: timedelta | None = None
+    """A duration must be a whole number of these."""
+
+    def refusal(self, value: Any) -> str | None:  # noqa: ANN401 -- a number or a duration
+        """Return why a value is out of bounds, or None."""
+        if not self.low <= value <= self.high:
+            return f"{value} is not between {self.low} and {self.high}"
+        if self.step is not None and value % self.step:
+            return f"{value} is not a multiple of {self.step}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Other defaults for `@app.stream`, and narrower bounds."""
+
+    values: Mapping[str, Any]
+    """Arguments that it sets; one given in the code wins."""
+    bounds: Mapping[str, Bounds]
+    """Of arguments, whoever set them."""
+
+
+# SOURCE: AWS Lambda API, CreateEventSourceMapping (defaults and ranges), and the quotas of Lambda
+# functions.
+PRESETS: Final[dict[str, Preset]] = {
+    "aws": Preset(
+        values={
+            "batch_size": 100,
+            "batch_window": timedelta(0),
+            "batch_bytes": 6 * 2**20,
+            "max_retries": -1,
+            "max_record_age": None,
+            "bisect": False,
+            "report_failures": False,
+            "on_exhausted": "batch",
+            "parallelization_factor": 1,
+            "timeout": timedelta(seconds=3),
+            "on_failure": None,
+        },
+        bounds={
+            "batch_size": Bounds(1, 10_000),
+            "batch_window": Bounds(timedelta(0), timedelta(seconds=300), timedelta(seconds=1)),
+            "max_retries": Bounds(-1, 10_000),
+            "max_record_age": Bounds(timedelta(seconds=60), timedelta(seconds=604_800)),
+            "parallelization_factor": Bounds(1, 10),
+            "timeout": Bounds(timedelta(seconds=1), timedelta(seconds=900)),
+        },
+    ),
 }
-"""Values of `@app.stream` that a preset sets; an argument given in the code wins."""

@@ -11,18 +11,17 @@ from typing import Final
 from streamfn._core import LaneSet, Work
 from streamfn.engine.invoker import Invoker
 from streamfn.errors import Corruption, LeaseLost, SequenceTrimmed, StorageIO
+from streamfn.model.inputs import INPUTS
 
 from .batch_run import BatchRun
 from .gate import Gate
-from .lane_run import Hands, LaneFunction, LaneJob, LaneRun, Tools
+from .lane_run import Hands, LaneFunction, LaneJob, Tools
 from .record_run import RecordRun
 
 NEXT_SECONDS: Final = 1.0
 """How long a thread waits for work before it looks around."""
 EXIT_BROKEN: Final = 70
 """Exit code of a runner whose own code, or whose log, failed (EX_SOFTWARE of sysexits.h)."""
-
-RUNS: Final[dict[str, type[LaneRun]]] = {"batch": BatchRun, "record": RecordRun}
 
 
 class LaneThreads:
@@ -129,7 +128,8 @@ class LaneThreads:
         job = self.jobs[work.lane]
         run = job.suspended
         if run is None:
-            run = RUNS[job.function.mapping.input](work, job, self._tools)
+            kind = INPUTS[job.function.mapping.input]
+            run = (RecordRun if kind.is_per_record else BatchRun)(work, job, self._tools)
         try:
             run.proceed(hands)
         except LeaseLost:

@@ -4,6 +4,7 @@
 
 mod board;
 mod error;
+mod lambda_event;
 mod lanes;
 mod log;
 mod mapping;

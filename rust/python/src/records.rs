@@ -11,6 +11,7 @@ use streamfn_core::lane::selection::{Picked, Selection};
 use streamfn_core::{DecodedBatch, RecordBuilder, ShardId};
 
 use crate::board::Board;
+use crate::lambda_event;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Record>()?;
@@ -280,6 +281,10 @@ impl Records {
             list.append(loads.call1((PyBytes::new(py, batch.value(index)),))?)?;
         }
         Ok(list)
+    }
+
+    fn kinesis_records<'py>(&self, shared: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
+        lambda_event::kinesis_records(&self.selection, shared)
     }
 
     fn partition_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

@@ -1,0 +1,61 @@
+"""What one call receives: the kinds of `input=`.
+
+A kind is a value: how a batch becomes the function's first argument, and the context its second.
+More of them can be registered; the engine knows none by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streamfn.errors import ConfigError
+
+from .batch import Batch
+from .context import Context
+from .lambda_input import LambdaContext, check_json, kinesis_event
+
+
+def _as_it_is(value: Any) -> Any:  # noqa: ANN401 -- whatever it is
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputKind:
+    """One value of `input=`."""
+
+    name: str
+    """What `input=` says."""
+    event: Callable[[Batch], object] = _as_it_is
+    """Makes the first argument of a call from its records."""
+    context: Callable[[Context], object] = _as_it_is
+    """Makes the second, for a function that takes one."""
+    returned: Callable[[object], object] = _as_it_is
+    """Looks at what the function returned; an error that it raises is the call's."""
+    takes: str = ""
+    """Name of the class that the first parameter may be annotated with; "" is any."""
+    is_per_record: bool = False
+    """Whether a call gets one record, as it is, instead of `event(batch)`."""
+
+
+INPUTS: Final[dict[str, InputKind]] = {
+    "batch": InputKind(name="batch", takes="Batch"),
+    "record": InputKind(name="record", takes="Record", is_per_record=True),
+    "lambda": InputKind(
+        name="lambda", event=kinesis_event, context=LambdaContext, returned=check_json
+    ),
+}
+"""All kinds, by name."""
+
+
+def register_input(kind: InputKind) -> None:
+    """Add a kind, so that `@app.stream(..., input=kind.name)` knows it.
+
+    Call it where the app is defined: each runner imports the app, and so registers it too.
+
+    Raises:
+        ConfigError: The name is taken, by another kind.
+    """
+    if INPUTS.setdefault(kind.name, kind) != kind:
+        raise ConfigError("input", f"there is an input `{kind.name}` already, take another name")

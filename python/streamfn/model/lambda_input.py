@@ -1,0 +1,117 @@
+"""`input="lambda"`: AWS Lambda's event and context, for handlers that run unchanged.
+
+Source: the AWS Lambda developer guide (Kinesis event, Python context object) and AWS's runtime
+interface client for Python (the context's attributes and their types).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from .batch import Batch
+from .context import Context
+from .record import REDRIVE_SUFFIX, origin
+
+REGION: Final = "us-east-1"
+ACCOUNT: Final = "000000000000"
+"""There is no account here; this is the one that local stand-ins for AWS use."""
+ROLE_ARN: Final = f"arn:aws:iam::{ACCOUNT}:role/streamfn"
+
+
+def stream_arn(name: str) -> str:
+    """Return the Kinesis ARN that a stream of this name would have."""
+    return f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{name}"
+
+
+def function_arn(name: str) -> str:
+    """Return the Lambda ARN that a function of this name would have."""
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+
+
+def kinesis_event(batch: Batch) -> dict[str, Any]:
+    """Return the event that a Lambda mapped to a Kinesis stream gets for these records.
+
+    A record without a key has its sequence number as `partitionKey`. A redriven record keeps the
+    `eventID` and the ARN of the place where it was first put; its `sequenceNumber` is that of the
+    copy, for this is what a report of failures names.
+    """
+    records = batch.records.kinesis_records(_shared(batch.records.stream))
+    if batch.records.stream.endswith(REDRIVE_SUFFIX):
+        for shown, record in zip(records, batch, strict=True):
+            stream, shard_id, number = origin(record)
+            shown |= {"eventID": f"{shard_id}:{number}", "eventSourceARN": stream_arn(stream)}
+    return {"Records": records}
+
+
+def _shared(stream: str) -> dict[str, Any]:
+    return {
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": "",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": ROLE_ARN,
+        "awsRegion": REGION,
+        "eventSourceARN": stream_arn(stream),
+    }
+
+
+def check_json(returned: object) -> object:
+    """Return what a handler returned, if AWS could pass it on.
+
+    Raises:
+        TypeError: It is not JSON; AWS fails the call with `Runtime.MarshalError`.
+    """
+    if returned is not None:
+        try:
+            json.dumps(returned, default=_decimal)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"Unable to marshal response: {error}") from None
+    return returned
+
+
+def _decimal(value: object) -> float:
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+class CognitoIdentity:
+    """`context.identity`: nobody is signed in here, and AWS gives the object all the same."""
+
+    cognito_identity_id: None = None
+    cognito_identity_pool_id: None = None
+
+
+class LambdaContext:
+    """The context object of AWS Lambda's Python runtime, every attribute of it."""
+
+    memory_limit_in_mb = "128"
+    """A string, as AWS has it. Nothing limits memory here; this is AWS's default."""
+    function_version = "$LATEST"
+    tenant_id: None = None
+    client_context: None = None
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.aws_request_id = context.request_id
+        self.function_name = context.function
+        self.invoked_function_arn = function_arn(context.function)
+        self.log_group_name = f"/aws/lambda/{context.function}"
+        started = context.deadline
+        self.log_stream_name = f"{started:%Y/%m/%d}/[$LATEST]{context.request_id.replace('-', '')}"
+        self.identity = CognitoIdentity()
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return the time left until the call is ended, ms, at least 0."""
+        return self._context.remaining // timedelta(milliseconds=1)
+
+    def log(self, message: object) -> None:
+        """Write to standard output, where AWS collects its logs from."""
+        sys.stdout.write(str(message))
+
+    def __repr__(self) -> str:
+        return f"LambdaContext({self.function_name!r}, aws_request_id={self.aws_request_id!r})"
