@@ -4,6 +4,7 @@
 pub mod body;
 pub mod checksum;
 pub mod control_batch;
+pub mod holes;
 pub mod record_batch;
 pub mod segment_header;
 pub mod state;
@@ -12,6 +13,7 @@ use std::fmt;
 
 pub use body::{DecodedBatch, Headers, RecordBuilder, SharedBytes};
 pub use control_batch::Control;
+pub use holes::Hole;
 pub use record_batch::BatchHeader;
 pub use segment_header::SegmentHeader;
 pub use state::ShardState;

@@ -10,6 +10,7 @@
 mod append;
 mod damage;
 mod directory;
+pub(crate) mod holes;
 mod locks;
 mod read;
 pub(crate) mod recovery;

@@ -15,13 +15,13 @@ use crate::control::{Page, PageValues, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
-use crate::format::{align8, BatchHeader, Control, ShardState};
+use crate::format::{align8, BatchHeader, Control, Hole, ShardState};
 use crate::fs::{File, Fs, Open};
 use crate::sys;
 use crate::types::{Micros, Position, SequenceNumber};
 
 use super::segment::Segment;
-use super::{Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
+use super::{holes, Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
 
 /// Bytes looked at in one read.
 const CHUNK: usize = 1024 * 1024;
@@ -125,7 +125,8 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
             Ok(None) => {
                 let next = tail.position.segment + 1;
                 let Some(following) = scan.segments.get(next)? else {
-                    return Ok((tail, Stop::End));
+                    let is_missing = scan.segments.after(next)?.is_some();
+                    return Ok((tail, if is_missing { Stop::Invalid } else { Stop::End }));
                 };
                 // A segment is begun after all before its first number was synced. One that begins
                 // lower was left behind, empty, by a writer that could not finish it.
@@ -281,16 +282,32 @@ impl Recovering<'_> {
         let mut scan = Scan::new(self.segments, fs);
         let start = recovery_tail(state);
         let (mut tail, mut stop) = walk(&mut scan, start, true)?;
-        loop {
+        let mut found = Vec::new();
+        let is_torn = loop {
             match stop {
-                Stop::End if !Self::has_rest(&mut scan, &tail)? => return Ok((tail, false)),
+                Stop::End if !Self::has_rest(&mut scan, &tail)? => break false,
                 Stop::End | Stop::Invalid => {}
             }
-            let Some(beyond) = self.later_proof(&mut scan, &tail)? else { return Ok((tail, true)) };
+            let Some((beyond, next_seq)) = self.later_proof(&mut scan, &tail)? else { break true };
             // WHY: something after the damage was written when the damaged part was already synced.
             // That is rot, not a torn write; cutting here would throw good records away.
-            let resumed = Tail { position: beyond, ..tail };
+            if next_seq > tail.next_seq {
+                found.push(Hole {
+                    first: tail.next_seq,
+                    last: next_seq - 1,
+                    at: tail.position,
+                    end: beyond,
+                    found: self.directory.clock().now(),
+                    is_accepted: false,
+                });
+            }
+            let resumed = Tail { position: beyond, next_seq, ..tail };
             (tail, stop) = walk(&mut scan, resumed, false)?;
+        };
+        match holes::note(fs, self.folder, &found) {
+            // Readers and `fsck` meet the damage without the list; a full disk must not stop them.
+            Err(Error::LogFull { .. }) | Ok(()) => Ok((tail, is_torn)),
+            Err(error) => Err(error),
         }
     }
 
@@ -309,24 +326,38 @@ impl Recovering<'_> {
         Ok(false)
     }
 
-    /// The next whole batch behind a damaged place, if it proves that the place was once synced.
-    fn later_proof(&self, scan: &mut Scan<'_>, tail: &Tail) -> Result<Option<Position>> {
+    /// The next whole batch behind a damaged place and its first number, if something behind the
+    /// place proves that it was once synced.
+    fn later_proof(
+        &self,
+        scan: &mut Scan<'_>,
+        tail: &Tail,
+    ) -> Result<Option<(Position, SequenceNumber)>> {
+        // A segment is synced before the next one is made.
+        let next = self.segments.after(tail.position.segment)?;
+        let next = next.filter(|segment| segment.base_seq > tail.next_seq);
+        let mut is_proven = next.is_some();
+        let mut first_whole = None;
         scan.open(tail.position.segment)?;
         let mut offset = tail.position.offset + 8;
         while offset + HEADER_BYTES as u64 <= scan.length() {
             if scan.at(offset, 4)? == MAGIC {
                 if let Ok(Some((header, _))) = scan.batch(offset)? {
-                    if header.base_seq >= tail.next_seq && header.durable_end > tail.next_seq {
-                        return Ok(Some(Position { offset, ..tail.position }));
+                    if header.base_seq >= tail.next_seq {
+                        is_proven |= header.durable_end > tail.next_seq;
+                        let place = Position { offset, ..tail.position };
+                        first_whole = first_whole.or(Some((place, header.base_seq)));
+                    }
+                    if is_proven && first_whole.is_some() {
+                        return Ok(first_whole);
                     }
                 }
             }
             offset += 8;
         }
-        // A segment is synced before the next one is made.
-        let next = tail.position.segment + 1;
-        let follows = self.segments.get(next)?.is_some_and(|s| s.base_seq > tail.next_seq);
-        Ok(follows.then_some(Position { segment: next, offset: SEGMENT_START }))
+        Ok(next.map(|segment| {
+            (Position { segment: segment.ordinal, offset: SEGMENT_START }, segment.base_seq)
+        }))
     }
 
     /// Cuts a torn tail, begins a new epoch if numbers may have been issued that are not in the log,

@@ -113,6 +113,13 @@ impl Segments {
         Ok(None)
     }
 
+    /// The next segment there is behind an ordinal.
+    pub(crate) fn after(&self, ordinal: u32) -> Result<Option<Arc<Segment>>> {
+        self.refresh()?;
+        let known = self.known.read();
+        Ok(known.range(ordinal.saturating_add(1)..).next().map(|(_, found)| Arc::clone(found)))
+    }
+
     /// All segments, oldest first.
     pub(crate) fn list(&self) -> Result<Vec<Arc<Segment>>> {
         self.refresh()?;
