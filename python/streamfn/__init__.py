@@ -21,7 +21,7 @@ if sys.platform != "linux":
     message = f"streamfn runs on Linux so far, and this is {sys.platform}"
     raise ImportError(message)
 
-from streamfn._core import Record, __version__
+from streamfn._core import ArrowBatch, Record, __version__
 from streamfn.app import App
 from streamfn.errors import (
     ConfigError,
@@ -41,6 +41,7 @@ from streamfn.model.stream import ShardInfo, StreamInfo
 
 __all__ = [
     "App",
+    "ArrowBatch",
     "Backoff",
     "Batch",
     "ConfigError",

@@ -21,6 +21,7 @@ __all__ = [
     "RECORD_BYTES_MAX",
     "SHARDS_MAX",
     "SLOT_ENTRIES_MAX",
+    "ArrowBatch",
     "Board",
     "Entry",
     "InFlight",
@@ -124,6 +125,12 @@ class Records(Sequence[Record]):
         """Iterate, and say on the board which record is running (8 bytes, no system call)."""
     def values(self) -> list[bytes]: ...
     def json(self) -> list[Any]: ...
+    def to_arrow(self) -> ArrowBatch:
+        """Return a copy in Arrow's columns.
+
+        Raises:
+            OverflowError: More than 2 GiB.
+        """
     def kinesis_records(self, shared: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the records in the shape of AWS Lambda's Kinesis events.
 
@@ -155,6 +162,23 @@ class Records(Sequence[Record]):
     @property
     def nbytes(self) -> int:
         """Bytes of data, keys and headers."""
+
+@final
+class ArrowBatch:
+    """Records as an Arrow record batch; any library that knows the PyCapsule interface takes it.
+
+    Shapes: columns `data` (binary), `partition_key` (utf8, null without one), `sequence_number`
+    (uint64), `timestamp` (timestamp[us, UTC]), `headers` (map of utf8 to binary); a row a record.
+
+    Source: the Arrow PyCapsule interface of the Apache Arrow project.
+    """
+
+    def __len__(self) -> int: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_array__(
+        self, requested_schema: object | None = None
+    ) -> tuple[object, object]: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 # ---------------------------------------------------------------- the log
 

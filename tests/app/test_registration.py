@@ -152,10 +152,6 @@ class TestRefusals:
     def test_what_comes_later_is_refused_and_never_ignored(self, option):
         assert "later release" in refused(option, **{option: "x"})
 
-    @pytest.mark.parametrize("word", ["arrow"])
-    def test_so_are_inputs_that_come_later(self, word):
-        assert "comes in a later release" in refused("input", input=word)
-
     def test_so_are_connectors(self):
         assert "`kafka://` comes in a later release" in refused("source", source="kafka://h/t")
         assert "later release" in refused("on_failure", on_failure="sqs://queue")

@@ -68,3 +68,12 @@ def test_an_input_and_a_backoff_of_the_users_own_need_no_change_of_the_engine(ra
     assert {tuple(note["types"]) for note in of(notes, "plain")} == {("bytes",)}
     assert sum(note["count"] for note in of(notes, "plain")) == RECORDS
     assert of(notes, "hurried"), "the waits were drawn by the app's own policy"
+
+
+def test_an_arrow_function_gets_record_batches(ran):
+    _, notes = ran
+
+    assert sum(note["rows"] for note in of(notes, "columnar")) == RECORDS
+    assert sum(note["bytes"] for note in of(notes, "columnar")) == sum(
+        len(b'{"n":%d}' % n) for n in range(RECORDS)
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, overload
 
-from streamfn._core import Record, Records
+from streamfn._core import ArrowBatch, Record, Records
 from streamfn.clock import Clock, SystemClock
 from streamfn.errors import FunctionFailed
 
@@ -85,6 +85,20 @@ class Batch(Sequence[Record]):
             ValueError: A payload is not JSON.
         """
         return self._records.json()
+
+    def to_arrow(self) -> ArrowBatch:
+        """Return the records as an Arrow record batch, for `pyarrow.record_batch` and the like.
+
+        Shapes: as `ArrowBatch` says, a row a record.
+
+        Raises:
+            OverflowError: More than 2 GiB.
+        """
+        return self._records.to_arrow()
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        """Hand the records to an Arrow library (the Arrow PyCapsule interface)."""
+        return self.to_arrow().__arrow_c_array__(requested_schema)
 
     @property
     def iterator_age(self) -> timedelta:

@@ -45,6 +45,7 @@ INPUTS: Final[dict[str, InputKind]] = {
     "lambda": InputKind(
         name="lambda", event=kinesis_event, context=LambdaContext, returned=check_json
     ),
+    "arrow": InputKind(name="arrow", event=Batch.to_arrow, takes="ArrowBatch"),
 }
 """All kinds, by name."""
 

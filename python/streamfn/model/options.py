@@ -38,8 +38,8 @@ class StreamOptions(TypedDict, total=False):
     name: str | None
     """The function's name; default: the Python function's."""
     input: str
-    """`"batch"` (one call for each batch, the default), `"record"` (one for each record), or
-    `"lambda"` (AWS Lambda's event and context, one for each batch)."""
+    """What a call gets: `"batch"` (a `Batch`, the default), `"record"` (one `Record`), `"lambda"`
+    (AWS Lambda's event for a batch, and its context) or `"arrow"` (an `ArrowBatch`)."""
     batch_size: int
     """Most records in one call (100)."""
     batch_window: str | float | timedelta
@@ -80,7 +80,6 @@ LATER: Final[Mapping[str, str]] = {
 }
 """Arguments of a later release: refused, never ignored."""
 
-LATER_INPUTS: Final = ("arrow",)
 NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_BYTES_MAX}}}")
 
 
@@ -200,9 +199,6 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
 
 
 def _input(value: object) -> str:
-    if value in LATER_INPUTS:
-        reason = f'`"{value}"` comes in a later release, use one of {", ".join(INPUTS)}'
-        raise ConfigError("input", reason)
     if not isinstance(value, str) or value not in INPUTS:
         raise ConfigError("input", f"unknown input `{value}`, {nearest(str(value), INPUTS)}")
     return value

@@ -10,12 +10,14 @@ use streamfn_core::format::body::encode_headers;
 use streamfn_core::lane::selection::{Picked, Selection};
 use streamfn_core::{DecodedBatch, RecordBuilder, ShardId};
 
+use crate::arrow::ArrowBatch;
 use crate::board::Board;
 use crate::lambda_event;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Record>()?;
-    m.add_class::<Records>()
+    m.add_class::<Records>()?;
+    m.add_class::<ArrowBatch>()
 }
 
 /// An attribute of a module, looked up once.
@@ -281,6 +283,10 @@ impl Records {
             list.append(loads.call1((PyBytes::new(py, batch.value(index)),))?)?;
         }
         Ok(list)
+    }
+
+    fn to_arrow(&self) -> PyResult<ArrowBatch> {
+        ArrowBatch::new(&self.selection)
     }
 
     fn kinesis_records<'py>(&self, shared: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {

@@ -5,6 +5,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 from aws_lambda_powertools.utilities.batch import (
     BatchProcessor,
     EventType,
@@ -70,3 +71,11 @@ register_input(InputKind(name="values", event=lambda batch: batch.values()))
 @app.stream("orders", input="values", batch_size=30)
 def plain(values):
     note("plain", types=sorted({type(value).__name__ for value in values}), count=len(values))
+
+
+@app.stream("orders", input="arrow", batch_size=40)
+def columnar(batch):
+    table = pa.record_batch(batch)
+    numbers = table["sequence_number"].to_pylist()
+    note("columnar", rows=table.num_rows, bytes=sum(map(len, table["data"].to_pylist())))
+    assert numbers == sorted(numbers)
