@@ -17,7 +17,9 @@
 
 use crate::format::checksum::crc32c;
 use crate::format::{Bytes, Damage};
-use crate::types::{Micros, Position, SequenceNumber, Start, FACTOR_MAX};
+use crate::types::{
+    is_valid_internal_name, is_valid_name, Micros, Position, SequenceNumber, Start, FACTOR_MAX,
+};
 
 /// Length of a head slot.
 pub const HEAD_BYTES: usize = 32;
@@ -478,7 +480,12 @@ impl MappingRecord {
         let mut begun = Vec::with_capacity(streams);
         for _ in 0..streams {
             let length = from.u16()? as usize;
-            begun.push(std::str::from_utf8(from.take(length)?).ok()?.to_owned());
+            let name = std::str::from_utf8(from.take(length)?).ok()?;
+            // WHY: it becomes part of a path.
+            if !is_valid_name(name) && !is_valid_internal_name(name) {
+                return None;
+            }
+            begun.push(name.to_owned());
         }
         Some(Self { counter, wanted_factor, is_paused: flags & FLAG_PAUSED != 0, start, begun })
     }
@@ -554,7 +561,7 @@ mod tests {
     }
 
     fn mapping_records() -> impl Strategy<Value = MappingRecord> {
-        let begun = prop::collection::vec("[a-z.]{1,386}", 0..=STREAMS_MAX);
+        let begun = prop::collection::vec("[a-z]{1,128}(\\.[a-z]{1,128}){0,2}", 0..=STREAMS_MAX);
         (any::<u64>(), 1..=FACTOR_MAX, any::<bool>(), starts(), begun).prop_map(
             |(counter, wanted_factor, is_paused, start, begun)| MappingRecord {
                 counter,
@@ -682,6 +689,21 @@ mod tests {
         let bytes = in_flight().encode();
         for length in 0..bytes.len() {
             assert!(InFlight::decode(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_mapping_of_a_stream_with_a_name_that_leads_elsewhere_is_damage() {
+        for name in ["", "../secrets", "a/b", "a b", "a.b.c.d", "\0"] {
+            let record = MappingRecord {
+                counter: 1,
+                wanted_factor: 1,
+                is_paused: false,
+                start: Start::Latest,
+                begun: vec![name.to_owned()],
+            };
+
+            assert!(MappingRecord::decode(&record.encode()).is_err(), "{name}");
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod checksum;
+pub mod compression;
 pub mod control_batch;
 pub mod holes;
 pub mod record_batch;

@@ -114,7 +114,10 @@ impl SegmentHeader {
         from.take(7)?;
         let parents = from.u32()? as usize;
         header.hash_range = (from.u128()?, from.u128()?);
-        for _ in 0..parents.min(PARENTS_MAX) {
+        if parents > PARENTS_MAX {
+            return None;
+        }
+        for _ in 0..parents {
             header.parents.push(ShardId(from.u32()?));
         }
         Some(header)
@@ -145,6 +148,16 @@ mod tests {
 
         assert_eq!(SEGMENT_HEADER_BYTES, bytes.len());
         assert_eq!(Ok(header()), SegmentHeader::decode(&bytes));
+    }
+
+    #[test]
+    fn a_shard_with_three_parents_is_damage() {
+        let mut bytes = header().encode();
+        bytes[76] = 3;
+        let crc = crc32c(&bytes[..SEGMENT_HEADER_BYTES - 4]);
+        bytes[SEGMENT_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+
+        assert!(SegmentHeader::decode(&bytes).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
+use crate::format::compression::decompress;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES};
 use crate::format::{BatchHeader, Damage, DecodedBatch, SharedBytes};
 use crate::fs::File;
@@ -297,28 +298,12 @@ impl ShardLog {
         }
         let body = match header.codec {
             0 => SharedBytes::new(Arc::clone(&buffer.bytes), range).expect("it was just read"),
-            _ => SharedBytes::whole(self.decompress(cursor, header, stored)?),
+            _ => decompress(stored, header.raw_len)
+                .map(SharedBytes::whole)
+                .map_err(|Damage(reason)| self.damaged(cursor, header, reason.into()))?,
         };
         DecodedBatch::new(*header, cursor.position, Arc::clone(self.stream()), self.id(), body)
             .map_err(|Damage(reason)| self.damaged(cursor, header, reason.into()))
-    }
-
-    fn decompress(&self, cursor: &Cursor, header: &BatchHeader, stored: &[u8]) -> Result<Vec<u8>> {
-        thread_local! {
-            // WHY: making a context costs more than decompressing a small batch.
-            static CONTEXT: std::cell::RefCell<zstd::bulk::Decompressor<'static>> =
-                std::cell::RefCell::new(zstd::bulk::Decompressor::new().expect("only fails without memory"));
-        }
-        let raw =
-            CONTEXT.with_borrow_mut(|context| context.decompress(stored, header.raw_len as usize));
-        match raw {
-            Ok(raw) if raw.len() == header.raw_len as usize => Ok(raw),
-            _ => Err(self.damaged(
-                cursor,
-                header,
-                "the body does not decompress to its length".into(),
-            )),
-        }
     }
 
     fn path_of(&self, ordinal: u32) -> std::path::PathBuf {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::fs::{self, Fs};
-use crate::types::{Compression, Durability, Micros, ShardId};
+use crate::log::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::types::{Compression, Durability, Micros, ShardId, SHARDS_MAX};
 
 use super::config::{Retention, StreamConfig};
 
@@ -93,7 +94,8 @@ impl Manifest {
         Self::decode(&bytes, path)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
         let retention = &self.config.retention;
         let json = ManifestJson {
             format: FORMAT,
@@ -149,6 +151,10 @@ impl Manifest {
     fn from_json(json: &ManifestJson) -> Option<Self> {
         let shards: Option<Vec<_>> = json.shards.iter().map(ShardMeta::from_json).collect();
         let shards = shards?;
+        let is_segment_size = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&json.segment_bytes);
+        if shards.len() > SHARDS_MAX as usize || !is_segment_size {
+            return None;
+        }
         Some(Self {
             config: StreamConfig {
                 shards: u32::try_from(shards.len()).ok()?,
@@ -181,10 +187,14 @@ impl ShardMeta {
     }
 
     fn from_json(json: &ShardJson) -> Option<Self> {
+        let hash_range = (json.hash_key_first.parse().ok()?, json.hash_key_last.parse().ok()?);
+        if !(1..=SHARDS_MAX).contains(&json.page) || hash_range.0 > hash_range.1 {
+            return None;
+        }
         Some(Self {
             id: ShardId(json.id),
             page: json.page,
-            hash_range: (json.hash_key_first.parse().ok()?, json.hash_key_last.parse().ok()?),
+            hash_range,
             parents: json.parents.iter().copied().map(ShardId).collect(),
             is_open: json.is_open,
         })
@@ -216,6 +226,24 @@ mod tests {
         let bytes = manifest().encode();
 
         assert_eq!(manifest(), Manifest::decode(&bytes, Path::new("m")).unwrap());
+    }
+
+    #[test]
+    fn a_shard_without_a_page_or_a_range_is_damage() {
+        type Change = fn(&mut Manifest);
+        let changes: [Change; 5] = [
+            |manifest| manifest.shards[0].page = 0,
+            |manifest| manifest.shards[1].page = SHARDS_MAX + 1,
+            |manifest| manifest.shards[1].hash_range = (5, 4),
+            |manifest| manifest.config.segment_bytes = SEGMENT_BYTES_MIN - 1,
+            |manifest| manifest.config.segment_bytes = SEGMENT_BYTES_MAX + 1,
+        ];
+        for change in changes {
+            let mut manifest = manifest();
+            change(&mut manifest);
+
+            assert!(Manifest::decode(&manifest.encode(), Path::new("m")).is_err(), "{manifest:?}");
+        }
     }
 
     #[test]
