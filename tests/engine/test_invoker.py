@@ -2,21 +2,24 @@
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from streamfn.clock import ManualClock
 from streamfn.engine.invoker import Interrupt, Invoker
+from streamfn.engine.loops import Loops
 from streamfn.engine.outcome import Expired, Failed, Partial, Rejected, Reported, Success
 from streamfn.errors import Reject
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.policy import RetryPolicy
 
 
-def invoker(handler, clock=None, **fields):
+def invoker(handler, clock=None, loops=None, **fields):
     fields = {"name": "shop.total", "app": "shop", "function": "total", "stream": "orders"} | fields
-    return Invoker(EventSourceMapping(**fields), handler, None, clock or ManualClock())
+    clock = clock or ManualClock()
+    return Invoker(EventSourceMapping(**fields), handler, None, clock, loops or Loops())
 
 
 def sweep(handler, records, interrupt=None, clock=None, **fields):
@@ -218,64 +221,96 @@ class TestCallRecords:
 
 
 class TestAsync:
-    """`async def` functions, on a loop that the thread owns."""
+    """`async def` functions, on one loop for all of them."""
 
-    def test_a_coroutine_runs_to_its_end(self, kit):
+    @pytest.fixture
+    def loops(self):
+        loops = Loops()
+        yield loops
+        loops.close()
+
+    def test_a_coroutine_runs_to_its_end(self, kit, loops):
         seen = []
 
         async def function(batch):
             await asyncio.sleep(0)
             seen.append(len(batch))
 
-        calls = invoker(function)
+        calls = invoker(function, loops=loops)
 
         assert isinstance(calls.call_batch(kit.records_of("ab"), 1), Success)
         assert isinstance(calls.call_batch(kit.records_of("a"), 1), Success)
         assert seen == [2, 1]
-        calls.close()
 
-    def test_an_object_with_an_async_call_is_one_too(self, kit):
+    def test_an_object_with_an_async_call_is_one_too(self, kit, loops):
         class Function:
             async def __call__(self, batch):
                 raise LookupError
 
-        calls = invoker(Function())
+        calls = invoker(Function(), loops=loops)
 
         assert calls.call_batch(kit.records_of("a"), 1).failure.error_type == "LookupError"
-        calls.close()
 
-    def test_a_call_is_cancelled_at_its_timeout(self, kit):
+    def test_a_call_is_cancelled_at_its_timeout(self, kit, loops):
         async def function(record):
             await asyncio.sleep(60)
 
-        calls = invoker(function, input="record", timeout=timedelta(milliseconds=20))
+        calls = invoker(function, loops=loops, input="record", timeout=timedelta(milliseconds=20))
         records = kit.records_of("ab")
         swept = calls.call_records(records, iter(records), 1, Interrupt())
 
         assert swept.done == 0
         assert swept.outcome.failure.error_type == "FunctionTimedOut"
         assert "await asyncio.sleep(60)" in swept.outcome.failure.traceback
-        calls.close()
 
-    def test_a_timeout_of_its_own_is_its_own_error(self, kit):
+    def test_a_timeout_of_its_own_is_its_own_error(self, kit, loops):
         async def function(batch):
             raise TimeoutError("the database")
 
-        calls = invoker(function)
+        calls = invoker(function, loops=loops)
 
         assert calls.call_batch(kit.records_of("a"), 1).failure.error_message == "the database"
-        calls.close()
 
-    def test_its_traceback_is_free_of_the_loop(self, kit):
+    def test_its_traceback_is_free_of_the_loop(self, kit, loops):
         async def function(batch):
             raise ValueError
 
-        calls = invoker(function)
+        calls = invoker(function, loops=loops)
         traceback = calls.call_batch(kit.records_of("a"), 1).failure.traceback
 
         assert "asyncio" not in traceback
         assert "event_loop.py" not in traceback
-        calls.close()
+
+    def test_calls_of_several_threads_run_side_by_side_on_one_loop(self, kit, loops):
+        """Each waits until all three are there: one after the other they would wait for ever."""
+        seen, all_here = [], asyncio.Event()
+
+        async def function(batch):
+            seen.append(asyncio.get_running_loop())
+            if len(seen) == 3:
+                all_here.set()
+            await all_here.wait()
+
+        calls = invoker(function, loops=loops)
+        with ThreadPoolExecutor(3) as threads:
+            outcomes = list(threads.map(lambda _: calls.call_batch(kit.records_of("a"), 1), "abc"))
+
+        assert [Success] * 3 == [type(outcome) for outcome in outcomes]
+        assert len(set(map(id, seen))) == 1
+
+    @pytest.mark.parametrize(
+        "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), ValueError("no")]
+    )
+    def test_whatever_a_call_raises_the_loop_goes_on(self, kit, loops, error):
+        async def failing(batch):
+            raise error
+
+        async def fine(batch): ...
+
+        outcome = invoker(failing, loops=loops).call_batch(kit.records_of("a"), 1)
+
+        assert type(error).__name__ == outcome.failure.error_type
+        assert isinstance(invoker(fine, loops=loops).call_batch(kit.records_of("a"), 1), Success)
 
     def test_other_functions_do_not_import_asyncio(self):
         """It takes longer than the rest of a runner's imports."""

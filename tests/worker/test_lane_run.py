@@ -9,6 +9,7 @@ from streamfn._core import Board, Entry, Record, Records
 from streamfn.clock import ManualClock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Invoker
+from streamfn.engine.loops import Loops
 from streamfn.errors import LeaseLost, LogFull
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.policy import RetryPolicy
@@ -94,7 +95,7 @@ class Stage:
             released_alone=lambda lane, seconds: self.released.append((lane, seconds)),
         )
         self.job = LaneJob(LANE, 0, LaneFunction(self.mapping, self.destination))
-        self.hands = Hands(self.tools, 0, Invoker(self.mapping, function, None, clock))
+        self.hands = Hands(self.tools, 0, Invoker(self.mapping, function, None, clock, Loops()))
 
     def proceed(self, work):
         """Run what is suspended, or this work."""

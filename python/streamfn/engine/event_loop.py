@@ -1,45 +1,76 @@
-"""The event loop of a thread that calls `async` functions; imported only where there are some."""
+"""The event loop that all `async` functions of a runner share; imported only where there are some.
+
+One loop, so that calls can share what belongs to a loop: an HTTP session, a pool of connections. It
+has a thread of its own; each lane's thread waits there for its call.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Final
 
 from streamfn.errors import FunctionTimedOut
 
-FRAMES = str(Path(asyncio.__file__).parent)
-"""Where the frames lie that a user's traceback does without."""
-
 
 class EventLoop:
-    """Runs one call after the other, each cancelled at its timeout."""
+    """Runs calls side by side, each cancelled at its timeout."""
 
-    def __init__(self, timeout_seconds: float) -> None:
-        self._seconds = timeout_seconds
-        self._runner = asyncio.Runner()
+    FRAMES: Final = (__file__, str(Path(asyncio.__file__).parent))
+    """Where the frames lie that a user's traceback does without."""
 
-    def finish(self, returned: object) -> object:
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="async-functions", daemon=True)
+        self._thread.start()
+
+    def finish(self, returned: object, timeout_seconds: float) -> object:
         """Run an awaitable to its end; anything else is returned as it is.
+
+        Called from any thread but the loop's; blocks.
 
         Raises:
             FunctionTimedOut: It was cancelled.
+            BaseException: Whatever the awaitable raised.
         """
         if not inspect.isawaitable(returned):
             return returned
-        return self._runner.run(self._bounded(returned))
+        call = asyncio.run_coroutine_threadsafe(_bounded(returned, timeout_seconds), self._loop)
+        result, error = call.result()
+        if error is not None:
+            raise error
+        return result
 
     def close(self) -> None:
         """Cancel what the calls left running, and close."""
-        self._runner.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
 
-    async def _bounded(self, awaitable: Awaitable[object]) -> object:
-        scope = asyncio.timeout(self._seconds)
-        try:
-            async with scope:
-                return await awaitable
-        except TimeoutError as error:
-            if scope.expired():
-                raise FunctionTimedOut(self._seconds) from error
-            raise
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
+
+
+async def _bounded(
+    awaitable: Awaitable[object], seconds: float
+) -> tuple[object, BaseException | None]:
+    """Return what the call returned, and what it raised.
+
+    WHY: a task that raises `SystemExit` ends the loop, and with it the calls of the other lanes.
+    """
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            return await awaitable, None
+    except TimeoutError as error:
+        if not scope.expired():
+            return None, error
+        timed_out = FunctionTimedOut(seconds)
+        timed_out.__cause__ = error
+        return None, timed_out.with_traceback(error.__traceback__)
+    except BaseException as error:  # noqa: BLE001 -- it is raised again in the thread that called
+        return None, error

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID, uuid5
 
 from streamfn._core import Record, Records
@@ -23,11 +23,9 @@ from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 
 from . import response
+from .loops import Loops
 from .outcome import Expired, Failed, Failure, Outcome, Partial, Rejected, Reported, Success, ended
 from .settle import age_horizon, microseconds
-
-if TYPE_CHECKING:
-    from .event_loop import EventLoop
 
 CANCEL_GRACE: Final = timedelta(seconds=1)
 """How long an `async` call may take to end once it was cancelled; then its process is killed."""
@@ -53,17 +51,22 @@ class Swept:
 
 
 class Invoker:
-    """Calls one function, in one thread."""
+    """Calls one function; several threads may have calls of an `async` one at once."""
 
     def __init__(
-        self, mapping: EventSourceMapping, handler: Handler, log: LogHandle, clock: Clock
+        self,
+        mapping: EventSourceMapping,
+        handler: Handler,
+        log: LogHandle,
+        clock: Clock,
+        loops: Loops,
     ) -> None:
         self._mapping, self._handler, self._log, self._clock = mapping, handler, log, clock
         self._input = INPUTS[mapping.input]
         self._takes_context = _takes_context(handler)
         self.is_async = is_async(handler) or is_async(type(handler).__call__)
         """Whether the function runs on an event loop; it is cancelled at its timeout."""
-        self._loop: EventLoop | None = None
+        self._loops = loops
         self._own_frames: tuple[str, ...] = (__file__,)
 
     def call_batch(self, records: Records, attempt: int) -> Outcome:
@@ -113,12 +116,6 @@ class Invoker:
             return Swept(done, ended(error, self._users_frames(error)))
         return Swept(done)
 
-    def close(self) -> None:
-        """Close the event loop, if one was needed."""
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
-
     def _outcome(self, returned: object, batch: Batch) -> Outcome:
         """Put together what the function returned and what it gave to `batch.fail`."""
         report: Outcome = Success()
@@ -166,14 +163,10 @@ class Invoker:
         return horizon is not None and record.timestamp_us < horizon
 
     def _finish(self, returned: object) -> object:
-        """Run an `async` call to its end, on the loop of this thread."""
-        if self._loop is None:
-            # WHY: here, for the import of asyncio takes as long as that of all the rest.
-            from . import event_loop  # noqa: PLC0415
-
-            self._loop = event_loop.EventLoop(self._mapping.timeout.total_seconds())
-            self._own_frames = (__file__, event_loop.__file__, event_loop.FRAMES)
-        return self._loop.finish(returned)
+        """Run an `async` call to its end."""
+        loop = self._loops.get()
+        self._own_frames = (__file__, *loop.FRAMES)
+        return loop.finish(returned, self._mapping.timeout.total_seconds())
 
     def _users_frames(self, error: BaseException) -> TracebackType | None:
         """Return the traceback from the first frame that is not ours on."""

@@ -1,4 +1,8 @@
-"""The threads of a runner: each takes a lane that has work and runs it until it is let go."""
+"""The threads of a runner: each takes a lane that has work and runs it until it is let go.
+
+A lane of an `async` function is handed on to a thread that has nothing to do but wait for its call:
+so the lanes of such functions all run at once, however few threads there are for the others.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from streamfn._core import LaneSet, Work
+from streamfn._core import Board, LaneSet, Work
 from streamfn.engine.invoker import Invoker
 from streamfn.errors import Corruption, LeaseLost, SequenceTrimmed, StorageIO
 from streamfn.model.inputs import INPUTS
@@ -17,6 +21,7 @@ from .batch_run import BatchRun
 from .gate import Gate
 from .lane_run import Hands, LaneFunction, LaneJob, Tools
 from .record_run import RecordRun
+from .waiters import Waiters
 
 NEXT_SECONDS: Final = 1.0
 """How long a thread waits for work before it looks around."""
@@ -43,6 +48,8 @@ class LaneThreads:
         """Called after each run of a lane, in the thread that ran it."""
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._waiters: Waiters | None = None
+        """Threads for the lanes of `async` functions."""
 
     @property
     def lanes(self) -> LaneSet:
@@ -51,6 +58,7 @@ class LaneThreads:
 
     def start(self, count: int) -> None:
         """Start all threads but the first, which is `run` in the caller's."""
+        self._waiters = Waiters(range(count, Board.CELLS))
         for cell in range(1, count):
             thread = threading.Thread(target=self.run, args=(cell,), name=f"lanes-{cell}")
             thread.daemon = True
@@ -67,8 +75,6 @@ class LaneThreads:
                     self._take(work, cell, invokers)
         except BaseException:  # noqa: BLE001 -- not the user's: a fault of ours or of the log
             self.give_up()
-        for invoker in invokers.values():
-            invoker.close()
 
     def stop(self) -> None:
         """Have the threads take no more lanes."""
@@ -81,6 +87,8 @@ class LaneThreads:
         """Wait until all but the caller's have ended."""
         for thread in self._threads:
             thread.join()
+        if self._waiters is not None:
+            self._waiters.join()
 
     def put_back(self, works: list[Work]) -> None:
         """Let lanes go that nobody has begun with."""
@@ -118,7 +126,22 @@ class LaneThreads:
             return
         if name not in invokers:
             invokers[name] = self._make_invoker(function)
-        hands = Hands(self._tools, cell, invokers[name])
+        invoker = invokers[name]
+        if not (invoker.is_async and self._hand_on(work, gate, invoker)):
+            self._pass_through(work, gate, Hands(self._tools, cell, invoker))
+
+    def _hand_on(self, work: Work, gate: Gate, invoker: Invoker) -> bool:
+        """Have another thread run the lane; False if all of them wait for calls already."""
+
+        def run(cell: int) -> None:
+            try:
+                self._pass_through(work, gate, Hands(self._tools, cell, invoker))
+            except BaseException:  # noqa: BLE001 -- as in `run`
+                self.give_up()
+
+        return self._waiters is not None and self._waiters.run(run)
+
+    def _pass_through(self, work: Work, gate: Gate, hands: Hands) -> None:
         following: Work | None = work
         while following is not None:
             self._run(following, hands)

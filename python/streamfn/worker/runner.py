@@ -26,6 +26,7 @@ from streamfn.app import App, load_app
 from streamfn.clock import SystemClock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Invoker
+from streamfn.engine.loops import Loops
 from streamfn.engine.outcome import printable
 from streamfn.errors import ConfigError
 from streamfn.log import Log
@@ -78,6 +79,7 @@ class Runner:
     def __init__(self, start: Start, app: App, log: Log, mouth: Mouth) -> None:
         self._start, self._app, self._log, self._mouth = start, app, log, mouth
         self._clock = SystemClock()
+        self._loops = Loops()
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
         self._functions = {
@@ -104,6 +106,7 @@ class Runner:
         threads.start(self._start.threads)
         threads.run()
         threads.join()
+        self._loops.close()
         self._lanes.close()
 
     def _tools(self, board: Board) -> Tools:
@@ -118,7 +121,7 @@ class Runner:
 
     def _invoker(self, function: LaneFunction) -> Invoker:
         handler = self._app.handler(function.mapping.name)
-        return Invoker(function.mapping, handler, self._log, self._clock)
+        return Invoker(function.mapping, handler, self._log, self._clock, self._loops)
 
 
 def _prepare_process() -> None:

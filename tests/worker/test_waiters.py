@@ -1,0 +1,57 @@
+"""Tests for `streamfn.worker.waiters`."""
+
+import threading
+
+from streamfn.worker.waiters import Waiters
+
+
+def test_tasks_run_at_once_as_far_as_there_are_cells():
+    together = threading.Barrier(3)
+    cells = []
+
+    def task(cell):
+        together.wait(10)
+        cells.append(cell)
+
+    waiters = Waiters([5, 6])
+    assert waiters.run(task)
+    assert waiters.run(task)
+    assert not waiters.run(task), "no third cell"
+    together.wait(10)
+    waiters.join()
+
+    assert sorted(cells) == [5, 6]
+
+
+def test_a_thread_is_used_again():
+    waiters = Waiters([1])
+    done = threading.Semaphore(0)
+    names = set()
+
+    def task(cell):
+        names.add(threading.current_thread().name)
+        done.release()
+
+    for _ in range(20):
+        while not waiters.run(task):
+            pass
+        assert done.acquire(timeout=10)
+    waiters.join()
+
+    assert names == {"async-1"}
+
+
+def test_tasks_end_before_join_returns():
+    go_on, ended = threading.Event(), []
+
+    def task(cell):
+        go_on.wait(10)
+        ended.append(cell)
+
+    waiters = Waiters(range(4))
+    for _ in range(4):
+        waiters.run(task)
+    threading.Timer(0.05, go_on.set).start()
+    waiters.join()
+
+    assert sorted(ended) == [0, 1, 2, 3]
