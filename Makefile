@@ -89,6 +89,12 @@ fuzz: ## damage the input of every decoder, ten million times each (STREAMFN_FUZ
 	@[ -n "$${STREAMFN_FUZZ_SECONDS:-}" ] || export STREAMFN_FUZZ_EXECUTIONS=$${STREAMFN_FUZZ_EXECUTIONS:-10000000}; \
 	$(CARGO) test --release --package streamfn-core --locked --test fuzz -- --nocapture --test-threads 1 no_decoder
 
+KILLS ?= 1000
+SEED ?= 1
+.PHONY: chaos
+chaos: $(VENV)/.tools $(VENV)/.built ## kill the processes around a log KILLS=1000 times, check what each of them saw
+	@$(BIN)/python tests/chaos --seed $(SEED) --kills $(KILLS)
+
 # ---------------------------------------------------------------- what CI asks
 
 .PHONY: check fmt fmt-check lint types

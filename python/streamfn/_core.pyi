@@ -211,10 +211,15 @@ class Log:
         retention_bytes: int | None = None,
         retention_consumed: bool = False,
         compression: str = "zstd",
+        segment_bytes: int | None = None,
         exist_ok: bool = False,
         internal: bool = False,
     ) -> Stream:
-        """Make a stream; durable when it returns. Names with dots, and `group`, go with `internal`."""
+        """Make a stream; durable when it returns. Names with dots, and `group`, go with `internal`.
+
+        `segment_bytes` is the size at which a new segment begins, the unit of retention: 1 MiB to
+        2 GiB, 256 MiB by default.
+        """
     def stream(self, name: str) -> Stream:
         """Open a stream; `StreamNotFound` if there is none of that name."""
     def streams(self, *, internal: bool = False) -> list[str]: ...

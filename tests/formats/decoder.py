@@ -223,11 +223,14 @@ def read_headers(data: bytes) -> dict[str, bytes]:
 def read_shard(folder: Path) -> list[Batch]:
     """All batches of a shard, the chain followed from file to file."""
     batches: list[Batch] = []
-    previous_crc = 0
+    previous_crc = None
     for path in sorted(folder.glob("*.seg")):
         data = path.read_bytes()
         header = read_segment_header(data)
-        assert header.base == int(path.stem.split("-")[1])
+        ordinal, base = path.stem.split("-")
+        if previous_crc is None:  # retention may have taken the files before this one
+            previous_crc = header.previous_crc if int(ordinal, 16) else 0
+        assert header.base == int(base)
         assert header.previous_crc == previous_crc
         for batch in read_batches(data, previous_crc):
             if batches and batch.base < batches[-1].base + batches[-1].count:

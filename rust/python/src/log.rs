@@ -111,7 +111,7 @@ impl Log {
     }
 
     #[pyo3(signature = (name, *, shards = 1, durability = None, retention_seconds = None, retention_bytes = None,
-        retention_consumed = false, compression = "zstd", exist_ok = false, internal = false))]
+        retention_consumed = false, compression = "zstd", segment_bytes = None, exist_ok = false, internal = false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python method")]
     fn create_stream(
         &self,
@@ -123,6 +123,7 @@ impl Log {
         retention_bytes: Option<u64>,
         retention_consumed: bool,
         compression: &str,
+        segment_bytes: Option<u64>,
         exist_ok: bool,
         internal: bool,
     ) -> PyResult<Stream> {
@@ -143,7 +144,7 @@ impl Log {
             },
             is_internal: internal && is_valid_internal_name(name),
             compression: self::compression(compression)?,
-            ..StreamConfig::default()
+            segment_bytes: segment_bytes.unwrap_or(StreamConfig::default().segment_bytes),
         };
         let made = patiently(py, None, |patience: &Patience<'_>| {
             match log.create_stream(name, &config, patience) {
