@@ -95,6 +95,15 @@ SEED ?= 1
 chaos: $(VENV)/.tools $(VENV)/.built ## kill the processes around a log KILLS=1000 times, check what each of them saw
 	@$(BIN)/python tests/chaos --seed $(SEED) --kills $(KILLS)
 
+.PHONY: loom hand-overs
+loom: ## try every interleaving of the control page's protocol, one preemption deeper than make test
+	@STREAMFN_LOOM_DEEPER=$${STREAMFN_LOOM_DEEPER:-1} \
+	$(CARGO) test --release --package streamfn-core --locked --test loom -- --nocapture
+
+hand-overs: ## hand a turn to and fro between two processes, ten million times, and count lost wake-ups
+	@STREAMFN_HAND_OVERS=$${STREAMFN_HAND_OVERS:-10000000} \
+	$(CARGO) test --release --package streamfn-core --locked --test hand_over -- --nocapture no_wake_up
+
 # ---------------------------------------------------------------- what CI asks
 
 .PHONY: check fmt fmt-check lint types

@@ -15,15 +15,23 @@
 //! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128.
 
 use std::path::Path;
-use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::error::{Error, IoContext, Result};
 use crate::fs::File;
-use crate::sys;
 use crate::types::{Position, SequenceNumber, SHARDS_MAX};
+
+mod protocol;
+mod words {
+    pub(super) use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+
+    pub(super) use crate::sys::{futex_wait, futex_wake_all};
+}
+
+use protocol::{Progress, Reach, State, Wake};
+use words::{AtomicU32, AtomicU64, Ordering};
 
 const PAGE: usize = 4096;
 /// Length of the control file: the log's page and one for each shard.
@@ -115,31 +123,23 @@ impl Control {
         self.word(0).store(LOG_MAGIC, Ordering::Release);
     }
 
+    fn sleepers(&self) -> Wake<'_> {
+        Wake { word: self.half(64), sleepers: self.half(128) }
+    }
+
     /// The wake word: changes whenever something became visible or was handed over.
     pub fn wake_word(&self) -> u32 {
-        self.half(64).load(Ordering::Acquire)
+        self.sleepers().word()
     }
 
     /// Changes the wake word and wakes every sleeper of the log.
     pub fn wake(&self) {
-        self.half(64).fetch_add(1, Ordering::Release);
-        // INVARIANT: with the fence in `wait`, either this load sees the sleeper or the sleeper
-        // sees the new word; so no wake-up is lost.
-        fence(Ordering::SeqCst);
-        if self.half(128).load(Ordering::Relaxed) > 0 {
-            sys::futex_wake_all(self.half(64));
-        }
+        self.sleepers().wake();
     }
 
     /// Sleeps until the wake word is not `seen` or `most` has passed; returns the word.
     pub fn wait(&self, seen: u32, most: Duration) -> u32 {
-        self.half(128).fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if self.wake_word() == seen {
-            sys::futex_wait(self.half(64), seen, most);
-        }
-        self.half(128).fetch_sub(1, Ordering::Relaxed);
-        self.wake_word()
+        self.sleepers().wait(seen, most)
     }
 
     /// The page of a shard, by its number in the manifest (1 … 4096).
@@ -265,32 +265,35 @@ impl Page<'_> {
         Position::from_word(self.word(288).load(Ordering::Acquire))
     }
 
+    fn progress(&self) -> Progress<'_> {
+        let reach = |position, end| Reach { position: self.word(position), end: self.word(end) };
+        Progress { committed: reach(64, 256), durable: reach(128, 136), visible: reach(192, 200) }
+    }
+
+    fn writer(&self) -> State<'_> {
+        State { writing: self.half(320), errno: self.half(324) }
+    }
+
     pub(crate) fn state(&self) -> WriterState {
-        match (self.half(324).load(Ordering::Acquire), self.half(320).load(Ordering::Acquire)) {
-            (0, 0) => WriterState::Clean,
-            (0, _) => WriterState::Writing,
-            (errno, _) => WriterState::Failed(errno.cast_signed()),
+        match self.writer().get() {
+            (false, 0) => WriterState::Clean,
+            (true, 0) => WriterState::Writing,
+            (_, errno) => WriterState::Failed(errno.cast_signed()),
         }
     }
 
-    /// INVARIANT: a failure stays. A writer that goes from WRITING to CLEAN while a sync fails beside
-    /// it must not take the failure back: only a page written anew is without it.
+    /// Sets what the writer is doing; a failure stays until the page is written anew.
     pub(crate) fn set_state(&self, state: WriterState) {
         match state {
-            WriterState::Clean => self.half(320).store(0, Ordering::Release),
-            WriterState::Writing => self.half(320).store(1, Ordering::Release),
-            WriterState::Failed(errno) => {
-                self.half(324).store(errno.max(1).cast_unsigned(), Ordering::Release);
-            }
+            WriterState::Clean => self.writer().set_writing(false),
+            WriterState::Writing => self.writer().set_writing(true),
+            WriterState::Failed(errno) => self.writer().fail(errno.max(1).cast_unsigned()),
         }
     }
 
     /// Announces a batch that was written, and what the next writer needs.
     pub(crate) fn commit(&self, batch: &Committed) {
-        // INVARIANT: `committed` before `next_seq`. A sync leader reads them in the other order, so
-        // the position it publishes holds every number it publishes.
-        self.word(64).store(batch.end.to_word(), Ordering::Release);
-        self.word(256).store(batch.next_seq, Ordering::Release);
+        self.progress().commit(batch.end.to_word(), batch.next_seq);
         self.half(264).store(batch.header_crc, Ordering::Release);
         self.word(272).store(batch.max_ts, Ordering::Release);
         // A writer that died before this store left WRITING: the next one walks the batches from
@@ -319,14 +322,18 @@ impl Page<'_> {
 
     /// Lets readers see everything before `end`.
     pub(crate) fn publish(&self, end: Position, end_seq: SequenceNumber) {
-        self.word(192).fetch_max(end.to_word(), Ordering::AcqRel);
-        self.word(200).fetch_max(end_seq, Ordering::AcqRel);
+        self.progress().visible.raise(end.to_word(), end_seq);
     }
 
-    /// Notes that everything before `end` is synced.
-    pub(crate) fn note_durable(&self, end: Position, end_seq: SequenceNumber) {
-        self.word(128).fetch_max(end.to_word(), Ordering::AcqRel);
-        self.word(136).fetch_max(end_seq, Ordering::AcqRel);
+    /// The end that a sync beginning now will make durable, and the first number behind it.
+    pub(crate) fn before_sync(&self) -> (Position, SequenceNumber) {
+        let (position, end_seq) = self.progress().before_sync();
+        (Position::from_word(position), end_seq)
+    }
+
+    /// Shows readers everything before `end`, which was synced, and notes that it was.
+    pub(crate) fn after_sync(&self, end: Position, end_seq: SequenceNumber) {
+        self.progress().after_sync(end.to_word(), end_seq);
     }
 
     /// `Ok` unless a sync failed.

@@ -513,8 +513,7 @@ pub(crate) fn close_cleanly(
     if let Some(segment) = segments.get(end.segment)? {
         segment.open(fs)?.sync_data().at(segment.path())?;
     }
-    page.note_durable(end, page.next_seq());
-    page.publish(end, page.next_seq());
+    page.after_sync(end, page.next_seq());
     // INVARIANT: the page never has more reserved than the disk. First down there, then here.
     page.set_reserved(page.next_seq());
     StateFile::open(fs, &folder.join("state"))?.update(|state| {

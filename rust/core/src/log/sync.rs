@@ -86,9 +86,7 @@ impl ShardLog {
         // at once on ours, one would hear of it and the other report a success that never was.
         let _alone = self.syncing.lock();
         page.check(&self.folder)?;
-        // INVARIANT: the number before the position; see `Page::commit`.
-        let end_seq = page.next_seq();
-        let end = page.committed();
+        let (end, end_seq) = page.before_sync();
         let is_durable = page.durable() >= end && page.durable_end() >= end_seq;
         if is_durable && page.visible() >= end && page.visible_end() >= end_seq {
             return Ok(());
@@ -102,9 +100,7 @@ impl ShardLog {
         }
         // Another process may have heard of a failure that this one was not told.
         page.check(&self.folder)?;
-        // WHY this order: who sees `durable_end` returns to its caller, whose record is then visible.
-        page.publish(end, end_seq);
-        page.note_durable(end, end_seq);
+        page.after_sync(end, end_seq);
         self.directory.control().wake();
         Ok(())
     }
