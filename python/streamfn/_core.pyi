@@ -464,6 +464,19 @@ class Mapping:
         """Return the factor in force."""
     def change_factor(self, stream: str, shard_id: str) -> bool:
         """Apply the wanted factor if all leases are free and all lists empty; True: it is in force."""
+    def set_paused(self, is_paused: bool) -> None:
+        """Have it rest or go on; durable. Workers end the calls that run and give the lanes back."""
+    def wait_drained(self, timeout: float | None = None) -> None:
+        """Wait until no lane is leased; `LockTimeout` after so many seconds (30)."""
+    def seek(self, stream: str, start: _Start, *, timeout: float | None = None) -> dict[str, int]:
+        """Have all lanes begin at `start`, at most the visible end; batches in flight are forgotten.
+
+        Returns where each shard begins now. Durable; a crash in the middle leaves the mapping paused.
+
+        Raises:
+            LockTimeout: A worker did not give its lanes back in time; nothing has changed.
+            SequenceTrimmed: That number is no longer kept.
+        """
     def lanes(self, stream: str | None = None) -> list[LaneStatus]: ...
     def judge(self, stream: str, shard_id: str, slot: int) -> LaneJudge | None:
         """Take a lane's lease to look at its in-flight slot and rewrite it; None: it is held."""

@@ -1,21 +1,41 @@
-"""`streamfn fn`: the functions that ran on a log, and how far they are."""
+"""`streamfn fn`: the functions that ran on a log, how far they are, and where they go on."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 import click
 
 from streamfn import _core
+from streamfn.errors import LockTimeout
 from streamfn.log import Log
+from streamfn.units import format_count
 
-from .console import write_listing
-from .params import json_option, log_dir_option, open_log, voice_options
+from .console import voice, write_json, write_listing
+from .exits import CommandError, Exit
+from .functions import mapping_name
+from .params import Duration, json_option, log_dir_option, open_log, voice_options
+from .times import iso, parse_time
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _timeout_option(command: _Command) -> _Command:
+    return click.option(
+        "--timeout",
+        type=Duration(),
+        default="60s",
+        show_default=True,
+        metavar="DURATION",
+        help="Longest wait for calls that run.",
+    )(command)
 
 
 @click.group("fn")
 def command() -> None:
-    """List functions."""
+    """List, pause and move functions."""
 
 
 @command.command("ls")
@@ -56,3 +76,152 @@ def _row(log: Log, name: str) -> dict[str, Any]:
         "records_behind": sum(behind.values()),
         "dead_letters": len(DeadLetters(log, name).entries()),
     }  # fmt: skip
+
+
+@command.command("info")
+@click.argument("function", metavar="FN")
+@json_option
+@log_dir_option
+@voice_options
+def info(*, function: str, as_json: bool, log_dir: str) -> None:
+    """Show how FN stands, lane by lane."""
+    with open_log(log_dir) as log:
+        name = mapping_name(log, function)
+        summary, lanes = _row(log, name), [_lane(lane) for lane in _opened(log, name).lanes()]
+    if as_json:
+        write_json({**summary, "lane_list": lanes})
+        return
+    voice.note(
+        f"{name}: {summary['state']}, {format_count(summary['records_behind'], 'record')} behind, "
+        f"{format_count(summary['dead_letters'], 'open dead letter')}"
+    )
+    columns = {
+        "stream": "STREAM", "shard_id": "SHARD", "slot": "LANE>", "checkpoint": "CHECKPOINT>",
+        "end": "END>", "open": "IN FLIGHT", "is_leased": "HELD", "written": "WRITTEN",
+    }  # fmt: skip
+    write_listing(lanes, columns, as_json=False, none="no lanes yet: its stream is not there")
+
+
+@command.command("pause")
+@click.argument("function", metavar="FN")
+@_timeout_option
+@log_dir_option
+@voice_options
+def pause(*, function: str, timeout: timedelta, log_dir: str) -> None:
+    """Have FN rest: calls that run end, and no further one begins, until `resume`.
+
+    Durable: it rests after a restart too. Waits until no worker has a lane of it.
+    """
+    with open_log(log_dir) as log:
+        name = mapping_name(log, function)
+        mapping = _opened(log, name)
+        mapping.set_paused(True)
+        _drained(mapping, timeout)
+    voice.note(f"`{name}` is paused (hint: `streamfn fn resume {function}`)")
+
+
+@command.command("resume")
+@click.argument("function", metavar="FN")
+@log_dir_option
+@voice_options
+def resume(*, function: str, log_dir: str) -> None:
+    """Have FN go on where it was paused."""
+    with open_log(log_dir) as log:
+        name = mapping_name(log, function)
+        _opened(log, name).set_paused(False)
+    voice.note(f"`{name}` goes on")
+
+
+@command.command("seek")
+@click.argument("function", metavar="FN")
+@click.argument("position", metavar="beginning|end|@TIME|SEQ")
+@_timeout_option
+@json_option
+@log_dir_option
+@voice_options
+def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log_dir: str) -> None:
+    """Have FN read on from another place of its stream.
+
+    @TIME is ISO 8601, Unix seconds, or an age such as @-5m; SEQ needs a stream of one shard.
+    Batches in flight are forgotten, its dead letters stay. It is paused meanwhile.
+    """
+    with open_log(log_dir) as log:
+        name = mapping_name(log, function)
+        mapping = _opened(log, name)
+        streams = sources(mapping)
+        if not streams:
+            raise CommandError(f"`{name}` has no lanes yet: its stream is not there")
+        start = _start(position, sum(len(log.stream(each).info().shards) for each in streams))
+        try:
+            begins = {
+                each: mapping.seek(each, start, timeout=timeout.total_seconds()) for each in streams
+            }
+        except LockTimeout as error:
+            raise _still_held(error, timeout) from None
+    rows = [
+        {"stream": stream, "shard_id": shard_id, "sequence_number": number}
+        for stream, shards in begins.items()
+        for shard_id, number in shards.items()
+    ]
+    voice.note(f"`{name}` reads on from {position}")
+    columns = {"stream": "STREAM", "shard_id": "SHARD", "sequence_number": "FROM>"}
+    write_listing(rows, columns, as_json=as_json, none="")
+
+
+def sources(mapping: _core.Mapping) -> list[str]:
+    """Return the streams that a mapping reads, without its redrives."""
+    return sorted({lane.stream for lane in mapping.lanes() if "." not in lane.stream})
+
+
+def _start(position: str, shards: int) -> str | int | datetime:
+    if position == "beginning":
+        return "trim_horizon"
+    if position == "end":
+        return "latest"
+    if position.startswith("@"):
+        return parse_time(position[1:])
+    if not position.isdigit():
+        raise click.BadParameter(f"`{position}` is not beginning, end, @TIME or a number")
+    if shards > 1:
+        reason = f"`{position}` is a place in one shard, and there are {shards}: name a time"
+        raise click.BadParameter(reason)
+    return int(position)
+
+
+def _opened(log: Log, name: str) -> _core.Mapping:
+    mapping = _core.Mapping.open(log.core, name)
+    assert mapping is not None, "its name was found"
+    return mapping
+
+
+def _drained(mapping: _core.Mapping, timeout: timedelta) -> None:
+    try:
+        mapping.wait_drained(timeout.total_seconds())
+    except LockTimeout as error:
+        raise _still_held(error, timeout) from None
+
+
+def _still_held(error: LockTimeout, timeout: timedelta) -> CommandError:
+    seconds = f"{timeout.total_seconds():g} s"
+    message = f"a lane was not given back within {seconds}: {error}"
+    return CommandError(message, "a call that runs ends first; see --timeout", Exit.TRY_AGAIN)
+
+
+def _lane(lane: _core.LaneStatus) -> dict[str, Any]:
+    in_flight = lane.in_flight
+    open_records = None if in_flight is None else [
+        [entry.first, entry.last, entry.attempts] for entry in in_flight.entries
+    ]  # fmt: skip
+    shown = None if open_records is None else [f"{first}–{last}" for first, last, _ in open_records]
+    return {
+        "stream": lane.stream,
+        "shard_id": lane.shard_id,
+        "slot": lane.slot,
+        "factor": lane.factor,
+        "checkpoint": lane.checkpoint,
+        "end": lane.end,
+        "in_flight": open_records,
+        "open": shown,
+        "is_leased": lane.is_leased,
+        "written": iso(lane.checkpoint_us),
+    }

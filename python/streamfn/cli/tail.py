@@ -8,20 +8,19 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import IO
 
 import click
 
-from streamfn.clock import SystemClock
 from streamfn.log import Log, Stream
 from streamfn.model.record import Record
 from streamfn.model.stream import ShardInfo
-from streamfn.units import parse_duration
 
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
+from .times import parse_time
 
 Start = str | int | datetime
 _by_time = attrgetter("timestamp_us")
@@ -168,25 +167,12 @@ class _Place:
         if offset == "end":
             return "latest"
         if offset.startswith("@"):
-            return _time(offset[1:])
+            return parse_time(offset[1:])
         if not offset.isdigit():
             raise click.BadParameter(f"`{offset}` is not beginning, end, -N, @TIME or a number")
         if len(self.shards) > 1:
             raise click.BadParameter(f"`{offset}` is a place in one shard: say which with --shard")
         return int(offset)
-
-
-def _time(text: str) -> datetime:
-    """Read ISO 8601 (without a zone: local time), Unix seconds, or an age such as `-5m`."""
-    try:
-        if text.startswith("-"):
-            return SystemClock().now() - parse_duration(text[1:])
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return datetime.fromtimestamp(float(text), UTC)
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        message = f"`@{text}` is not a time: write @2026-01-31T12:00, @1769860800 or @-5m"
-        raise click.BadParameter(message) from None
 
 
 def _json_line(record: Record) -> bytes:

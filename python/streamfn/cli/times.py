@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+
+import click
+
+from streamfn.clock import SystemClock
+from streamfn.units import parse_duration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -15,3 +21,20 @@ def iso(microseconds: int) -> str:
 def moment(time: datetime) -> str:
     """Return an aware time as `2026-01-31T12:00:00.000000Z`."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def parse_time(text: str) -> datetime:
+    """Read ISO 8601 (without a zone: local time), Unix seconds, or an age such as `-5m`.
+
+    Raises:
+        click.BadParameter: It is none of these.
+    """
+    try:
+        if text.startswith("-"):
+            return SystemClock().now() - parse_duration(text[1:])
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return datetime.fromtimestamp(float(text), UTC)
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        message = f"`@{text}` is not a time: write @2026-01-31T12:00, @1769860800 or @-5m"
+        raise click.BadParameter(message) from None

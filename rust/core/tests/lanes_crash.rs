@@ -112,6 +112,15 @@ impl Story {
         self.add_generation(factor, lowest);
     }
 
+    /// All lanes begin anew at a place that may lie before or behind where they are.
+    fn restart(&mut self, next_seq: u64) {
+        self.die();
+        self.file.restart(at(next_seq), 1).unwrap();
+        self.note_synced();
+        let factor = self.lanes().len();
+        self.add_generation(u32::try_from(factor).unwrap(), next_seq);
+    }
+
     /// Looks at a disk that a crash after `point` changes left; returns the lanes' positions.
     fn check(&self, disk: Disk, point: usize) -> Option<(SimFs, Vec<u64>)> {
         let fs = SimFs::on(disk);
@@ -235,6 +244,25 @@ fn a_change_of_the_factor_leaves_the_old_lanes_or_the_new_ones() {
     story.change_factor(4);
     story.take(3);
     story.write(3, 195);
+
+    assert!(crash_everywhere(&story) > 300);
+}
+
+#[test]
+fn a_seek_leaves_all_lanes_where_they_were_or_all_at_the_new_place() {
+    let mut story = Story::begin(3);
+    for slot in 0..3 {
+        story.take(slot);
+        story.write(slot, 150 + u64::from(slot));
+    }
+    story.sync();
+    story.write(1, 170);
+    story.restart(110);
+    story.take(2);
+    story.write(2, 130);
+    story.restart(400);
+    story.take(0);
+    story.write(0, 410);
 
     assert!(crash_everywhere(&story) > 300);
 }

@@ -16,6 +16,7 @@ use crate::error::{into_py, IntoPy};
 use crate::log::Log;
 use crate::reader::parse_start;
 use crate::stream::shard_id;
+use crate::wait::patiently;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("SLOT_ENTRIES_MAX", core::SLOT_ENTRIES_MAX)?;
@@ -318,6 +319,28 @@ impl Mapping {
     fn change_factor(&self, py: Python<'_>, stream: &str, shard_id: &str) -> PyResult<bool> {
         let shard = self::shard_id(shard_id)?;
         py.detach(|| self.inner.change_factor(stream, shard)).into_py()
+    }
+
+    fn set_paused(&self, py: Python<'_>, is_paused: bool) -> PyResult<()> {
+        py.detach(|| self.inner.set_paused(is_paused)).into_py()
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn wait_drained(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        patiently(py, timeout, |patience| self.inner.wait_drained(patience))
+    }
+
+    #[pyo3(signature = (stream, start, *, timeout = None))]
+    fn seek(
+        &self,
+        stream: &str,
+        start: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<BTreeMap<String, u64>> {
+        let place = parse_start(Some(start))?;
+        let sought =
+            patiently(start.py(), timeout, |patience| self.inner.seek(stream, place, patience))?;
+        Ok(sought.into_iter().map(|(shard, seq)| (shard.to_string(), seq)).collect())
     }
 
     #[pyo3(signature = (stream = None))]

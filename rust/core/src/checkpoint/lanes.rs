@@ -422,22 +422,54 @@ impl LanesFile {
         }
         let lowest = lanes.iter().map(|lane| lane.checkpoint).min_by_key(|found| found.next_seq);
         let lowest = lowest.expect("a factor is at least 1");
-        self.file.allocate(lane_start(wanted.max(head.factor))).at(&self.path)?;
+        self.begin_anew(&mut state, head, wanted, &Checkpoint { written: now, ..lowest })?;
+        Ok(true)
+    }
+
+    /// Has all lanes begin at a place, whatever they had done or had in flight. The caller has the
+    /// leases of all lanes in force.
+    ///
+    /// # Errors
+    /// As [`LanesFile::change_factor`].
+    ///
+    /// # Durability
+    /// As [`LanesFile::change_factor`].
+    pub fn restart(&self, place: Place, now: Micros) -> Result<()> {
+        let _syncing = self.syncing.lock();
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        let _locked = self.lock(&state, Lock::Exclusive)?;
+        let head = self.read_head()?;
+        self.sync_slots(&mut state)?;
+        let Place { next_seq, hint, shard_epoch } = place;
+        let first =
+            Checkpoint { next_seq, hint, shard_epoch, written: now, ..Checkpoint::default() };
+        self.begin_anew(&mut state, head, head.factor, &first)
+    }
+
+    /// Writes a generation in which all lanes begin at `first`; what is in the slots must be durable.
+    fn begin_anew(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        head: Head,
+        factor: u32,
+        first: &Checkpoint,
+    ) -> Result<()> {
+        self.file.allocate(lane_start(factor.max(head.factor))).at(&self.path)?;
         let generation = head.generation + 1;
-        for slot in 0..wanted {
+        for slot in 0..factor {
             let pair = self.read_pair(slot)?;
             let counts = if slot < head.factor { pair.newest(head.generation) } else { None };
             let target = counts.map_or(0, |(newest, _)| 1 - newest);
             let (counter, lease_epoch) = (pair.counter() + 1, pair.epoch() + 1);
-            let first = Checkpoint { counter, generation, lease_epoch, written: now, ..lowest };
+            let first = Checkpoint { counter, generation, lease_epoch, ..*first };
             self.write_checkpoint(slot, target, &first)?;
         }
-        self.sync_slots(&mut state)?;
-        let new = Head { counter: head.counter + 1, generation, factor: wanted };
+        self.sync_slots(state)?;
+        let new = Head { counter: head.counter + 1, generation, factor };
         // INVARIANT: counters rise by one from the 1 in slot 0, so this is the slot that does not count.
         self.file.write_at(&[&new.encode()], (new.counter - 1) % 2 * STRIDE).at(&self.path)?;
-        self.sync_slots(&mut state)?;
-        Ok(true)
+        self.sync_slots(state)
     }
 
     /// The file.

@@ -294,6 +294,16 @@ impl Mapping {
         Ok(lanes)
     }
 
+    /// Every stream and shard that has lanes.
+    pub(super) fn shards(&self) -> Result<Vec<(String, ShardId)>> {
+        let mut shards = Vec::new();
+        for stream in self.record()?.begun {
+            let found = self.shards_with_lanes(&stream)?;
+            shards.extend(found.into_iter().map(|shard| (stream.clone(), shard)));
+        }
+        Ok(shards)
+    }
+
     fn shards_with_lanes(&self, stream: &str) -> Result<Vec<ShardId>> {
         let folder = self.folder.join(stream);
         if !self.log.fs().exists(&folder).at(&folder)? {
@@ -406,6 +416,15 @@ impl Mapping {
         fs.sync_dir(self.log.root()).at(self.log.root())
     }
 
+    /// Changes the record, durably.
+    pub(super) fn change(&self, change: impl FnOnce(&mut MappingRecord)) -> Result<()> {
+        let lock = self.lock_file()?;
+        let _locked = lock.lock(&Patience::of(LOCK_PATIENCE))?;
+        let mut record = self.record()?;
+        change(&mut record);
+        self.store(record)
+    }
+
     /// Writes the slot that does not count; call it under the lock.
     fn store(&self, mut record: MappingRecord) -> Result<()> {
         record.counter += 1;
@@ -419,7 +438,7 @@ impl Mapping {
 }
 
 /// Where a shard's lanes begin.
-fn resolve(stream: &Stream, shard: ShardId, start: Start) -> Result<Place> {
+pub(super) fn resolve(stream: &Stream, shard: ShardId, start: Start) -> Result<Place> {
     let log = stream.shard(shard)?;
     if start == Start::AtSequence(0) {
         return Ok(Place { shard_epoch: log.epoch(), ..Place::default() });

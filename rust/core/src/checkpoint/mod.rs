@@ -14,6 +14,7 @@ pub mod lanes;
 pub mod lease;
 pub mod mapping;
 pub mod membership;
+mod operating;
 pub mod retention;
 pub mod slot;
 

@@ -116,7 +116,7 @@ impl Head {
 }
 
 /// One of a lane's two checkpoint slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Rises with every write of the lane; of the head's generation, the higher one counts.
     pub counter: u64,

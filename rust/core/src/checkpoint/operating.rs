@@ -1,0 +1,121 @@
+//! What a person does to a mapping: pause, resume, seek.
+//!
+//! ```text
+//! seek    paused, durably ── all leases of the stream taken ── each shard's lanes begin anew ── as before
+//! ```
+//! A crash in the middle leaves the mapping paused, some shards sought, none half; seeking again ends it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::lease::{self, Lease};
+use super::mapping::{resolve, Mapping};
+use crate::clock::Patience;
+use crate::error::{Error, Result};
+use crate::types::{SequenceNumber, ShardId, Start};
+
+/// How often the leases of a mapping that drains are tried.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+impl Mapping {
+    /// Has the mapping rest, or go on. Workers see it within about a tenth of a second: they end the
+    /// calls that run, and give the lanes back.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn set_paused(&self, is_paused: bool) -> Result<()> {
+        self.change(|record| record.is_paused = is_paused)?;
+        self.log().bump();
+        Ok(())
+    }
+
+    /// Waits until no lane is leased.
+    ///
+    /// # Errors
+    /// [`Error::LockTimeout`] naming an owner; [`Error::Interrupted`].
+    pub fn wait_drained(&self, patience: &Patience<'_>) -> Result<()> {
+        for (stream, shard) in self.shards()? {
+            self.leases(&stream, shard, patience)?;
+        }
+        Ok(())
+    }
+
+    /// Has all lanes of a stream begin at `start`, whatever they had done or had in flight; returns
+    /// where each shard begins now. Nothing is read beyond the visible end.
+    ///
+    /// # Errors
+    /// [`Error::LockTimeout`] if a lane's owner does not give it back (nothing has changed),
+    /// [`Error::SequenceTrimmed`], [`Error::StreamNotFound`], errors of the lanes files.
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn seek(
+        &self,
+        stream: &str,
+        start: Start,
+        patience: &Patience<'_>,
+    ) -> Result<Vec<(ShardId, SequenceNumber)>> {
+        let shards = self.prepare(stream)?;
+        let source = self.log().stream(stream)?;
+        let places = shards.iter().map(|&shard| {
+            let mut place = resolve(&source, shard, start)?;
+            place.next_seq = place.next_seq.min(source.shard(shard)?.visible_end());
+            Ok((shard, place))
+        });
+        let places = places.collect::<Result<Vec<_>>>()?;
+        let was_paused = self.is_paused()?;
+        self.set_paused(true)?;
+        let taken = shards.iter().map(|&shard| self.leases(stream, shard, patience));
+        let leases = match taken.collect::<Result<Vec<_>>>() {
+            Ok(leases) => leases,
+            Err(error) => {
+                self.set_paused(was_paused)?;
+                return Err(error);
+            }
+        };
+        for (shard, place) in &places {
+            let file = self.lanes_file(stream, *shard)?;
+            file.restart(*place, self.log().clock().now())?;
+        }
+        drop(leases);
+        self.set_paused(was_paused)?;
+        Ok(places.into_iter().map(|(shard, place)| (shard, place.next_seq)).collect())
+    }
+
+    /// The leases of all lanes of a shard, once their owners have given them back.
+    fn leases(&self, stream: &str, shard: ShardId, patience: &Patience<'_>) -> Result<Vec<Lease>> {
+        let file = self.lanes_file(stream, shard)?;
+        loop {
+            let factor = file.head()?.factor;
+            let leases = (0..factor).map(|slot| self.lease(&file.lease_path(slot), patience));
+            let leases = leases.collect::<Result<Vec<_>>>()?;
+            // Who has them all is the only one who changes the factor; before, anybody could.
+            if file.head()?.factor == factor {
+                return Ok(leases);
+            }
+        }
+    }
+
+    fn lease(&self, path: &Path, patience: &Patience<'_>) -> Result<Lease> {
+        let fs = self.log().fs();
+        loop {
+            if let Some(lease) = Lease::try_take(fs, path, "an operator")? {
+                return Ok(lease);
+            }
+            if patience.deadline.is_past() {
+                let (path, holder) = (path.to_owned(), lease::owner(fs, path));
+                return Err(Error::LockTimeout { path, holder });
+            }
+            if (patience.interrupted)() {
+                return Err(Error::Interrupted);
+            }
+            std::thread::sleep(DRAIN_STEP);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

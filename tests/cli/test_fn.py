@@ -1,0 +1,102 @@
+"""Tests for `streamfn fn`."""
+
+import pytest
+
+from streamfn import Log, _core
+
+
+@pytest.fixture
+def function(log_dir):
+    """Ten records of `orders`, and `shop.total`, a mapping that read none of them."""
+    with Log.open(log_dir) as log:
+        log.create_stream("orders").put_many([b"x"] * 10)
+        mapping = _core.Mapping.register(log.core, "shop.total", factor=2)
+        mapping.prepare("orders")
+        yield mapping
+
+
+def checkpoints(mapping):
+    return [lane.checkpoint for lane in mapping.lanes()]
+
+
+class TestInfo:
+    """Tests for `fn info`."""
+
+    def test_each_lane_has_a_line(self, run, function):
+        ended = run("fn", "info", "total")
+
+        head, first, second = ended.stdout.decode().splitlines()
+        assert head.split()[:5] == ["STREAM", "SHARD", "LANE", "CHECKPOINT", "END"]
+        assert first.split()[:5] == ["orders", "shardId-000000000000", "0", "0", "10"]
+        assert second.split()[2] == "1"
+        assert "shop.total: stopped, 10 records behind, 0 open dead letters" in ended.stderr
+
+    def test_json_has_all_that_is_known(self, run, function):
+        shown = run("fn", "info", "shop.total", "--json").json
+
+        assert (shown["name"], shown["state"], shown["records_behind"]) == (
+            "shop.total", "stopped", 10
+        )  # fmt: skip
+        assert [lane["checkpoint"] for lane in shown["lane_list"]] == [0, 0]
+        assert shown["lane_list"][0]["in_flight"] is None
+
+
+class TestPause:
+    """Tests for `fn pause` and `fn resume`."""
+
+    def test_it_rests_until_it_goes_on(self, run, function):
+        assert run("fn", "pause", "total").code == 0
+        assert function.is_paused
+        assert run("fn", "ls", "--json").json[0]["state"] == "paused"
+
+        assert run("fn", "resume", "total").code == 0
+        assert not function.is_paused
+
+    def test_a_lane_that_is_not_given_back_in_time_is_told(self, run, function, log_dir):
+        judge = function.judge("orders", "shardId-000000000000", 1)
+
+        ended = run("fn", "pause", "total", "--timeout", "50ms")
+
+        judge.release()
+        assert ended.code == 75
+        assert "a lane was not given back within 0.05 s" in ended.stderr
+        assert function.is_paused, "it rests all the same, once that lane ends"
+
+
+class TestSeek:
+    """Tests for `fn seek`."""
+
+    @pytest.mark.parametrize(
+        ("position", "expected"),
+        [("end", 10), ("7", 7), ("beginning", 0), ("@-1h", 0), ("@2100-01-01", 10), ("99", 10)],
+    )
+    def test_all_lanes_go_to_the_place(self, run, function, position, expected):
+        ended = run("fn", "seek", "total", position, "--json")
+
+        assert ended.code == 0
+        assert [row["sequence_number"] for row in ended.json] == [expected]
+        assert checkpoints(function) == [expected, expected]
+        assert not function.is_paused
+
+    @pytest.mark.parametrize("position", ["middle", "-3", "@yesterday"])
+    def test_a_place_that_is_none_is_usage(self, run, function, position):
+        ended = run("fn", "seek", "total", "--", position)
+
+        assert ended.code == 2
+        assert checkpoints(function) == [0, 0]
+
+    def test_a_number_means_nothing_in_several_shards(self, run, log_dir):
+        with Log.open(log_dir) as log:
+            log.create_stream("orders", shards=2)
+            _core.Mapping.register(log.core, "shop.total", factor=1).prepare("orders")
+
+            ended = run("fn", "seek", "total", "5")
+
+        assert ended.code == 2
+        assert "name a time" in ended.stderr
+
+    def test_an_unknown_function_is_told(self, run, function):
+        ended = run("fn", "seek", "totl", "end")
+
+        assert ended.code == 1
+        assert "did you mean `total`?" in ended.stderr
