@@ -148,9 +148,14 @@ class TestRefusals:
         assert "did you mean `record`?" in refused("input", input="records")
         assert "did you mean `latest`?" in refused("start", start="lates")
 
-    @pytest.mark.parametrize("option", ["filter", "tumbling_window", "to", "on_success"])
+    @pytest.mark.parametrize("option", ["filter", "tumbling_window"])
     def test_what_comes_later_is_refused_and_never_ignored(self, option):
         assert "later release" in refused(option, **{option: "x"})
+
+    @pytest.mark.parametrize("option", ["to", "on_success"])
+    def test_a_function_does_not_feed_itself(self, option):
+        assert "would never end" in refused(option, **{option: "orders"})
+        assert "cannot be a name" in refused(option, **{option: "a/b"})
 
     def test_so_are_connectors(self):
         assert "`kafka://` comes in a later release" in refused("source", source="kafka://h/t")

@@ -122,10 +122,15 @@ def _function_name(name: str | None, handler: Handler) -> str:
 
 def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
     """Refuse a function that cannot be called as its mapping says."""
-    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+    yields = inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
+    if yields and mapping.to is None:
         # WHY: calling it runs none of its body; every batch would count as done.
-        reason = f"`{mapping.function}` yields: values go nowhere yet, write it without `yield`"
+        reason = f"`{mapping.function}` yields to nobody: add `to=`, or write it without `yield`"
         raise ConfigError("function", reason)
+    for field in ("to", "on_success"):
+        if getattr(mapping, field) == mapping.stream:
+            reason = f"`{mapping.stream}` is what `{mapping.function}` reads: it would never end"
+            raise ConfigError(field, reason)
     try:
         parameters = positional_parameters(handler)
         variadic = any(

@@ -1,4 +1,4 @@
-"""Where records that are given up go, durably, before their lane's checkpoint passes them."""
+"""Where given-up records go, and what a call sends on: durably, before the checkpoint moves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from streamfn.model.mapping import EventSourceMapping
 
 from . import letter as letters_of
 from .letter import TRACEBACK_BYTES_MAX, Origin
+from .output import Output, by_stream
 from .settle import Letter, microseconds
 
 PUT_BYTES: Final = 8 * 2**20
@@ -71,6 +72,15 @@ class FailureDestination:
             for origin in origins
         ]
         self._put(self._mapping.dlq_stream, markers)
+
+    def send_on(self, outputs: Sequence[Output]) -> None:
+        """Append what successful calls send on; durable when it returns.
+
+        Raises:
+            StreamfnError: As `deliver`.
+        """
+        for name, own in by_stream(outputs):
+            self._put(name, [(each.data, each.partition_key, {}) for each in own])
 
     def _dead_letter(self, letter: Letter, traceback_bytes: int) -> Put:
         now_us = microseconds(self._clock)

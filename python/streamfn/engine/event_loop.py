@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,7 @@ class EventLoop:
         self._thread.start()
 
     def finish(self, returned: object, timeout_seconds: float) -> object:
-        """Run an awaitable to its end; anything else is returned as it is.
+        """Run an awaitable to its end, an async generator into a list; return others as they are.
 
         Called from any thread but the loop's; blocks.
 
@@ -36,6 +36,8 @@ class EventLoop:
             FunctionTimedOut: It was cancelled.
             BaseException: Whatever the awaitable raised.
         """
+        if inspect.isasyncgen(returned):
+            returned = _listed(returned)
         if not inspect.isawaitable(returned):
             return returned
         call = asyncio.run_coroutine_threadsafe(_bounded(returned, timeout_seconds), self._loop)
@@ -53,6 +55,10 @@ class EventLoop:
         asyncio.set_event_loop(self._loop)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()
+
+
+async def _listed(items: AsyncIterator[object]) -> list[object]:
+    return [item async for item in items]
 
 
 async def _bounded(

@@ -6,8 +6,8 @@ process is for the supervisor to see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Final
@@ -25,6 +25,7 @@ from streamfn.model.mapping import EventSourceMapping
 from . import response
 from .loops import Loops
 from .outcome import Expired, Failed, Failure, Outcome, Partial, Rejected, Reported, Success, ended
+from .output import Output, Outputs
 from .settle import age_horizon, microseconds
 
 CANCEL_GRACE: Final = timedelta(seconds=1)
@@ -48,6 +49,8 @@ class Swept:
     done: int
     outcome: Failed | Rejected | Expired | None = None
     """Of the record after the `done` ones; None: it was not called."""
+    outputs: Sequence[Output] = ()
+    """What the `done` ones send on."""
 
 
 class Invoker:
@@ -67,6 +70,7 @@ class Invoker:
         self.is_async = is_async(handler) or is_async(type(handler).__call__)
         """Whether the function runs on an event loop; it is cancelled at its timeout."""
         self._loops = loops
+        self._outputs = Outputs(mapping, clock)
         self._own_frames: tuple[str, ...] = (__file__,)
 
     def call_batch(self, records: Records, attempt: int) -> Outcome:
@@ -79,6 +83,7 @@ class Invoker:
         context = self._context(records, attempt)
         batch = Batch(records, context, clock=self._clock)
         kind = self._input
+        values: list[Output] = []
         try:
             event = kind.event(batch)
             second = (kind.context(context),) if self._takes_context else ()
@@ -86,9 +91,16 @@ class Invoker:
             if self.is_async:
                 returned = self._finish(returned)
             returned = kind.returned(returned)
+            if self._outputs.are_wanted and not self._is_report(returned):
+                if isinstance(returned, Iterator):
+                    returned = list(returned)
+                values = self._outputs.of_values(returned)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
             return ended(error, self._users_frames(error))
-        return self._outcome(returned, batch)
+        outcome = self._outcome(returned, batch)
+        if isinstance(outcome, Success) and self._outputs.are_wanted:
+            return Success(values + self._outputs.of_call(returned, records, context))
+        return replace(outcome, outputs=values) if isinstance(outcome, Partial) else outcome
 
     def call_records(
         self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
@@ -101,20 +113,20 @@ class Invoker:
             attempt: 1 for the first call of these records.
             interrupt: Looked at before each record.
         """
-        done = 0
-        call = self._record_caller(records, attempt)
+        done, outputs = 0, list[Output]()
+        call = self._record_caller(records, attempt, outputs)
         has_age = self._mapping.retry.max_record_age is not None
         try:
             for record in running:
                 if interrupt.is_set:
                     break
                 if has_age and self._is_too_old(record):
-                    return Swept(done, Expired())
+                    return Swept(done, Expired(), outputs)
                 call(record)
                 done += 1
         except BaseException as error:  # noqa: BLE001 -- as above
-            return Swept(done, ended(error, self._users_frames(error)))
-        return Swept(done)
+            return Swept(done, ended(error, self._users_frames(error)), outputs)
+        return Swept(done, None, outputs)
 
     def _outcome(self, returned: object, batch: Batch) -> Outcome:
         """Put together what the function returned and what it gave to `batch.fail`."""
@@ -129,21 +141,32 @@ class Invoker:
             return Reported(min(report.lowest, lowest), Failure.of(error))
         return Partial({number: ended(error) for number, error in failures})
 
-    def _record_caller(self, records: Records, attempt: int) -> Callable[[Record], object]:
+    def _record_caller(
+        self, records: Records, attempt: int, outputs: list[Output]
+    ) -> Callable[[Record], object]:
         """Return the quickest way to call the function with one record."""
-        if not self._takes_context and not self.is_async:
+        has_outputs = self._outputs.are_wanted
+        if not (self._takes_context or self.is_async or has_outputs):
             return self._handler
 
-        def call(record: Record) -> object:
-            arguments: tuple[object, ...] = (record,)
-            if self._takes_context:
-                place = records.index(record.sequence_number)
-                context = self._context(records[place : place + 1], attempt)
-                arguments = (record, self._input.context(context))
-            returned = self._handler(*arguments)
-            return self._finish(returned) if self.is_async else returned
+        def call(record: Record) -> None:
+            place = records.index(record.sequence_number)
+            alone = records[place : place + 1]
+            context = self._context(alone, attempt)
+            second = (self._input.context(context),) if self._takes_context else ()
+            returned = self._handler(record, *second)
+            if self.is_async:
+                returned = self._finish(returned)
+            if has_outputs:
+                if isinstance(returned, Iterator):
+                    returned = list(returned)
+                values = self._outputs.of_values(returned, record.partition_key)
+                outputs.extend(values + self._outputs.of_call(returned, alone, context))
 
         return call
+
+    def _is_report(self, returned: object) -> bool:
+        return self._mapping.retry.report_failures and response.is_report(returned)
 
     def _context(self, records: Records, attempt: int) -> Context:
         mapping = self._mapping

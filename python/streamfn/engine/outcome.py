@@ -11,7 +11,7 @@ Expired     ─┘ of one record    too old to be called
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal
@@ -24,6 +24,8 @@ from streamfn.errors import (
     InvocationError,
     Reject,
 )
+
+from .output import Output
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "Rejected"]
 """Why a record went to the destination. The first two words are AWS's."""
@@ -52,6 +54,9 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Success:
     """The call returned, and every record of it is done."""
+
+    outputs: Sequence[Output] = ()
+    """What it sends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ class Partial:
 
     failures: Mapping[int, Failed | Rejected]
     """By sequence number; at least one."""
+    outputs: Sequence[Output] = ()
+    """What it sends on, of the records that are done."""
 
 
 @dataclass(frozen=True, slots=True)

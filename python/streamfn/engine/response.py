@@ -6,7 +6,7 @@ Nothing else that a function returns has a meaning: it is success.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeGuard
 
 from streamfn._core import Records
 
@@ -22,7 +22,7 @@ def read(response: object, records: Records) -> Success | Failed | Reported:
     Source: complete success K-27 (`""`, `[]`, `null`, `{}`, and an empty or null list); an item
     that is malformed or names no record of the call fails the whole call, K-28.
     """
-    if not isinstance(response, dict) or KEY not in response:
+    if not is_report(response):
         return Success()
     items = response[KEY]
     if items is None or items == []:
@@ -39,6 +39,11 @@ def read(response: object, records: Records) -> Success | Failed | Reported:
         numbers.append(number)
     message = f"{len(numbers)} of {len(records)} records were reported in `{KEY}`"
     return Reported(min(numbers), Failure("BatchItemFailures", message))
+
+
+def is_report(response: object) -> TypeGuard[dict[str, object]]:
+    """Whether a returned value speaks of failures."""
+    return isinstance(response, dict) and KEY in response
 
 
 def is_among(sequence_number: int, records: Records) -> bool:

@@ -26,8 +26,9 @@ def takes_context(handler: Handler) -> bool:
 
 
 def is_async(handler: Handler) -> bool:
-    """Whether calling the function gives an awaitable."""
-    return inspect.iscoroutinefunction(inspect.unwrap(handler))
+    """Whether calling the function gives an awaitable, or an asynchronous iterator."""
+    function = inspect.unwrap(handler)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def code_version(handler: Handler) -> str:

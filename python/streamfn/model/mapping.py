@@ -36,6 +36,10 @@ class EventSourceMapping:
     """Longest duration of one call; then its process is killed."""
     on_failure: str | None = "dlq"
     """`dlq`, another stream's name, or None: drop, counted and logged."""
+    to: str | None = None
+    """Stream that takes what successful calls return or yield."""
+    on_success: str | None = None
+    """Stream that takes an invocation record of each successful call."""
     version: str = ""
     """Changes with the function's code; see `streamfn.model.function.code_version`."""
 
@@ -83,6 +87,8 @@ class EventSourceMapping:
             },
             "timeout": self.timeout.total_seconds(),
             "on_failure": self.on_failure,
+            "to": self.to,
+            "on_success": self.on_success,
             "version": self.version,
             "batch": {
                 "size": batch.size, "window": batch.window.total_seconds(), "bytes": batch.bytes

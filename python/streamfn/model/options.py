@@ -68,6 +68,11 @@ class StreamOptions(TypedDict, total=False):
     """Longest duration of one call (60 s); then its process is killed."""
     on_failure: str | None
     """`"dlq"` (default), another stream's name, or None: drop, counted and logged."""
+    to: str | None
+    """Stream that takes each item a successful call returns or yields: bytes, text, anything else
+    as JSON, or a tuple `(data, key)`."""
+    on_success: str | None
+    """Stream that takes AWS's invocation record, as JSON, of each successful call."""
     preset: str | None
     """`"aws"`: AWS's defaults; arguments given here win."""
 
@@ -75,8 +80,6 @@ class StreamOptions(TypedDict, total=False):
 LATER: Final[Mapping[str, str]] = {
     "filter": "event patterns",
     "tumbling_window": "tumbling windows",
-    "to": "forwarding results to a stream",
-    "on_success": "destinations on success",
 }
 """Arguments of a later release: refused, never ignored."""
 
@@ -139,7 +142,9 @@ def mapping_fields(
         "input": _input(values.get("input", "batch")),
         "start": _start(values.get("start", "trim_horizon")),
         "timeout": _read("timeout", parse_duration, values.get("timeout", DEFAULT_TIMEOUT)),
-        "on_failure": _destination(values.get("on_failure", "dlq")),
+        "on_failure": _destination("on_failure", values.get("on_failure", "dlq")),
+        "to": _destination("to", values.get("to")),
+        "on_success": _destination("on_success", values.get("on_success")),
         "batch": _batch_policy(values),
         "retry": _retry_policy(values),
     }
@@ -215,13 +220,13 @@ def _start(value: object) -> Start:
     return str(value)
 
 
-def _destination(value: object) -> str | None:
+def _destination(field: str, value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, str) and "://" in value:
         reason = f"`{value}` is a connector's address; they come in a later release, name a stream"
-        raise ConfigError("on_failure", reason)
-    return checked_name("on_failure", value)
+        raise ConfigError(field, reason)
+    return checked_name(field, value)
 
 
 def _whole(field: str, value: object) -> int:

@@ -58,6 +58,8 @@ class BatchRun(LaneRun):
         finally:
             board.end(hands.cell)
         decision = settle(self._worklist, outcome, self._case)
+        if isinstance(outcome, Success | Partial):
+            self._outputs = list(outcome.outputs)
         if isinstance(outcome, Success):
             self._pace.succeeded()
             self._count(Counter.RECORDS_DONE, len(records))

@@ -82,6 +82,9 @@ class Catalog:
                 start=mapping.start,
             )
             self._mappings[mapping.name] = Catalogued(mapping, record, index, mapping.name in loops)
+            # WHY: now, for another function of the app may wait for the stream.
+            for stream in {mapping.to, mapping.on_success} - {None}:
+                self._log.create_stream(stream, exist_ok=True)
         self.prepare()
 
     def missing_stream(self) -> str | None:

@@ -23,6 +23,7 @@ from streamfn.clock import Clock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import CANCEL_GRACE, Interrupt, Invoker, request_id
 from streamfn.engine.outcome import Failure
+from streamfn.engine.output import Output
 from streamfn.engine.retry import LanePace
 from streamfn.engine.settle import Case, Letter
 from streamfn.errors import StoragePoisoned, StreamfnError
@@ -110,6 +111,7 @@ class LaneRun(ABC):
         self._case = Case(work.records, self._mapping.retry, tools.clock)
         self._slot: list[Entry] = work.entries
         """What the in-flight slot says is open; whoever is handed work is being called."""
+        self._outputs: list[Output] = []
         self._letters: list[Letter] = []
         self._resolved: list[Record] = []
         self._delivery_tries = 0
@@ -152,9 +154,12 @@ class LaneRun(ABC):
         return False
 
     def _deliver(self) -> bool:
-        """Bring letters and markers to their streams; False: not now, the lane was let go."""
+        """Bring what is made to its streams; False: not now, the lane was let go."""
         destination = self._job.function.destination
         try:
+            if self._outputs:
+                destination.send_on(self._outputs)
+                self._outputs = []
             if self._letters:
                 destination.deliver(self._letters)
                 self._tell_of_letters()
@@ -177,7 +182,7 @@ class LaneRun(ABC):
         self._delivery_tries = min(self._delivery_tries + 1, 16)
         self._report(
             "delivery_failed",
-            records=len(self._letters) or len(self._resolved),
+            records=len(self._outputs) or len(self._letters) or len(self._resolved),
             error_type=type(error).__name__,
             error_message=str(error),
             seconds=pause.total_seconds(),

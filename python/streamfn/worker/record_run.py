@@ -33,7 +33,7 @@ class RecordRun(LaneRun):
         swept = self._sweep(stretch, hands)
         self._pass.settled(stretch, swept.done, swept.outcome)
         self._refresh()
-        self._letters = self._pass.take_letters()
+        self._letters, self._outputs = self._pass.take_letters(), list(swept.outputs)
         self._take_note(stretch, swept)
         return True
 
