@@ -71,7 +71,7 @@ def test_what_a_killed_worker_had_not_sent_is_sent_by_the_next(log, workers, app
     put_orders(log)
     for _ in range(6):
         worker = workers.start(app, "--processes", 2, SLOW=0.01)
-        until(lambda: (Path(log.path) / "streams" / "lines").exists())
+        until((Path(log.path) / "streams" / "lines").exists)
         time.sleep(chance.uniform(0.1, 0.5))
         kill_tree.worker(worker)
         worker.wait()

@@ -83,7 +83,7 @@ class Catalog:
             )
             self._mappings[mapping.name] = Catalogued(mapping, record, index, mapping.name in loops)
             # WHY: now, for another function of the app may wait for the stream.
-            for stream in {mapping.to, mapping.on_success} - {None}:
+            for stream in filter(None, (mapping.to, mapping.on_success)):
                 self._log.create_stream(stream, exist_ok=True)
         self.prepare()
 
