@@ -31,13 +31,17 @@ RUST_FLOORS = [
     {"format", "control", "memory"},
     {"log"},
     {"stream"},
-    {"checkpoint"},
+    {"checkpoint", "filter"},
     {"lane"},
 ]
 """From the ground up."""
 
-PURE = {"format": {"fs", "clock"}}
-"""Rooms below that are out of bounds all the same: `format` turns bytes into structures only."""
+PURE = {
+    "format": {"fs", "clock"},
+    "filter": {"fs", "clock", "sync", "sys", "control", "memory", "log", "stream"},
+}
+"""Rooms below that are out of bounds all the same: `format` turns bytes into structures only, and
+`filter` judges them."""
 
 
 def python_imports(path: Path) -> set[str]:

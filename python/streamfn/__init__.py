@@ -34,6 +34,7 @@ from streamfn.errors import (
 from streamfn.log import Log, Stream
 from streamfn.model.batch import Batch
 from streamfn.model.context import Context
+from streamfn.model.filter import Explanation, explain
 from streamfn.model.inputs import InputKind, register_input
 from streamfn.model.policy import Backoff
 from streamfn.model.put import PutResult, PutResults
@@ -46,6 +47,7 @@ __all__ = [
     "Batch",
     "ConfigError",
     "Context",
+    "Explanation",
     "FunctionCrashed",
     "FunctionFailed",
     "FunctionTimedOut",
@@ -60,5 +62,6 @@ __all__ = [
     "StreamInfo",
     "StreamfnError",
     "__version__",
+    "explain",
     "register_input",
 ]

@@ -6,7 +6,7 @@ every 100 ms. Sizes are bytes; times are seconds as float unless a name ends in 
 UTC). Errors are the classes of `streamfn.errors`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dict
 from datetime import datetime
 from typing import Any, Literal, Self, TypeAlias, final, overload
@@ -24,6 +24,7 @@ __all__ = [
     "ArrowBatch",
     "Board",
     "Entry",
+    "Filter",
     "InFlight",
     "LaneJudge",
     "LaneSet",
@@ -329,6 +330,12 @@ class Board:
     MAPPINGS: int
     COUNTERS: int
     """Counters of one mapping."""
+    MATCHED: int
+    """Counter of records that a lane's filter took; the lanes write it, and the two below."""
+    FILTERED: int
+    """Counter of records that it did not take."""
+    NOT_JSON: int
+    """Counter of records that it did not take, and whose data is not JSON."""
 
     @staticmethod
     def create() -> Board: ...
@@ -343,6 +350,37 @@ class Board:
         """Return (cell, lane, deadline, running sequence number) of the calls in progress."""
     def add(self, mapping: int, counter: int, amount: int) -> None: ...
     def counters(self, mapping: int) -> list[int]: ...
+
+# ---------------------------------------------------------------- event patterns
+
+@final
+class Filter:
+    """Event patterns, any of which may match, compiled once; docs/filters.md has the language."""
+
+    def __new__(cls, patterns: Sequence[str], *, for_records: bool = False) -> Self:
+        """Compile patterns, each a JSON text.
+
+        Args:
+            patterns: The patterns.
+            for_records: Refuse patterns that name a field no record has.
+
+        Raises:
+            ConfigError: A pattern cannot be used; its field is `filter[<pattern>]` and the place
+                in the pattern.
+        """
+    def matches(self, events: Iterable[bytes]) -> list[bool | None]:
+        """Return for each event whether a pattern matches; None: it is not a JSON object."""
+    def matches_records(self, records: Records) -> list[bool | None]:
+        """Return for each record whether a pattern matches.
+
+        None: no pattern does, and its data is not JSON although a pattern names it.
+        """
+    def explain(self, event: bytes) -> list[list[tuple[str, str, str]] | None] | None:
+        """Return for each pattern the fields that failed; None for one that matches.
+
+        Each is (field, what the pattern wants, what the event has), of the `$or` branches those
+        that came closest. None alone: the event is not a JSON object.
+        """
 
 # ---------------------------------------------------------------- mappings and lanes
 
@@ -478,8 +516,13 @@ class Mapping:
             SequenceTrimmed: That number is no longer kept.
         """
     def lanes(self, stream: str | None = None) -> list[LaneStatus]: ...
-    def judge(self, stream: str, shard_id: str, slot: int) -> LaneJudge | None:
-        """Take a lane's lease to look at its in-flight slot and rewrite it; None: it is held."""
+    def judge(
+        self, stream: str, shard_id: str, slot: int, filter: Filter | None = None
+    ) -> LaneJudge | None:
+        """Take a lane's lease to look at its in-flight slot and rewrite it; None: it is held.
+
+        `filter` is the mapping's: `LaneJudge.records` names what it takes.
+        """
 
 @final
 class LaneJudge:
@@ -546,10 +589,17 @@ class LaneSet:
         batch_size: int,
         batch_window: float,
         batch_bytes: int,
+        filter: Filter | None = None,
+        board: Board | None = None,
+        index: int = 0,
         alone: bool = False,
         exclusive: bool = False,
     ) -> Literal["ok", "held", "judge", "stale", "parents", "exclusive"]:
         """Take the lease and open the lane under the caller's number `lane`.
+
+        With a `filter` its batches hold matching records only, and its position passes the others
+        without a call; what became of each record is counted on the `board`, for the mapping
+        at `index` there, in `Board.MATCHED`, `Board.FILTERED` and `Board.NOT_JSON`.
 
         A batch that a dead worker was calling is taken over with one worker death more, and
         without an attempt; but if it ran with nothing else in that worker, each entry of its first

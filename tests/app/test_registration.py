@@ -148,7 +148,7 @@ class TestRefusals:
         assert "did you mean `record`?" in refused("input", input="records")
         assert "did you mean `latest`?" in refused("start", start="lates")
 
-    @pytest.mark.parametrize("option", ["filter", "tumbling_window"])
+    @pytest.mark.parametrize("option", ["tumbling_window"])
     def test_what_comes_later_is_refused_and_never_ignored(self, option):
         assert "later release" in refused(option, **{option: "x"})
 

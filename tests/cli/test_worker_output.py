@@ -128,7 +128,15 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
     monkeypatch.setenv("STREAMFN_LOG_FORMAT", "text")
     output = observer()
     figures = SimpleNamespace(
-        name="shop.total", calls=543, records=6_064, retries=35, bisects=330, dead_lettered=35
+        name="shop.total",
+        calls=543,
+        records=6_064,
+        retries=35,
+        bisects=330,
+        dead_lettered=35,
+        matched=6_064,
+        filtered=10,
+        not_json=3,
     )
 
     output.on_progress([figures])
@@ -138,6 +146,7 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
         capsys.readouterr()
         .err.rstrip()
         .endswith(
-            "shop.total 6,064 records in 543 calls, 35 retried, 330 bisected, 35 dead-lettered"
+            "shop.total 6,064 records in 543 calls, 35 retried, 330 bisected, 35 dead-lettered, "
+            "6,064 matched, 10 filtered out, 3 not JSON"
         )
     )

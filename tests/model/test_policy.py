@@ -11,6 +11,13 @@ from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import StreamOptions, mapping_fields
 from streamfn.model.policy import PRESETS, Backoff, BatchPolicy, RetryPolicy
 
+PATTERN = {"partitionKey": ["a"]}
+
+
+def long_pattern(chars):
+    """A pattern that is so many characters of JSON."""
+    return {"partitionKey": ["a" * (chars - len('{"partitionKey":[""]}'))]}
+
 
 class TestBackoff:
     """Tests for `Backoff`."""
@@ -98,6 +105,7 @@ class TestPresets:
             ("max_record_age", [None, 60, 604_800], [59, 604_801]),
             ("parallelization_factor", [1, 10], [11]),
             ("timeout", [1, 900], [0.9, 901]),
+            ("filter", [[PATTERN] * 5, long_pattern(4_096)], [[PATTERN] * 6, long_pattern(4_097)]),
         ],
     )
     def test_aws_has_the_bounds_of_aws(self, argument, allowed, refused):

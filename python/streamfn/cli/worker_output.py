@@ -111,6 +111,9 @@ class WorkerOutput:
             words = f"{format_count(each.records, 'record')} in {calls}"
             figures = {"retried": each.retries, "bisected": each.bisects,
                        "dead-lettered": each.dead_lettered}  # fmt: skip
+            if each.matched or each.filtered or each.not_json:
+                figures |= {"matched": each.matched, "filtered out": each.filtered,
+                            "not JSON": each.not_json}  # fmt: skip
             words += "".join(f", {format_count(n)} {name}" for name, n in figures.items() if n)
             if self._least <= INFO:
                 self._say(INFO, words, {"event": "totals", "mapping": each.name})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from streamfn._core import FACTOR_MAX
+from streamfn._core import FACTOR_MAX, Filter
 from streamfn.errors import ConfigError
 from streamfn.model.policy import Backoff, BackoffPolicy, BatchPolicy, OnExhausted, RetryPolicy
 from streamfn.model.record import REDRIVE_SUFFIX
@@ -31,6 +31,8 @@ class EventSourceMapping:
     input: str = "batch"
     """Name of an `InputKind`: what one call receives."""
     start: Start = "trim_horizon"
+    filter: tuple[str, ...] = ()
+    """Event patterns as JSON texts, any of which may match. None: every record is delivered."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: timedelta = DEFAULT_TIMEOUT
     """Longest duration of one call; then its process is killed."""
@@ -69,6 +71,10 @@ class EventSourceMapping:
         """Internal stream of records to be tried again, read by this function alone."""
         return f"{self.name}{REDRIVE_SUFFIX}"
 
+    def compiled_filter(self) -> Filter | None:
+        """Return the filter ready to match records; None: every record is delivered."""
+        return Filter(self.filter, for_records=True) if self.filter else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values: durations in seconds, `start` as a word or ISO 8601."""
         retry, batch = self.retry, self.batch
@@ -77,6 +83,7 @@ class EventSourceMapping:
             "name": self.name, "app": self.app, "function": self.function,
             "stream": self.stream, "input": self.input,
             "start": self.start.isoformat() if isinstance(self.start, datetime) else self.start,
+            "filter": list(self.filter),
             "retry": {
                 "max_retries": retry.max_retries,
                 "backoff": _backoff_fields(retry.backoff),
@@ -105,6 +112,7 @@ class EventSourceMapping:
             **{
                 **values,
                 "start": start if start in STARTS else datetime.fromisoformat(start),
+                "filter": tuple(values["filter"]),
                 "retry": _retry(values["retry"]),
                 "timeout": timedelta(seconds=values["timeout"]),
                 "batch": BatchPolicy(

@@ -14,13 +14,14 @@ from typing import Any, Final, TypedDict, TypeVar
 
 from streamfn._core import NAME_BYTES_MAX
 from streamfn.errors import ConfigError
+from streamfn.model.filter import Pattern, checked_patterns
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import DEFAULT_TIMEOUT, STARTS, Start
 from streamfn.model.policy import (
     PRESETS,
     BackoffPolicy,
     BatchPolicy,
-    Bounds,
+    Bound,
     OnExhausted,
     RetryPolicy,
 )
@@ -48,6 +49,9 @@ class StreamOptions(TypedDict, total=False):
     """Most payload bytes in one call (6 MiB)."""
     start: Start
     """`"trim_horizon"` (default), `"latest"` or an aware datetime; for a new mapping only."""
+    filter: Pattern | None
+    """Event pattern that records must match to be delivered (none: deliver all): a dict, a list of
+    them, any of which may match, or JSON text."""
     max_retries: int
     """Repeats of the same records after the first call (3); -1 is for ever."""
     backoff: BackoffPolicy | None
@@ -78,7 +82,6 @@ class StreamOptions(TypedDict, total=False):
 
 
 LATER: Final[Mapping[str, str]] = {
-    "filter": "event patterns",
     "tumbling_window": "tumbling windows",
 }
 """Arguments of a later release: refused, never ignored."""
@@ -107,7 +110,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return "use one of " + ", ".join(f"`{each}`" for each in known)
 
 
-def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Bounds]]:
+def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Bound]]:
     """Check the names of the arguments and fill in those of the preset, which may also bound them.
 
     Raises:
@@ -131,7 +134,7 @@ def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, B
 
 
 def mapping_fields(
-    values: Mapping[str, Any], bounds: Mapping[str, Bounds] | None = None
+    values: Mapping[str, Any], bounds: Mapping[str, Bound] | None = None
 ) -> dict[str, Any]:
     """Turn resolved arguments into the fields of an `EventSourceMapping` other than its names.
 
@@ -141,6 +144,7 @@ def mapping_fields(
     fields: dict[str, Any] = {
         "input": _input(values.get("input", "batch")),
         "start": _start(values.get("start", "trim_horizon")),
+        "filter": checked_patterns(values.get("filter")),
         "timeout": _read("timeout", parse_duration, values.get("timeout", DEFAULT_TIMEOUT)),
         "on_failure": _destination("on_failure", values.get("on_failure", "dlq")),
         "to": _destination("to", values.get("to")),
@@ -155,7 +159,7 @@ def mapping_fields(
     return fields
 
 
-def _check_bounds(fields: Mapping[str, Any], bounds: Mapping[str, Bounds]) -> None:
+def _check_bounds(fields: Mapping[str, Any], bounds: Mapping[str, Bound]) -> None:
     batch, retry = fields["batch"], fields["retry"]
     chosen = {
         "batch_size": batch.size,

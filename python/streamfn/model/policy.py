@@ -6,7 +6,7 @@ in the engine looks at the name of a preset.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -133,12 +133,33 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class PatternBounds:
+    """What a preset lets a filter be."""
+
+    patterns: int
+    chars: int
+    """Of one pattern as JSON text."""
+
+    def refusal(self, value: Sequence[str]) -> str | None:
+        """Return why patterns are out of bounds, or None."""
+        if len(value) > self.patterns:
+            return f"{len(value)} patterns are more than {self.patterns}"
+        longest = max(map(len, value), default=0)
+        if longest > self.chars:
+            return f"a pattern of {longest:,} characters is longer than {self.chars:,}"
+        return None
+
+
+Bound = Bounds | PatternBounds
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """Other defaults for `@app.stream`, and narrower bounds."""
 
     values: Mapping[str, Any]
     """Arguments that it sets; one given in the code wins."""
-    bounds: Mapping[str, Bounds]
+    bounds: Mapping[str, Bound]
     """Of arguments, whoever set them."""
 
 
@@ -166,6 +187,7 @@ PRESETS: Final[dict[str, Preset]] = {
             "max_record_age": Bounds(timedelta(seconds=60), timedelta(seconds=604_800)),
             "parallelization_factor": Bounds(1, 10),
             "timeout": Bounds(timedelta(seconds=1), timedelta(seconds=900)),
+            "filter": PatternBounds(patterns=5, chars=4_096),
         },
     ),
 }

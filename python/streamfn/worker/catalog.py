@@ -23,6 +23,8 @@ class Catalogued:
     index: int
     """Its place on the boards."""
     is_asynchronous: bool
+    filter: _core.Filter | None
+    """Which records of its stream the function sees; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,9 @@ class Catalog:
                 factor=mapping.parallelization_factor,
                 start=mapping.start,
             )
-            self._mappings[mapping.name] = Catalogued(mapping, record, index, mapping.name in loops)
+            self._mappings[mapping.name] = Catalogued(
+                mapping, record, index, mapping.name in loops, mapping.compiled_filter()
+            )
             # WHY: now, for another function of the app may wait for the stream.
             for stream in filter(None, (mapping.to, mapping.on_success)):
                 self._log.create_stream(stream, exist_ok=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from streamfn._core import Board
+
 
 class Counter(IntEnum):
     """Number of a counter on the board."""
@@ -24,3 +26,9 @@ class Counter(IntEnum):
     DROPPED = 8
     """Given up under `on_failure=None`."""
     REDRIVEN_OK = 9
+    MATCHED = Board.MATCHED
+    """Records that the mapping's filter took; counted, with the two below, by the lanes."""
+    FILTERED = Board.FILTERED
+    """Records that it did not take."""
+    NOT_JSON = Board.NOT_JSON
+    """Records that it did not take, and whose data is not JSON."""

@@ -107,9 +107,10 @@ class Judging:
         return is_written
 
     def _take(self, key: LaneKey) -> LaneJudge | None:
-        record = self._court.catalog[key.mapping].record
+        each = self._court.catalog[key.mapping]
+        filter_ = each.filter if key.stream == each.mapping.stream else None
         try:
-            return record.judge(key.stream, key.shard_id, key.slot)
+            return each.record.judge(key.stream, key.shard_id, key.slot, filter_)
         except StreamfnError as error:
             self._court.report("lane_trouble", mapping=key.mapping, **fields_of(error))
             return None

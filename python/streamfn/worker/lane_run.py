@@ -18,7 +18,7 @@ from datetime import timedelta
 from random import Random
 from typing import Final, Protocol
 
-from streamfn._core import Board, Entry, LaneSet, Record, Records, Work
+from streamfn._core import Board, Entry, Filter, LaneSet, Record, Records, Work
 from streamfn.clock import Clock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import CANCEL_GRACE, Interrupt, Invoker, request_id
@@ -54,6 +54,8 @@ class LaneFunction:
 
     mapping: EventSourceMapping
     destination: FailureDestination
+    filter: Filter | None = None
+    """Which records of the source it sees; None: all."""
 
 
 @dataclass(slots=True)

@@ -56,6 +56,11 @@ class LaneThreads:
         """The lane set they work on."""
         return self._tools.lanes
 
+    @property
+    def board(self) -> Board:
+        """Where they tell what they are doing, and count."""
+        return self._tools.board
+
     def start(self, count: int) -> None:
         """Start all threads but the first, which is `run` in the caller's."""
         self._waiters = Waiters(range(count, Board.CELLS))

@@ -30,6 +30,12 @@ class MappingProgress:
     timeouts: int
     redriven: int
     """Redriven records that succeeded."""
+    matched: int
+    """Records that the mapping's filter took, 0 without one; one read again counts again."""
+    filtered: int
+    """Records that it did not take."""
+    not_json: int
+    """Records that it did not take, and whose data is not JSON."""
     in_flight: int
     """Calls in progress."""
     behind: int
@@ -50,6 +56,9 @@ class MappingProgress:
             crashes=counts[Counter.CRASHES],
             timeouts=counts[Counter.TIMEOUTS],
             redriven=counts[Counter.REDRIVEN_OK],
+            matched=counts[Counter.MATCHED],
+            filtered=counts[Counter.FILTERED],
+            not_json=counts[Counter.NOT_JSON],
             in_flight=in_flight,
             behind=behind,
         )

@@ -83,7 +83,11 @@ class Runner:
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
         self._functions = {
-            mapping.name: LaneFunction(mapping, FailureDestination(log.core, mapping, self._clock))
+            mapping.name: LaneFunction(
+                mapping,
+                FailureDestination(log.core, mapping, self._clock),
+                mapping.compiled_filter(),
+            )
             for mapping in app.mappings
         }
 

@@ -89,7 +89,7 @@ class RunnerControl:
         self._mouth.say(Assigned(command.lane, answer, reason))
 
     def _add(self, command: Assign, function: LaneFunction) -> Answer:
-        batch = function.mapping.batch
+        batch, is_source = function.mapping.batch, command.stream == function.mapping.stream
         answer: Answer = self._lanes.add(
             command.lane,
             self._mapping(command.mapping),
@@ -99,6 +99,11 @@ class RunnerControl:
             batch_size=batch.size,
             batch_window=batch.window.total_seconds(),
             batch_bytes=batch.bytes,
+            # WHY: what is redriven was delivered before. A filter that has changed since must not
+            # swallow it.
+            filter=function.filter if is_source else None,
+            board=self._threads.board,
+            index=command.index,
             alone=command.is_alone,
             exclusive=command.is_exclusive,
         )

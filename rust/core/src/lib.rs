@@ -26,6 +26,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod control;
 pub mod error;
+pub mod filter;
 pub mod format;
 pub mod fs;
 pub mod lane;

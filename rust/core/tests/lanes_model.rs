@@ -153,6 +153,7 @@ impl World {
             shard: SHARD,
             slot,
             limits,
+            filtering: None,
             is_alone: false,
             is_exclusive: self.is_exclusive,
         }
@@ -273,7 +274,7 @@ impl World {
         for (slot, mut batch) in std::mem::take(&mut self.in_hands) {
             let request = self.request(slot);
             assert_eq!(Added::Judge, self.set.add(&self.mapping, &request).unwrap());
-            let mut judge = Judge::take(&self.mapping, "s", SHARD, slot).unwrap().unwrap();
+            let mut judge = Judge::take(&self.mapping, "s", SHARD, slot, None).unwrap().unwrap();
             let found = judge.in_flight().unwrap().clone();
             assert_eq!(batch.entries, found.entries);
             assert_eq!(batch.records, self.records(slot, &found.entries));

@@ -35,6 +35,12 @@ impl Board {
     const MAPPINGS: usize = board::MAPPINGS;
     #[classattr]
     const COUNTERS: usize = board::COUNTERS;
+    #[classattr]
+    const MATCHED: usize = board::MATCHED;
+    #[classattr]
+    const FILTERED: usize = board::FILTERED;
+    #[classattr]
+    const NOT_JSON: usize = board::NOT_JSON;
 
     #[staticmethod]
     fn create() -> PyResult<Self> {

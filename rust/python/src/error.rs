@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use streamfn_core::Error;
 
-mod classes {
+pub(crate) mod classes {
     use pyo3::import_exception;
 
     import_exception!(streamfn.errors, ConfigError);

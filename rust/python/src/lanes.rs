@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use streamfn_core::lane::{self as core, Added, Limits, Request};
+use streamfn_core::lane::{self as core, Added, Filtering, Limits, Request};
 use streamfn_core::Deadline;
 
+use crate::board::Board;
 use crate::error::IntoPy;
+use crate::filter::Filter;
 use crate::log::Log;
 use crate::mapping::{worker_uuid, Entry, Mapping};
 use crate::records::Records;
@@ -99,7 +101,7 @@ impl LaneSet {
     }
 
     #[pyo3(signature = (lane, mapping, stream, shard_id, slot, *, batch_size, batch_window, batch_bytes,
-        alone = false, exclusive = false))]
+        filter = None, board = None, index = 0, alone = false, exclusive = false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python method")]
     fn add(
         &self,
@@ -112,6 +114,9 @@ impl LaneSet {
         batch_size: usize,
         batch_window: f64,
         batch_bytes: usize,
+        filter: Option<&Filter>,
+        board: Option<&Board>,
+        index: usize,
         alone: bool,
         exclusive: bool,
     ) -> PyResult<&'static str> {
@@ -121,6 +126,10 @@ impl LaneSet {
             shard: self::shard_id(shard_id)?,
             slot,
             limits: Limits { size: batch_size, window: seconds(batch_window), bytes: batch_bytes },
+            filtering: filter.map(|filter| Filtering {
+                filter: Arc::clone(filter.inner()),
+                counts: board.map(|board| (Arc::clone(board.inner()), index)),
+            }),
             is_alone: alone,
             is_exclusive: exclusive,
         };

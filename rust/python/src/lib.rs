@@ -5,6 +5,7 @@
 mod arrow;
 mod board;
 mod error;
+mod filter;
 mod lambda_event;
 mod lanes;
 mod log;
@@ -30,6 +31,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("SHARDS_MAX", types::SHARDS_MAX)?;
     m.add("DEAD_LETTER_BYTES_EXTRA", types::DEAD_LETTER_BYTES_EXTRA)?;
     records::register(m)?;
+    filter::register(m)?;
     stream::register(m)?;
     log::register(m)?;
     reader::register(m)?;

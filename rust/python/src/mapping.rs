@@ -13,6 +13,7 @@ use streamfn_core::sync::Mutex;
 use streamfn_core::{sys, Error, ShardId};
 
 use crate::error::{into_py, IntoPy};
+use crate::filter::Filter;
 use crate::log::Log;
 use crate::reader::parse_start;
 use crate::stream::shard_id;
@@ -349,15 +350,19 @@ impl Mapping {
         Ok(lanes.into_iter().map(|inner| LaneStatus { inner }).collect())
     }
 
+    #[pyo3(signature = (stream, shard_id, slot, filter = None))]
     fn judge(
         &self,
         py: Python<'_>,
         stream: &str,
         shard_id: &str,
         slot: u32,
+        filter: Option<&Filter>,
     ) -> PyResult<Option<LaneJudge>> {
         let shard = self::shard_id(shard_id)?;
-        let judge = py.detach(|| Judge::take(&self.inner, stream, shard, slot)).into_py()?;
+        let filter = filter.map(|filter| Arc::clone(filter.inner()));
+        let judge =
+            py.detach(|| Judge::take(&self.inner, stream, shard, slot, filter)).into_py()?;
         Ok(judge.map(|judge| LaneJudge { inner: Mutex::new(judge) }))
     }
 

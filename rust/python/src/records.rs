@@ -206,6 +206,10 @@ impl Records {
         Self { selection }
     }
 
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
     fn place(&self, index: usize) -> PyResult<(&Arc<DecodedBatch>, u32)> {
         self.selection.get(index).ok_or_else(|| PyIndexError::new_err("record index out of range"))
     }

@@ -26,6 +26,13 @@ pub const CELLS: usize = 256;
 pub const MAPPINGS: usize = 256;
 /// Counters of a mapping.
 pub const COUNTERS: usize = 16;
+/// The counters that lanes write: records that their filter took, that it did not, and that it could
+/// not because their data is not JSON. The others are the caller's to number.
+pub const MATCHED: usize = 13;
+/// See [`MATCHED`].
+pub const FILTERED: usize = 14;
+/// See [`MATCHED`].
+pub const NOT_JSON: usize = 15;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SFBOARD\x01");
 const LINE: usize = 8;

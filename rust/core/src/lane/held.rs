@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::batching::{Limits, Tally};
 use super::cache::CachedBatch;
 use super::selection::{Builder, Selection};
+use super::sieve::Sieve;
 use super::source::{covered, Share, Source};
 use super::takeover::Taker;
 use super::{Work, CHECKPOINT_INTERVAL};
@@ -55,6 +56,7 @@ pub(super) struct Opening {
     pub(super) taker: Taker,
     pub(super) is_alone: bool,
     pub(super) limits: Limits,
+    pub(super) sieve: Option<Sieve>,
     pub(super) file: Arc<LanesFile>,
     pub(super) lease: Lease,
     pub(super) source: Arc<Source>,
@@ -94,6 +96,8 @@ pub(super) struct HeldLane {
     generation: u64,
     taker: Taker,
     limits: Limits,
+    /// None: the function sees every record.
+    sieve: Option<Sieve>,
     file: Arc<LanesFile>,
     _lease: Lease,
     source: Arc<Source>,
@@ -132,7 +136,8 @@ impl Drop for HeldLane {
 impl HeldLane {
     /// Opens a lane whose lease is held; `None` if the factor in force has no such lane.
     pub(super) fn open(opening: Opening) -> Result<Option<Self>> {
-        let Opening { number, slot, taker, limits, file, lease, source, around, .. } = opening;
+        let Opening { number, slot, taker, limits, sieve, file, lease, source, around, .. } =
+            opening;
         let Some(view) = file.take(slot)? else { return Ok(None) };
         let mut trouble = None;
         let cursor = match source.cursor(view.checkpoint.next_seq, view.checkpoint.hint) {
@@ -152,6 +157,7 @@ impl HeldLane {
             is_alone: opening.is_alone || taker.is_exclusive || (is_open && in_flight.is_alone),
             taker,
             limits,
+            sieve,
             cursor,
             checkpoint: view.checkpoint.next_seq,
             forming: Forming::default(),
@@ -300,7 +306,7 @@ impl HeldLane {
                 self.seen_end = Some(visible_end);
                 break;
             };
-            self.take_from(&cached);
+            self.take_from(&cached)?;
             looked_through += cached.batch().memory();
             if looked_through >= TURN_BYTES_MAX {
                 self.seen_end = None;
@@ -318,10 +324,14 @@ impl HeldLane {
     }
 
     /// Takes the lane's records out of a batch, as many as go into the batch that is forming.
-    fn take_from(&mut self, cached: &CachedBatch) {
+    fn take_from(&mut self, cached: &CachedBatch) -> Result<()> {
         let batch = cached.batch();
         let forming = &mut self.forming;
-        let picked = cached.picked(self.share.factor, self.share.slot, self.cursor.next_seq);
+        let Share { factor, slot } = self.share;
+        let picked = match &mut self.sieve {
+            Some(sieve) => sieve.pick(cached, self.share, self.cursor.next_seq)?,
+            None => cached.picked(factor, slot, self.cursor.next_seq),
+        };
         let fits = |i: &usize| {
             let index = picked.get(*i);
             index.is_some_and(|index| forming.tally.admit(&self.limits, batch.record_bytes(index)))
@@ -339,12 +349,13 @@ impl HeldLane {
         }
         if let Some(next) = picked.get(taken) {
             self.cursor.next_seq = batch.base_seq() + u64::from(next);
-            return;
+            return Ok(());
         }
         self.source.pass(cached, &mut self.cursor);
         // Behind CLOSE nothing will ever follow: the batch has all it can get.
         let is_last = matches!(batch.control(), Some(Control::Close { .. }));
         self.forming.tally.is_full |= is_last && self.forming.tally.count > 0;
+        Ok(())
     }
 
     fn form(&mut self) -> Result<Option<Work>> {
@@ -370,8 +381,15 @@ impl HeldLane {
             Some(records) => covered(&records, &open.entries),
             None if open.entries.is_empty() => Selection::default(),
             None => {
-                let (records, after) = self.source.collect(self.share, &open.entries, open.from)?;
+                let sieve = self.sieve.as_mut();
+                let (records, after) =
+                    self.source.collect(self.share, &open.entries, open.from, sieve)?;
                 open.after = Some(after);
+                if self.sieve.is_some() && self.source.visible_end() >= open.end {
+                    // WHY: the filter may be another one than when the batch was formed, and nobody
+                    // is to be called with an entry of no records.
+                    open.entries.retain(|e| !records.between(e.first, e.last).is_empty());
+                }
                 records
             }
         };

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::cache::BatchCache;
+use super::sieve::{Filtering, Sieve};
 use super::source::{Share, Source};
 use crate::checkpoint::slot::shorten;
 use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Mapping, Place};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::log::Cursor;
 use crate::stream::Log;
 use crate::types::{SequenceNumber, ShardId};
@@ -40,11 +42,13 @@ pub struct Judge {
     source: Source,
     checkpoint: Cursor,
     in_flight: Option<InFlight>,
+    filter: Option<Arc<Filter>>,
     lease: Option<Lease>,
 }
 
 impl Judge {
     /// Takes a lane's lease; `None` if somebody has it, or the factor in force has no such lane.
+    /// `filter` is the mapping's.
     ///
     /// # Errors
     /// As [`LanesFile::take`]; [`Error::StreamNotFound`].
@@ -53,6 +57,7 @@ impl Judge {
         stream: &str,
         shard: ShardId,
         slot: u32,
+        filter: Option<Arc<Filter>>,
     ) -> Result<Option<Self>> {
         let log = Arc::clone(mapping.log());
         let file = mapping.lanes_file(stream, shard)?;
@@ -73,7 +78,8 @@ impl Judge {
             Err(Error::SequenceTrimmed { .. }) => Cursor::default(),
             other => other?,
         };
-        Ok(Some(Self { log, file, share, source, checkpoint, in_flight, lease: Some(lease) }))
+        let lease = Some(lease);
+        Ok(Some(Self { log, file, share, source, checkpoint, in_flight, filter, lease }))
     }
 
     /// The batch in flight, with at least one entry.
@@ -120,7 +126,7 @@ impl Judge {
         Ok(())
     }
 
-    /// The lane's sequence numbers from `first` to `last`.
+    /// The lane's sequence numbers from `first` to `last`, as far as the filter takes them.
     ///
     /// # Errors
     /// Errors of reading the shard.
@@ -133,7 +139,10 @@ impl Judge {
             return Ok(Vec::new());
         }
         let range = [Entry::fresh(first, last)];
-        let (records, _) = self.source.collect(self.share, &range, self.checkpoint)?;
+        let filtering = self.filter.clone().map(|filter| Filtering { filter, counts: None });
+        let mut sieve = filtering.map(Sieve::new).transpose()?;
+        let (records, _) =
+            self.source.collect(self.share, &range, self.checkpoint, sieve.as_mut())?;
         Ok((0..records.len()).filter_map(|i| records.sequence_number(i)).collect())
     }
 

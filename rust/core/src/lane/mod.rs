@@ -1,7 +1,7 @@
 //! The hot loop of a runner: batches of its lanes, handed out one at a time for each lane.
 //!
 //! ```text
-//! shard -> source (read once) -> cache -> lane: its share of the records -> batch -> in-flight slot
+//! shard -> source (read once) -> cache -> lane: its share, sieved -> batch -> in-flight slot
 //!                                                                              -> thread -> checkpoint
 //! ```
 //! `batching`, `takeover` and `selection` are pure; `held` is one lane, `LaneSet` all of a runner's.
@@ -12,6 +12,7 @@ pub mod cache;
 mod held;
 pub mod judge;
 pub mod selection;
+mod sieve;
 mod source;
 pub mod takeover;
 
@@ -35,9 +36,11 @@ pub use board::Board;
 pub use cache::slot_of;
 pub use judge::Judge;
 pub use selection::Selection;
+pub use sieve::Filtering;
 
 use cache::BatchCache;
 use held::{HeldLane, Opening, Surroundings};
+use sieve::Sieve;
 use source::Source;
 use takeover::{verdict, Taker, Verdict};
 
@@ -80,6 +83,8 @@ pub struct Request {
     pub slot: u32,
     /// When its batches close.
     pub limits: Limits,
+    /// Which of the records it takes; `None`: all.
+    pub filtering: Option<Filtering>,
     /// Whether the runner has nothing else to run.
     pub is_alone: bool,
     /// Whether the worker has nothing else to run.
@@ -191,6 +196,7 @@ impl LaneSet {
     pub fn add(&self, mapping: &Mapping, request: &Request) -> Result<Added> {
         self.log.check()?;
         request.limits.check()?;
+        let sieve = request.filtering.clone().map(Sieve::new).transpose()?;
         let &Request { lane, shard, slot, limits, is_alone, is_exclusive, .. } = request;
         if self.state.lock().lanes.contains_key(&lane) {
             return Err(Error::config("lane", format!("lane {lane} is in the set already")));
@@ -230,6 +236,7 @@ impl LaneSet {
             taker,
             is_alone,
             limits,
+            sieve,
             file,
             lease,
             source,

@@ -63,6 +63,17 @@ impl Picked {
         }
     }
 
+    /// Those that `keep` says; the same list or range if it says all.
+    #[must_use]
+    pub fn retain(&self, mut keep: impl FnMut(u32) -> bool) -> Self {
+        let all = || (0..self.len()).filter_map(|i| self.get(i));
+        let kept: Vec<u32> = all().filter(|index| keep(*index)).collect();
+        if kept.len() == self.len() {
+            return self.clone();
+        }
+        Self::List { within: 0..kept.len(), of: kept.into() }
+    }
+
     /// Those at `from..to`, counted among the picked ones.
     ///
     /// # Panics

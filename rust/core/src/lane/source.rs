@@ -7,6 +7,7 @@ use crate::sync::Mutex;
 
 use super::cache::{BatchCache, CachedBatch};
 use super::selection::{Builder, Selection};
+use super::sieve::Sieve;
 use crate::checkpoint::{Entry, Place};
 use crate::error::Result;
 use crate::log::{Cursor, ReadBuffer, ShardLog};
@@ -106,14 +107,15 @@ impl Source {
         cursor.next_seq = cursor.next_seq.max(next_seq);
     }
 
-    /// The records of a lane that a work list covers, as far as they are kept and visible, and a
-    /// cursor from which reading can go on behind them. `from` is a place before them, if one is
+    /// The records of a lane that a work list covers, as far as they are kept, visible and what the
+    /// filter takes, and a cursor from which reading can go on behind them. `from` is a place before them, if one is
     /// known.
     pub(super) fn collect(
         &self,
         share: Share,
         entries: &[Entry],
         from: Cursor,
+        mut sieve: Option<&mut Sieve>,
     ) -> Result<(Selection, Cursor)> {
         let lowest = entries.iter().map(|entry| entry.first).min().unwrap_or(0);
         let highest = entries.iter().map(|entry| entry.last).max().unwrap_or(lowest);
@@ -126,7 +128,14 @@ impl Source {
             if batch.base_seq() <= highest {
                 let picked = cached.picked(share.factor, share.slot, lowest);
                 let above = u32::try_from(highest - batch.base_seq() + 1).unwrap_or(u32::MAX);
-                builder.push(batch, picked.slice(0, picked.below(above)));
+                let picked = picked.slice(0, picked.below(above));
+                builder.push(
+                    batch,
+                    match &mut sieve {
+                        Some(sieve) => sieve.retain(batch, &picked),
+                        None => picked,
+                    },
+                );
             }
             if batch.next_seq() > highest {
                 break;

@@ -99,6 +99,7 @@ fn request(slot: u32, size: usize) -> Request {
         shard: SHARD,
         slot,
         limits,
+        filtering: None,
         is_alone: false,
         is_exclusive: false,
     }
@@ -532,8 +533,8 @@ mod deaths {
         let set = world.set(2);
         assert_eq!(Added::Judge, set.add(&world.mapping, &request(0, 4)).unwrap());
 
-        let mut judge = Judge::take(&world.mapping, "orders", SHARD, 0).unwrap().unwrap();
-        assert!(Judge::take(&world.mapping, "orders", SHARD, 0).unwrap().is_none());
+        let mut judge = Judge::take(&world.mapping, "orders", SHARD, 0, None).unwrap().unwrap();
+        assert!(Judge::take(&world.mapping, "orders", SHARD, 0, None).unwrap().is_none());
         assert_eq!(vec![Entry::fresh(0, 3)], judge.in_flight().unwrap().entries);
         assert_eq!(vec![1, 2], judge.records(1, 2).unwrap());
         let blamed = Entry { attempts: 1, cause: Cause::Crashed, detail: 11, ..Entry::fresh(0, 3) };
@@ -554,7 +555,7 @@ mod deaths {
     fn a_judge_that_leaves_nothing_open_ends_the_batch() {
         let world = World::new(1);
         die_in_a_call(&world);
-        let mut judge = Judge::take(&world.mapping, "orders", SHARD, 0).unwrap().unwrap();
+        let mut judge = Judge::take(&world.mapping, "orders", SHARD, 0, None).unwrap().unwrap();
         judge.write(Finding { worker: WORKER, ..Finding::default() }).unwrap();
         assert!(judge.in_flight().is_none());
         drop(judge);

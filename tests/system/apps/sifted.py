@@ -1,0 +1,24 @@
+"""A function that sees what `FILTER` says; what it saw goes to `NOTES`."""
+
+import os
+from pathlib import Path
+
+from streamfn import App, Batch, Context
+
+app = App("sifted")
+
+
+@app.stream(
+    "orders",
+    filter=os.environ["FILTER"],
+    batch_size=int(os.environ.get("SIZE", "10")),
+    parallelization_factor=int(os.environ.get("FACTOR", "1")),
+    max_retries=0,
+)
+def work(batch: Batch, context: Context) -> None:
+    notes = Path(os.environ["NOTES"]) / str(os.getpid())
+    with notes.open("a") as file:
+        for record in batch:
+            file.write(f"{len(batch)} {record.sequence_number} {record.text()}\n")
+    if any(b"poison" in value for value in batch.values()):
+        raise ValueError("poison")
