@@ -296,8 +296,33 @@ class Stream:
         headers: Sequence[Dict[str, bytes] | None] | None = None,
         timeout: float | None = None,
     ) -> PutResults: ...
-    def shards(self) -> list[ShardInfo]: ...
+    def shards(self) -> list[ShardInfo]:
+        """Return all shards, closed ones too; parents come before their children."""
     def shard_of(self, partition_key: str) -> str: ...
+    def split(
+        self, shard_id: str, hash_key: int | None = None, timeout: float | None = None
+    ) -> tuple[str, str]:
+        """Close a shard, and let two go on: below `hash_key`, and from it on. Return their ids.
+
+        Args:
+            shard_id: An open shard.
+            hash_key: First one of the second; default: the middle.
+            timeout: Longest wait for each lock, in seconds. None: 30.
+
+        Raises:
+            ConfigError: There is no such shard, the hash key is not inside it, or the log has
+                too many shards.
+            StreamClosed: It was split or merged before.
+        """
+    def merge(self, shard_id: str, other: str, timeout: float | None = None) -> str:
+        """Close two shards whose hash keys lie side by side, and let one go on. Return its id.
+
+        Raises:
+            ConfigError: There is no such shard, or they do not lie side by side.
+            StreamClosed: One of them was split or merged before.
+        """
+    def trim(self, shard_id: str, before: int | datetime, timeout: float | None = None) -> int:
+        """Let go of a shard's records before a sequence number or a time; bytes freed."""
     def reader(self, shard_id: str, start: _Start | None = None) -> ShardReader: ...
 
 @final
@@ -310,6 +335,9 @@ class ShardReader:
     @property
     def at_end(self) -> bool:
         """Whether it is at the visible end now."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether the shard was split or merged, and all it ever had is read."""
     def poll(self, limit: int, max_bytes: int = ..., wait: float = 0.0) -> Records:
         """Return at most `limit` records, waiting at most `wait` for the first; empty: none yet.
 

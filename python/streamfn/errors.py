@@ -225,14 +225,14 @@ class StreamExists(StreamError):
 
 
 class StreamClosed(StreamError):
-    """The log, and with it the stream, was closed by this process."""
+    """The log was closed by this process; or a shard, because it was split or merged."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
 
     def __str__(self) -> str:
-        return f"`{self.name}` was closed by this process"
+        return f"`{self.name}` was closed"
 
 
 class RecordTooLarge(StreamError, ValueError):

@@ -1,8 +1,9 @@
-"""Turning shard readers into batches."""
+"""Turning shard readers into batches: parents before children, so that keys keep their order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from streamfn import _core
 from streamfn.model.batch import Batch
@@ -15,16 +16,22 @@ WAIT_SECONDS = 0.1
 """Longest wait before Python may handle a signal."""
 
 
-def up_to(readers: Mapping[str, _core.ShardReader], ends: Mapping[str, int]) -> Iterator[Batch]:
-    """Yield what lies below `ends`, the shards in turn.
+def up_to(
+    readers: Mapping[str, _core.ShardReader], shards: Sequence[_core.ShardInfo]
+) -> Iterator[Batch]:
+    """Yield what lies below the ends of `shards`, in turn.
 
     Args:
         readers: By shard id, placed where reading begins.
-        ends: By shard id, the sequence number to stop at.
+        shards: The shards of the readers, as they were when reading began.
     """
+    ends = {each.shard_id: each.end for each in shards}
+    parents = {each.shard_id: set(each.parents) for each in shards}
     waiting = dict(readers)
     while waiting:
         for shard_id, reader in list(waiting.items()):
+            if parents[shard_id] & waiting.keys():
+                continue
             end = ends[shard_id]
             records = reader.poll(RECORDS_MAX, BYTES_MAX) if reader.position < end else None
             if records and records.last >= end:
@@ -36,15 +43,70 @@ def up_to(readers: Mapping[str, _core.ShardReader], ends: Mapping[str, int]) -> 
             yield Batch(records)
 
 
-def following(log: _core.Log, readers: Sequence[_core.ShardReader]) -> Iterator[Batch]:
-    """Yield what there is and then what comes, for ever."""
-    while True:
-        seen = log.wake()
-        idle = True
-        for reader in readers:
-            records = reader.poll(RECORDS_MAX, BYTES_MAX)
+class Follower:
+    """Reads on in some shards of a stream, and in those that go on from them."""
+
+    def __init__(
+        self,
+        stream: _core.Stream,
+        readers: Mapping[str, _core.ShardReader],
+        *,
+        since: datetime | None = None,
+        is_alone: bool = False,
+    ) -> None:
+        """Begin where the readers are.
+
+        Args:
+            stream: Their stream.
+            readers: By shard id.
+            since: Where shards that appear later are read from; None: their first record.
+            is_alone: Whether only these shards are read, and none that appears later.
+        """
+        self._stream, self._readers = stream, dict(readers)
+        self._since, self._is_alone = since, is_alone
+        self._parents = {each.shard_id: set(each.parents) for each in stream.shards()}
+        self._childless: set[str] = set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can come any more."""
+        return self._is_alone and not self._readers
+
+    def poll(self, records_max: int, bytes_max: int) -> list[_core.Records]:
+        """Return what each shard has now, if anything; a child has its turn after its parents."""
+        found = []
+        for shard_id, reader in list(self._readers.items()):
+            if self._parents.get(shard_id, set()) & self._readers.keys():
+                continue
+            records = reader.poll(records_max, bytes_max)
             if records:
-                idle = False
-                yield Batch(records)
-        if idle:
+                found.append(records)
+            elif reader.is_finished:
+                del self._readers[shard_id]
+                reader.close()
+                self._childless.add(shard_id)
+        if self._childless and not self._is_alone and self._adopt():
+            found += self.poll(records_max, bytes_max)
+        return found
+
+    def _adopt(self) -> bool:
+        """Begin to read the shards that go on from finished ones; whether there are new ones."""
+        is_new = False
+        for each in self._stream.shards():
+            self._childless -= set(each.parents)
+            if each.shard_id not in self._parents:
+                self._parents[each.shard_id] = set(each.parents)
+                self._readers[each.shard_id] = self._stream.reader(each.shard_id, self._since)
+                is_new = True
+        return is_new
+
+
+def following(log: _core.Log, follower: Follower) -> Iterator[Batch]:
+    """Yield what there is and then what comes, for ever, or until the one shard read is closed."""
+    while not follower.is_over:
+        seen = log.wake()
+        found = follower.poll(RECORDS_MAX, BYTES_MAX)
+        for records in found:
+            yield Batch(records)
+        if not found and not follower.is_over:
             log.wait(seen, WAIT_SECONDS)

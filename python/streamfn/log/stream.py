@@ -11,7 +11,7 @@ from streamfn.model.batch import Batch
 from streamfn.model.put import PutResult, PutResults
 from streamfn.model.stream import ShardInfo, StreamInfo
 
-from .reading import following, up_to
+from .reading import Follower, following, up_to
 
 
 class Stream:
@@ -98,12 +98,16 @@ class Stream:
     ) -> Iterator[Batch]:
         """Iterate over the records in batches, each of one shard and in its order.
 
+        A shard that was split or merged is read to its end before those that go on from it, so
+        that the records of a key come in order.
+
         Args:
             start: `"trim_horizon"`, `"latest"`, an aware datetime, or a sequence number (with
                 `shard`, or in a stream of one).
             shard: Read this shard only.
-            follow: Go on for ever, waiting for new records. Otherwise the iteration ends at what
-                was visible when it began.
+            follow: Go on for ever, waiting for new records and new shards (of one `shard`: until
+                it is split or merged). Otherwise the iteration ends at what was visible when it
+                began.
 
         Raises:
             ConfigError: There is no such shard.
@@ -111,11 +115,76 @@ class Stream:
             Corruption: A record batch is damaged.
         """
         shards = self._shards(shard)
-        ends = {each.shard_id: each.end for each in shards}
-        readers = {each: self._core.reader(each, start) for each in ends}
-        if follow:
-            return following(self._log, list(readers.values()))
-        return up_to(readers, ends)
+        readers = {each.shard_id: self._core.reader(each.shard_id, start) for each in shards}
+        if not follow:
+            return up_to(readers, shards)
+        since = start if isinstance(start, datetime) else None
+        follower = Follower(self._core, readers, since=since, is_alone=shard is not None)
+        return following(self._log, follower)
+
+    def split(
+        self, shard: str, *, at: int | None = None, timeout: float | None = None
+    ) -> tuple[str, str]:
+        """Close a shard and let two new ones go on, each with a part of its hash keys.
+
+        Records keep their order per key: readers and functions finish the old shard first.
+        Producers in all processes go on with the new ones by themselves.
+
+        Args:
+            shard: An open shard.
+            at: First hash key of the second new one. None: each gets half.
+            timeout: Longest wait for each lock, in seconds. None: 30.
+
+        Returns:
+            The ids of the two, lower hash keys first.
+
+        Raises:
+            ConfigError: There is no such shard, `at` is not inside it, or the log would have more
+                than 4,096 shards, closed ones counted.
+            StreamClosed: It was split or merged before.
+        """
+        return self._core.split(shard, at, timeout)
+
+    def merge(self, a: str, b: str, *, timeout: float | None = None) -> str:
+        """Close two shards whose hash keys lie side by side and let one new one go on.
+
+        Records keep their order per key, as in `split`.
+
+        Args:
+            a: An open shard.
+            b: Another, with the hash keys just below or above those of `a`.
+            timeout: Longest wait for each lock, in seconds. None: 30.
+
+        Returns:
+            The id of the new one.
+
+        Raises:
+            ConfigError: There is no such shard, or they do not lie side by side.
+            StreamClosed: One of them was split or merged before.
+        """
+        return self._core.merge(a, b, timeout)
+
+    def trim(self, before: int | datetime, *, shard: str | None = None) -> int:
+        """Let go of old records for good: they cannot be read any more, by anyone.
+
+        Files are removed as far as they hold nothing else. A function that has not processed the
+        records is told that they were lost.
+
+        Args:
+            before: Records from this on are kept: an aware datetime, or a sequence number (with
+                `shard`, or in a stream of one).
+            shard: Of this shard only.
+
+        Returns:
+            Bytes freed on disk.
+
+        Raises:
+            ConfigError: There is no such shard, or a number for several shards.
+        """
+        shards = self._shards(shard)
+        if isinstance(before, int) and len(shards) > 1:
+            raise ConfigError("before", f"`{before}` is a place in one shard, name the shard")
+        return sum(self._core.trim(each.shard_id, before) for each in shards)
 
     def info(self) -> StreamInfo:
         """Return what the stream is and how much it holds."""

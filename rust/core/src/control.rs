@@ -10,7 +10,7 @@
 //! 128  durable u64 · durable_end u64      the same, synced; and the first number not known synced
 //! 192  visible u64 · visible_end u64      the same, as readers may see it
 //! 256  next_seq u64 · last_crc u32 · epoch u32 · max_ts u64 · reserved u64 · last_position u64
-//! 320  state u32 · errno u32
+//! 320  state u32 · errno u32 · closed u32
 //! ```
 //! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128.
 
@@ -168,6 +168,7 @@ pub(crate) struct PageValues {
     pub(crate) epoch: u32,
     pub(crate) max_ts: u64,
     pub(crate) reserved: SequenceNumber,
+    pub(crate) is_closed: bool,
 }
 
 impl Page<'_> {
@@ -204,6 +205,7 @@ impl Page<'_> {
         self.set_reserved(values.reserved);
         self.word(288).store(values.last_position.to_word(), Ordering::Release);
         self.half(324).store(0, Ordering::Release);
+        self.set_closed(values.is_closed);
         self.set_state(WriterState::Clean);
         self.word(0).store(SHARD_MAGIC, Ordering::Release);
     }
@@ -280,6 +282,17 @@ impl Page<'_> {
             (true, 0) => WriterState::Writing,
             (_, errno) => WriterState::Failed(errno.cast_signed()),
         }
+    }
+
+    /// Whether the last batch is a CLOSE: the shard takes no more records, for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.half(328).load(Ordering::Acquire) != 0
+    }
+
+    /// Notes what the last batch is. Only while the state is WRITING, so that a writer that finds
+    /// CLEAN may believe it.
+    pub(crate) fn set_closed(&self, is_closed: bool) {
+        self.half(328).store(u32::from(is_closed), Ordering::Release);
     }
 
     /// Sets what the writer is doing; a failure stays until the page is written anew.

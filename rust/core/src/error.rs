@@ -83,9 +83,9 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// The log was closed by this process.
+    /// The log was closed by this process; or the shard, because it was split or merged.
     StreamClosed {
-        /// Stream or log.
+        /// Path of the log, or `stream/shard`.
         name: String,
     },
     /// A record is over a limit; nothing of its call was written.

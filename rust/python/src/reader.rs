@@ -126,6 +126,12 @@ impl ShardReader {
         Ok(next.is_none())
     }
 
+    #[getter]
+    fn is_finished(&self) -> bool {
+        let place = self.place.lock();
+        place.rest.is_empty() && self.shard.is_finished(place.cursor.next_seq)
+    }
+
     #[pyo3(signature = (limit, max_bytes = 6 * 1024 * 1024, wait = 0.0))]
     fn poll(&self, py: Python<'_>, limit: usize, max_bytes: usize, wait: f64) -> PyResult<Records> {
         let deadline = Deadline::after(seconds(wait));

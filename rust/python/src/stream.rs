@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use streamfn_core::stream::{Put, PutOutcome};
-use streamfn_core::{SequenceNumber, ShardId};
+use streamfn_core::{SequenceNumber, ShardId, Start};
 
 use crate::error::IntoPy;
 use crate::log::Handle;
@@ -193,6 +193,56 @@ impl Stream {
 
     fn shard_of(&self, partition_key: &str) -> PyResult<String> {
         Ok(self.inner.shard_of(partition_key).into_py()?.to_string())
+    }
+
+    #[pyo3(signature = (shard_id, hash_key = None, timeout = None))]
+    fn split(
+        &self,
+        py: Python<'_>,
+        shard_id: &str,
+        hash_key: Option<u128>,
+        timeout: Option<f64>,
+    ) -> PyResult<(String, String)> {
+        let shard = self::shard_id(shard_id)?;
+        self.log.get()?;
+        let (low, high) =
+            patiently(py, timeout, |patience| self.inner.split(shard, hash_key, patience))?;
+        Ok((low.to_string(), high.to_string()))
+    }
+
+    #[pyo3(signature = (shard_id, other, timeout = None))]
+    fn merge(
+        &self,
+        py: Python<'_>,
+        shard_id: &str,
+        other: &str,
+        timeout: Option<f64>,
+    ) -> PyResult<String> {
+        let (shard, other) = (self::shard_id(shard_id)?, self::shard_id(other)?);
+        self.log.get()?;
+        let child = patiently(py, timeout, |patience| self.inner.merge(shard, other, patience))?;
+        Ok(child.to_string())
+    }
+
+    #[pyo3(signature = (shard_id, before, timeout = None))]
+    fn trim(
+        &self,
+        py: Python<'_>,
+        shard_id: &str,
+        before: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<u64> {
+        let shard = self::shard_id(shard_id)?;
+        let before = parse_start(Some(before))?;
+        self.log.get()?;
+        patiently(py, timeout, |patience| {
+            let shard = self.inner.shard(shard)?;
+            let first_kept = match before {
+                Start::AtSequence(seq) => seq,
+                other => shard.cursor(other)?.next_seq,
+            };
+            Ok(shard.trim(first_kept, patience)?.bytes)
+        })
     }
 
     #[pyo3(signature = (shard_id, start = None))]

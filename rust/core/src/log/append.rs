@@ -13,10 +13,11 @@ use crate::control::{Committed, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::{crc32c, crc32c_of};
 use crate::format::record_batch::RECORDS_MAX;
-use crate::format::{align8, BatchHeader, RecordBuilder};
+use crate::format::{align8, BatchHeader, Control, DecodedBatch, RecordBuilder, SharedBytes};
 use crate::fs::File;
-use crate::types::{Compression, Durability, Position, SequenceNumber};
+use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
+use super::read::Cursor;
 use super::segment::Segment;
 use super::{ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
 
@@ -44,12 +45,29 @@ impl Appended {
     }
 }
 
+/// What became of a call's records.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// They are in the log.
+    Appended(Appended),
+    /// The shard is closed. Nothing was written; here they are again, in their order.
+    Closed(Vec<DecodedBatch>),
+}
+
 /// One caller's records in the queue.
 #[derive(Debug)]
 pub(crate) struct Pending {
+    /// Taken when they are written; what is closed leaves them to their owner.
     items: Mutex<Vec<Item>>,
     records: u32,
-    outcome: Mutex<Option<Result<Appended>>>,
+    outcome: Mutex<Option<Result<Written>>>,
+}
+
+/// What a group's writer tells a member.
+#[derive(Debug)]
+enum Written {
+    Appended(Appended),
+    Closed,
 }
 
 /// What a caller brings: large builders are encoded by the caller itself, in parallel with others;
@@ -90,18 +108,70 @@ impl ShardLog {
     ///
     /// # Errors
     /// [`Error::LockTimeout`] and [`Error::LogFull`]: nothing of the failing batch was written (in a
-    /// call of several batches those before it may be). [`Error::StoragePoisoned`]: a sync failed,
-    /// the outcome is unknown. [`Error::Interrupted`]: the same, if it came during the sync.
+    /// call of several batches those before it may be). [`Error::StreamClosed`]: the shard was split
+    /// or merged, nothing was written. [`Error::StoragePoisoned`]: a sync failed, the outcome is
+    /// unknown. [`Error::Interrupted`]: the same, if it came during the sync.
     ///
     /// # Durability
     /// `process`: survives any process when it returns. `group`: survives power loss.
     pub fn append(&self, records: Vec<RecordBuilder>, patience: &Patience<'_>) -> Result<Appended> {
-        self.directory.check()?;
-        let appended = self.enqueue(records, patience)?;
-        if self.config.durability == Durability::Group && !appended.runs.is_empty() {
-            self.wait_durable(appended.end(), patience)?;
+        match self.try_append(records, patience)? {
+            Attempt::Appended(appended) => Ok(appended),
+            Attempt::Closed(_) => Err(self.closed()),
         }
-        Ok(appended)
+    }
+
+    /// As [`ShardLog::append`], but gives the records of a closed shard back.
+    pub(crate) fn try_append(
+        &self,
+        records: Vec<RecordBuilder>,
+        patience: &Patience<'_>,
+    ) -> Result<Attempt> {
+        self.directory.check()?;
+        let attempt = self.enqueue(records, patience)?;
+        if let Attempt::Appended(appended) = &attempt {
+            if self.config.durability == Durability::Group && !appended.runs.is_empty() {
+                self.wait_durable(appended.end(), patience)?;
+            }
+        }
+        Ok(attempt)
+    }
+
+    /// Ends the shard: appends CLOSE, which names the shards that go on, and syncs it, whatever the
+    /// stream's durability. A shard that has one already keeps that.
+    ///
+    /// # Errors
+    /// As [`ShardLog::append`]. After [`Error::StoragePoisoned`] it is not known whether it is closed.
+    pub(crate) fn close(&self, children: &[ShardId], patience: &Patience<'_>) -> Result<()> {
+        self.directory.check()?;
+        {
+            let mut writer = self.exclude_writers();
+            let _locked = self.append_lock.lock(patience)?;
+            // WHY a segment of its own: retention never takes the last one, so what remains of a
+            // closed shard is its CLOSE; and the recovery point, which a new segment moves to its
+            // start, stays before it, so that every recovery meets it.
+            self.roll(&mut writer)?;
+            if !self.page().is_closed() {
+                let children = children.iter().map(|child| child.0).collect();
+                let close = Prepared::control(&Control::Close { children }, self.page().epoch());
+                let tail = self.ready_to_write(&mut writer)?;
+                self.write_batch(&mut writer, tail, &close)?;
+            }
+        }
+        self.sync_now()
+    }
+
+    /// Whether the shard has a CLOSE, as a writer would find it: what a dead one left is put right.
+    pub(crate) fn is_closed(&self, patience: &Patience<'_>) -> Result<bool> {
+        self.directory.check()?;
+        let mut writer = self.exclude_writers();
+        let _locked = self.append_lock.lock(patience)?;
+        self.ready_to_write(&mut writer)?;
+        Ok(self.page().is_closed())
+    }
+
+    fn closed(&self) -> Error {
+        Error::StreamClosed { name: format!("{}/{}", self.config.stream, self.config.id) }
     }
 
     /// As [`ShardLog::exclude_writers`], if no thread is writing now.
@@ -114,7 +184,7 @@ impl ShardLog {
         self.writer.lock()
     }
 
-    fn enqueue(&self, records: Vec<RecordBuilder>, patience: &Patience<'_>) -> Result<Appended> {
+    fn enqueue(&self, records: Vec<RecordBuilder>, patience: &Patience<'_>) -> Result<Attempt> {
         let count = records.iter().map(RecordBuilder::count).sum();
         let items: Result<Vec<Item>> = records
             .into_iter()
@@ -129,7 +199,7 @@ impl ShardLog {
         self.queue.lock().push(Arc::clone(&mine));
         let mut writer = self.writer.lock();
         if let Some(outcome) = mine.outcome.lock().take() {
-            return outcome;
+            return self.attempt(&mine, outcome?);
         }
         if let Err(closed) = self.directory.check() {
             self.queue.lock().retain(|pending| !Arc::ptr_eq(pending, &mine));
@@ -143,7 +213,42 @@ impl ShardLog {
         self.write_group(&mut writer, &group);
         drop(locked);
         let outcome = mine.outcome.lock().take();
-        outcome.expect("every member of a written group has its outcome")
+        let written = outcome.expect("every member of a written group has its outcome")?;
+        drop(writer);
+        self.attempt(&mine, written)
+    }
+
+    fn attempt(&self, mine: &Pending, written: Written) -> Result<Attempt> {
+        match written {
+            Written::Appended(appended) => Ok(Attempt::Appended(appended)),
+            Written::Closed => {
+                let items = std::mem::take(&mut *mine.items.lock());
+                let batches: Result<_> = items.into_iter().map(|item| self.unpack(item)).collect();
+                Ok(Attempt::Closed(batches?))
+            }
+        }
+    }
+
+    /// The records of an item that was not written.
+    fn unpack(&self, item: Item) -> Result<DecodedBatch> {
+        let (stream, shard) = (Arc::clone(&self.config.stream), self.config.id);
+        let in_memory =
+            |records: &RecordBuilder, stream| DecodedBatch::in_memory(records, 0, 0, stream, shard);
+        match item {
+            Item::Small(records) => Ok(in_memory(&records, stream)),
+            Item::Ready(Prepared { body: Body::Records(records), .. }) => {
+                Ok(in_memory(&records, stream))
+            }
+            Item::Ready(Prepared { header, body: Body::Bytes(bytes) }) => {
+                let raw = match header.codec {
+                    0 => bytes,
+                    _ => self.decompress(&Cursor::default(), &header, &bytes)?,
+                };
+                let body = SharedBytes::whole(raw);
+                let batch = DecodedBatch::new(header, Position::default(), stream, shard, body);
+                Ok(batch.expect("the builder makes valid bodies"))
+            }
+        }
     }
 
     /// Under `append.lock`: writes the records of a group of callers and tells each how it went.
@@ -159,19 +264,24 @@ impl ShardLog {
             let got: u32 = result.runs.iter().map(|(_, count)| count).sum();
             *pending.outcome.lock() = Some(match &written {
                 Err(error) if got < pending.records => Err(error.duplicate()),
-                _ => Ok(result),
+                Ok(false) => Ok(Written::Closed),
+                _ => Ok(Written::Appended(result)),
             });
         }
     }
 
+    /// False if the shard is closed: the group keeps its records.
     fn write_batches(
         &self,
         writer: &mut Writer,
         group: &[Arc<Pending>],
         results: &mut [Appended],
-    ) -> Result<()> {
-        let batches = self.share(group)?;
+    ) -> Result<bool> {
         let mut tail = self.ready_to_write(writer)?;
+        if self.page().is_closed() {
+            return Ok(false);
+        }
+        let batches = self.share(group)?;
         for (batch, shares) in &batches {
             let mut first = self.write_batch(writer, tail, batch)?;
             tail = self.page().committed();
@@ -182,7 +292,7 @@ impl ShardLog {
                 first += u64::from(*count);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Puts small builders of several callers together into one batch; large ones are batches already.
@@ -340,6 +450,10 @@ impl ShardLog {
             header_crc: crc,
             max_ts: header.max_ts,
         });
+        if header.is_control {
+            // The only mark that a writer appends is CLOSE.
+            page.set_closed(true);
+        }
         page.set_state(WriterState::Clean);
         Ok(base_seq)
     }
@@ -369,7 +483,7 @@ impl ShardLog {
     /// Under `append.lock`: begins a new segment now, and makes it the place of the next batch.
     pub(super) fn roll(&self, writer: &mut Writer) -> Result<()> {
         let tail = self.ready_to_write(writer)?;
-        if tail.offset != SEGMENT_START {
+        if tail.offset != SEGMENT_START && !self.page().is_closed() {
             self.begin_segment(writer, tail)?;
         }
         Ok(())
@@ -450,8 +564,26 @@ impl ShardLog {
         if self.config.durability == Durability::Process {
             page.publish(found.position, found.next_seq);
         }
+        page.set_closed(found.is_closed);
         page.set_state(WriterState::Clean);
         Ok(())
+    }
+}
+
+impl Prepared {
+    fn control(mark: &Control, epoch: u32) -> Self {
+        let bytes = mark.encode();
+        let length = u32::try_from(bytes.len()).expect("a few bytes");
+        let header = BatchHeader {
+            is_control: true,
+            body_len: length,
+            raw_len: length,
+            record_count: 1,
+            body_crc: crc32c(&bytes),
+            shard_epoch: epoch,
+            ..BatchHeader::default()
+        };
+        Self { header, body: Body::Bytes(bytes) }
     }
 }
 

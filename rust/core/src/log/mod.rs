@@ -35,9 +35,10 @@ use crate::fs::{File, Open};
 use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
 pub use append::Appended;
+pub(crate) use append::Attempt;
 pub use damage::Skipped;
 pub use directory::Directory;
-pub(crate) use locks::{wait_for, LockedFile};
+pub(crate) use locks::{wait_for, Locked, LockedFile};
 pub use read::{Cursor, ReadBuffer};
 pub use retention::{Keep, Trimmed};
 pub(crate) use segment::Segments;
@@ -211,6 +212,12 @@ impl ShardLog {
     /// Visible records have sequence numbers below this.
     pub fn visible_end(&self) -> SequenceNumber {
         self.page().visible_end()
+    }
+
+    /// Whether a reader at `next_seq` has read all there will ever be: the shard was split or merged,
+    /// and its CLOSE is read.
+    pub fn is_finished(&self, next_seq: SequenceNumber) -> bool {
+        self.page().is_closed() && next_seq >= self.page().next_seq()
     }
 
     /// Append time of the last batch committed, µs UTC; 0 before the first.

@@ -39,6 +39,8 @@ pub(crate) struct Tail {
     pub(crate) max_ts: Micros,
     /// Where it begins; offset 0 if there is none.
     pub(crate) last_position: Position,
+    /// Whether a CLOSE was met: nothing follows it.
+    pub(crate) is_closed: bool,
 }
 
 enum Stop {
@@ -113,6 +115,17 @@ impl<'a> Scan<'a> {
     }
 }
 
+impl Scan<'_> {
+    /// Whether a batch that is whole is a CLOSE.
+    fn is_close(&mut self, offset: u64, header: &BatchHeader) -> Result<bool> {
+        if !header.is_control {
+            return Ok(false);
+        }
+        let body = self.at(offset + HEADER_BYTES as u64, header.body_len as usize)?;
+        Ok(matches!(Control::decode(body), Ok(Control::Close { .. })))
+    }
+}
+
 /// Steps over valid batches, segment after segment. `chained` is false where the walk begins after
 /// damage, so that the first batch has nothing to follow.
 fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail, Stop)> {
@@ -147,6 +160,7 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
                 {
                     return Ok((tail, Stop::Invalid));
                 }
+                tail.is_closed |= scan.is_close(tail.position.offset, &header)?;
                 tail = after(&tail, &header, crc);
                 chained = true;
             }
@@ -164,6 +178,7 @@ fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
         prev_crc: crc,
         max_ts: header.max_ts,
         last_position: tail.position,
+        is_closed: tail.is_closed,
     }
 }
 
@@ -183,6 +198,7 @@ pub(crate) fn walk_from_page(
     if last.offset != 0 {
         scan.open(last.segment)?;
         if let Ok(Some((header, crc))) = scan.batch(last.offset)? {
+            tail.is_closed = scan.is_close(last.offset, &header)?;
             tail = after(&Tail { position: last, ..tail }, &header, crc);
         }
     }
@@ -196,6 +212,7 @@ fn recovery_tail(state: &ShardState) -> Tail {
         prev_crc: state.recovery_crc,
         max_ts: state.recovery_ts,
         last_position: Position::default(),
+        is_closed: false,
     }
 }
 
@@ -380,7 +397,10 @@ impl Recovering<'_> {
         }
         let mut epoch = state.epoch;
         let mut reserved = state.reserved;
-        if reserved > tail.next_seq {
+        if tail.is_closed {
+            // No number is issued any more; an EPOCH would only hide that.
+            reserved = tail.next_seq;
+        } else if reserved > tail.next_seq {
             epoch += 1;
             // INVARIANT: numbers up to `reserved` may have been issued; none of them is issued again.
             // The ceiling is raised and synced before the EPOCH batch takes the first one above it.
@@ -395,10 +415,13 @@ impl Recovering<'_> {
         file.sync_data().at(segment.path())?;
         fs.sync_dir(self.folder).at(self.folder)?;
         self.state_file.update(|state| {
-            state.recovery_point = tail.position;
-            state.recovery_seq = tail.next_seq;
-            state.recovery_crc = tail.prev_crc;
-            state.recovery_ts = tail.max_ts;
+            state.reserved = reserved;
+            if !tail.is_closed {
+                state.recovery_point = tail.position;
+                state.recovery_seq = tail.next_seq;
+                state.recovery_crc = tail.prev_crc;
+                state.recovery_ts = tail.max_ts;
+            }
         })?;
         let identity = file.identity().at(segment.path())?;
         self.begin_page(tail, identity, epoch, reserved);
@@ -429,6 +452,7 @@ impl Recovering<'_> {
             epoch,
             max_ts: tail.max_ts,
             reserved,
+            is_closed: tail.is_closed,
         });
     }
 
@@ -517,11 +541,14 @@ pub(crate) fn close_cleanly(
     // INVARIANT: the page never has more reserved than the disk. First down there, then here.
     page.set_reserved(page.next_seq());
     StateFile::open(fs, &folder.join("state"))?.update(|state| {
-        state.recovery_point = end;
-        state.recovery_seq = page.next_seq();
-        state.recovery_crc = page.last_crc();
-        state.recovery_ts = page.max_ts();
         state.reserved = page.next_seq();
+        // The recovery point of a closed shard stays before its CLOSE: see `ShardLog::close`.
+        if !page.is_closed() {
+            state.recovery_point = end;
+            state.recovery_seq = page.next_seq();
+            state.recovery_crc = page.last_crc();
+            state.recovery_ts = page.max_ts();
+        }
     })?;
     Ok(())
 }

@@ -138,7 +138,8 @@ impl ShardLog {
         if page.next_seq() != end_seq || page.state() != WriterState::Clean || !is_synced {
             return Ok(());
         }
-        if self.state.load()?.recovery_point < end {
+        // The recovery point of a closed shard stays before its CLOSE: see `ShardLog::close`.
+        if !page.is_closed() && self.state.load()?.recovery_point < end {
             self.state
                 .update(|state| {
                     state.recovery_point = end;

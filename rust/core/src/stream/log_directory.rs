@@ -17,12 +17,13 @@ use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::format::segment_header::{FORMAT_MAJOR, FORMAT_MINOR};
 use crate::fs::{self, File, Fs, Lock, Open, RealFs};
-use crate::log::{recovery, Directory, LockedFile, ShardLog};
+use crate::log::{recovery, Directory, ShardLog};
 use crate::sys;
-use crate::types::{Durability, ShardId, SHARDS_MAX};
+use crate::types::{Durability, ShardId};
 
 use super::manifest::{Manifest, ShardMeta};
-use super::{routing, shard_config, Stream, StreamConfig};
+use super::topology::{manifest_path, stream_names, Changing};
+use super::{routing, shard_config, topology, Stream, StreamConfig, Topology};
 
 /// How long an opener waits for one that recovers the log.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
@@ -68,9 +69,7 @@ pub trait Housekeeper: Send + Sync {
 pub struct Log {
     directory: Arc<Directory>,
     lock: Arc<dyn File>,
-    control_file: Arc<dyn File>,
-    topology: LockedFile,
-    topology_mutex: Mutex<()>,
+    topology: Arc<Topology>,
     streams: Mutex<HashMap<String, Arc<Stream>>>,
     housekeepers: Mutex<Vec<Weak<dyn Housekeeper>>>,
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -199,7 +198,7 @@ impl Log {
         if !is_name {
             return Err(Error::StreamNotFound { name: name.to_owned() });
         }
-        let stream = Arc::new(Stream::open(&self.directory, name)?);
+        let stream = Arc::new(Stream::open(&self.directory, &self.topology, name)?);
         open.insert(name.to_owned(), Arc::clone(&stream));
         Ok(stream)
     }
@@ -229,42 +228,38 @@ impl Log {
         self.check()?;
         config.validate(name)?;
         {
-            let _threads = self.topology_mutex.lock();
-            let _processes = self.topology.lock(patience)?;
-            self.make_stream(name, config)?;
+            let changing = self.topology.enter(patience)?;
+            self.make_stream(&changing, name, config)?;
         }
         self.bump();
         self.stream(name)
     }
 
-    fn make_stream(&self, name: &str, config: &StreamConfig) -> Result<()> {
+    fn make_stream(
+        &self,
+        changing: &Changing<'_>,
+        name: &str,
+        config: &StreamConfig,
+    ) -> Result<()> {
         let fs = self.fs();
-        let parent = self.root().join("streams");
-        let folder = parent.join(name);
-        let manifest_path = folder.join("manifest.json");
+        let manifest_path = manifest_path(&self.directory, name);
+        let folder = fs::parent(&manifest_path);
         if fs.exists(&manifest_path).at(&manifest_path)? {
             return Err(Error::StreamExists { name: name.to_owned() });
         }
-        let first_page = self.next_page()?;
-        if first_page + config.shards - 1 > SHARDS_MAX {
-            let reason =
-                format!("a log has at most {SHARDS_MAX} shards, {} are taken", first_page - 1);
-            return Err(Error::config("shards", reason));
-        }
-        // A store to a page of a sparse file on a full disk would kill the process.
-        let control_path = self.root().join("control");
-        let length = u64::from(first_page + config.shards) * 4096;
-        self.control_file.allocate(length).at(&control_path)?;
-        fs.create_dir(&folder).at(&folder)?;
+        let pages = changing.pages(config.shards)?;
+        fs.create_dir(folder).at(folder)?;
         let ranges = routing::even_ranges(config.shards);
-        let shards: Vec<ShardMeta> = (0..config.shards)
+        let shards: Vec<ShardMeta> = (0..)
+            .zip(pages)
             .zip(ranges)
-            .map(|(id, hash_range)| ShardMeta {
+            .map(|((id, page), hash_range)| ShardMeta {
                 id: ShardId(id),
-                page: first_page + id,
+                page,
                 hash_range,
                 parents: Vec::new(),
                 is_open: true,
+                is_pending: false,
             })
             .collect();
         for meta in &shards {
@@ -272,19 +267,9 @@ impl Log {
             ShardLog::create(&self.directory, &folder.join(meta.id.to_string()), &shard)?;
         }
         let manifest = Manifest { config: config.clone(), created: self.clock().now(), shards };
-        manifest.store(fs, &manifest_path)?;
-        fs.sync_dir(&parent).at(&parent)
-    }
-
-    /// The first page no manifest names.
-    fn next_page(&self) -> Result<u32> {
-        let mut highest = 0;
-        for name in stream_names(&self.directory)? {
-            let path = self.root().join("streams").join(name).join("manifest.json");
-            let manifest = Manifest::load(self.fs(), &path)?;
-            highest = manifest.shards.iter().map(|shard| shard.page).fold(highest, u32::max);
-        }
-        Ok(highest + 1)
+        topology::store(fs, &manifest, &manifest_path)?;
+        let parent = fs::parent(folder);
+        fs.sync_dir(parent).at(parent)
     }
 
     /// Syncs everything that is committed in the shards this process has open, and the checkpoints
@@ -498,15 +483,6 @@ fn decode_format(bytes: &[u8], path: &Path) -> Result<[u8; 16]> {
     from.array().ok_or_else(|| damaged("the FORMAT file is cut off"))
 }
 
-fn stream_names(directory: &Directory) -> Result<Vec<String>> {
-    let fs = directory.fs();
-    let parent = directory.root().join("streams");
-    let mut names = fs.list(&parent).at(&parent)?;
-    // A folder without a manifest is a creation that did not finish.
-    names.retain(|name| fs.exists(&parent.join(name).join("manifest.json")).unwrap_or(false));
-    Ok(names)
-}
-
 fn for_each_shard(
     directory: &Arc<Directory>,
     mut visit: impl FnMut(&Path, &crate::log::ShardConfig) -> Result<()>,
@@ -547,13 +523,13 @@ impl Opening<'_> {
                 // WHY: going from exclusive to shared lets go for a moment, in which another may
                 // have been alone and begun a new control file.
                 if self.is_current(&opened)? {
-                    return self.finish(lock, opened);
+                    return Ok(self.finish(lock, opened));
                 }
                 continue;
             }
             crate::log::wait_for(&lock, &lock_path, Lock::Shared, &patience)?;
             let opened = self.beside_others()?;
-            return self.finish(lock, opened);
+            return Ok(self.finish(lock, opened));
         }
     }
 
@@ -581,16 +557,17 @@ impl Opening<'_> {
         let boot_id = sys::boot_id().at(&control_path)?;
         let control = Control::map(&*file, &control_path)?;
         let same_boot = control.is_of(uuid) && control.boot_id() == boot_id;
-        let opened = self.opened(uuid, boot_id, control, file);
+        let opened = self.opened(uuid, boot_id, control, file)?;
         let mut pages = 1;
         for_each_shard(&opened.directory, |_, config| {
             pages = pages.max(config.page + 1);
             Ok(())
         })?;
-        opened.control_file.allocate(u64::from(pages) * 4096).at(&control_path)?;
+        opened.topology.control_file().allocate(u64::from(pages) * 4096).at(&control_path)?;
         for_each_shard(&opened.directory, |folder, config| {
             recovery::recover(&opened.directory, folder, config, same_boot)
         })?;
+        opened.settle()?;
         // Last, so that a crash before leaves the pages of another boot, which nobody trusts.
         opened.directory.control().initialise(uuid, boot_id);
         Ok(opened)
@@ -616,7 +593,7 @@ impl Opening<'_> {
         if !control.is_of(uuid) {
             return Err(foreign());
         }
-        Ok(self.opened(uuid, sys::boot_id().at(&control_path)?, control, file))
+        self.opened(uuid, sys::boot_id().at(&control_path)?, control, file)
     }
 
     fn opened(
@@ -625,38 +602,58 @@ impl Opening<'_> {
         boot_id: [u8; 16],
         control: Control,
         control_file: Arc<dyn File>,
-    ) -> Opened {
+    ) -> Result<Opened> {
         let (fs, clock) = (Arc::clone(&self.options.fs), Arc::clone(&self.options.clock));
         let directory =
             Arc::new(Directory::new(self.root.clone(), fs, clock, uuid, boot_id, control));
-        Opened { directory, control_file }
+        let topology = Arc::new(Topology::open(&directory, control_file)?);
+        Ok(Opened { directory, topology })
     }
 
     fn is_current(&self, opened: &Opened) -> Result<bool> {
         let path = self.root.join("control");
         let file = self.options.fs.open(&path, Open::Read).at(&path)?;
-        let same_file = file.identity().at(&path)? == opened.control_file.identity().at(&path)?;
+        let same_file =
+            file.identity().at(&path)? == opened.topology.control_file().identity().at(&path)?;
         Ok(same_file && opened.directory.control().is_of(opened.directory.uuid()))
     }
 
-    fn finish(&self, lock: Arc<dyn File>, opened: Opened) -> Result<Log> {
-        let fs = &self.options.fs;
-        Ok(Log {
-            topology: LockedFile::open(fs, &self.root.join("topology.lock"))?,
-            topology_mutex: Mutex::default(),
+    fn finish(&self, lock: Arc<dyn File>, opened: Opened) -> Log {
+        Log {
+            topology: opened.topology,
             directory: opened.directory,
             lock,
-            control_file: opened.control_file,
             streams: Mutex::default(),
             housekeepers: Mutex::default(),
             stop: Arc::default(),
             durability: self.options.durability,
             handles: AtomicUsize::new(1),
-        })
+        }
     }
 }
 
 struct Opened {
     directory: Arc<Directory>,
-    control_file: Arc<dyn File>,
+    topology: Arc<Topology>,
+}
+
+impl Opened {
+    /// Finishes the splits and merges that were left in the middle.
+    fn settle(&self) -> Result<()> {
+        let patience = Patience::of(OPEN_PATIENCE);
+        for name in stream_names(&self.directory)? {
+            let manifest =
+                Manifest::load(self.directory.fs(), &manifest_path(&self.directory, &name))?;
+            if !manifest.shards.iter().any(|shard| shard.is_pending) {
+                continue;
+            }
+            let stream = Stream::open(&self.directory, &self.topology, &name)?;
+            match stream.settle(&self.topology.enter(&patience)?, &patience) {
+                // The log can be read all the same; whoever meets the CLOSE tries again.
+                Err(Error::LogFull { .. } | Error::StoragePoisoned { .. }) => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
 }

@@ -30,6 +30,8 @@ pub struct ShardMeta {
     pub parents: Vec<ShardId>,
     /// Whether it takes new records.
     pub is_open: bool,
+    /// Whether it is the child of a split or merge that has not happened yet, and may never.
+    pub is_pending: bool,
 }
 
 /// What a stream is.
@@ -71,6 +73,8 @@ struct ShardJson {
     hash_key_last: String,
     parents: Vec<u32>,
     is_open: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_pending: bool,
 }
 
 impl Manifest {
@@ -183,6 +187,7 @@ impl ShardMeta {
             hash_key_last: self.hash_range.1.to_string(),
             parents: self.parents.iter().map(|parent| parent.0).collect(),
             is_open: self.is_open,
+            is_pending: self.is_pending,
         }
     }
 
@@ -197,6 +202,7 @@ impl ShardMeta {
             hash_range,
             parents: json.parents.iter().copied().map(ShardId).collect(),
             is_open: json.is_open,
+            is_pending: json.is_pending,
         })
     }
 }
@@ -215,6 +221,7 @@ mod tests {
                 hash_range,
                 parents: vec![],
                 is_open: true,
+                is_pending: id == 1,
             })
             .collect();
         let config = StreamConfig { shards: 2, ..StreamConfig::default() };

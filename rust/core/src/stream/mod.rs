@@ -4,7 +4,9 @@ mod config;
 mod log_directory;
 pub mod manifest;
 mod put;
+mod reshard;
 pub mod routing;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,20 +24,29 @@ pub use config::{Retention, StreamConfig};
 pub use log_directory::{Housekeeper, Log, OpenOptions};
 pub use manifest::{Manifest, ShardMeta};
 pub use put::{Put, PutOutcome};
+pub(crate) use topology::Topology;
 
 /// A named set of shards.
 #[derive(Debug)]
 pub struct Stream {
     name: Arc<str>,
     directory: Arc<Directory>,
+    topology: Arc<Topology>,
     folder: PathBuf,
-    manifest: Manifest,
+    config: StreamConfig,
+    created: Micros,
+    /// The shards as this process last heard of them; a producer that meets CLOSE looks again.
+    known: Mutex<Arc<[ShardMeta]>>,
     shards: Mutex<BTreeMap<ShardId, Arc<ShardLog>>>,
     next_keyless: AtomicUsize,
 }
 
 impl Stream {
-    pub(crate) fn open(directory: &Arc<Directory>, name: &str) -> Result<Self> {
+    pub(crate) fn open(
+        directory: &Arc<Directory>,
+        topology: &Arc<Topology>,
+        name: &str,
+    ) -> Result<Self> {
         let folder = directory.root().join("streams").join(name);
         let path = folder.join("manifest.json");
         let manifest = match Manifest::load(directory.fs(), &path) {
@@ -53,8 +64,11 @@ impl Stream {
         Ok(Self {
             name: name.into(),
             directory: Arc::clone(directory),
+            topology: Arc::clone(topology),
             folder,
-            manifest,
+            known: Mutex::new(reshard::visible(&manifest).into()),
+            config: manifest.config,
+            created: manifest.created,
             shards: Mutex::default(),
             next_keyless: AtomicUsize::default(),
         })
@@ -67,21 +81,21 @@ impl Stream {
 
     /// How it was set up.
     pub fn config(&self) -> &StreamConfig {
-        &self.manifest.config
+        &self.config
     }
 
     /// When it was made, µs UTC.
     pub fn created(&self) -> Micros {
-        self.manifest.created
+        self.created
     }
 
-    /// Its shards as they are on disk now.
+    /// Its shards as they are on disk now, by number; parents come before their children.
     ///
     /// # Errors
     /// The manifest cannot be read.
     pub fn shards(&self) -> Result<Vec<ShardMeta>> {
         self.directory.check()?;
-        Ok(Manifest::load(self.directory.fs(), &self.folder.join("manifest.json"))?.shards)
+        Ok(reshard::visible(&Manifest::load(self.directory.fs(), &self.manifest_path())?))
     }
 
     /// One shard's log.
@@ -94,14 +108,14 @@ impl Stream {
         if let Some(shard) = open.get(&id) {
             return Ok(Arc::clone(shard));
         }
-        let meta = self.manifest.shards.iter().find(|meta| meta.id == id).cloned();
+        let meta = self.known.lock().iter().find(|meta| meta.id == id).cloned();
         let meta = match meta {
             Some(meta) => Some(meta),
             None => self.shards()?.into_iter().find(|meta| meta.id == id),
         };
         let meta = meta
             .ok_or_else(|| Error::config("shard", format!("stream `{}` has no {id}", self.name)))?;
-        let folder = self.folder.join(id.to_string());
+        let folder = self.shard_folder(id);
         let config = self.shard_config(&meta);
         if !self.directory.control().page(config.page).is_of(config.owner()) {
             let path = self.directory.root().join("control");
@@ -123,8 +137,16 @@ impl Stream {
         self.shards.lock().values().cloned().collect()
     }
 
+    fn manifest_path(&self) -> PathBuf {
+        self.folder.join("manifest.json")
+    }
+
+    fn shard_folder(&self, id: ShardId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
     pub(crate) fn shard_config(&self, meta: &ShardMeta) -> ShardConfig {
-        shard_config(&self.name, &self.manifest.config, meta)
+        shard_config(&self.name, &self.config, meta)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Putting records: checked, routed, and appended to their shards.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::format::body::encode_headers;
 use crate::format::record_batch::RECORDS_MAX;
-use crate::format::RecordBuilder;
-use crate::log::{Appended, BATCH_BYTES_TARGET};
+use crate::format::{DecodedBatch, RecordBuilder};
+use crate::log::{Appended, Attempt, BATCH_BYTES_TARGET};
 use crate::types::{
     SequenceNumber, ShardId, DEAD_LETTER_BYTES_EXTRA, HEADERS_BYTES_MAX, PARTITION_KEY_CHARS_MAX,
     RECORD_BYTES_MAX,
@@ -79,8 +80,8 @@ impl Stream {
     pub fn begin_put(&self) -> Result<Put<'_>> {
         self.directory.check()?;
         let mut targets: Vec<_> = self
-            .manifest
-            .shards
+            .known
+            .lock()
             .iter()
             .filter(|meta| meta.is_open)
             .map(|meta| (meta.hash_range.0, meta.hash_range.1, meta.id))
@@ -116,6 +117,10 @@ impl Put<'_> {
         let headers = encode_headers(headers)
             .ok_or_else(|| self.too_large(usize::MAX, HEADERS_BYTES_MAX, "header bytes"))?;
         self.check(data, partition_key, &headers)?;
+        self.place(data, partition_key, &headers)
+    }
+
+    fn place(&mut self, data: &[u8], partition_key: Option<&str>, headers: &[u8]) -> Result<()> {
         let target = partition_key.map_or(self.keyless, |key| self.target_of(key));
         if self.targets.len() > 1 {
             self.routes.push(u32::try_from(target).expect("<= 4096 shards"));
@@ -134,7 +139,7 @@ impl Put<'_> {
             builders.push(RecordBuilder::default());
         }
         if let Some(last) = builders.last_mut() {
-            last.push(data, partition_key, &headers);
+            last.push(data, partition_key, headers);
         }
         self.count += 1;
         Ok(())
@@ -143,22 +148,65 @@ impl Put<'_> {
     /// Appends all records and waits as the stream's durability says.
     ///
     /// # Errors
-    /// As [`crate::log::ShardLog::append`]; in a call for several shards, records of the others may
-    /// have been appended.
+    /// As [`crate::log::ShardLog::append`] but for a closed shard: its records go to those that go
+    /// on from it. In a call for several shards, records of the others may have been appended.
     ///
     /// # Durability
     /// That of the stream, when it returns.
-    pub fn commit(self, patience: &Patience<'_>) -> Result<PutOutcome> {
+    pub fn commit(mut self, patience: &Patience<'_>) -> Result<PutOutcome> {
         let mut shards = Vec::with_capacity(self.targets.len());
-        for ((_, _, id), builders) in self.targets.iter().zip(self.builders) {
-            let appended = if builders.is_empty() {
-                Appended::default()
+        let mut jobs = self.take_jobs();
+        // INVARIANT: a route is the place of its job, here and in `shards`.
+        while let Some((id, builders)) = jobs.pop_front() {
+            let attempt = if builders.is_empty() {
+                Attempt::Appended(Appended::default())
             } else {
-                self.stream.shard(*id)?.append(builders, patience)?
+                self.stream.shard(id)?.try_append(builders, patience)?
             };
-            shards.push((*id, appended));
+            let appended = match attempt {
+                Attempt::Appended(appended) => appended,
+                Attempt::Closed(batches) => {
+                    self.stream.follow(id, patience)?;
+                    let mut again = self.stream.begin_put()?;
+                    again.take_over(&batches)?;
+                    self.reroute(shards.len(), shards.len() + 1 + jobs.len(), &again);
+                    jobs.extend(again.take_jobs());
+                    Appended::default()
+                }
+            };
+            shards.push((id, appended));
         }
         Ok(PutOutcome { shards, routes: self.routes, count: self.count })
+    }
+
+    fn take_jobs(&mut self) -> VecDeque<(ShardId, Vec<RecordBuilder>)> {
+        let builders = std::mem::take(&mut self.builders);
+        self.targets.iter().map(|(.., id)| *id).zip(builders).collect()
+    }
+
+    /// Adds records that were on their way to a shard that is closed.
+    fn take_over(&mut self, batches: &[DecodedBatch]) -> Result<()> {
+        for batch in batches {
+            for index in 0..batch.count() {
+                let headers: Vec<_> = batch.headers(index).collect();
+                let headers =
+                    encode_headers(headers.into_iter()).expect("they were encoded before");
+                self.place(batch.value(index), batch.key(index), &headers)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the records of job `from` are those of another call, whose first job is `base`.
+    fn reroute(&mut self, from: usize, base: usize, again: &Put<'_>) {
+        let number = |job: usize| u32::try_from(job).expect("a few jobs for each shard");
+        if self.routes.is_empty() {
+            self.routes = vec![0; self.count];
+        }
+        let mut targets = again.routes.iter().copied();
+        for route in self.routes.iter_mut().filter(|route| **route == number(from)) {
+            *route = number(base) + targets.next().unwrap_or(0);
+        }
     }
 
     fn target_of(&self, partition_key: &str) -> usize {
@@ -192,8 +240,7 @@ impl Put<'_> {
                 ));
             }
         }
-        let extra =
-            if self.stream.manifest.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
+        let extra = if self.stream.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
         if headers.len() > HEADERS_BYTES_MAX + extra {
             return Err(self.too_large(headers.len(), HEADERS_BYTES_MAX + extra, "header bytes"));
         }
