@@ -12,12 +12,12 @@ use crate::clock::Patience;
 use crate::control::{Committed, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::{crc32c, crc32c_of};
+use crate::format::compression::decompress;
 use crate::format::record_batch::RECORDS_MAX;
 use crate::format::{align8, BatchHeader, Control, DecodedBatch, RecordBuilder, SharedBytes};
 use crate::fs::File;
 use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
-use super::read::Cursor;
 use super::segment::Segment;
 use super::{ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
 
@@ -199,7 +199,7 @@ impl ShardLog {
         self.queue.lock().push(Arc::clone(&mine));
         let mut writer = self.writer.lock();
         if let Some(outcome) = mine.outcome.lock().take() {
-            return self.attempt(&mine, outcome?);
+            return Ok(self.attempt(&mine, outcome?));
         }
         if let Err(closed) = self.directory.check() {
             self.queue.lock().retain(|pending| !Arc::ptr_eq(pending, &mine));
@@ -215,38 +215,34 @@ impl ShardLog {
         let outcome = mine.outcome.lock().take();
         let written = outcome.expect("every member of a written group has its outcome")?;
         drop(writer);
-        self.attempt(&mine, written)
+        Ok(self.attempt(&mine, written))
     }
 
-    fn attempt(&self, mine: &Pending, written: Written) -> Result<Attempt> {
+    fn attempt(&self, mine: &Pending, written: Written) -> Attempt {
         match written {
-            Written::Appended(appended) => Ok(Attempt::Appended(appended)),
+            Written::Appended(appended) => Attempt::Appended(appended),
             Written::Closed => {
                 let items = std::mem::take(&mut *mine.items.lock());
-                let batches: Result<_> = items.into_iter().map(|item| self.unpack(item)).collect();
-                Ok(Attempt::Closed(batches?))
+                Attempt::Closed(items.into_iter().map(|item| self.unpack(item)).collect())
             }
         }
     }
 
     /// The records of an item that was not written.
-    fn unpack(&self, item: Item) -> Result<DecodedBatch> {
+    fn unpack(&self, item: Item) -> DecodedBatch {
         let (stream, shard) = (Arc::clone(&self.config.stream), self.config.id);
-        let in_memory =
-            |records: &RecordBuilder, stream| DecodedBatch::in_memory(records, 0, 0, stream, shard);
         match item {
-            Item::Small(records) => Ok(in_memory(&records, stream)),
-            Item::Ready(Prepared { body: Body::Records(records), .. }) => {
-                Ok(in_memory(&records, stream))
+            Item::Small(records) | Item::Ready(Prepared { body: Body::Records(records), .. }) => {
+                DecodedBatch::in_memory(&records, 0, 0, stream, shard)
             }
             Item::Ready(Prepared { header, body: Body::Bytes(bytes) }) => {
                 let raw = match header.codec {
                     0 => bytes,
-                    _ => self.decompress(&Cursor::default(), &header, &bytes)?,
+                    _ => decompress(&bytes, header.raw_len).expect("it was just compressed"),
                 };
                 let body = SharedBytes::whole(raw);
-                let batch = DecodedBatch::new(header, Position::default(), stream, shard, body);
-                Ok(batch.expect("the builder makes valid bodies"))
+                DecodedBatch::new(header, Position::default(), stream, shard, body)
+                    .expect("the builder makes valid bodies")
             }
         }
     }

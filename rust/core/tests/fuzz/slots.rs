@@ -318,6 +318,7 @@ fn manifest(random: &mut Random) -> Manifest {
             hash_range: (u128::from(id) << 120, u128::MAX),
             parents: (0..random.below(3)).map(|n| ShardId(n as u32)).collect(),
             is_open: random.once_in(2),
+            is_pending: random.once_in(4),
         })
         .collect();
     let retention = Retention {
