@@ -203,45 +203,6 @@ fn records_without_a_key_are_spread_and_those_with_one_stay_together() {
 }
 
 #[test]
-fn limits_refuse_a_call_as_a_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path());
-    let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
-    let stream = log.create_stream("s", &config, &patience()).unwrap();
-    let largest = vec![7; 10 * 1024 * 1024 - 1];
-    let mut put = stream.begin_put().unwrap();
-    put.push(&largest, Some("k"), std::iter::empty()).unwrap();
-    put.commit(&patience()).unwrap();
-
-    let mut put = stream.begin_put().unwrap();
-    put.push(b"fits", None, std::iter::empty()).unwrap();
-    let error = put.push(&largest, Some("kk"), std::iter::empty()).unwrap_err();
-    assert_eq!("entry 1: 10485761 record bytes, the limit is 10485760", error.to_string());
-    let long_key = "ü".repeat(257);
-    assert!(put.push(b"", Some(&long_key), std::iter::empty()).is_err());
-    assert!(put.push(b"", Some(&"ü".repeat(256)), std::iter::empty()).is_ok());
-    assert!(put.push(b"", Some(""), std::iter::empty()).is_err());
-    drop(put);
-
-    assert_eq!(1, read(&stream).len());
-}
-
-#[test]
-fn a_call_of_more_records_than_a_batch_holds_is_split() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path());
-    let stream = log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
-    let count = 1_048_576 + 1;
-    let mut put = stream.begin_put().unwrap();
-    for _ in 0..count {
-        put.push(b"", None, std::iter::empty()).unwrap();
-    }
-    put.commit(&patience()).unwrap();
-
-    assert_eq!(count, read(&stream).len());
-}
-
-#[test]
 fn names_and_folders_that_cannot_be_logs_are_refused_with_the_field() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();

@@ -114,8 +114,10 @@ impl Put<'_> {
         partition_key: Option<&str>,
         headers: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<()> {
-        let headers = encode_headers(headers)
-            .ok_or_else(|| self.too_large(usize::MAX, HEADERS_BYTES_MAX, "header bytes"))?;
+        let headers = encode_headers(headers).ok_or_else(|| {
+            let reason = "a name has more than 65,535 bytes, or there are more than 65,535 headers";
+            Error::config("headers", format!("entry {}: {reason}", self.count))
+        })?;
         self.check(data, partition_key, &headers)?;
         self.place(data, partition_key, &headers)
     }
