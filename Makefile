@@ -133,7 +133,7 @@ wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one f
 	@$(BIN)/maturin build --release --locked --out dist
 	@ls dist/*-abi3-*.whl
 
-bench: $(VENV)/.tools $(VENV)/.built ## measure against SQLite and LMDB (about two minutes on a quiet machine)
+bench: $(VENV)/.tools $(VENV)/.built ## measure against SQLite and LMDB, and the storage engine by itself (under ten minutes)
 	@$(BIN)/python -m pytest benches/python --full --quiet --benchmark-enable --benchmark-quiet \
 		--benchmark-disable-gc --benchmark-json=target/bench.json --override-ini=timeout=0
 

@@ -1,13 +1,16 @@
 """Options of the benches, and the order in which the systems take turns."""
 
+import os
 from collections import defaultdict
 
 import pytest
-from report import Rates, lines
+from report import Rates, lines, storage_table
 from scenario import FULL, SMALL, Size, cases
+from storage import Figure
 
 SIZE = pytest.StashKey[Size]()
 RATES = pytest.StashKey[Rates]()
+FIGURES = pytest.StashKey[list[Figure]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SIZE] = FULL if config.getoption("--full", default=False) else SMALL
     rates: Rates = defaultdict(lambda: defaultdict(list))
     config.stash[RATES] = rates
+    config.stash[FIGURES] = []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -29,8 +33,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table after a full run."""
+    """Print the tables after a full run."""
     stash = terminalreporter.config.stash
+    if stash[SIZE] is FULL and stash[FIGURES]:
+        terminalreporter.write_line("")
+        for line in storage_table(stash[FIGURES], os.getloadavg()):
+            terminalreporter.write_line(line)
     if stash[SIZE] is FULL and stash[RATES]:
         terminalreporter.write_line("")
         for line in lines(stash[RATES], stash[SIZE]):
@@ -47,3 +55,9 @@ def size(pytestconfig: pytest.Config) -> Size:
 def rates(pytestconfig: pytest.Config) -> Rates:
     """Where results are noted."""
     return pytestconfig.stash[RATES]
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> list[Figure]:
+    """Where the figures of the storage engine are noted."""
+    return pytestconfig.stash[FIGURES]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lmdb
 from scenario import SEED, Size
+from storage import Figure
 from systems import BATCH_RECORDS, SYSTEMS
 
 import streamfn
@@ -39,6 +40,18 @@ def table(rates: Rates) -> Iterator[str]:
             pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
             cells.append(f"{statistics.median(ours / theirs for ours, theirs in pairs):.1f}×")
         yield f"| {scenario} | " + " | ".join(cells) + " |"
+
+
+def storage_table(figures: list[Figure], load: tuple[float, float, float]) -> Iterator[str]:
+    """What the storage engine takes by itself; `load` is that of the last 1, 5 and 15 minutes."""
+    yield "| storage | measured | goal |"
+    yield "|---|---|---|"
+    for figure in figures:
+        yield f"| {figure.what} | {figure.result} | {figure.goal} |"
+    yield ""
+    yield "Load of the machine at the end, over 1, 5 and 15 minutes: " + ", ".join(
+        f"{value:.1f}" for value in load
+    )
 
 
 def surroundings(size: Size) -> Iterator[str]:

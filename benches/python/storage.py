@@ -245,8 +245,8 @@ class Takeover:
         return [self._time() for _ in range(count)]
 
     def _time(self) -> float:
-        self.stream.put_many([b"x"] * 1_000)
         before = self._runners()
+        self.stream.put_many([b"x"] * 500)
         owner, _ = self._call(lambda pid, _: pid in before)
         at = time.monotonic()
         os.kill(owner, signal.SIGKILL)
