@@ -1,11 +1,14 @@
-"""Writes the golden log of this format version: `python tests/formats/make_golden.py`.
+"""Writes a golden log: `python tests/formats/make_golden.py v1`.
 
-Run once for each version of the format, and never again: what it wrote is read by
-`test_golden.py` for ever. The control file is left out; it is made anew from the rest.
+Run once for each version of the format, or for what a golden log does not have yet under a new
+name, and never again: what it wrote is read by `test_golden.py` for ever. The control file is left
+out; it is made anew from the rest.
 """
 
 import json
-import shutil
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,10 +40,67 @@ def write(folder):
     return found
 
 
+def write_marked(folder):
+    """A log with what the first one lacks: marks, several segments, a split, a changed factor.
+
+    Segment files of more than one MiB are mostly one letter, which the repository packs well.
+    """
+    this = [sys.executable, __file__]
+    assert subprocess.run([*this, "--half-way", folder], check=False).returncode == -signal.SIGKILL
+    # As after the machine stopped: an EPOCH begins every shard's next batch.
+    (folder / "control").unlink()
+    log = _core.Log.open(str(folder))
+    for name in ("rolled", "split"):
+        stream = log.stream(name)
+        stream.put_many([f"after {n}".encode() for n in range(10)], [f"k{n}" for n in range(10)])
+    left, right = log.stream("split").split("shardId-000000000000")
+    stream = log.stream("split")
+    stream.put_many([f"child {n}".encode() for n in range(20)], [f"k{n}" for n in range(20)])
+    stream.merge(left, right)
+    log.stream("split").put(b"grandchild", "k")
+    mapping = _core.Mapping.register(log, "golden.changed", factor=1)
+    mapping.prepare("rolled")
+    _core.Mapping.register(log, "golden.changed", factor=3)
+    assert mapping.change_factor("rolled", "shardId-000000000000")
+    mapping.set_paused(True)
+    found = described(log)
+    log.close()
+    (folder / "control").unlink()
+    return found
+
+
+def write_half(folder):
+    """Write what stands before the stop, leave a batch in flight, and die."""
+    log = _core.Log.open(folder)
+    rolled = log.create_stream(
+        "rolled", compression="none", durability="process", segment_bytes=2**20,
+        retention_seconds=7 * 86_400.0, retention_bytes=2**40, retention_consumed=True,
+    )  # fmt: skip
+    for n in range(24):
+        rolled.put(b"%d " % n + b"x" * 65_536, "one")
+    log.create_stream("split", shards=1, durability="group").put_many(
+        [f"parent {n}".encode() for n in range(20)], [f"k{n}" for n in range(20)]
+    )
+    letters = log.create_stream("golden.marked.dlq", internal=True)
+    letters.put(b"letter", "k", {"error": b"x" * 70_000})
+    mapping = _core.Mapping.register(log, "golden.marked", factor=2)
+    mapping.prepare("rolled")
+    lanes = _core.LaneSet(log, worker="0" * 32, runner=0)
+    for slot in range(2):
+        lanes.add(
+            slot, mapping, "rolled", "shardId-000000000000", slot,
+            batch_size=5, batch_window=0.0, batch_bytes=2**20,
+        )  # fmt: skip
+    lanes.settle(lanes.next(1.0).lane)
+    assert lanes.next(1.0) is not None
+    log.sync()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def described(log):
     """Everything that has to be read from the log, as JSON."""
     streams = {}
-    for name in log.streams():
+    for name in log.streams(internal=True):
         stream = log.stream(name)
         streams[name] = {
             shard.shard_id: [
@@ -55,14 +115,37 @@ def described(log):
             ]
             for shard in stream.shards()
         }
-    mapping = _core.Mapping.open(log, "golden.reads")
-    lanes = [[lane.stream, lane.shard_id, lane.slot, lane.checkpoint] for lane in mapping.lanes()]
-    return {"streams": streams, "lanes": lanes}
+    mappings = [_core.Mapping.open(log, name) for name in _core.Mapping.names(log)]
+    lanes = [
+        [lane.stream, lane.shard_id, lane.slot, lane.checkpoint]
+        for mapping in mappings
+        for lane in mapping.lanes()
+    ]
+    shards = {
+        name: [
+            [
+                shard.shard_id,
+                str(shard.hash_key_first),
+                str(shard.hash_key_last),
+                shard.parents,
+                shard.is_open,
+            ]
+            for shard in log.stream(name).shards()
+        ]
+        for name in log.streams(internal=True)
+    }
+    paused = [mapping.name for mapping in mappings if mapping.is_paused]
+    return {"streams": streams, "lanes": lanes, "shards": shards, "paused": paused}
+
+
+GOLDEN = {"v1": write, "v1-marked": write_marked}
+"""By name; a name is never used again."""
 
 
 if __name__ == "__main__":
-    target = Path(__file__).parent / (sys.argv[1] if len(sys.argv) > 1 else "v1")
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    expected = write(target / "log")
+    if sys.argv[1] == "--half-way":
+        write_half(sys.argv[2])
+    target = Path(__file__).parent / sys.argv[1]
+    target.mkdir()  # an error if it is there: a golden log is never written again
+    expected = GOLDEN[target.name](target / "log")
     (target / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=False))

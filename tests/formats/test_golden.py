@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from decoder import read_manifest, read_shard
+from decoder_lanes import read_lanes
 from make_golden import described
 
 from streamfn import _core
@@ -20,25 +22,53 @@ def golden(request, tmp_path):
     return tmp_path / "log", json.loads((folder / "expected.json").read_text())
 
 
-def test_there_is_a_golden_log_of_this_version():
-    assert "v1" in VERSIONS
+def test_there_are_golden_logs_of_this_version():
+    assert {"v1", "v1-marked"} <= set(VERSIONS)
 
 
 def test_everything_in_it_is_read(golden):
     folder, expected = golden
 
-    assert expected == described(_core.Log.open(str(folder)))
+    found = described(_core.Log.open(str(folder)))
+
+    assert expected == {what: found[what] for what in expected}
 
 
 def test_it_goes_on(golden):
-    """Records are appended behind the old ones, and both are read."""
+    """Records are appended behind the old ones of every stream, and all are read."""
     folder, expected = golden
-    stream = _core.Log.open(str(folder)).stream("plain")
+    log = _core.Log.open(str(folder))
+    for name, shards in expected["streams"].items():
+        stream = log.stream(name)
 
-    _, number = stream.put(b"new", "key")
+        shard_id, number = stream.put(b"new", "key")
 
-    old = expected["streams"]["plain"]["shardId-000000000000"]
-    assert number == old[-1]["sequence_number"] + 1
-    records = stream.reader("shardId-000000000000").poll(1_000_000)
-    assert len(old) + 1 == len(records)
-    assert b"new" == records[-1].data
+        old = shards[shard_id]
+        assert number > max((record["sequence_number"] for record in old), default=-1)
+        records = stream.reader(shard_id).poll(1_000_000)
+        assert len(old) + 1 == len(records)
+        assert records[-1].data == b"new"
+
+
+def test_together_they_have_everything_the_format_has():
+    """What no golden log has could be changed without a test that notices."""
+    folders = [Path(__file__).parent / version / "log" for version in VERSIONS]
+    shards = [shard for folder in folders for shard in folder.glob("streams/*/shardId-*")]
+    batches = [batch for shard in shards for batch in read_shard(shard)]
+    manifests = [
+        read_manifest(path.read_bytes()) for f in folders for path in f.glob("streams/*/*.json")
+    ]
+    lanes = [read_lanes(path.read_bytes()) for f in folders for path in f.rglob("*.lanes")]
+    records = [record for batch in batches for record in batch.records]
+
+    assert {batch.flags & 15 for batch in batches} == {0, 1}
+    assert {batch.control.kind for batch in batches if batch.control} >= {"CLOSE", "EPOCH"}
+    assert {record.key is None for record in records} == {True, False}
+    assert {bool(record.headers) for record in records} == {True, False}
+    assert {m["durability"] for m in manifests} == {"process", "group"}
+    assert {m["is_internal"] for m in manifests} == {True, False}
+    assert any(m["retention"]["consumed"] for m in manifests)
+    assert {len(shard["parents"]) for m in manifests for shard in m["shards"]} == {0, 1, 2}
+    assert max(len(list(shard.glob("*.seg"))) for shard in shards) > 1
+    assert {head.generation for head, _ in lanes} >= {1, 2}
+    assert any(lane.in_flight for _, file in lanes for lane in file)
