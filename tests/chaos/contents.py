@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from decoder import read_shard
+from decoder import read_shard, read_state
 from history import Place
 from journal import digest
 
 from streamfn import Log
+from streamfn.errors import SequenceTrimmed
 from streamfn.log import Stream
 from streamfn.model.record import DEAD_LETTER_HEADER
 
@@ -30,8 +31,7 @@ class Shard:
     """One shard of a stream."""
 
     hash_keys: tuple[int, int]
-    horizon: int
-    end: int
+    horizon: int = 0
     read: dict[int, str] = field(default_factory=dict)
     """Digest by number, from the reader everybody uses."""
     decoded: dict[int, str] = field(default_factory=dict)
@@ -58,15 +58,15 @@ class Contents:
 
 def read_contents(log_dir: Path) -> Contents:
     """Read a log that nobody has open."""
-    looked = time.monotonic_ns()
     with Log.open(log_dir, create=False) as log:
         streams = [log.stream(name) for name in log.streams()]
         contents = Contents(
             shards={key: shard for stream in streams for key, shard in _read(stream)},
             retention={stream.name: _limits(stream) for stream in streams},
             dead=set(_dead_letters(log)),
-            looked=looked,
+            looked=0,
         )
+    contents.looked = time.monotonic_ns()
     for (stream, shard_id), shard in contents.shards.items():
         _decode(log_dir / "streams" / stream / shard_id, shard)
     return contents
@@ -77,17 +77,18 @@ def _limits(stream: Stream) -> dict[str, Any]:
 
 
 def _read(stream: Stream) -> Iterator[tuple[tuple[str, str], Shard]]:
-    shards = {
-        info.shard_id: Shard(info.hash_keys, info.trim_horizon, info.end)
-        for info in stream.info().shards
-    }
-    for batch in stream.read():
-        found = shards[batch.records.shard_id].read
-        for record in batch:
-            found[record.sequence_number] = digest(
-                record.data, record.partition_key, record.headers
-            )
-    return (((stream.name, shard_id), shard) for shard_id, shard in shards.items())
+    shards = {info.shard_id: Shard(info.hash_keys) for info in stream.info().shards}
+    while True:
+        try:
+            for batch in stream.read():
+                found = shards[batch.records.shard_id].read
+                found |= {
+                    each.sequence_number: digest(each.data, each.partition_key, each.headers)
+                    for each in batch
+                }
+        except SequenceTrimmed:  # retention goes on while the log is open
+            continue
+        return (((stream.name, shard_id), shard) for shard_id, shard in shards.items())
 
 
 def _dead_letters(log: Log) -> Iterator[tuple[str, Place]]:
@@ -104,6 +105,9 @@ def _dead_letters(log: Log) -> Iterator[tuple[str, Place]]:
 
 
 def _decode(folder: Path, shard: Shard) -> None:
+    """Add what the files say, which nobody changes any more."""
+    shard.horizon = read_state((folder / "state").read_bytes()).trim_horizon
+    shard.read = {number: found for number, found in shard.read.items() if number >= shard.horizon}
     for batch in read_shard(folder):
         control = batch.control.kind if batch.control else None
         shard.spans.append(Span(batch.base, batch.count, control))

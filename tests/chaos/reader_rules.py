@@ -35,7 +35,7 @@ def _walk(reading: Reading, evidence: Evidence) -> Iterator[Violation]:
                     detail = f"{reading.reader} was at {position} already"
                     yield Violation("reader went back", at(*lane, first), detail)
                 yield from _missed(reading, numbers, position, first)
-                position = first + 1
+                position = max(position, first + 1)
 
 
 def _missed(reading: Reading, numbers: list[int], position: int, first: int) -> Iterator[Violation]:
