@@ -188,7 +188,7 @@ def _add_changes(path: Path, history: History) -> None:
             history.errors.append(f"{path.name}: {': '.join(rest)}")
         elif kind == "done":
             history.changes[begun] += 1
-        else:
+        elif kind != "late":
             begun = kind
 
 

@@ -316,6 +316,11 @@ def drop_a_delivery(run):
     del call.numbers[-1], call.digests[-1]
 
 
+def forget_a_dead_letter(run):
+    """A function rejected a record, and its dead letter is not there."""
+    calls_of(run, "changing_capped")[-1].returned = None
+
+
 def deliver_the_child_first(run):
     """The lanes of a child opened before those of its parent were through."""
     calls = run.history.calls
@@ -391,6 +396,7 @@ FALSIFICATIONS: list[tuple[Callable[[Clean], None], set[str]]] = [
     (turn_a_reader_back, {"reader went back"}),
     (hide_the_end_from_a_reader, {"reader behind"}),
     (drop_a_delivery, {"not delivered", "checkpoint ahead"}),
+    (forget_a_dead_letter, {"not delivered"}),
     (deliver_the_child_first, {"delivered out of order"}),
     (swap_two_calls, {"delivered out of order"}),
     (skip_forward_after_going_back, {"delivered out of order"}),

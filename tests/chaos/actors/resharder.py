@@ -5,6 +5,7 @@ Its journal:
     split  stream, shard
     merge  stream, shard, shard
     done   shards that are open afterwards
+    late   message: a change that had been left half-done was finished first, and closed the shard
     error  class, message
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from journal import Journal
 
 from streamfn import Log
-from streamfn.errors import StreamfnError
+from streamfn.errors import StreamClosed, StreamfnError
 from streamfn.log import Stream
 
 SHARDS_MIN, SHARDS_MAX = 2, 4
@@ -44,6 +45,8 @@ def main(folder: Path, log_dir: str, name: str, stream: str, pick: str) -> None:
     with Log.open(log_dir, create=False) as log:
         try:
             change(journal, log.stream(stream), float(pick))
+        except StreamClosed as error:
+            journal.note("late", str(error))
         except StreamfnError as error:
             journal.note("error", type(error).__name__, str(error))
 
