@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -305,3 +306,46 @@ class TestHandles:
         stream.put(b"x", "k")
 
         assert [b"x"] == read_all(stream).values()
+
+
+def forget_the_boot(control: Path) -> None:
+    """Leave the pages of a boot that was another."""
+    with control.open("r+b") as file:
+        file.seek(32)
+        file.write(bytes(16))
+
+
+class TestOpeningAlone:
+    """Who is first has the log to itself until it is ready, and may die before that."""
+
+    OPENER = """
+        import sys
+        from streamfn import Log
+        print("opening", flush=True)
+        with Log.open(sys.argv[1], create=False) as log:
+            print(log.stream("s").put(b"x").sequence_number)
+    """
+
+    @pytest.mark.parametrize(
+        "leave", [Path.unlink, lambda path: os.truncate(path, 0), forget_the_boot]
+    )
+    def test_those_who_wait_go_on_when_it_dies(
+        self, tmp_path: Path, leave: Callable[[Path], None]
+    ) -> None:
+        """All that it left undone is done by one of them, alone in its turn."""
+        log = _core.Log.open(str(tmp_path))
+        log.create_stream("s")
+        log.close()
+        control = tmp_path / "control"
+        with (tmp_path / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            openers = [start(self.OPENER, tmp_path) for _ in range(3)]
+            for opener in openers:
+                assert opener.stdout is not None
+                opener.stdout.readline()
+            time.sleep(0.2)
+            leave(control)
+
+        assert [0, 1, 2] == sorted(int(finish(opener)) for opener in openers)
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        assert bytes.fromhex(boot_id) == control.read_bytes()[32:48]

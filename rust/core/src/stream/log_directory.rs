@@ -27,6 +27,10 @@ use super::{routing, shard_config, topology, Stream, StreamConfig, Topology};
 
 /// How long an opener waits for one that recovers the log.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an opener believes that what it stands beside is a log whose opener died, and nothing
+/// worse.
+const UNREADY_PATIENCE: Duration = Duration::from_secs(2);
+const UNREADY_PAUSE: Duration = Duration::from_millis(2);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
 const FORMAT_MAGIC: [u8; 8] = *b"STREAMFN";
 const FORMAT_BYTES: usize = 64;
@@ -516,6 +520,7 @@ impl Opening<'_> {
         let lock_path = self.root.join("lock");
         let lock = fs.open(&lock_path, Open::Create).at(&lock_path)?;
         let patience = Patience::of(OPEN_PATIENCE);
+        let unready = Patience::of(UNREADY_PATIENCE);
         loop {
             if lock.try_lock(Lock::Exclusive).at(&lock_path)? {
                 let opened = self.alone()?;
@@ -528,8 +533,16 @@ impl Opening<'_> {
                 continue;
             }
             crate::log::wait_for(&lock, &lock_path, Lock::Shared, &patience)?;
-            let opened = self.beside_others()?;
-            return Ok(self.finish(lock, opened));
+            if let Some(opened) = self.beside_others()? {
+                return Ok(self.finish(lock, opened));
+            }
+            // WHY: one who was alone has died in the middle of it, and all who waited for its end
+            // are in here. They let go, so that one of them can be alone in its place.
+            lock.unlock().at(&lock_path)?;
+            if unready.deadline.is_past() {
+                return Err(self.foreign_control());
+            }
+            std::thread::sleep(UNREADY_PAUSE);
         }
     }
 
@@ -573,27 +586,35 @@ impl Opening<'_> {
         Ok(opened)
     }
 
-    fn beside_others(&self) -> Result<Opened> {
+    /// Under the shared lock: what others have made; `None` if it is not there, or not of this boot.
+    fn beside_others(&self) -> Result<Option<Opened>> {
         let fs = &self.options.fs;
-        let format_path = self.root.join("FORMAT");
+        let (format_path, control_path) = (self.root.join("FORMAT"), self.root.join("control"));
+        for path in [&format_path, &control_path] {
+            if !fs.exists(path).at(path)? {
+                return Ok(None);
+            }
+        }
         let uuid = decode_format(&fs::read(&**fs, &format_path).at(&format_path)?, &format_path)?;
-        let control_path = self.root.join("control");
-        let foreign = || {
-            let reason = format!(
-                "{} is not the control file of this log: close all programs that use the log, then open it again",
-                control_path.display()
-            );
-            Error::config("log_dir", reason)
-        };
-        let file = fs.open(&control_path, Open::Write).map_err(|_| foreign())?;
+        let file = fs.open(&control_path, Open::Write).at(&control_path)?;
         if file.length().at(&control_path)? != CONTROL_BYTES {
-            return Err(foreign());
+            return Ok(None);
         }
+        let boot_id = sys::boot_id().at(&control_path)?;
         let control = Control::map(&*file, &control_path)?;
-        if !control.is_of(uuid) {
-            return Err(foreign());
+        if !control.is_of(uuid) || control.boot_id() != boot_id {
+            return Ok(None);
         }
-        self.opened(uuid, sys::boot_id().at(&control_path)?, control, file)
+        self.opened(uuid, boot_id, control, file).map(Some)
+    }
+
+    fn foreign_control(&self) -> Error {
+        let path = self.root.join("control");
+        let reason = format!(
+            "{} is not the control file of this log: close all programs that use the log, then open it again",
+            path.display()
+        );
+        Error::config("log_dir", reason)
     }
 
     fn opened(
