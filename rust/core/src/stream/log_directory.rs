@@ -29,7 +29,7 @@ use super::{routing, shard_config, topology, Stream, StreamConfig, Topology};
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an opener believes that what it stands beside is a log whose opener died, and nothing
 /// worse.
-const UNREADY_PATIENCE: Duration = Duration::from_secs(2);
+const UNREADY_PATIENCE: Duration = Duration::from_secs(1);
 const UNREADY_PAUSE: Duration = Duration::from_millis(2);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
 const FORMAT_MAGIC: [u8; 8] = *b"STREAMFN";
