@@ -143,7 +143,8 @@ class Harness:
                 self._start("worker", event.slot)
             case "resharder":
                 self._reshard(event)
-                self._sleep(event.seconds)
+                self._await_resharder()
+                time.sleep(event.seconds)
                 self._kill_actor("resharder-0")
             case "all":
                 self._kill_all()
@@ -178,6 +179,13 @@ class Harness:
         """Begin a split or a merge, and do not wait for its end."""
         self._end("resharder-0")
         self._spawn("resharder", 0, event.stream, str(event.pick))
+
+    def _await_resharder(self) -> None:
+        """Wait until it has chosen its shards, and so is about to change them."""
+        actor = self._actors["resharder-0"]
+        journal = self.history / actor.name
+        while actor.poll() is None and not (journal.exists() and journal.stat().st_size):
+            time.sleep(0.001)
 
     def _change(self, event: Event, _factor: str) -> None:
         """Start a worker with another factor: who started last decides."""

@@ -33,11 +33,6 @@ class Put:
     """None: the producer died before it knew, or was told of an error."""
     place: Place | None = None
 
-    @property
-    def order(self) -> tuple[int, int]:
-        """Its place among all that its producer put."""
-        return self.call, self.index
-
 
 @dataclass(slots=True)
 class Reading:

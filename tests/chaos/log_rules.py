@@ -84,13 +84,17 @@ def keys_are_in_their_shards(evidence: Evidence) -> Iterator[Violation]:
 
 
 def producers_keep_their_order(evidence: Evidence) -> Iterator[Violation]:
-    """In each shard, what one producer put comes in the order in which it put it."""
+    """In each shard, what one producer put comes in the order of its calls.
+
+    Within a call only the order of a key counts: where shards were split or merged meanwhile, a
+    part of the call went another way.
+    """
     last: dict[tuple[str, str, str], Put] = {}
     for place in sorted(evidence.put_of):
         put = evidence.put_of[place]
         lane = (put.producer, place.stream, place.shard_id)
-        if lane in last and put.order < last[lane].order:
-            detail = f"{put.producer} put {last[lane].order} before {put.order}"
+        if lane in last and put.call < last[lane].call:
+            detail = f"{put.producer} made call {put.call} before {last[lane].call}"
             yield Violation("order of a producer", at(*place), detail)
         last[lane] = put
 

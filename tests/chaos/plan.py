@@ -32,9 +32,9 @@ PRODUCERS, READERS, WORKERS, RUNNERS = 4, 4, 2, 2
 """Processes of each kind; RUNNERS by worker."""
 STREAMS = ("kept", "consumed", "capped", "aged")
 FACTORS = (1, 2, 3, 4, 8)
-STOP_SECONDS = 0.6
-RESHARDER_SECONDS = 0.3
-"""A resharder that is killed lives at most that long: about as long as it needs to open the log."""
+STOP_SECONDS = (0.02, 0.6)
+RESHARD_SECONDS = (0.0, 0.03)
+"""A resharder that is killed has so long for its change: about what one takes."""
 
 WEIGHTS: dict[Kind, int] = {
     "kill producer": 26,
@@ -42,6 +42,7 @@ WEIGHTS: dict[Kind, int] = {
     "kill runner": 26,
     "kill supervisor": 8,
     "kill worker": 5,
+    "kill resharder": 4,
     "kill all": 1,
     "lose control": 1,
     "stop producer": 6,
@@ -49,6 +50,7 @@ WEIGHTS: dict[Kind, int] = {
     "stop runner": 5,
     "stop supervisor": 3,
     "close all": 1,
+    "reshard": 7,
     "change factor": 5,
     "look": 5,
 }
@@ -119,13 +121,13 @@ def make_plan(seed: int, kills: int, pause: float) -> Plan:
 
 
 def _event(kind: Kind, pause: float, chance: random.Random) -> Event:
-    longest = RESHARDER_SECONDS if kind == "kill resharder" else STOP_SECONDS
+    seconds = RESHARD_SECONDS if kind == "kill resharder" else STOP_SECONDS
     return Event(
         pause=round(chance.uniform(0, 2 * pause), 3),
         kind=kind,
         slot=chance.randrange(SLOTS.get(kind.split()[1], WORKERS) if " " in kind else WORKERS),
         pick=round(chance.random(), 3),
-        seconds=round(chance.uniform(0.02, longest), 3),
+        seconds=round(chance.uniform(*seconds), 3),
         stream=chance.choice(STREAMS),
         factor=chance.choice(FACTORS),
     )

@@ -429,6 +429,16 @@ def test_a_record_put_again_after_an_unknown_outcome_may_be_there_twice(run):
     assert names(run) == set()
 
 
+def test_one_call_may_stand_in_another_order_as_long_as_each_key_does_not(run):
+    """A part of it met a shard that had been closed, and went another way."""
+    puts = run.places("kept", PARENT)
+    one, other = puts[4], puts[6]
+    other.call, other.index = one.call, 1
+    swap(run, one, other)
+
+    assert names(run) == set()
+
+
 def test_what_was_in_flight_at_a_kill_may_come_again(run):
     run.history.killed[7] = [run.time]
     again = run.places("kept", RIGHT)[-BATCH:]
