@@ -224,6 +224,8 @@ def work(record: Record) -> None:
     time.sleep(0.002)
 """
 RUNNERS: Final = 4
+YOUNG: Final = 1.1
+"""Seconds after which a runner counts as having come up."""
 
 
 class Takeover:
@@ -239,18 +241,30 @@ class Takeover:
         command = [sys.executable, "-m", "streamfn", "worker", str(folder / "bench.py")]
         command += ["--log-dir", str(folder / "log"), "--processes", str(RUNNERS)]
         self.worker = subprocess.Popen(command, stderr=self.stderr)
+        self.since: dict[int, float] = {}
 
-    def times(self, count: int) -> list[float]:
-        """From each kill to the first call by another runner that was there already."""
-        return [self._time() for _ in range(count)]
+    def idle(self, count: int) -> list[float]:
+        """From the kill of the lane's runner between two calls to the next call, by another."""
+        return [self._time(records=1, pause=0.02) for _ in range(count)]
 
-    def _time(self) -> float:
-        before = self._runners()
-        self.stream.put_many([b"x"] * 500)
-        owner, _ = self._call(lambda pid, _: pid in before)
-        at = time.monotonic()
+    def calling(self, count: int) -> list[float]:
+        """From the kill of the lane's runner in a call to the same call again.
+
+        The records of a call that was killed run alone in a runner of their own, which may have
+        to be started.
+        """
+        return [self._time(records=50, pause=0.0) for _ in range(count)]
+
+    def _time(self, records: int, pause: float) -> float:
+        running, mark = self._running(), self.calls.stat().st_size
+        self.stream.put_many([b"x"] * records)
+        owner, _ = self._call(mark, lambda *_: True)
+        # A runner that dies young and idle counts as one that does not come up.
+        time.sleep(pause if owner in running else max(pause, YOUNG))
+        mark, at = self.calls.stat().st_size, time.monotonic()
         os.kill(owner, signal.SIGKILL)
-        _, called = self._call(lambda pid, when: pid in before - {owner} and when > at)
+        self.stream.put(b"x")
+        _, called = self._call(mark, lambda pid, when: pid != owner and when > at)
         return called - at
 
     def close(self) -> None:
@@ -259,29 +273,28 @@ class Takeover:
         self.worker.wait()
         self.stderr.close()
 
-    def _runners(self) -> set[int]:
-        """The runners, once all are there and have had time to come up."""
+    def _running(self) -> set[int]:
+        """The runners that have come up, once those are three or more."""
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
+        while (now := time.monotonic()) < until:
             assert self.worker.poll() is None, Path(self.stderr.name).read_text()
-            found = self._children()
-            if len(found) == RUNNERS:
-                time.sleep(0.25)
-                if found == self._children():
-                    return found
+            self.since = {pid: self.since.get(pid, now) for pid in self._children()}
+            old = {pid for pid, since in self.since.items() if now - since > YOUNG}
+            if len(old) >= RUNNERS - 1:
+                return old
             time.sleep(0.01)
-        raise TimeoutError("the runners are not all there")
+        raise TimeoutError("the runners are not there")
 
     def _children(self) -> set[int]:
         tasks = Path(f"/proc/{self.worker.pid}/task").glob("*/children")
         return {int(pid) for task in tasks for pid in task.read_text().split()}
 
-    def _call(self, is_it: Condition) -> tuple[int, float]:
-        """The newest call of which that is true."""
+    def _call(self, mark: int, is_it: Condition) -> tuple[int, float]:
+        """The first call noted after `mark` of which that is true."""
         until = time.monotonic() + PATIENCE
         with self.calls.open() as lines:
-            lines.seek(max(self.calls.stat().st_size - 4096, 0))
-            rest = lines.read().rpartition("\n")[2]
+            lines.seek(mark)
+            rest = ""
             while time.monotonic() < until:
                 rest += lines.read()
                 *whole, rest = rest.split("\n")
