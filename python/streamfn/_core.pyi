@@ -196,6 +196,14 @@ class Log:
                 on a network file system.
             LockTimeout: Another process recovers the log for more than 30 s.
         """
+    @staticmethod
+    def in_memory(now_us: int) -> Log:
+        """Make an empty log without a disk, of this process alone, for tests of functions.
+
+        Its time stands still until `set_time`; retention does not run by itself.
+        """
+    def set_time(self, now_us: int) -> None:
+        """Set the clock of a log in memory; `RuntimeError` for any other."""
     @property
     def path(self) -> str: ...
     @property

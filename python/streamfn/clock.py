@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -48,6 +49,7 @@ class ManualClock:
     def __init__(self, start: datetime | None = None) -> None:
         self._now = start or datetime(2026, 1, 1, tzinfo=UTC)
         self._monotonic = 0.0
+        self._listeners: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
         """Return the wall time set so far."""
@@ -65,3 +67,9 @@ class ManualClock:
         """Move both clocks on by `duration`."""
         self._now += duration
         self._monotonic += duration.total_seconds()
+        for listener in self._listeners:
+            listener()
+
+    def on_advance(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each advance."""
+        self._listeners.append(listener)

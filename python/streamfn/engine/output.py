@@ -52,7 +52,9 @@ class Outputs:
         """
         if self._to is None:
             return []
-        return [_output(self._to, item, key, place) for place, item in enumerate(_items(returned))]
+        return [
+            as_output(self._to, item, key, place) for place, item in enumerate(_items(returned))
+        ]
 
     def of_call(self, returned: object, records: Records, context: Context) -> list[Output]:
         """Return what goes to `on_success` after a call whose records are all done.
@@ -83,7 +85,7 @@ class Outputs:
             },
         }
         key = records[0].partition_key if len(records) == 1 else None
-        return [_output(self._on_success, orjson.dumps(record), key, 0)]
+        return [as_output(self._on_success, orjson.dumps(record), key, 0)]
 
 
 def by_stream(outputs: Iterable[Output]) -> Iterator[tuple[str, list[Output]]]:
@@ -100,7 +102,19 @@ def _items(returned: object) -> Iterable[object]:
     return returned if isinstance(returned, list | Iterator) else (returned,)
 
 
-def _output(stream: str, item: object, key: str | None, place: int) -> Output:
+def as_output(stream: str, item: object, key: str | None, place: int) -> Output:
+    """Return an item as a record.
+
+    Args:
+        stream: Where it goes.
+        item: Bytes, text, anything else as JSON, or a tuple of that and a key.
+        key: Its key, if it brings none.
+        place: Its place among others, for messages.
+
+    Raises:
+        TypeError: It is nothing of these.
+        RecordTooLarge: It is over the limits of a record.
+    """
     if isinstance(item, tuple):
         if len(item) != 2:  # noqa: PLR2004 -- data and key
             raise TypeError(f"item {place} is a tuple of {len(item)}, not (data, key)")

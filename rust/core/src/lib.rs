@@ -32,6 +32,7 @@ pub mod fs;
 pub mod lane;
 pub mod log;
 pub mod memory;
+pub mod memory_fs;
 pub mod stream;
 pub mod sync;
 pub mod sys;

@@ -1,17 +1,24 @@
 //! `Log`: an open log directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use streamfn_core::checkpoint::retention::Retainer;
+use streamfn_core::clock::{Clock, ManualClock};
+use streamfn_core::fs::Fs as _;
+use streamfn_core::memory_fs::MemoryFs;
 use streamfn_core::types::{is_valid_internal_name, Compression, Durability};
 use streamfn_core::{Error, OpenOptions, Patience, Retention, StreamConfig};
 
 use crate::error::{into_py, IntoPy};
 use crate::stream::Stream;
 use crate::wait::{patiently, seconds, SLICE};
+
+/// Where a log in memory says that it is.
+const MEMORY_ROOT: &str = "/memory";
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Log>()
@@ -23,6 +30,8 @@ pub(crate) struct Handle {
     log: Arc<streamfn_core::Log>,
     /// Runs retention as long as somebody has the log open.
     _retainer: Arc<Retainer>,
+    /// Of a log in memory: what stamps its records.
+    clock: Option<Arc<ManualClock>>,
     is_closed: AtomicBool,
 }
 
@@ -90,9 +99,40 @@ impl Log {
         let handle = Handle {
             _retainer: Retainer::start(&inner),
             log: inner,
+            clock: None,
             is_closed: AtomicBool::new(false),
         };
         Ok(Self { handle: Arc::new(handle) })
+    }
+
+    #[staticmethod]
+    fn in_memory(now_us: u64) -> PyResult<Self> {
+        let (fs, root) = (MemoryFs::default(), Path::new(MEMORY_ROOT));
+        fs.create_dir(root)?;
+        let clock = Arc::new(ManualClock::new(now_us));
+        let options = OpenOptions {
+            fs: Arc::new(fs),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            housekeeping: false,
+            ..OpenOptions::default()
+        };
+        let inner = streamfn_core::Log::open(root, &options).into_py()?;
+        let handle = Handle {
+            _retainer: Retainer::start(&inner),
+            log: inner,
+            clock: Some(clock),
+            is_closed: AtomicBool::new(false),
+        };
+        Ok(Self { handle: Arc::new(handle) })
+    }
+
+    fn set_time(&self, now_us: u64) -> PyResult<()> {
+        let Some(clock) = &self.handle.clock else {
+            let reason = "only a log in memory has a clock that can be set";
+            return Err(PyRuntimeError::new_err(reason));
+        };
+        clock.set(now_us);
+        Ok(())
     }
 
     #[getter]

@@ -1,0 +1,20 @@
+"""Testing functions without files, processes or sleeps.
+
+    from streamfn.testing import run_once
+
+    ran = run_once(app, {"orders": [{"amount": 12}, {"amount": None}]})
+    assert ran.calls("total") == [[0, 1], [0], [1]]
+    assert [letter.error_type for letter in ran.dead_letters("total")] == ["TypeError"]
+
+It is the engine itself that runs, on a log in memory and with a clock that is moved by hand:
+batches, retries, bisect, dead letters and crashes are what they are in production. Waits take no
+time.
+"""
+
+from streamfn.clock import ManualClock
+
+from .driver import Call, Driver, run_once
+from .invoker import Crash
+from .memory import MemoryLog
+
+__all__ = ["Call", "Crash", "Driver", "ManualClock", "MemoryLog", "run_once"]

@@ -1,0 +1,353 @@
+"""Runs the functions of an app on a log in memory, one call at a time, until all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any, Final, cast
+
+from streamfn import _core
+from streamfn._core import Board, Entry, LaneSet, Records, Work
+from streamfn.app import App
+from streamfn.engine.deadletter import DeadLetter, DeadLetters
+from streamfn.engine.destination import FailureDestination
+from streamfn.engine.loops import Loops
+from streamfn.engine.output import as_output
+from streamfn.engine.settle import microseconds
+from streamfn.errors import StreamNotFound
+from streamfn.model.inputs import INPUTS
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.record import Record
+from streamfn.worker.batch_run import BatchRun
+from streamfn.worker.lane_run import Hands, LaneFunction, LaneJob, LaneRun, Tools
+from streamfn.worker.record_run import RecordRun
+from streamfn.worker.verdict import Cell, after_runner_death, verdicts
+from streamfn.worker.verdict import Death as RunnerDeath
+
+from .invoker import Death, Died, MortalInvoker
+from .memory import MemoryLog
+
+WORKER: Final = "0" * 32
+"""The one worker of a log in memory."""
+CALLS_MAX: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a function, as it began."""
+
+    function: str
+    """Name of the function, without its app."""
+    stream: str
+    shard_id: str
+    sequence_numbers: list[int]
+    attempt: int
+    """1 for the first call of these records."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A lane of the app, held or resting."""
+
+    mapping: EventSourceMapping
+    record: _core.Mapping
+    stream: str
+    shard_id: str
+    slot: int
+    job: LaneJob
+    rests_until: float = 0.0
+    is_held: bool = False
+
+
+class _Lanes:
+    """The lane set, which a death replaces; a wait gives the lane back until its time has come."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.inner: LaneSet
+
+    def hold(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
+        self.inner.hold(lane, entries, exponent)
+
+    def settle(self, lane: int, exponent: int = 0) -> None:
+        self.inner.settle(lane, exponent)
+
+    def wait(self, lane: int, entries: Sequence[Entry], exponent: int, seconds: float) -> None:
+        self.inner.wait(lane, entries, exponent, 0.0)
+        self._driver.rest(lane, seconds)
+
+    def yield_(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
+        self.inner.yield_(lane, entries, exponent)
+
+
+class Driver:
+    """An app on a log in memory; `run` as often as there is something new.
+
+    Everything happens in the calling thread, in an order that depends on nothing but `seed`. Waits
+    move the log's clock. A function that raises `Crash`, or moves the clock past its timeout, takes
+    its process with it: what was in flight is judged and goes on as it would in a worker.
+    """
+
+    def __init__(
+        self, app: App, log: MemoryLog | None = None, *, seed: int = 0, calls_max: int = CALLS_MAX
+    ) -> None:
+        """Enter the app's functions into the log; streams that are missing are made.
+
+        Args:
+            app: Its functions run.
+            log: Default: an empty one.
+            seed: Of the jitter of waits.
+            calls_max: `run` gives up after so many calls.
+        """
+        self.log = log or MemoryLog()
+        self.clock = self.log.clock
+        self.all_calls: list[Call] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        """What a worker would log: name and fields."""
+        self._app, self._calls_left, self._calls_max = app, calls_max, calls_max
+        self._board, self._loops, self._runner = Board.create(), Loops(), 0
+        self._lanes = _Lanes(self)
+        self._tools = Tools(
+            lanes=cast("LaneSet", self._lanes),
+            board=self._board,
+            clock=self.clock,
+            random=Random(seed),  # noqa: S311 -- a test repeats it
+            report=self._note_event,
+            released_alone=lambda _lane, _seconds: None,
+        )
+        self._known: dict[tuple[str, str, str, int], _Lane] = {}
+        self._by_number: list[_Lane] = []
+        self._functions: dict[str, tuple[LaneFunction, MortalInvoker, _core.Mapping, int]] = {}
+        for index, mapping in enumerate(app.mappings):
+            self._enter(mapping, index)
+        self._start_runner()
+
+    def run(self) -> Driver:
+        """Call functions until no lane has anything to do; returns itself.
+
+        Raises:
+            RuntimeError: That took more than `calls_max` calls, as with endless retries.
+        """
+        self._calls_left = self._calls_max
+        while True:
+            has_new = self._take_lanes()
+            work = self._lanes.inner.next(0.0)
+            if work is not None and self._calls_left <= 0:
+                message = f"the functions are not done after {self._calls_max:,} calls"
+                raise RuntimeError(message)
+            if work is not None:
+                self._run(work)
+            elif not has_new and not self._rest_is_over():
+                return self
+
+    def calls(self, function: str) -> list[list[int]]:
+        """Return the sequence numbers of each call of a function so far, in order."""
+        return [call.sequence_numbers for call in self.all_calls if call.function == function]
+
+    def dead_letters(self, function: str) -> list[DeadLetter]:
+        """Return the open dead letters of a function."""
+        return self._letters(function).entries()
+
+    def redrive(self, function: str) -> int:
+        """Queue its open dead letters, as `dlq redrive` does; the next `run` calls them."""
+        return self._letters(function).redrive()
+
+    def records(self, stream: str) -> list[Record]:
+        """Return all records of a stream, shard by shard."""
+        return [record for batch in self.log.stream(stream).read() for record in batch]
+
+    def rest(self, lane: int, seconds: float) -> None:
+        """Give a lane back for so long; called by its run."""
+        self._lanes.inner.remove(lane)
+        resting = self._by_number[lane]
+        resting.is_held, resting.rests_until = False, self.clock.monotonic() + seconds
+
+    def close(self) -> None:
+        """Give all lanes back and close the log."""
+        self._lanes.inner.close()
+        self._loops.close()
+        self.log.close()
+
+    def _enter(self, mapping: EventSourceMapping, index: int) -> None:
+        core = self.log.core
+        for stream in filter(None, (mapping.stream, mapping.to, mapping.on_success)):
+            core.create_stream(stream, exist_ok=True)
+        record = _core.Mapping.register(
+            core, mapping.name, factor=mapping.parallelization_factor, start=mapping.start
+        )
+        destination = FailureDestination(core, mapping, self.clock)
+        function = LaneFunction(mapping, destination, mapping.compiled_filter())
+        invoker = MortalInvoker(
+            mapping,
+            self._app.handler(mapping.name),
+            self.log,
+            self.clock,
+            self._loops,
+            lambda records, attempt: self._note_call(mapping, records, attempt),
+        )
+        self._functions[mapping.name] = function, invoker, record, index
+
+    def _note_event(self, event: str, /, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    def _note_call(self, mapping: EventSourceMapping, records: Records, attempt: int) -> None:
+        self._calls_left -= 1
+        self.all_calls.append(
+            Call(
+                mapping.function,
+                records.stream,
+                records.shard_id,
+                records.sequence_numbers(),
+                attempt,
+            )
+        )
+
+    def _start_runner(self) -> None:
+        self._runner += 1
+        self._lanes.inner = LaneSet(self.log.core, worker=WORKER, runner=self._runner)
+        self._lanes.inner.set_burst(True)
+        for lane in self._by_number:
+            lane.is_held = False
+
+    def _take_lanes(self) -> bool:
+        """Take every lane that is free and does not rest; whether there was one."""
+        has_new = False
+        for lane in self._all_lanes():
+            if lane.is_held or lane.rests_until > self.clock.monotonic():
+                continue
+            lane.is_held = self._take(lane)
+            has_new |= lane.is_held
+        return has_new
+
+    def _all_lanes(self) -> Iterator[_Lane]:
+        """Yield all lanes, those of shards that are new included."""
+        for function, _, record, index in self._functions.values():
+            mapping = function.mapping
+            for stream in (mapping.stream, mapping.redrive_stream):
+                try:
+                    shards = record.prepare(stream)
+                except StreamNotFound:
+                    continue
+                for shard_id in shards:
+                    record.change_factor(stream, shard_id)
+                    for slot in range(record.factor(stream, shard_id)):
+                        yield self._lane(function, record, index, stream, shard_id, slot)
+
+    def _lane(
+        self,
+        function: LaneFunction,
+        record: _core.Mapping,
+        index: int,
+        stream: str,
+        shard_id: str,
+        slot: int,
+    ) -> _Lane:
+        key = (function.mapping.name, stream, shard_id, slot)
+        if key not in self._known:
+            job = LaneJob(len(self._by_number), index, function)
+            lane = _Lane(function.mapping, record, stream, shard_id, slot, job)
+            self._known[key] = lane
+            self._by_number.append(lane)
+        return self._known[key]
+
+    def _take(self, lane: _Lane) -> bool:
+        mapping, function = lane.mapping, lane.job.function
+        answer = self._lanes.inner.add(
+            lane.job.lane,
+            lane.record,
+            lane.stream,
+            lane.shard_id,
+            lane.slot,
+            batch_size=mapping.batch.size,
+            batch_window=mapping.batch.window.total_seconds(),
+            batch_bytes=mapping.batch.bytes,
+            filter=function.filter if lane.stream == mapping.stream else None,
+            board=self._board,
+            index=lane.job.index,
+        )
+        return answer == "ok"
+
+    def _rest_is_over(self) -> bool:
+        """Move the clock to the end of the shortest rest; False: nobody rests."""
+        now = self.clock.monotonic()
+        rests = [lane.rests_until for lane in self._by_number if lane.rests_until > now]
+        if not rests:
+            return False
+        # WHY a microsecond more: dates have no finer time, and a rest must be over after it.
+        self.clock.advance(timedelta(seconds=min(rests) - now, microseconds=1))
+        return True
+
+    def _run(self, work: Work) -> None:
+        lane = self._by_number[work.lane]
+        death = self._proceed(lane, work)
+        if death is not None:
+            self._bury(lane, death)
+
+    def _proceed(self, lane: _Lane, work: Work) -> Death | None:
+        _, invoker, _, _ = self._functions[lane.mapping.name]
+        is_per_record = INPUTS[lane.mapping.input].is_per_record
+        kind: type[LaneRun] = RecordRun if is_per_record else BatchRun
+        run = lane.job.suspended or kind(work, lane.job, self._tools)
+        try:
+            run.proceed(Hands(self._tools, 0, invoker))
+        except Died as died:
+            return died.death
+        return None
+
+    def _bury(self, lane: _Lane, death: Death) -> None:
+        """Replace the runner, and judge what the dead one was calling as its supervisor would."""
+        for each in self._by_number:
+            each.job.suspended = None
+        self._start_runner()
+        cell = Cell(0, lane.job.lane, None, death.running)
+        expired = frozenset({cell} if death.is_timeout else ())
+        found = verdicts(RunnerDeath((cell,), death.signal_number, expired))
+        judge = lane.record.judge(lane.stream, lane.shard_id, lane.slot)
+        assert judge is not None, "nobody else is there to have it"
+        slot = judge.in_flight()
+        assert slot is not None, "it was being called"
+        rewrite = after_runner_death(slot, found[lane.job.lane], microseconds(self.clock))
+        judge.write(
+            rewrite.entries,
+            worker=WORKER,
+            is_calling=False,
+            worker_deaths=0,
+            is_alone=rewrite.is_alone,
+            is_exclusive=False,
+        )
+        judge.release()
+
+    def _letters(self, function: str) -> DeadLetters:
+        [name] = [each.name for each in self._app.mappings if each.function == function]
+        return DeadLetters(self.log, name, clock=self.clock)
+
+
+def run_once(
+    app: App,
+    streams: Mapping[str, Iterable[object]],
+    *,
+    log: MemoryLog | None = None,
+    seed: int = 0,
+) -> Driver:
+    """Put records into streams of a log in memory, and run the app's functions until all is done.
+
+    Args:
+        app: Its functions run.
+        streams: Records by stream: bytes, text, anything else as JSON, or a tuple of that and a
+            partition key.
+        log: Default: an empty one. Streams that it does not have are made with one shard.
+        seed: Of the jitter of waits, which take no time.
+
+    Raises:
+        RuntimeError: The functions were not done after 100,000 calls.
+    """
+    driver = Driver(app, log, seed=seed)
+    for name, items in streams.items():
+        driver.log.create_stream(name, exist_ok=True)
+        outputs = [as_output(name, item, None, place) for place, item in enumerate(items)]
+        driver.log.stream(name).put_many(
+            [each.data for each in outputs], [each.partition_key for each in outputs]
+        )
+    return driver.run()

@@ -1,0 +1,130 @@
+"""Calls of functions that may take their process with them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from streamfn._core import Record, Records
+from streamfn.clock import Clock
+from streamfn.engine.invoker import Interrupt, Invoker, Swept
+from streamfn.engine.loops import Loops
+from streamfn.engine.outcome import Outcome
+from streamfn.engine.output import Output
+from streamfn.model.function import Handler
+from streamfn.model.handles import LogHandle
+from streamfn.model.mapping import EventSourceMapping
+
+
+class Crash(BaseException):
+    """Raise it in a function: its process dies there, without a chance to say so."""
+
+    def __init__(self, signal_number: int = signal.SIGKILL) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How the process of a call ended."""
+
+    signal_number: int
+    running: int | None = None
+    """The record that ran, under `input="record"`."""
+    is_timeout: bool = False
+
+
+class Died(BaseException):
+    """Ends a lane's run where its process would have ended."""
+
+    def __init__(self, death: Death) -> None:
+        super().__init__(death)
+        self.death = death
+
+
+Told = Callable[[Records, int], None]
+"""Told of the records and the attempt of each call, when it begins."""
+
+
+class MortalInvoker(Invoker):
+    """An `Invoker` whose calls may crash, or take longer than their timeout by the clock given."""
+
+    def __init__(
+        self,
+        mapping: EventSourceMapping,
+        handler: Handler,
+        log: LogHandle,
+        clock: Clock,
+        loops: Loops,
+        told: Told,
+    ) -> None:
+        super().__init__(mapping, handler, log, clock, loops)
+        self._told, self._timeout = told, mapping.timeout.total_seconds()
+        self._next: tuple[Records, int] | None = None
+        self._crash: Crash | None = None
+        self._handler = self._watched(self._handler)
+
+    def call_batch(self, records: Records, attempt: int) -> Outcome:
+        """As `Invoker`.
+
+        Raises:
+            Died: The process would be dead now.
+        """
+        self._next, began = (records, attempt), self._clock.monotonic()
+        outcome = super().call_batch(records, attempt)
+        self._die_if_dead(None, began)
+        return outcome
+
+    def call_records(
+        self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
+    ) -> Swept:
+        """As `Invoker`.
+
+        Raises:
+            Died: As `call_batch`.
+        """
+        done, outputs = 0, list[Output]()
+        for record in running:
+            place = records.index(record.sequence_number)
+            alone = records[place : place + 1]
+            self._next, began = (alone, attempt), self._clock.monotonic()
+            swept = super().call_records(alone, iter(alone), attempt, interrupt)
+            self._die_if_dead(record.sequence_number, began)
+            outputs += swept.outputs
+            if not swept.done:
+                return Swept(done, swept.outcome, outputs)
+            done += 1
+        return Swept(done, None, outputs)
+
+    def _die_if_dead(self, running: int | None, began: float) -> None:
+        crash, self._crash = self._crash, None
+        if crash is not None:
+            raise Died(Death(crash.signal_number, running))
+        if self._clock.monotonic() - began > self._timeout:
+            raise Died(Death(signal.SIGKILL, running, is_timeout=True))
+
+    def _watched(self, handler: Handler) -> Handler:
+        """Note a crash on its way out: the invoker takes it for an error like others."""
+
+        def call(*arguments: Any) -> Any:  # noqa: ANN401 -- the function's own
+            assert self._next is not None
+            self._told(*self._next)
+            with self._noting_crashes():
+                return handler(*arguments)
+
+        return call
+
+    def _finish(self, returned: object) -> object:
+        with self._noting_crashes():
+            return super()._finish(returned)
+
+    @contextmanager
+    def _noting_crashes(self) -> Iterator[None]:
+        try:
+            yield
+        except Crash as crash:
+            self._crash = crash
+            raise

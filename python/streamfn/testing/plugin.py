@@ -1,0 +1,33 @@
+"""Fixtures for pytest; loaded by itself where streamfn is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    # WHY not at the top: every run of pytest in the environment imports this file.
+    from .driver import Driver
+    from .memory import MemoryLog
+
+
+@pytest.fixture
+def streamfn_log() -> Iterator[MemoryLog]:
+    """An empty log in memory; `streamfn_log.clock` moves its time."""
+    from .memory import MemoryLog  # noqa: PLC0415
+
+    with MemoryLog() as log:
+        yield log
+
+
+@pytest.fixture
+def streamfn_run(streamfn_log: MemoryLog) -> Callable[..., Driver]:
+    """`streamfn_run(app, {"orders": [...]})`: see `streamfn.testing.run_once`."""
+    from .driver import run_once  # noqa: PLC0415
+
+    def run(*arguments: object, **options: object) -> Driver:
+        return run_once(*arguments, log=streamfn_log, **options)  # type: ignore[arg-type]  # as given
+
+    return run

@@ -1,0 +1,276 @@
+"""Tests for `streamfn.testing`: the engine on a log in memory."""
+
+from datetime import timedelta
+from time import monotonic
+
+import pytest
+
+from streamfn import App, Backoff, Batch, Context, Record, Reject
+from streamfn.testing import Crash, Driver, MemoryLog, run_once
+
+
+@pytest.fixture
+def app():
+    return App("shop")
+
+
+class TestRunOnce:
+    """Tests for `run_once`."""
+
+    def test_a_function_gets_what_was_put(self, app):
+        seen = []
+
+        @app.stream("orders", batch_size=2)
+        def total(batch: Batch) -> None:
+            seen.append([(record.data, record.partition_key) for record in batch])
+
+        ran = run_once(app, {"orders": [b"raw", "text", ({"a": 1}, "ada")]})
+
+        assert seen == [[(b"raw", None), (b"text", None)], [(b'{"a":1}', "ada")]]
+        assert ran.calls("total") == [[0, 1], [2]]
+
+    def test_a_bad_record_is_bisected_and_set_aside(self, app):
+        @app.stream("orders", max_retries=0)
+        def total(batch: Batch) -> None:
+            for order in batch.json():
+                order["amount"] + 1
+
+        ran = run_once(app, {"orders": [{"amount": 1}, {"amount": None}, {"amount": 3}]})
+
+        [letter] = ran.dead_letters("total")
+        assert (letter.sequence_number, letter.error_type) == (1, "TypeError")
+        assert ran.calls("total") == [[0, 1, 2], [0], [1, 2], [1], [2]]
+
+    def test_waits_take_no_time_and_move_the_clock(self, app):
+        @app.stream(
+            "orders",
+            max_retries=3,
+            backoff=Backoff(base=timedelta(minutes=10), cap=timedelta(hours=1)),
+        )
+        def total(batch: Batch) -> None:
+            raise ValueError
+
+        log, began = MemoryLog(), monotonic()
+        before = log.clock.now()
+        ran = run_once(app, {"orders": [b"x"]}, log=log)
+
+        assert monotonic() - began < 10
+        assert log.clock.now() - before > timedelta(minutes=1)
+        assert len(ran.calls("total")) == 4
+        assert ran.dead_letters("total")[0].attempts == 4
+
+    def test_the_same_seed_waits_the_same(self, app):
+        @app.stream("orders", max_retries=2)
+        def total(batch: Batch) -> None:
+            raise ValueError
+
+        def waited(seed):
+            ran = run_once(app, {"orders": [b"x"]}, seed=seed)
+            return ran.clock.monotonic()
+
+        assert waited(1) == waited(1) != waited(2)
+
+    def test_endless_retries_are_given_up(self, app):
+        @app.stream("orders", max_retries=-1)
+        def total(batch: Batch) -> None:
+            raise ValueError
+
+        driver = Driver(app, calls_max=50)
+        driver.log.stream("orders").put(b"x")
+        with pytest.raises(RuntimeError, match="not done after 50 calls"):
+            driver.run()
+
+    def test_a_row_of_functions_runs_to_its_end(self, app):
+        @app.stream("orders", to="lines")
+        def split(batch: Batch):
+            for record in batch:
+                yield from record.json()["lines"]
+
+        seen = []
+
+        @app.stream("lines", input="record")
+        def line(record: Record) -> None:
+            seen.append(record.text())
+
+        ran = run_once(app, {"orders": [{"lines": ["a", "b"]}, {"lines": ["c"]}]})
+
+        assert seen == ["a", "b", "c"]
+        assert [record.data for record in ran.records("lines")] == [b"a", b"b", b"c"]
+
+    def test_filters_start_positions_and_other_inputs_are_those_of_a_worker(self, app):
+        seen = []
+
+        @app.stream("orders", input="lambda", filter={"data": {"amount": [{"numeric": [">", 5]}]}})
+        def handler(event, context):
+            seen.append([each["kinesis"]["sequenceNumber"] for each in event["Records"]])
+
+        run_once(app, {"orders": [{"amount": 1}, {"amount": 7}, {"amount": 9}]})
+
+        assert seen == [["1", "2"]]
+
+    def test_asynchronous_functions_run_too(self, app):
+        seen = []
+
+        @app.stream("orders")
+        async def total(batch: Batch) -> None:
+            seen.extend(batch.values())
+
+        run_once(app, {"orders": [b"a", b"b"]})
+
+        assert seen == [b"a", b"b"]
+
+
+class TestDeaths:
+    """Crashes and timeouts, as a worker would judge them."""
+
+    def test_a_record_that_kills_is_found_and_its_neighbours_are_not_blamed(self, app):
+        @app.stream("orders", max_retries=1)
+        def total(batch: Batch) -> None:
+            if b"poison" in batch.values():
+                raise Crash(11)
+
+        ran = run_once(app, {"orders": [b"a", b"b", b"poison", b"d"]})
+
+        [letter] = ran.dead_letters("total")
+        assert (letter.data, letter.error_type) == (b"poison", "FunctionCrashed")
+        assert "SIGSEGV" in letter.error_message
+        done = {number for numbers in ran.calls("total") for number in numbers}
+        assert done == {0, 1, 2, 3}
+
+    def test_so_it_is_under_input_record(self, app):
+        handled = []
+
+        @app.stream("orders", input="record", max_retries=0)
+        def total(record: Record) -> None:
+            if record.data == b"poison":
+                raise Crash
+            handled.append(record.data)
+
+        ran = run_once(app, {"orders": [b"a", b"poison", b"c"]})
+
+        assert sorted(handled) == [b"a", b"c"]
+        assert [letter.data for letter in ran.dead_letters("total")] == [b"poison"]
+
+    def test_a_crash_after_the_work_was_done_repeats_it(self, app):
+        """At least once: what a test of an idempotent function wants to see."""
+        handled = []
+
+        @app.stream("orders", max_retries=3)
+        def total(batch: Batch, context: Context) -> None:
+            handled.extend(batch.values())
+            if context.attempt == 1:
+                raise Crash
+
+        ran = run_once(app, {"orders": [b"a"]})
+
+        assert handled == [b"a", b"a"]
+        assert ran.dead_letters("total") == []
+
+    def test_a_call_past_its_timeout_is_ended(self, app):
+        log = MemoryLog()
+
+        @app.stream("orders", timeout="5s", max_retries=0, input="record")
+        def total(record: Record) -> None:
+            log.clock.advance(timedelta(seconds=6 if record.data == b"slow" else 4))
+
+        ran = run_once(app, {"orders": [b"a", b"slow", b"c"]}, log=log)
+
+        [letter] = ran.dead_letters("total")
+        assert (letter.data, letter.error_type) == (b"slow", "FunctionTimedOut")
+
+    def test_an_asynchronous_function_can_crash(self, app):
+        @app.stream("orders", max_retries=0)
+        async def total(batch: Batch) -> None:
+            raise Crash
+
+        ran = run_once(app, {"orders": [b"a"]})
+
+        assert [letter.error_type for letter in ran.dead_letters("total")] == ["FunctionCrashed"]
+
+
+class TestDriver:
+    """Tests for `Driver`."""
+
+    def test_it_goes_on_with_what_came_since(self, app):
+        seen = []
+
+        @app.stream("orders")
+        def total(batch: Batch) -> None:
+            seen.append(batch.values())
+
+        driver = Driver(app)
+        orders = driver.log.stream("orders")
+        orders.put(b"a")
+        driver.run()
+        orders.put(b"b")
+        driver.run()
+
+        assert seen == [[b"a"], [b"b"]]
+
+    def test_what_is_redriven_is_tried_again(self, app):
+        is_mended = False
+
+        @app.stream("orders")
+        def total(batch: Batch) -> None:
+            if not is_mended:
+                raise Reject("not yet")
+
+        ran = run_once(app, {"orders": [b"a", b"b"]})
+        assert len(ran.dead_letters("total")) == 2
+        is_mended = True
+        assert ran.redrive("total") == 2
+        ran.run()
+
+        assert ran.dead_letters("total") == []
+
+    def test_lanes_wait_beside_each_other(self, app):
+        """Eight lanes that fail for ten minutes wait together, not one after the other."""
+        log = MemoryLog()
+        end = log.clock.now() + timedelta(minutes=10)
+
+        @app.stream("orders", parallelization_factor=8, max_retries=-1)
+        def total(batch: Batch) -> None:
+            if log.clock.now() < end:
+                raise ConnectionError
+
+        run_once(app, {"orders": [(b"x", f"k{n}") for n in range(40)]}, log=log)
+
+        assert log.clock.now() < end + timedelta(minutes=2)
+
+    def test_records_are_stamped_by_its_clock(self, app):
+        log = MemoryLog()
+        orders = log.create_stream("orders")
+        orders.put(b"a")
+        log.clock.advance(timedelta(hours=1))
+        orders.put(b"b")
+
+        first, second = (record for batch in orders.read() for record in batch)
+        assert second.timestamp - first.timestamp == timedelta(hours=1)
+
+    def test_nothing_is_left_behind(self, app, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+
+        @app.stream("orders")
+        def total(batch: Batch) -> None: ...
+
+        run_once(app, {"orders": [b"a"]}).close()
+
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fixtures_are_there_without_an_import(pytester_like):
+    """`streamfn_log` and `streamfn_run`, in anybody's tests."""
+    pytester_like(
+        """
+        from streamfn import App
+
+        app = App("shop")
+
+        @app.stream("orders")
+        def total(batch): ...
+
+        def test_it(streamfn_run, streamfn_log):
+            assert streamfn_run(app, {"orders": [b"a"]}).calls("total") == [[0]]
+            assert streamfn_log.streams() == ["orders"]
+        """
+    )
