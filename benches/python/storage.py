@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from systems import Durability
 
 from streamfn import _core
+from streamfn.units import format_duration
 
 MIB: Final = 2**20
 SHARD: Final = "shardId-000000000000"
@@ -63,13 +65,16 @@ class Figure:
     goal: str = "–"
 
 
-def milliseconds(seconds: Sequence[float], *quantiles: float) -> str:
+def quantiles(seconds: Sequence[float], *wanted: float) -> str:
     """Quantiles of some times, for people."""
     ordered = sorted(seconds)
-    places = [min(int(len(ordered) * quantile), len(ordered) - 1) for quantile in quantiles]
-    names = [f"p{quantile * 100:g}" for quantile in quantiles]
-    found = [f"{name} {ordered[at] * 1e3:,.2f} ms" for name, at in zip(names, places, strict=True)]
-    return ", ".join([*found, f"longest {ordered[-1] * 1e3:,.2f} ms ({len(ordered):,} times)"])
+    places = [min(int(len(ordered) * quantile), len(ordered) - 1) for quantile in wanted]
+    found = [
+        f"p{quantile * 100:g} {format_duration(timedelta(seconds=ordered[at]))}"
+        for quantile, at in zip(wanted, places, strict=True)
+    ]
+    longest = format_duration(timedelta(seconds=ordered[-1]))
+    return ", ".join([*found, f"longest {longest} ({len(ordered):,} times)"])
 
 
 def fill(path: Path, length: int, *, segment_bytes: int | None, is_killed: bool) -> None:

@@ -5,6 +5,7 @@ Without `--full` each runs once and small: then it is one of the project's tests
 
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,15 @@ from storage import (
     fill,
     heavy_writes,
     lock_free_again,
-    milliseconds,
     opening,
     put_after_kill,
     puts,
+    quantiles,
     recovery,
 )
 from systems import Durability
+
+from streamfn.units import format_duration
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_recovery(tmp_path: Path, size: StorageSize, figures: list[Figure]) -> N
     times = recovery(tmp_path / "log", size)
 
     what = f"recovery of {size.recovered_bytes // MIB:,} MiB after the machine stopped, warm"
-    figures.append(Figure(what, milliseconds(times, 0.5), "≤ 1 s"))
+    figures.append(Figure(what, quantiles(times, 0.5), "≤ 1 s"))
     shutil.rmtree(tmp_path)
 
 
@@ -55,7 +58,8 @@ def test_start_up(tmp_path: Path, size: StorageSize, figures: list[Figure]) -> N
         closed = [opening(path) for _ in range(10)]
         (path / "control").unlink()
         rebooted = opening(path)
-        found = f"{milliseconds(closed, 0.5)}; the first of a boot {rebooted * 1e3:,.2f} ms"
+        boot = format_duration(timedelta(seconds=rebooted))
+        found = f"{quantiles(closed, 0.5)}; the first of a boot {boot}"
         figures.append(Figure(f"start-up, {length // MIB:,} MiB in the log", found, "flat"))
         shutil.rmtree(path)
 
@@ -69,20 +73,20 @@ def test_takeover(tmp_path: Path, size: StorageSize, figures: list[Figure]) -> N
         worker.close()
 
     what = "SIGKILL of a runner to the first call by one already running"
-    figures.append(Figure(what, milliseconds(idle, 0.5, 0.99), "p99 ≤ 250 ms"))
+    figures.append(Figure(what, quantiles(idle, 0.5, 0.99), "p99 ≤ 250 ms"))
     what = "… killed in a call, to that call again, alone in a runner"
-    figures.append(Figure(what, milliseconds(calling, 0.5, 0.99)))
+    figures.append(Figure(what, quantiles(calling, 0.5, 0.99)))
 
 
 def test_append_lock(tmp_path: Path, size: StorageSize, figures: list[Figure]) -> None:
     """A lock goes with its holder."""
     times = lock_free_again(tmp_path / "log", size)
     figures.append(
-        Figure("`append.lock` free after SIGKILL of its holder", milliseconds(times, 0.5, 0.99),
+        Figure("`append.lock` free after SIGKILL of its holder", quantiles(times, 0.5, 0.99),
                "p99 ≤ 10 ms")
     )  # fmt: skip
     times = put_after_kill(tmp_path / "log", size)
-    figures.append(Figure("… and a `put` that waited for it back", milliseconds(times, 0.5, 0.99)))
+    figures.append(Figure("… and a `put` that waited for it back", quantiles(times, 0.5, 0.99)))
 
 
 def test_append_beside_heavy_writes(
@@ -100,4 +104,4 @@ def test_append_beside_heavy_writes(
             heavy = puts(tmp_path / f"{durability}-heavy", durability, count)
         for name, times in (("a quiet disk", quiet), ("heavy buffered writes", heavy)):
             what = f"append of 1 KiB, {durability}, beside {name}"
-            figures.append(Figure(what, milliseconds(times, 0.5, 0.999)))
+            figures.append(Figure(what, quantiles(times, 0.5, 0.999)))
