@@ -113,6 +113,29 @@ def test_killed_producers_lose_nothing_that_was_acknowledged(
     assert len(found) == len(set(found))
 
 
+def test_a_stream_is_looked_at_while_its_segments_go(tmp_path: Path) -> None:
+    """A file that retention takes between two looks is not counted, and is no error."""
+    log = _core.Log.open(str(tmp_path))
+    stream = log.create_stream("s", durability="process", compression="none", segment_bytes=1 << 20)
+    code = """
+        import os, sys
+        from streamfn import _core
+        stream = _core.Log.open(sys.argv[1]).stream("s")
+        print("looking", flush=True)
+        while not os.path.exists(sys.argv[2]):
+            stream.shards()
+    """
+    looker = start(code, tmp_path, tmp_path / "stop")
+    assert looker.stdout is not None
+    looker.stdout.readline()
+    for _ in range(5):
+        last = [stream.put(bytes(1 << 20))[1] for _ in range(20)][-1]
+        stream.trim(SHARD, last)
+    (tmp_path / "stop").touch()
+
+    finish(looker)
+
+
 def test_all_processes_killed_and_the_log_opened_again(tmp_path: Path) -> None:
     """The page cache outlives the processes: numbering goes on, without a new epoch."""
     code = """
@@ -343,7 +366,7 @@ class TestOpeningAlone:
             for opener in openers:
                 assert opener.stdout is not None
                 opener.stdout.readline()
-            time.sleep(0.2)
+            time.sleep(1.5)  # longer than anybody believes in a log that is not ready
             leave(control)
 
         assert [0, 1, 2] == sorted(int(finish(opener)) for opener in openers)

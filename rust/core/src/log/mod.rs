@@ -230,12 +230,15 @@ impl ShardLog {
     /// # Errors
     /// The folder cannot be read.
     pub fn size(&self) -> Result<(usize, u64)> {
-        let mut bytes = 0;
-        let segments = self.segments.list()?;
-        for segment in &segments {
-            bytes += segment.open(self.directory.fs())?.length().at(segment.path())?;
+        let (mut count, mut bytes) = (0, 0);
+        for segment in self.segments.list()? {
+            // Retention may have taken it since the folder was read.
+            if let Some((segment, file)) = self.segments.open(segment.ordinal)? {
+                bytes += file.length().at(segment.path())?;
+                count += 1;
+            }
         }
-        Ok((segments.len(), bytes))
+        Ok((count, bytes))
     }
 
     /// Whether the file is one a batch can be read from: for `page.segment_identity` checks.

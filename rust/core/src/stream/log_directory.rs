@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 
-use crate::clock::{Clock, Patience, SystemClock};
+use crate::clock::{Clock, Deadline, Patience, SystemClock};
 use crate::control::{Control, CONTROL_BYTES};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
@@ -520,7 +520,7 @@ impl Opening<'_> {
         let lock_path = self.root.join("lock");
         let lock = fs.open(&lock_path, Open::Create).at(&lock_path)?;
         let patience = Patience::of(OPEN_PATIENCE);
-        let unready = Patience::of(UNREADY_PATIENCE);
+        let mut unready: Option<Deadline> = None;
         loop {
             if lock.try_lock(Lock::Exclusive).at(&lock_path)? {
                 let opened = self.alone()?;
@@ -539,7 +539,7 @@ impl Opening<'_> {
             // WHY: one who was alone has died in the middle of it, and all who waited for its end
             // are in here. They let go, so that one of them can be alone in its place.
             lock.unlock().at(&lock_path)?;
-            if unready.deadline.is_past() {
+            if unready.get_or_insert_with(|| Deadline::after(UNREADY_PATIENCE)).is_past() {
                 return Err(self.foreign_control());
             }
             std::thread::sleep(UNREADY_PAUSE);
