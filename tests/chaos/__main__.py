@@ -47,7 +47,7 @@ def play(seed: int, kills: int, given: argparse.Namespace, summary: Summary) -> 
     try:
         harness.run()
         evidence = Evidence(load_history(harness.history), read_contents(harness.log_dir))
-    except (HarnessError, StreamfnError, ValueError, AssertionError) as error:
+    except (HarnessError, StreamfnError, OSError, ValueError, AssertionError) as error:
         traceback.print_exc()
         found = [f"failed: {error!r}"]
     else:

@@ -154,7 +154,7 @@ class Harness:
     def _lose(self, event: Event, _control: str) -> None:
         """Kill all, and take the shared memory away: the log has to be recovered from its files."""
         self._kill_all()
-        (self.log_dir / "control").unlink()
+        (self.log_dir / "control").unlink(missing_ok=True)  # nobody may have made one since
         self.tally.reopened["without its control file"] += 1
         self._start_all()
 
