@@ -109,7 +109,8 @@ impl Fs for MemoryFs {
             return Err(not_found(path));
         }
         let inside = |found: &&PathBuf| found.parent() == Some(path);
-        let found: BTreeSet<_> = names.files.keys().chain(names.folders.keys()).filter(inside).collect();
+        let found: BTreeSet<_> =
+            names.files.keys().chain(names.folders.keys()).filter(inside).collect();
         let name = |found: &PathBuf| Some(found.file_name()?.to_str()?.to_owned());
         Ok(found.into_iter().filter_map(name).collect())
     }
