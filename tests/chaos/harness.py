@@ -35,7 +35,7 @@ STREAM_OPTIONS = {
 END_SECONDS = 60.0
 """How long a process may take to end when it is told to."""
 BURST_SECONDS = 300.0
-RUNNER_SECONDS = 10.0
+RUNNER_SECONDS = 30.0
 """How long a worker may take to have a runner that can be killed."""
 RESUME_SECONDS = 0.1
 
