@@ -32,6 +32,8 @@ from .memory import MemoryLog
 WORKER: Final = "0" * 32
 """The one worker of a log in memory."""
 CALLS_MAX: Final = 100_000
+IDLE_ROUNDS: Final = 2
+"""In one round a lane may pass the end of its shard, in the next those of the children open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +133,19 @@ class Driver:
             RuntimeError: That took more than `calls_max` calls, as with endless retries.
         """
         self._calls_left = self._calls_max
-        while True:
-            has_new = self._take_lanes()
+        idle_rounds = 0
+        while idle_rounds < IDLE_ROUNDS:
+            idle_rounds = 0 if self._take_lanes() else idle_rounds + 1
             work = self._lanes.inner.next(0.0)
             if work is not None and self._calls_left <= 0:
+                self._lanes.yield_(work.lane, work.entries, work.exponent)
                 message = f"the functions are not done after {self._calls_max:,} calls"
                 raise RuntimeError(message)
             if work is not None:
                 self._run(work)
-            elif not has_new and not self._rest_is_over():
-                return self
+            if work is not None or self._rest_is_over():
+                idle_rounds = 0
+        return self
 
     def calls(self, function: str) -> list[list[int]]:
         """Return the sequence numbers of each call of a function so far, in order."""
@@ -164,10 +169,18 @@ class Driver:
         resting = self._by_number[lane]
         resting.is_held, resting.rests_until = False, self.clock.monotonic() + seconds
 
-    def close(self) -> None:
-        """Give all lanes back and close the log."""
+    def restart(self) -> None:
+        """Have the process die between two calls, and another one take its place."""
+        self._start_runner()
+
+    def stop(self) -> None:
+        """Give all lanes back, so that another driver can have them; the log stays open."""
         self._lanes.inner.close()
         self._loops.close()
+
+    def close(self) -> None:
+        """Stop, and close the log."""
+        self.stop()
         self.log.close()
 
     def _enter(self, mapping: EventSourceMapping, index: int) -> None:
@@ -209,7 +222,7 @@ class Driver:
         self._lanes.inner = LaneSet(self.log.core, worker=WORKER, runner=self._runner)
         self._lanes.inner.set_burst(True)
         for lane in self._by_number:
-            lane.is_held = False
+            lane.is_held, lane.job.suspended = False, None
 
     def _take_lanes(self) -> bool:
         """Take every lane that is free and does not rest; whether there was one."""
@@ -298,8 +311,6 @@ class Driver:
 
     def _bury(self, lane: _Lane, death: Death) -> None:
         """Replace the runner, and judge what the dead one was calling as its supervisor would."""
-        for each in self._by_number:
-            each.job.suspended = None
         self._start_runner()
         cell = Cell(0, lane.job.lane, None, death.running)
         expired = frozenset({cell} if death.is_timeout else ())
