@@ -8,7 +8,7 @@ use streamfn_core::checkpoint::slot::{
 };
 use streamfn_core::checkpoint::{Cause, Entry, InFlight};
 use streamfn_core::format::checksum::crc32c;
-use streamfn_core::format::{Damage, SegmentHeader, ShardState};
+use streamfn_core::format::{holes, Damage, Hole, SegmentHeader, ShardState};
 use streamfn_core::log::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use streamfn_core::stream::{Manifest, Retention};
 use streamfn_core::types::{is_valid_internal_name, is_valid_name, FACTOR_MAX, SHARDS_MAX};
@@ -207,6 +207,36 @@ pub(crate) fn state() -> Slot<ShardState> {
         encode: |state| state.encode().to_vec(),
         decode: ShardState::decode,
         is_within_limits: |_| true,
+    }
+}
+
+/// The list of a shard's holes.
+pub(crate) fn list_of_holes() -> Slot<Vec<Hole>> {
+    Slot {
+        name: "list of holes",
+        crc_at: |bytes| bytes.len().saturating_sub(4),
+        hot: 64,
+        make: |random| {
+            let place = |number| Position::from_word(number);
+            let holes = 0..random.below(4);
+            let hole = |_| {
+                let first = random.number() >> 1;
+                Hole {
+                    first,
+                    last: first + random.below(9) as u64,
+                    at: place(random.number()),
+                    end: place(random.number()),
+                    found: random.number(),
+                    is_accepted: random.once_in(2),
+                }
+            };
+            holes.map(hole).collect()
+        },
+        encode: |list| holes::encode(list),
+        decode: holes::decode,
+        is_within_limits: |list| {
+            list.len() <= holes::HOLES_MAX && list.iter().all(|hole| hole.first <= hole.last)
+        },
     }
 }
 
