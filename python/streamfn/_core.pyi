@@ -231,6 +231,15 @@ class Log:
         """
     def stream(self, name: str) -> Stream:
         """Open a stream; `StreamNotFound` if there is none of that name."""
+    def remove_stream(
+        self, name: str, *, force: bool = False, timeout: float | None = None
+    ) -> None:
+        """Remove a stream with all its records.
+
+        Raises:
+            StreamNotFound: There is none of that name.
+            ConfigError: A mapping has read it, or owns it, and not `force`; or a worker reads it.
+        """
     def streams(self, *, internal: bool = False) -> list[str]: ...
     def wake(self) -> int:
         """Return the wake word: it changes when something becomes visible or is handed over."""

@@ -1,6 +1,6 @@
 """Tests for `streamfn stream`."""
 
-from streamfn import Log
+from streamfn import Log, _core
 
 
 class TestLs:
@@ -94,3 +94,91 @@ class TestInfo:
 
     def test_a_stream_that_is_not_there(self, run, log):
         assert run("stream", "info", "none").code == 1
+
+
+class TestSplitAndMerge:
+    """Tests for `stream split` and `stream merge`."""
+
+    def test_the_new_shards_are_named(self, run):
+        run("put", "s", input=b"1\n2\n")
+
+        ended = run("stream", "split", "s", "shardId-000000000000", "--json")
+        assert ended.json == {"children": ["shardId-000000000001", "shardId-000000000002"]}
+        ended = run("stream", "merge", "s", "1", "2", "--json")
+        assert ended.json == {"children": ["shardId-000000000003"]}
+        assert ended.stderr == "`1` and `2` of `s` go on in shardId-000000000003\n"
+        shards = run("stream", "info", "s", "--json").json["shards"]
+        assert [shard["is_open"] for shard in shards] == [False, False, False, True]
+        assert shards[3]["parents"] == ["shardId-000000000001", "shardId-000000000002"]
+
+    def test_a_hash_key_is_where_the_second_begins(self, run):
+        run("stream", "add", "s")
+        run("stream", "split", "s", "0", "--at", 2**100)
+
+        shards = run("stream", "info", "s", "--json").json["shards"]
+        assert shards[2]["hash_key_range"] == [str(2**100), str(2**128 - 1)]
+
+    def test_what_cannot_be_is_one_line_and_a_code(self, run):
+        assert run("stream", "split", "s", "0").code == 78  # no log
+        run("stream", "add", "s", "--shards", "3")
+
+        assert run("stream", "split", "t", "0").code == 1
+        for arguments in (["split", "s", "9"], ["merge", "s", "0", "2"], ["split", "s", "x"]):
+            ended = run("stream", *arguments)
+            assert (ended.code, ended.stderr.count("\n")) == (78, 1), ended.stderr
+        run("stream", "split", "s", "0")
+        ended = run("stream", "split", "s", "0")
+        assert ended.code == 1
+        assert ended.stderr.startswith("error: `s/shardId-000000000000` was closed")
+
+
+class TestTrim:
+    """Tests for `stream trim`."""
+
+    def test_records_before_a_number_are_gone(self, run):
+        run("put", "s", input=b"1\n2\n3\n")
+
+        ended = run("stream", "trim", "s", "--before", "2", "--yes", "--json")
+
+        assert ended.json["trim_horizons"] == {"shardId-000000000000": 2}
+        assert run("tail", "s", "-e").stdout == b"3\n"
+
+    def test_records_before_a_time_are_gone(self, run):
+        run("put", "s", input=b"1\n")
+
+        assert run("stream", "trim", "s", "--before", "@-1h", "--yes").code == 0
+        assert run("tail", "s", "-e").stdout == b"1\n"
+        assert run("stream", "trim", "s", "--before", "@4102444800", "--yes").code == 0
+        assert run("tail", "s", "-e").stdout == b""
+
+    def test_it_wants_to_be_told(self, run):
+        run("put", "s", input=b"1\n")
+
+        assert run("stream", "trim", "s", "--before", "1").code == 2
+        assert run("stream", "trim", "s", "--before", "soon", "--yes").code == 2
+        assert run("stream", "trim", "s").code == 2
+        assert run("tail", "s", "-e").stdout == b"1\n"
+
+
+class TestRm:
+    """Tests for `stream rm`."""
+
+    def test_the_stream_is_gone(self, run):
+        run("put", "s", input=b"1\n")
+        assert run("stream", "rm", "s").code == 2
+
+        ended = run("stream", "rm", "s", "--yes", "--json")
+
+        assert (ended.code, ended.json["removed"]) == (0, "s")
+        assert run("stream", "ls", "--json").json == []
+        assert run("stream", "rm", "s", "--yes").code == 1
+
+    def test_a_stream_that_functions_have_read_is_kept_unless_forced(self, run, log_dir):
+        run("put", "s", input=b"1\n")
+        with Log.open(log_dir) as log:
+            _core.Mapping.register(log.core, "a.f", factor=1, start="trim_horizon").prepare("s")
+
+        ended = run("stream", "rm", "s", "--yes")
+        assert ended.code == 78
+        assert "`s` belongs to functions: `a.f`" in ended.stderr
+        assert run("stream", "rm", "s", "--yes", "--force").code == 0

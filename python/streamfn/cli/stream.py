@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
 from typing import Any, cast
 
 import click
@@ -12,12 +14,12 @@ from streamfn.units import format_count, format_size
 
 from .console import voice, write_json, write_listing
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
-from .times import moment
+from .times import moment, parse_time
 
 
 @click.group("stream")
 def command() -> None:
-    """List, add and look at streams."""
+    """List, add, look at and change streams."""
 
 
 @command.command("ls")
@@ -122,6 +124,114 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
         "segments": "SEGMENTS>", "is_open": "OPEN", "last_record": "LAST RECORD",
     }  # fmt: skip
     write_listing(rows, columns, as_json=False, none="no shards")
+
+
+@command.command("split")
+@click.argument("name", metavar="STREAM", type=StreamName(internal=True))
+@click.argument("shard")
+@click.option(
+    "--at",
+    type=click.IntRange(0),
+    metavar="HASHKEY",
+    help="First hash key of the second new shard. Default: the middle.",
+)
+@json_option
+@log_dir_option
+@voice_options
+def split(*, name: str, shard: str, at: int | None, as_json: bool, log_dir: str) -> None:
+    """Split SHARD of STREAM in two, while it is written and read.
+
+    Every key keeps its order: the old shard is read to its end before the new ones.
+    """
+    with open_log(log_dir) as log:
+        children = log.stream(name).split(shard, at=at)
+    voice.note(f"`{shard}` of `{name}` goes on in {' and '.join(children)}")
+    if as_json:
+        write_json({"children": list(children)})
+
+
+@command.command("merge")
+@click.argument("name", metavar="STREAM", type=StreamName(internal=True))
+@click.argument("a")
+@click.argument("b")
+@json_option
+@log_dir_option
+@voice_options
+def merge(*, name: str, a: str, b: str, as_json: bool, log_dir: str) -> None:
+    """Merge the shards A and B of STREAM, whose hash keys lie side by side, into one."""
+    with open_log(log_dir) as log:
+        child = log.stream(name).merge(a, b)
+    voice.note(f"`{a}` and `{b}` of `{name}` go on in {child}")
+    if as_json:
+        write_json({"children": [child]})
+
+
+@command.command("trim")
+@click.argument("name", metavar="STREAM", type=StreamName(internal=True))
+@click.option(
+    "--before",
+    required=True,
+    metavar="SEQ|@TIME",
+    help="The first record to keep: @TIME is ISO 8601, Unix seconds, or an age such as @-7d; SEQ"
+    " needs --shard, or a stream of one shard.",
+)
+@click.option("--shard", metavar="SHARD", help="Of this shard only.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@log_dir_option
+@voice_options
+def trim(
+    *, name: str, before: str, shard: str | None, yes: bool, as_json: bool, log_dir: str
+) -> None:
+    """Let go of old records of STREAM, for good."""
+    first_kept = _first_kept(before)
+    with open_log(log_dir) as log:
+        stream = log.stream(name)
+        _confirm(f"Let go of the records of {name} before {before}?", yes=yes)
+        freed = stream.trim(first_kept, shard=shard)
+        shards = stream.info().shards
+    voice.note(f"trimmed `{name}`, {format_size(freed)} freed")
+    if as_json:
+        horizons = {each.shard_id: each.trim_horizon for each in shards}
+        write_json({"bytes": freed, "trim_horizons": horizons})
+
+
+@command.command("rm")
+@click.argument("name", metavar="STREAM", type=StreamName(internal=True))
+@click.option("--force", is_flag=True, help="Also if functions have read it; they forget it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@log_dir_option
+@voice_options
+def rm(*, name: str, force: bool, yes: bool, as_json: bool, log_dir: str) -> None:
+    """Remove STREAM with all its records.
+
+    Dead letters of functions that have read it stay. A worker that reads it must be stopped first.
+    """
+    with open_log(log_dir) as log:
+        found = log.stream(name).info()
+        _confirm(f"Remove {name} with {format_count(found.records, 'record')}?", yes=yes)
+        log.remove_stream(name, force=force)
+    voice.note(f"removed `{name}`, {format_size(found.bytes)}")
+    if as_json:
+        write_json({"removed": name, "bytes": found.bytes})
+
+
+def _first_kept(before: str) -> int | datetime:
+    if before.startswith("@"):
+        return parse_time(before[1:])
+    if not before.isdigit():
+        raise click.BadParameter(f"`{before}` is not @TIME or a sequence number")
+    return int(before)
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless told not to; what destroys is never done by a script that does not say so."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this is final, add --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def _summary(stream: StreamInfo) -> dict[str, Any]:

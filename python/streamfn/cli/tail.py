@@ -6,7 +6,7 @@ import heapq
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from operator import attrgetter
@@ -16,6 +16,7 @@ from typing import IO
 import click
 
 from streamfn.log import Log, Stream
+from streamfn.log.reading import Follower
 from streamfn.model.record import Record
 from streamfn.model.stream import ShardInfo
 
@@ -102,10 +103,12 @@ class _Place:
         self.log, self.stream = log, stream
         shards = stream.info().shards
         self.shards = [each for each in shards if shard in {None, each.shard_id}]
+        self.is_alone = shard is not None
         if not self.shards:
             known = ", ".join(each.shard_id for each in shards)
             raise click.BadParameter(f"there is no `{shard}`, use one of {known}")
         self.ends = {each.shard_id: each.end for each in self.shards}
+        self.not_before = _not_before(shards)
         self.last = int(offset[1:]) if re.fullmatch(r"-\d+", offset) else None
         self.start = self._start(offset) if self.last is None else "latest"
 
@@ -115,15 +118,19 @@ class _Place:
             yield from self._last(self.last)
         else:
             shards = [self._up_to(shard_id, self.start, end) for shard_id, end in self.ends.items()]
-            yield from heapq.merge(*shards, key=_by_time)
+            yield from heapq.merge(*shards, key=self._time)
         if follow:
             yield None
             yield from self._new()
 
+    def _time(self, record: Record) -> int:
+        """Return what records are ordered by: time, but no child before its parents' end."""
+        return max(record.timestamp_us, self.not_before[record.shard_id])
+
     def _last(self, count: int) -> Iterator[Record]:
         """Yield the last `count` records by time."""
         found = [self._last_of(shard, count) for shard in self.shards]
-        yield from deque(heapq.merge(*found, key=_by_time), maxlen=count)
+        yield from deque(heapq.merge(*found, key=self._time), maxlen=count)
 
     def _last_of(self, shard: ShardInfo, count: int) -> list[Record]:
         """Return up to `count` last records of a shard; its numbers may have gaps, so look back."""
@@ -148,17 +155,18 @@ class _Place:
         """Yield what comes after `ends`, from the start on; each look at the shards is merged."""
         start, core = self.start, self.log.core
         least = start if isinstance(start, int) else 0
-        readers = [
-            self.stream.core.reader(each, max(end, least)) for each, end in self.ends.items()
-        ]
-        while True:
+        readers = {
+            each: self.stream.core.reader(each, max(end, least)) for each, end in self.ends.items()
+        }
+        follower = Follower(self.stream.core, readers, is_alone=self.is_alone)
+        while not follower.is_over:
             seen = core.wake()
-            polled = [reader.poll(POLL_RECORDS, POLL_BYTES) for reader in readers]
+            polled = follower.poll(POLL_RECORDS, POLL_BYTES)
             for record in heapq.merge(*polled, key=_by_time):
                 if not isinstance(start, datetime) or record.timestamp >= start:
                     yield record
             yield None
-            if not any(polled):
+            if not polled and not follower.is_over:
                 core.wait(seen, WAIT_SECONDS)
 
     def _start(self, offset: str) -> Start:
@@ -173,6 +181,20 @@ class _Place:
         if len(self.shards) > 1:
             raise click.BadParameter(f"`{offset}` is a place in one shard: say which with --shard")
         return int(offset)
+
+
+def _not_before(shards: Sequence[ShardInfo]) -> dict[str, int]:
+    """Return by shard when the last of the shards that it goes on from ended, in µs.
+
+    A clock that was set back between two shards must not turn the order of a key around.
+    """
+    starts: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for shard in shards:  # parents come before their children
+        start = max((ends[parent] for parent in shard.parents if parent in ends), default=0)
+        last = int(shard.last_record.timestamp() * 1_000_000) + 1 if shard.last_record else 0
+        starts[shard.shard_id], ends[shard.shard_id] = start, max(start, last)
+    return starts
 
 
 def _json_line(record: Record) -> bytes:

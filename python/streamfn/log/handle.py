@@ -87,6 +87,25 @@ class Log:
         )
         return Stream(self._core, created)
 
+    def remove_stream(
+        self, name: str, *, force: bool = False, timeout: float | None = None
+    ) -> None:
+        """Remove a stream with all its records, for good.
+
+        Who has it open, in any process, gets `StreamNotFound` from then on.
+
+        Args:
+            name: The stream.
+            force: Also if functions have read it: they forget their positions in it. Their dead
+                letters stay.
+            timeout: Longest wait for each lock, in seconds. None: 30.
+
+        Raises:
+            StreamNotFound: There is none.
+            ConfigError: Functions have read it (unless `force`), or a worker is reading it now.
+        """
+        self._core.remove_stream(name, force=force, timeout=timeout)
+
     def stream(self, name: str) -> Stream:
         """Return the stream of that name.
 

@@ -10,9 +10,10 @@
 //! 128  durable u64 · durable_end u64      the same, synced; and the first number not known synced
 //! 192  visible u64 · visible_end u64      the same, as readers may see it
 //! 256  next_seq u64 · last_crc u32 · epoch u32 · max_ts u64 · reserved u64 · last_position u64
-//! 320  state u32 · errno u32 · closed u32
+//! 320  state u32 · errno u32 · end u32 (0 open, 1 closed by CLOSE, 2 removed with its stream)
 //! ```
-//! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128.
+//! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128; from 512 one bit for
+//! each page whose shard was removed since the log was opened by one alone.
 
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +35,9 @@ use protocol::{Progress, Reach, State, Wake};
 use words::{AtomicU32, AtomicU64, Ordering};
 
 const PAGE: usize = 4096;
+/// Where page 0 has its bits of retired pages.
+const RETIRED: usize = 512;
+const _: () = assert!(RETIRED + SHARDS_MAX as usize / 8 <= PAGE && SHARDS_MAX.is_multiple_of(64));
 /// Length of the control file: the log's page and one for each shard.
 pub const CONTROL_BYTES: u64 = (SHARDS_MAX as u64 + 1) * PAGE as u64;
 const LOG_MAGIC: u64 = u64::from_le_bytes(*b"STRMCTL\x01");
@@ -140,6 +144,31 @@ impl Control {
     /// Sleeps until the wake word is not `seen` or `most` has passed; returns the word.
     pub fn wait(&self, seen: u32, most: Duration) -> u32 {
         self.sleepers().wait(seen, most)
+    }
+
+    fn retired(&self, page: u32) -> (&AtomicU64, u64) {
+        assert!((1..=SHARDS_MAX).contains(&page), "page {page}");
+        let bit = page as usize - 1;
+        (self.word(RETIRED + bit / 64 * 8), 1 << (bit % 64))
+    }
+
+    /// Whether somebody may still have a removed shard open that had this page.
+    pub(crate) fn is_retired(&self, page: u32) -> bool {
+        let (word, bit) = self.retired(page);
+        word.load(Ordering::Acquire) & bit != 0
+    }
+
+    /// Keeps a page from new shards until the log is opened by one alone.
+    pub(crate) fn retire(&self, page: u32) {
+        let (word, bit) = self.retired(page);
+        word.fetch_or(bit, Ordering::AcqRel);
+    }
+
+    /// Gives all retired pages to new shards. Only under the exclusive lock of the log.
+    pub(crate) fn reuse_retired(&self) {
+        for place in 0..SHARDS_MAX as usize / 64 {
+            self.word(RETIRED + place * 8).store(0, Ordering::Release);
+        }
     }
 
     /// The page of a shard, by its number in the manifest (1 … 4096).
@@ -286,7 +315,17 @@ impl Page<'_> {
 
     /// Whether the last batch is a CLOSE: the shard takes no more records, for good.
     pub(crate) fn is_closed(&self) -> bool {
-        self.half(328).load(Ordering::Acquire) != 0
+        self.half(328).load(Ordering::Acquire) == 1
+    }
+
+    /// Whether the shard was removed with its stream.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.half(328).load(Ordering::Acquire) == 2
+    }
+
+    /// Ends all use of the shard, in every process. Only under `append.lock`.
+    pub(crate) fn set_removed(&self) {
+        self.half(328).store(2, Ordering::Release);
     }
 
     /// Notes what the last batch is. Only while the state is WRITING, so that a writer that finds
@@ -349,8 +388,18 @@ impl Page<'_> {
         self.progress().after_sync(end.to_word(), end_seq);
     }
 
-    /// `Ok` unless a sync failed.
+    /// `Ok` unless the stream was removed.
+    pub(crate) fn check_exists(&self, folder: &Path) -> Result<()> {
+        if !self.is_removed() {
+            return Ok(());
+        }
+        let stream = folder.parent().and_then(Path::file_name).unwrap_or_default();
+        Err(Error::StreamNotFound { name: stream.to_string_lossy().into_owned() })
+    }
+
+    /// `Ok` unless a sync failed, or the stream was removed.
     pub(crate) fn check(&self, folder: &Path) -> Result<()> {
+        self.check_exists(folder)?;
         match self.state() {
             WriterState::Failed(errno) => {
                 Err(Error::StoragePoisoned { path: folder.to_owned(), errno })

@@ -145,6 +145,7 @@ impl Error {
             }
             Self::ForkedHandle { path } => Self::ForkedHandle { path: path.clone() },
             Self::StreamClosed { name } => Self::StreamClosed { name: name.clone() },
+            Self::StreamNotFound { name } => Self::StreamNotFound { name: name.clone() },
             Self::Corruption { path, position, first, last, reason } => Self::Corruption {
                 path: path.clone(),
                 position: *position,

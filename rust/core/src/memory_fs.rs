@@ -131,6 +131,13 @@ impl Fs for MemoryFs {
         self.names.lock().files.remove(path).map(|_| ()).ok_or_else(|| not_found(path))
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.names.lock().folders.remove(path).map(|_| ()).ok_or_else(|| not_found(path))
+    }
+
     fn sync_dir(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use streamfn_core::checkpoint::removal::remove_stream;
 use streamfn_core::checkpoint::retention::Retainer;
 use streamfn_core::clock::{Clock, ManualClock};
 use streamfn_core::fs::Fs as _;
@@ -193,6 +194,18 @@ impl Log {
             }
         })?;
         Ok(Stream::new(made, Arc::clone(&self.handle)))
+    }
+
+    #[pyo3(signature = (name, *, force = false, timeout = None))]
+    fn remove_stream(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        force: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let log = self.inner()?;
+        patiently(py, timeout, |patience| remove_stream(log, name, force, patience))
     }
 
     fn stream(&self, py: Python<'_>, name: &str) -> PyResult<Stream> {

@@ -361,6 +361,75 @@ impl Mapping {
         Ok(true)
     }
 
+    /// Runs `work` while nobody makes a mapping or begins a stream.
+    pub(super) fn alone<T>(
+        log: &Arc<Log>,
+        patience: &Patience<'_>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let folder = log.root().join("mappings");
+        let lock = LockedFile::open(log.fs(), &folder.join("lock"))?;
+        let _locked = lock.lock(patience)?;
+        work()
+    }
+
+    /// Whether it remembers positions in a stream.
+    pub(super) fn has_begun(&self, stream: &str) -> Result<bool> {
+        Ok(self.record()?.begun.iter().any(|name| name == stream))
+    }
+
+    /// Whether a stream is there for this mapping alone: its dead letters, its redrives.
+    pub(super) fn owns(&self, stream: &str) -> bool {
+        stream.strip_prefix(self.name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// Forgets its positions in a stream; call it under the lock.
+    pub(super) fn forget(&self, stream: &str) -> Result<()> {
+        let fs = self.log.fs();
+        let folder = self.folder.join(stream);
+        if fs.exists(&folder).at(&folder)? {
+            let _leases = self.lease_all(stream)?;
+            for name in fs.list(&folder).at(&folder)? {
+                let path = folder.join(name);
+                fs.remove(&path).at(&path)?;
+            }
+            fs.sync_dir(&folder).at(&folder)?;
+            fs.remove_dir(&folder).at(&folder)?;
+            fs.sync_dir(&self.folder).at(&self.folder)?;
+        }
+        self.files.lock().retain(|(name, _), _| name != stream);
+        // Last: what is begun and has no lanes starts at its first record, so nothing is skipped.
+        let mut record = self.record()?;
+        if record.begun.iter().any(|name| name == stream) {
+            record.begun.retain(|name| name != stream);
+            self.store(record)?;
+        }
+        Ok(())
+    }
+
+    /// The leases of all lanes of a stream, so that no runner reads it.
+    fn lease_all(&self, stream: &str) -> Result<Vec<Lease>> {
+        let mut leases = Vec::new();
+        for shard in self.shards_with_lanes(stream)? {
+            let file = self.lanes_file(stream, shard)?;
+            for slot in 0..file.head()?.factor {
+                let lease = Lease::try_take(
+                    self.log.fs(),
+                    &file.lease_path(slot),
+                    "a removal of its stream",
+                )?;
+                leases.push(lease.ok_or_else(|| {
+                    let reason = format!(
+                        "`{stream}` is being read by a worker (`{}`): stop it first",
+                        self.name
+                    );
+                    Error::config("stream", reason)
+                })?);
+            }
+        }
+        Ok(leases)
+    }
+
     fn lanes_path(&self, stream: &str, shard: ShardId) -> PathBuf {
         self.folder.join(stream).join(format!("{shard}{LANES_SUFFIX}"))
     }

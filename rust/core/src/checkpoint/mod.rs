@@ -15,6 +15,7 @@ pub mod lease;
 pub mod mapping;
 pub mod membership;
 mod operating;
+pub mod removal;
 pub mod retention;
 pub mod slot;
 

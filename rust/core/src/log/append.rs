@@ -170,6 +170,21 @@ impl ShardLog {
         Ok(self.page().is_closed())
     }
 
+    /// Ends all use of the shard, in every process: its stream is about to go.
+    pub(crate) fn remove(&self, patience: &Patience<'_>) -> Result<()> {
+        self.directory.check()?;
+        let _writer = self.exclude_writers();
+        let _locked = self.append_lock.lock(patience)?;
+        self.directory.control().retire(self.config.page);
+        self.page().set_removed();
+        Ok(())
+    }
+
+    /// Whether its stream was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.page().is_removed()
+    }
+
     fn closed(&self) -> Error {
         Error::StreamClosed { name: format!("{}/{}", self.config.stream, self.config.id) }
     }

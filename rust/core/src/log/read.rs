@@ -224,6 +224,7 @@ impl ShardLog {
     }
 
     pub(super) fn next_header(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Next> {
+        self.page().check_exists(&self.folder)?;
         let visible = self.page().visible();
         let position = cursor.position;
         if position >= visible {

@@ -260,6 +260,10 @@ pub(crate) fn recover(
 
 /// Whether the page says the truth: the page cache outlives every process.
 fn trust(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<bool> {
+    if page.is_removed() {
+        // A removal that did not come to its first lasting step: the stream is still there.
+        return Ok(false);
+    }
     if let WriterState::Failed(_) = page.state() {
         return Ok(true);
     }
@@ -527,6 +531,7 @@ pub(crate) fn close_cleanly(
     let page = directory.control().page(config.page);
     if !page.is_of(config.owner())
         || page.state() != WriterState::Clean
+        || page.is_removed()
         || page.reserved() == page.next_seq()
     {
         return Ok(());

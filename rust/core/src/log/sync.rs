@@ -156,7 +156,7 @@ impl ShardLog {
     /// Called ten times a second: syncs what has been waiting for [`LAG_MAX`].
     pub(crate) fn tick(&self) {
         let page = self.page();
-        if page.state() != WriterState::Clean && page.state() != WriterState::Writing {
+        if page.check(&self.folder).is_err() {
             return;
         }
         let (committed, durable) = (page.next_seq(), page.durable_end().min(page.visible_end()));

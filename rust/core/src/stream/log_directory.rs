@@ -23,7 +23,7 @@ use crate::types::{Durability, ShardId};
 
 use super::manifest::{Manifest, ShardMeta};
 use super::topology::{manifest_path, stream_names, Changing};
-use super::{routing, shard_config, topology, Stream, StreamConfig, Topology};
+use super::{removal, routing, shard_config, topology, Stream, StreamConfig, Topology};
 
 /// How long an opener waits for one that recovers the log.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
@@ -194,7 +194,7 @@ impl Log {
     pub fn stream(&self, name: &str) -> Result<Arc<Stream>> {
         self.check()?;
         let mut open = self.streams.lock();
-        if let Some(stream) = open.get(name) {
+        if let Some(stream) = open.get(name).filter(|stream| !stream.is_removed()) {
             return Ok(Arc::clone(stream));
         }
         let is_name =
@@ -239,6 +239,25 @@ impl Log {
         self.stream(name)
     }
 
+    /// Removes a stream with all its records. Who has it open, in whichever process, is told
+    /// [`Error::StreamNotFound`] from then on. What mappings remember of it stays: see
+    /// [`crate::checkpoint::removal`].
+    ///
+    /// # Errors
+    /// [`Error::StreamNotFound`], [`Error::LockTimeout`], errors of the file system.
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn remove_stream(&self, name: &str, patience: &Patience<'_>) -> Result<()> {
+        self.check()?;
+        // WHY anew: what is cached may be one that was removed in part.
+        let stream = Stream::open(&self.directory, &self.topology, name)?;
+        stream.remove(&self.topology.enter(patience)?, patience)?;
+        self.streams.lock().remove(name);
+        self.bump();
+        Ok(())
+    }
+
     fn make_stream(
         &self,
         changing: &Changing<'_>,
@@ -251,6 +270,7 @@ impl Log {
         if fs.exists(&manifest_path).at(&manifest_path)? {
             return Err(Error::StreamExists { name: name.to_owned() });
         }
+        removal::sweep(fs, folder)?;
         let pages = changing.pages(config.shards)?;
         fs.create_dir(folder).at(folder)?;
         let ranges = routing::even_ranges(config.shards);
@@ -571,6 +591,7 @@ impl Opening<'_> {
         let control = Control::map(&*file, &control_path)?;
         let same_boot = control.is_of(uuid) && control.boot_id() == boot_id;
         let opened = self.opened(uuid, boot_id, control, file)?;
+        removal::sweep_all(&opened.directory)?;
         let mut pages = 1;
         for_each_shard(&opened.directory, |_, config| {
             pages = pages.max(config.page + 1);
@@ -580,6 +601,7 @@ impl Opening<'_> {
         for_each_shard(&opened.directory, |folder, config| {
             recovery::recover(&opened.directory, folder, config, same_boot)
         })?;
+        opened.directory.control().reuse_retired();
         opened.settle()?;
         // Last, so that a crash before leaves the pages of another boot, which nobody trusts.
         opened.directory.control().initialise(uuid, boot_id);

@@ -4,6 +4,7 @@ mod config;
 mod log_directory;
 pub mod manifest;
 mod put;
+mod removal;
 mod reshard;
 pub mod routing;
 mod topology;
@@ -48,13 +49,7 @@ impl Stream {
         name: &str,
     ) -> Result<Self> {
         let folder = directory.root().join("streams").join(name);
-        let path = folder.join("manifest.json");
-        let manifest = match Manifest::load(directory.fs(), &path) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::StreamNotFound { name: name.to_owned() });
-            }
-            other => other?,
-        };
+        let manifest = load(directory, name)?;
         // WHY: who made the stream may have died, or met an error, before its names were durable;
         // nothing may be acknowledged in it until they are.
         let fs = directory.fs();
@@ -95,7 +90,7 @@ impl Stream {
     /// The manifest cannot be read.
     pub fn shards(&self) -> Result<Vec<ShardMeta>> {
         self.directory.check()?;
-        Ok(reshard::visible(&Manifest::load(self.directory.fs(), &self.manifest_path())?))
+        Ok(reshard::visible(&load(&self.directory, &self.name)?))
     }
 
     /// One shard's log.
@@ -133,12 +128,13 @@ impl Stream {
         Ok(shard)
     }
 
+    /// The shards that this process has open, but for those of a removed stream.
     fn open_shards(&self) -> Vec<Arc<ShardLog>> {
-        self.shards.lock().values().cloned().collect()
+        self.shards.lock().values().filter(|shard| !shard.is_removed()).cloned().collect()
     }
 
     fn manifest_path(&self) -> PathBuf {
-        self.folder.join("manifest.json")
+        topology::manifest_path(&self.directory, &self.name)
     }
 
     fn shard_folder(&self, id: ShardId) -> PathBuf {
@@ -147,6 +143,16 @@ impl Stream {
 
     pub(crate) fn shard_config(&self, meta: &ShardMeta) -> ShardConfig {
         shard_config(&self.name, &self.config, meta)
+    }
+}
+
+/// The manifest of a stream as it is on disk now.
+fn load(directory: &Directory, name: &str) -> Result<Manifest> {
+    match Manifest::load(directory.fs(), &topology::manifest_path(directory, name)) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::StreamNotFound { name: name.to_owned() })
+        }
+        other => other,
     }
 }
 

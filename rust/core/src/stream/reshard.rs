@@ -16,7 +16,7 @@ use crate::types::ShardId;
 
 use super::manifest::{Manifest, ShardMeta};
 use super::topology::{self, Changing};
-use super::{shard_config, Stream};
+use super::{load, shard_config, Stream};
 
 impl Stream {
     /// Splits a shard: the two new ones go on with its hash keys below `at`, and from it on. Without
@@ -126,7 +126,7 @@ impl Stream {
     /// Under `topology.lock`, or alone: finishes a split or a merge that was left in the middle, and
     /// returns the manifest, in which then nothing is pending.
     pub(super) fn settle(&self, _: &Changing<'_>, patience: &Patience<'_>) -> Result<Manifest> {
-        let mut manifest = Manifest::load(self.directory.fs(), &self.manifest_path())?;
+        let mut manifest = load(&self.directory, &self.name)?;
         let pending = || manifest.shards.iter().filter(|shard| shard.is_pending);
         let children: Vec<ShardId> = pending().map(|child| child.id).collect();
         let mut parents: Vec<ShardId> = pending().flat_map(|child| child.parents.clone()).collect();
@@ -164,13 +164,13 @@ impl Stream {
                 |shard: &ShardMeta| !shard.is_pending && (shard.id != closed || !shard.is_open);
             manifest.shards.iter().all(is_done)
         };
-        let path = self.manifest_path();
-        let mut manifest = Manifest::load(self.directory.fs(), &path)?;
+        let mut manifest = load(&self.directory, &self.name)?;
         if !goes_on(&manifest) {
             manifest = self.settle(&self.topology.enter(patience)?, patience)?;
         }
         if !goes_on(&manifest) {
             let reason = format!("{closed} has a CLOSE, but no shard goes on from it");
+            let path = self.manifest_path();
             return Err(Error::Corruption { path, position: 0, first: 0, last: 0, reason });
         }
         self.learn(&manifest);

@@ -60,7 +60,9 @@ impl Changing<'_> {
             let manifest = Manifest::load(directory.fs(), &manifest_path(directory, &name))?;
             taken.extend(manifest.shards.iter().map(|shard| shard.page));
         }
-        let free = (1..=SHARDS_MAX).filter(|page| !taken.contains(page));
+        // WHY: a process that has a removed shard open must not find another one on its page.
+        let is_free = |page: &u32| !taken.contains(page) && !directory.control().is_retired(*page);
+        let free = (1..=SHARDS_MAX).filter(is_free);
         let pages: Vec<u32> = free.take(count as usize).collect();
         if pages.len() < count as usize {
             let reason = format!(

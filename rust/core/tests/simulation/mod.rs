@@ -82,6 +82,7 @@ pub(crate) enum Change {
     Sync(u64),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
+    RemoveDir(PathBuf),
     SyncDir(PathBuf),
     /// A sync that failed: the kernel marks the pages clean, and what they held never reaches the
     /// disk, whatever a later sync says.
@@ -150,6 +151,9 @@ impl Disk {
             Change::Remove(path) => {
                 self.names.remove(path);
             }
+            Change::RemoveDir(path) => {
+                self.folders.remove(path);
+            }
             Change::Sync(_) | Change::SyncDir(_) | Change::SyncFailed(_) => {}
         }
     }
@@ -175,7 +179,10 @@ impl Crasher {
             }
             (
                 Change::SyncDir(folder),
-                Change::Mkdir(path) | Change::Create(path, _) | Change::Remove(path),
+                Change::Mkdir(path)
+                | Change::Create(path, _)
+                | Change::Remove(path)
+                | Change::RemoveDir(path),
             ) => path.parent() == Some(folder),
             (Change::SyncDir(folder), Change::Rename(_, to)) => to.parent() == Some(folder),
             _ => false,
@@ -435,6 +442,13 @@ impl Fs for SimFs {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.change(Change::Remove(path.to_owned()))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::ENOTEMPTY));
+        }
+        self.change(Change::RemoveDir(path.to_owned()))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
