@@ -104,6 +104,12 @@ hand-overs: ## hand a turn to and fro between two processes, ten million times, 
 	@STREAMFN_HAND_OVERS=$${STREAMFN_HAND_OVERS:-10000000} \
 	$(CARGO) test --release --package streamfn-core --locked --test hand_over -- --nocapture no_wake_up
 
+PAIRS ?= 1000000
+.PHONY: filters
+filters: $(VENV)/.tools $(VENV)/.built ## compare filters with a naive matcher on PAIRS=1000000 random patterns and events
+	@STREAMFN_FILTER_PAIRS=$(PAIRS) STREAMFN_FILTER_SEED=$$RANDOM$$RANDOM \
+	$(BIN)/python -m pytest --quiet tests/filter/test_against_naive_matcher.py --override-ini=timeout=0
+
 # ---------------------------------------------------------------- what CI asks
 
 .PHONY: check fmt fmt-check lint types

@@ -1,16 +1,19 @@
 """Options of the benches, and the order in which the systems take turns."""
 
 import os
+import time
 from collections import defaultdict
+from collections.abc import Callable
 
 import pytest
-from report import Rates, lines, storage_table
+from report import FilterRates, Rates, filter_table, lines, storage_table
 from scenario import FULL, SMALL, Size, cases
 from storage import Figure
 
 SIZE = pytest.StashKey[Size]()
 RATES = pytest.StashKey[Rates]()
 FIGURES = pytest.StashKey[list[Figure]]()
+FILTER_RATES = pytest.StashKey[FilterRates]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     rates: Rates = defaultdict(lambda: defaultdict(list))
     config.stash[RATES] = rates
     config.stash[FIGURES] = []
+    filter_rates: FilterRates = defaultdict(lambda: defaultdict(list))
+    config.stash[FILTER_RATES] = filter_rates
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -43,6 +48,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("")
         for line in lines(stash[RATES], stash[SIZE]):
             terminalreporter.write_line(line)
+    if stash[SIZE] is FULL and stash[FILTER_RATES]:
+        terminalreporter.write_line("")
+        for line in filter_table(stash[FILTER_RATES]):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +70,21 @@ def rates(pytestconfig: pytest.Config) -> Rates:
 def figures(pytestconfig: pytest.Config) -> list[Figure]:
     """Where the figures of the storage engine are noted."""
     return pytestconfig.stash[FIGURES]
+
+
+@pytest.fixture(scope="session")
+def filter_rates(pytestconfig: pytest.Config) -> FilterRates:
+    """Where results of filters are noted."""
+    return pytestconfig.stash[FILTER_RATES]
+
+
+@pytest.fixture(scope="session")
+def timed() -> Callable[[Callable[[], None]], float]:
+    """Runs something and returns how many seconds it took."""
+
+    def timed(run: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    return timed

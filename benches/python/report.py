@@ -20,6 +20,9 @@ import streamfn
 Rates = dict[str, dict[str, list[float]]]
 """Records a second, by scenario and system, one figure for each round."""
 
+FilterRates = dict[str, dict[int, list[float]]]
+"""Events a second, by kind and number of patterns, one figure for each round."""
+
 
 def lines(rates: Rates, size: Size) -> Iterator[str]:
     """The whole report as Markdown."""
@@ -52,6 +55,20 @@ def storage_table(figures: list[Figure], load: tuple[float, float, float]) -> It
     yield "Load of the machine at the end, over 1, 5 and 15 minutes: " + ", ".join(
         f"{value:.1f}" for value in load
     )
+
+
+def filter_table(rates: FilterRates) -> Iterator[str]:
+    """Median rates of filters; and what 100 patterns keep of the rate of one, round by round."""
+    counts = list(next(iter(rates.values())))
+    titles = [f"{count} pattern{'s' if count > 1 else ''}" for count in counts]
+    ratio = f"{counts[-1]} ÷ {counts[0]}"
+    yield "| million events a second | " + " | ".join([*titles, ratio]) + " |"
+    yield "|---|" + "--:|" * (len(titles) + 1)
+    for kind, by_count in rates.items():
+        cells = [f"{statistics.median(by_count[count]) / 1e6:.2f}" for count in counts]
+        pairs = zip(by_count[counts[-1]], by_count[counts[0]], strict=True)
+        cells.append(f"{statistics.median(many / one for many, one in pairs):.0%}")
+        yield f"| filter, {kind} | " + " | ".join(cells) + " |"
 
 
 def surroundings(size: Size) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""A function that sees what `FILTER` says; what it saw goes to `NOTES`."""
+"""A function that sees what `FILTER` says, notes it in `NOTES`, and takes `SLOW` seconds."""
 
 import os
+import time
 from pathlib import Path
 
 from streamfn import App, Batch, Context
@@ -20,5 +21,6 @@ def work(batch: Batch, context: Context) -> None:
     with notes.open("a") as file:
         for record in batch:
             file.write(f"{len(batch)} {record.sequence_number} {record.text()}\n")
+    time.sleep(float(os.environ.get("SLOW", "0")))
     if any(b"poison" in value for value in batch.values()):
         raise ValueError("poison")

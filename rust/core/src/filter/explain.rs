@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::compiled::Filter;
 use super::matching::{Memo, Round};
 use super::pattern::Combination;
-use super::{is_object, Event, Verdict, EVENT};
+use super::{is_object, Event, EVENT};
 
 /// Characters of a value that are shown.
 const SHOWN_MAX: usize = 100;
@@ -59,17 +59,6 @@ impl Filter {
             patterns.push(if is_match { None } else { closest });
         }
         Some(Explanation { patterns })
-    }
-}
-
-impl Explanation {
-    /// Whether any pattern matches.
-    pub fn verdict(&self) -> Verdict {
-        if self.patterns.iter().any(Option::is_none) {
-            Verdict::Matched
-        } else {
-            Verdict::Filtered
-        }
     }
 }
 

@@ -4,9 +4,8 @@
 //! binary64, no half of a surrogate pair, at most [`DEPTH_MAX`] arrays and objects inside each other.
 //! Every method returns `None` where the text is not JSON; the cursor is of no use after that.
 //!
-//! WHY our own: no field that a pattern does not name is looked at twice, copied or allocated for, and
-//! what is skipped is judged like what is read. Measured against `serde_json` in `tests.rs`, which is
-//! also what it is compared with.
+//! WHY our own: what is skipped is judged like what is read, and nothing is allocated; the decision about
+//! it in docs/decisions/ has the figures. `tests.rs` compares it with `serde_json`.
 
 use std::ops::Range;
 
@@ -44,14 +43,15 @@ impl<'a> Scanner<'a> {
     }
 
     /// The byte that comes next, white space left out.
+    #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
-        loop {
-            let byte = self.byte()?;
-            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-                return Some(byte);
-            }
-            self.at += 1;
+        let first = *self.rest().first()?;
+        if first > b' ' {
+            return Some(first);
         }
+        let is_space = |byte: &&u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+        self.at += self.rest().iter().take_while(is_space).count();
+        self.byte()
     }
 
     /// Goes over the byte that [`Scanner::peek`] returned.
@@ -117,6 +117,7 @@ impl<'a> Scanner<'a> {
         let (start, mut has_escapes) = (self.at, false);
         loop {
             self.skip_plain();
+            // What `skip_plain` stopped at, or the last bytes of the text.
             match self.byte()? {
                 b'"' => break,
                 b'\\' => {
@@ -134,22 +135,23 @@ impl<'a> Scanner<'a> {
 
     /// Goes over a number.
     pub(super) fn number(&mut self) -> Option<Range<usize>> {
-        let start = self.at;
-        self.skip_byte(b'-');
-        if self.skip_digits()? > 1
-            && self.part(start..self.at).trim_start_matches('-').starts_with('0')
-        {
+        let bytes = self.rest();
+        let sign = usize::from(bytes.first() == Some(&b'-'));
+        let whole = digits(bytes, sign)?;
+        if whole > sign + 1 && bytes.get(sign) == Some(&b'0') {
             return None;
         }
-        if self.skip_byte(b'.') {
-            self.skip_digits()?;
+        let mut end = whole;
+        if bytes.get(end) == Some(&b'.') {
+            end = digits(bytes, end + 1)?;
         }
-        let has_exponent = self.skip_byte(b'e') || self.skip_byte(b'E');
+        let has_exponent = matches!(bytes.get(end), Some(b'e' | b'E'));
         if has_exponent {
-            let _ = self.skip_byte(b'+') || self.skip_byte(b'-');
-            self.skip_digits()?;
+            let is_signed = matches!(bytes.get(end + 1), Some(b'+' | b'-'));
+            end = digits(bytes, end + 1 + usize::from(is_signed))?;
         }
-        let range = start..self.at;
+        let range = self.at..self.at + end;
+        self.at = range.end;
         let may_be_beyond = has_exponent || range.len() > PLAIN_NUMBER_MAX;
         if may_be_beyond && !self.part(range.clone()).parse::<f64>().is_ok_and(f64::is_finite) {
             return None;
@@ -220,15 +222,18 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes over bytes of a string that mean themselves, eight at a time.
+    #[inline]
     fn skip_plain(&mut self) {
-        while let Some(word) = self.text.as_bytes().get(self.at..self.at + 8) {
-            let Ok(word) = word.try_into() else { return };
+        let mut plain = 0;
+        for word in self.rest().chunks_exact(8) {
+            let Ok(word) = word.try_into() else { break };
             let special = special(u64::from_le_bytes(word));
-            self.at += special.trailing_zeros() as usize / 8;
+            plain += special.trailing_zeros() as usize / 8;
             if special != 0 {
-                return;
+                break;
             }
         }
+        self.at += plain;
     }
 
     fn escape(&mut self) -> Option<()> {
@@ -262,20 +267,16 @@ impl<'a> Scanner<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn skip_byte(&mut self, byte: u8) -> bool {
-        let is_there = self.byte() == Some(byte);
-        self.at += usize::from(is_there);
-        is_there
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
+}
 
-    /// Goes over at least one digit; how many there were.
-    fn skip_digits(&mut self) -> Option<usize> {
-        let start = self.at;
-        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        (self.at > start).then_some(self.at - start)
-    }
+/// Where the digits end that begin at `start`; there must be one.
+#[inline]
+fn digits(bytes: &[u8], start: usize) -> Option<usize> {
+    let found = bytes.get(start..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (found > 0).then_some(start + found)
 }
 
 /// Marks, in its highest bit, each byte that ends a run of plain ones: `"`, `\` or a control

@@ -786,3 +786,164 @@ mod children {
         assert_eq!(Added::Ok, set.add(&world.mapping, &child).unwrap());
     }
 }
+
+mod filters {
+    use super::*;
+    use crate::filter::Filter;
+
+    fn filtering(pattern: &str) -> Filtering {
+        Filtering { filter: Arc::new(Filter::for_records(&[pattern]).unwrap()), counts: None }
+    }
+
+    /// Takes records of the key `a`; the others have `b` and `c`.
+    fn of_a() -> Request {
+        Request { filtering: Some(filtering("{\"partitionKey\":[\"a\"]}")), ..request(0, 3) }
+    }
+
+    fn keep_looking(set: &LaneSet, is_done: impl Fn() -> bool) {
+        let deadline = Deadline::after(LONG);
+        while !is_done() {
+            assert!(!deadline.is_past(), "it never came to be");
+            assert!(set.next(Duration::from_millis(10)).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_batch_counts_matching_records_only() {
+        let world = World::new(1);
+        for _ in 0..3 {
+            world.put(&["a", "b", "c", "a"]);
+        }
+        let set = world.set(1);
+        set.add(&world.mapping, &of_a()).unwrap();
+
+        assert_eq!(vec![0, 3, 4], numbers(&next(&set)));
+        set.settle(0, 0).unwrap();
+        assert_eq!(7, world.checkpoint(0)); // 5 and 6 do not match
+        assert_eq!(vec![7, 8, 11], numbers(&next(&set)));
+    }
+
+    #[test]
+    fn the_position_passes_what_does_not_match() {
+        let world = World::new(1);
+        world.put(&["b"; 5]);
+        let set = world.set(1);
+        set.add(&world.mapping, &of_a()).unwrap();
+
+        keep_looking(&set, || world.checkpoint(0) == 5);
+    }
+
+    #[test]
+    fn each_record_is_counted_once_whatever_the_batch_size() {
+        let world = World::new(1);
+        world.put(&["a", "b", "a", "a", "a", "c", "b", "a"]);
+        let board = Arc::new(Board::create().unwrap());
+        let counts = Some((Arc::clone(&board), 2));
+        let set = world.set(1);
+        let filtering = Filtering { counts, ..of_a().filtering.unwrap() };
+        set.add(&world.mapping, &Request { filtering: Some(filtering), ..request(0, 1) }).unwrap();
+
+        for _ in 0..5 {
+            next(&set);
+            set.settle(0, 0).unwrap();
+        }
+
+        let counters = board.counters(2).unwrap();
+        let counted = [board::MATCHED, board::FILTERED, board::NOT_JSON].map(|i| counters[i]);
+        assert_eq!([5, 3, 0], counted);
+    }
+
+    #[test]
+    fn data_that_is_not_json_is_counted_as_such() {
+        let world = World::new(1);
+        world.put(&["a"; 3]); // `a:0` is not JSON
+        let board = Arc::new(Board::create().unwrap());
+        let counts = Some((Arc::clone(&board), 0));
+        let filtering = Filtering { counts, ..filtering("{\"data\":{\"n\":[1]}}") };
+        let set = world.set(1);
+        set.add(&world.mapping, &Request { filtering: Some(filtering), ..request(0, 9) }).unwrap();
+
+        keep_looking(&set, || world.checkpoint(0) == 3);
+        assert_eq!(3, board.counters(0).unwrap()[board::NOT_JSON]);
+    }
+
+    #[test]
+    fn lanes_of_a_shard_filter_their_own_shares() {
+        let world = World::new(2);
+        let keys = ["a", "b", "c", "d", "e", "a", "b", "c", "d", "e"];
+        world.put(&keys);
+        let set = world.set(1);
+        for slot in 0..2 {
+            let filtering = filtering("{\"partitionKey\":[\"a\",\"b\",\"c\"]}");
+            let request = Request { filtering: Some(filtering), ..request(slot, 9) };
+            assert_eq!(Added::Ok, set.add(&world.mapping, &request).unwrap());
+        }
+        let mut seen = BTreeSet::new();
+        while seen.len() < 6 {
+            let work = next(&set);
+            seen.extend(numbers(&work));
+            set.settle(work.lane, 0).unwrap();
+        }
+        keep_looking(&set, || (0..2).all(|slot| world.checkpoint(slot) == 10));
+
+        assert_eq!(BTreeSet::from([0, 1, 2, 5, 6, 7]), seen);
+    }
+
+    /// A worker may come back with another filter: records it does not take are gone from the batch.
+    #[test]
+    fn a_batch_in_flight_follows_the_filter_of_whoever_goes_on_with_it() {
+        let world = World::new(1);
+        world.put(&["a", "b", "c", "d"]);
+        let set = world.with_lane(4);
+        next(&set);
+        let each = |n| Entry { attempts: 1, ..Entry::fresh(n, n) };
+        set.yield_lane(vec![each(0), each(1), Entry::fresh(2, 3)]);
+
+        let set = world.set(2);
+        let filtering = filtering("{\"partitionKey\":[\"b\",\"d\"]}");
+        set.add(&world.mapping, &Request { filtering: Some(filtering), ..request(0, 4) }).unwrap();
+        let work = next(&set);
+
+        assert_eq!(vec![1, 3], numbers(&work));
+        assert_eq!(vec![each(1), Entry::fresh(2, 3)], work.entries);
+        set.settle(0, 0).unwrap();
+        assert_eq!(4, world.checkpoint(0));
+    }
+
+    #[test]
+    fn a_batch_in_flight_of_which_nothing_is_left_is_passed() {
+        let world = World::new(1);
+        world.put(&["b", "b"]);
+        let set = world.with_lane(4);
+        next(&set);
+        set.yield_lane(vec![Entry::fresh(0, 1)]);
+
+        let set = world.set(2);
+        set.add(&world.mapping, &of_a()).unwrap();
+
+        keep_looking(&set, || world.checkpoint(0) == 2);
+        assert!(world.in_flight().is_none_or(|slot| slot.entries.is_empty()));
+    }
+
+    #[test]
+    fn a_judge_counts_what_the_filter_takes() {
+        let world = World::new(1);
+        world.put(&["a", "b", "a", "b"]);
+        let set = world.with_lane(4);
+        next(&set);
+        set.yield_lane(vec![Entry::fresh(0, 3)]);
+
+        let filter = of_a().filtering.map(|filtering| filtering.filter);
+        let judge = Judge::take(&world.mapping, "orders", SHARD, 0, filter).unwrap().unwrap();
+
+        assert_eq!(vec![0, 2], judge.records(0, 3).unwrap());
+    }
+
+    impl LaneSet {
+        /// Puts lane 0 down with this work list, and gives it back.
+        fn yield_lane(&self, entries: Vec<Entry>) {
+            self.wait(0, entries, 0, Duration::ZERO).unwrap();
+            assert!(self.close(LONG).unwrap());
+        }
+    }
+}
