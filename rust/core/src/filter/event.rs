@@ -27,8 +27,6 @@ enum Kind {
     Object,
     Array,
     Leaf(Kept),
-    /// Its object has a later member of the same name, which counts.
-    Forgotten,
 }
 
 #[derive(Debug)]
@@ -46,7 +44,6 @@ pub(super) enum Seen<'a> {
     Object,
     Array,
     Leaf(Value<'a>),
-    Forgotten,
 }
 
 /// The part of one event that patterns can see.
@@ -150,7 +147,6 @@ impl Event {
         let seen = match &node.kind {
             Kind::Object => Seen::Object,
             Kind::Array => Seen::Array,
-            Kind::Forgotten => Seen::Forgotten,
             Kind::Leaf(kept) => Seen::Leaf(self.value_of(text, kept)),
         };
         Some((node.field, seen, node.end))
@@ -287,11 +283,13 @@ impl Event {
     fn forget(&mut self, object: usize, field: FieldId) {
         let mut index = object + 1;
         while let Some(node) = self.nodes.get(index) {
-            let (is_same, end) = (node.field == field, node.end);
-            if is_same {
-                for node in self.nodes.get_mut(index..end).unwrap_or_default() {
-                    node.kind = Kind::Forgotten;
+            let end = node.end;
+            if node.field == field {
+                self.nodes.drain(index..end);
+                for later in self.nodes.get_mut(index..).unwrap_or_default() {
+                    later.end -= end - index;
                 }
+                return;
             }
             index = end;
         }

@@ -13,6 +13,8 @@ use super::operator::Value;
 pub(super) struct Memo {
     /// For each constraint, the turn it was looked at, and whether it held.
     held: Vec<(u32, bool)>,
+    /// For each constraint, the turn in which a value of the event satisfied it.
+    triggered: Vec<u32>,
     /// For each combination, the turn in which it was tried.
     tried: Vec<u32>,
     turn: u32,
@@ -21,13 +23,15 @@ pub(super) struct Memo {
 impl Memo {
     pub(super) fn new(filter: &Filter) -> Self {
         let (held, tried) = (filter.constraints.len(), filter.combinations.len());
-        Self { held: vec![(0, false); held], tried: vec![0; tried], turn: 0 }
+        let (triggered, tried) = (vec![0; held], vec![0; tried]);
+        Self { held: vec![(0, false); held], triggered, tried, turn: 0 }
     }
 
     /// Forgets the event before.
     pub(super) fn clear(&mut self) {
         self.turn = self.turn.checked_add(1).unwrap_or_else(|| {
             self.held.fill((0, false));
+            self.triggered.fill(0);
             self.tried.fill(0);
             1
         });
@@ -78,8 +82,16 @@ impl Round<'_> {
         false
     }
 
-    /// Whether a combination holds that waits for a constraint, which does.
+    /// Whether a combination holds that waits for a constraint, which does. Once is enough: an array
+    /// may have the value many times.
     fn is_triggered(&mut self, constraint: u32) -> bool {
+        let turn = self.memo.turn;
+        let Some(triggered) = self.memo.triggered.get_mut(constraint as usize) else {
+            return false;
+        };
+        if std::mem::replace(triggered, turn) == turn {
+            return false;
+        }
         if let Some(held) = self.memo.held.get_mut(constraint as usize) {
             *held = (self.memo.turn, true);
         }
@@ -133,7 +145,6 @@ impl Round<'_> {
     fn part(&self, node: usize, constraints: &[u32]) -> Outcome {
         let Some((field, seen, end)) = self.event.node(self.text, node) else { return Outcome::No };
         match seen {
-            Seen::Forgotten => self.nothing(constraints),
             Seen::Leaf(value) => self.leaf(field, value, constraints),
             Seen::Object => self.object(node, end, constraints),
             Seen::Array => self.array(node, end, constraints),

@@ -191,6 +191,22 @@ fn the_last_of_two_members_with_one_name_counts() {
     assert_eq!(Verdict::Matched, one.event(b"{\"a\":5,\"a\":{\"b\":2,\"\\u0062\":1}}"));
 }
 
+/// Many members of one name, and many elements of one value, cost no more than as many others.
+#[test]
+fn repetition_is_not_dear() {
+    let count = 200_000;
+    let members = "\"a\":1,\"b\":[1,2],\"c\":{\"d\":1},".repeat(count);
+    let event = format!("{{{members}\"a\":2}}");
+    let mut names = matcher(&["{\"a\":[2],\"b\":[2],\"c\":{\"d\":[1]}}"]);
+    assert_eq!(Verdict::Matched, names.event(event.as_bytes()));
+
+    let patterns: Vec<_> =
+        (0..500).map(|n| format!("{{\"a\":[1],\"b\":[{{\"prefix\":\"{n}\"}}]}}")).collect();
+    let event = format!("{{\"a\":[{}1],\"b\":\"x\"}}", "1,".repeat(count));
+    let mut values = Matcher::new(Arc::new(Filter::new(&patterns).unwrap()));
+    assert_eq!(Verdict::Filtered, values.event(event.as_bytes()));
+}
+
 #[test]
 fn an_event_is_forgotten_before_the_next() {
     let mut matcher = matcher(&["{\"a\":[1],\"b\":[2]}", "{\"c\":[{\"exists\":false}],\"b\":[3]}"]);
