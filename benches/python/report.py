@@ -62,7 +62,7 @@ def filter_table(rates: FilterRates) -> Iterator[str]:
     counts = list(next(iter(rates.values())))
     titles = [f"{count} pattern{'s' if count > 1 else ''}" for count in counts]
     ratio = f"{counts[-1]} ÷ {counts[0]}"
-    yield "| million events a second | " + " | ".join([*titles, ratio]) + " |"
+    yield "| million events a CPU second | " + " | ".join([*titles, ratio]) + " |"
     yield "|---|" + "--:|" * (len(titles) + 1)
     for kind, by_count in rates.items():
         cells = [f"{statistics.median(by_count[count]) / 1e6:.2f}" for count in counts]
