@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 
 def put(orders, count):
     orders.put_many([b"x"] * count, [f"k{n % 5}" for n in range(count)])
@@ -11,6 +13,7 @@ def handled(notes):
     return [number for note in notes("ended") for number in note.numbers]
 
 
+@pytest.mark.fact("G-10")
 def test_a_pause_ends_what_runs_and_a_resume_goes_on(log, workers, notes, until, run_streamfn):
     put(log.create_stream("orders"), 400)
     options = ["--processes", 1, "--threads", 2]
