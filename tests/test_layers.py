@@ -19,7 +19,7 @@ PYTHON_FLOORS = [
     {"_core"},
     {"model"},
     {"log", "app"},
-    {"engine"},
+    {"engine", "aio"},
     {"worker"},
     {"demo", "testing"},
     {"cli"},

@@ -114,13 +114,23 @@ class Stream:
             SequenceTrimmed: Records asked for are no longer kept.
             Corruption: A record batch is damaged.
         """
+        if follow:
+            return following(self._log, self.follower(start, shard=shard))
         shards = self._shards(shard)
-        readers = {each.shard_id: self._core.reader(each.shard_id, start) for each in shards}
-        if not follow:
-            return up_to(readers, shards)
+        return up_to(self._readers(shards, start), shards)
+
+    def follower(
+        self, start: str | int | datetime = "trim_horizon", *, shard: str | None = None
+    ) -> Follower:
+        """Return what `read(follow=True)` reads with: it polls, and waits for nothing.
+
+        Args:
+            start: As `read`.
+            shard: As `read`.
+        """
+        readers = self._readers(self._shards(shard), start)
         since = start if isinstance(start, datetime) else None
-        follower = Follower(self._core, readers, since=since, is_alone=shard is not None)
-        return following(self._log, follower)
+        return Follower(self._core, readers, since=since, is_alone=shard is not None)
 
     def split(
         self, shard: str, *, at: int | None = None, timeout: float | None = None
@@ -200,6 +210,11 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<Stream {self.name}>"
+
+    def _readers(
+        self, shards: list[_core.ShardInfo], start: str | int | datetime
+    ) -> dict[str, _core.ShardReader]:
+        return {each.shard_id: self._core.reader(each.shard_id, start) for each in shards}
 
     def _shards(self, only: str | None) -> list[_core.ShardInfo]:
         shards = self._core.shards()

@@ -62,6 +62,12 @@ class _Lane:
     rests_until: float = 0.0
     is_held: bool = False
 
+    @property
+    def filter(self) -> _core.Filter | None:
+        """What is redriven was delivered before, and is not filtered again."""
+        is_source = self.stream == self.mapping.stream
+        return self.job.function.filter if is_source else None
+
 
 class _Lanes:
     """The lane set, which a death replaces; a wait gives the lane back until its time has come."""
@@ -266,7 +272,7 @@ class Driver:
         return self._known[key]
 
     def _take(self, lane: _Lane) -> bool:
-        mapping, function = lane.mapping, lane.job.function
+        mapping = lane.mapping
         answer = self._lanes.inner.add(
             lane.job.lane,
             lane.record,
@@ -276,7 +282,7 @@ class Driver:
             batch_size=mapping.batch.size,
             batch_window=mapping.batch.window.total_seconds(),
             batch_bytes=mapping.batch.bytes,
-            filter=function.filter if lane.stream == mapping.stream else None,
+            filter=lane.filter,
             board=self._board,
             index=lane.job.index,
         )
@@ -315,7 +321,7 @@ class Driver:
         cell = Cell(0, lane.job.lane, None, death.running)
         expired = frozenset({cell} if death.is_timeout else ())
         found = verdicts(RunnerDeath((cell,), death.signal_number, expired))
-        judge = lane.record.judge(lane.stream, lane.shard_id, lane.slot)
+        judge = lane.record.judge(lane.stream, lane.shard_id, lane.slot, lane.filter)
         assert judge is not None, "nobody else is there to have it"
         slot = judge.in_flight()
         assert slot is not None, "it was being called"

@@ -1,0 +1,220 @@
+"""Twins of `Log` and `Stream` for asyncio: the same calls, awaited.
+
+    from streamfn import aio
+
+    async with await aio.Log.open("events") as log:
+        orders = await log.create_stream("orders", exist_ok=True)
+        await orders.put(b"42", "ada")
+        async for batch in orders.read(follow=True):
+            ...
+
+Thin: each call runs in a thread of a pool, where it waits for locks and disks. Tasks that put at
+the same time share record batches and syncs, as threads do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from streamfn import _core
+from streamfn.log import Log as SyncLog
+from streamfn.log import Stream as SyncStream
+from streamfn.log.reading import BYTES_MAX, RECORDS_MAX, WAIT_SECONDS
+from streamfn.model.batch import Batch
+from streamfn.model.put import PutResult, PutResults
+from streamfn.model.stream import StreamInfo
+
+THREADS: Final = 64
+"""Calls that run at once; they wait for disks more than they compute."""
+
+_T = TypeVar("_T")
+
+
+class Log:
+    """A log directory, open; see `streamfn.Log`. An asynchronous context manager that closes it."""
+
+    def __init__(self, log: SyncLog) -> None:
+        """Use `open`."""
+        self._log = log
+        self._pool = ThreadPoolExecutor(THREADS, "streamfn-aio")
+        self._waker = _Waker(log.core, self._pool)
+
+    @classmethod
+    async def open(cls, path: str | os.PathLike[str], **options: Any) -> Log:  # noqa: ANN401
+        """Open a log directory; options as `streamfn.Log.open`."""
+        return cls(await asyncio.to_thread(partial(SyncLog.open, path, **options)))
+
+    @property
+    def path(self) -> str:
+        """The directory."""
+        return self._log.path
+
+    async def create_stream(self, name: str, **options: Any) -> Stream:  # noqa: ANN401
+        """Create a stream and return it; options as `streamfn.Log.create_stream`."""
+        made = await self._run(partial(self._log.create_stream, name, **options))
+        return Stream(made, self._pool, self._waker)
+
+    async def stream(self, name: str) -> Stream:
+        """Return the stream of that name; `StreamNotFound` if there is none."""
+        return Stream(await self._run(partial(self._log.stream, name)), self._pool, self._waker)
+
+    async def streams(self) -> list[str]:
+        """Return the names of all streams, sorted."""
+        return await self._run(self._log.streams)
+
+    async def remove_stream(self, name: str, **options: Any) -> None:  # noqa: ANN401
+        """Remove a stream; options as `streamfn.Log.remove_stream`."""
+        await self._run(partial(self._log.remove_stream, name, **options))
+
+    async def close(self) -> None:
+        """Sync what is acknowledged and close."""
+        await asyncio.to_thread(self._log.close)
+        self._pool.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<aio.Log {self.path}>"
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+
+class Stream:
+    """A named set of shards; see `streamfn.Stream`."""
+
+    def __init__(self, stream: SyncStream, pool: ThreadPoolExecutor, waker: _Waker) -> None:
+        """Use `Log.stream` or `Log.create_stream`."""
+        self._stream, self._pool, self._waker = stream, pool, waker
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._stream.name
+
+    async def put(
+        self,
+        data: bytes,
+        partition_key: str | None = None,
+        headers: Mapping[str, bytes] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 -- of the shard's lock
+    ) -> PutResult:
+        """Append one record; as `streamfn.Stream.put`.
+
+        A task that is cancelled does not know whether its record was appended.
+        """
+        put = partial(self._stream.put, data, partition_key, headers, timeout=timeout)
+        return await self._run(put)
+
+    async def put_many(
+        self,
+        data: Sequence[bytes],
+        partition_keys: Sequence[str | None] | None = None,
+        headers: Sequence[Mapping[str, bytes] | None] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 -- of the shards' locks
+    ) -> PutResults:
+        """Append records; as `streamfn.Stream.put_many`.
+
+        Shapes: len(result) == len(data).
+        """
+        put = partial(self._stream.put_many, data, partition_keys, headers, timeout=timeout)
+        return await self._run(put)
+
+    async def read(
+        self,
+        start: str | int | datetime = "trim_horizon",
+        *,
+        shard: str | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[Batch]:
+        """Iterate over the records in batches; as `streamfn.Stream.read`."""
+        if follow:
+            async for batch in self._follow(start, shard):
+                yield batch
+            return
+        batches = await self._run(partial(self._stream.read, start, shard=shard))
+        while (batch := await self._run(partial(next, batches, None))) is not None:
+            yield batch
+
+    async def split(
+        self,
+        shard: str,
+        *,
+        at: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 -- of each lock
+    ) -> tuple[str, str]:
+        """Split a shard; as `streamfn.Stream.split`."""
+        return await self._run(partial(self._stream.split, shard, at=at, timeout=timeout))
+
+    async def merge(
+        self,
+        a: str,
+        b: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 -- of each lock
+    ) -> str:
+        """Merge two shards; as `streamfn.Stream.merge`."""
+        return await self._run(partial(self._stream.merge, a, b, timeout=timeout))
+
+    async def trim(self, before: int | datetime, *, shard: str | None = None) -> int:
+        """Let go of old records; as `streamfn.Stream.trim`."""
+        return await self._run(partial(self._stream.trim, before, shard=shard))
+
+    async def info(self) -> StreamInfo:
+        """Return what the stream is and how much it holds."""
+        return await self._run(self._stream.info)
+
+    def __repr__(self) -> str:
+        return f"<aio.Stream {self.name}>"
+
+    async def _follow(self, start: str | int | datetime, shard: str | None) -> AsyncIterator[Batch]:
+        follower = await self._run(partial(self._stream.follower, start, shard=shard))
+        while not follower.is_over:
+            seen = self._waker.seen()
+            found = await self._run(partial(follower.poll, RECORDS_MAX, BYTES_MAX))
+            for records in found:
+                yield Batch(records)
+            if not found and not follower.is_over:
+                await self._waker.changed(seen)
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+
+class _Waker:
+    """Waits for changes of a log with one thread, however many tasks follow it."""
+
+    def __init__(self, core: _core.Log, pool: ThreadPoolExecutor) -> None:
+        self._core, self._pool = core, pool
+        self._pending: asyncio.Future[Any] | None = None
+
+    def seen(self) -> int:
+        """Return the log's wake word; it changes whenever something becomes visible."""
+        return self._core.wake()
+
+    async def changed(self, seen: int) -> None:
+        """Wait until the wake word is another, at most about a tenth of a second."""
+        if self._core.wake() != seen:
+            return
+        if self._pending is None or self._pending.done():
+            loop = asyncio.get_running_loop()
+            self._pending = loop.run_in_executor(self._pool, self._core.wait, seen, WAIT_SECONDS)
+        await asyncio.shield(self._pending)
