@@ -110,6 +110,15 @@ filters: $(VENV)/.tools $(VENV)/.built ## compare filters with a naive matcher o
 	@STREAMFN_FILTER_PAIRS=$(PAIRS) STREAMFN_FILTER_SEED=$$RANDOM$$RANDOM \
 	$(BIN)/python -m pytest --quiet tests/filter/test_against_naive_matcher.py --override-ini=timeout=0
 
+.PHONY: crash
+crash: $(VENV)/.made ## stop the machine everywhere, fail every call, flip every bit: the full size (minutes)
+	@STREAMFN_CRASH_FULL=1 $(CARGO) test --package streamfn-core --locked --quiet --test crash --test lanes_crash \
+		--test reshard --test remove_stream --test io_errors --test bit_rot --test torn_tail -- --nocapture
+
+.PHONY: mutants
+mutants: $(VENV)/.tools ## build the core with each seeded bug of tests/mutants, and see its tests catch it
+	@$(BIN)/python tests/mutants/run_mutants.py
+
 # ---------------------------------------------------------------- what CI asks
 
 .PHONY: check fmt fmt-check lint types

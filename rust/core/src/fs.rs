@@ -40,7 +40,8 @@ pub enum Lock {
     Exclusive,
 }
 
-/// An open file. Every method fails as the operating system does.
+/// An open file. Every method fails as the operating system does, but for signals: none of them ends a
+/// call.
 #[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait File: Send + Sync + Debug {
     /// Reads at `position` until `buffer` is full or the file ends; returns the bytes read.
@@ -121,6 +122,65 @@ pub fn read(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Repeats a call for as long as a signal interrupts it, so that no caller ever hears of one. Who
+/// waits for something else than the disk has a patience that is asked instead.
+///
+/// # Errors
+/// Any other error of the call.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the file ends, however little one call of `read` returns.
+///
+/// # Errors
+/// Any error of `read`.
+pub fn read_fully(
+    buffer: &mut [u8],
+    position: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match uninterrupted(|| read(rest, position + done as u64))? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `parts`, however little one call of `write` takes.
+///
+/// # Errors
+/// Any error of `write`, after which any part may be written.
+pub fn write_fully(
+    parts: &[&[u8]],
+    position: u64,
+    mut write: impl FnMut(&[io::IoSlice<'_>], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    let mut slices: Vec<io::IoSlice<'_>> =
+        parts.iter().filter(|part| !part.is_empty()).map(|part| io::IoSlice::new(part)).collect();
+    let mut rest: &mut [io::IoSlice<'_>] = &mut slices;
+    let mut done = 0;
+    while done < total {
+        match uninterrupted(|| write(rest, position + done as u64))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => {
+                done += count;
+                io::IoSlice::advance_slices(&mut rest, count);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The folder a path is in.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
@@ -174,36 +234,15 @@ impl Drop for RealFile {
 
 impl File for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.get()?.read_at(rest, position + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(done)
+        let file = self.get()?;
+        read_fully(buffer, position, |rest, position| file.read_at(rest, position))
     }
 
     fn write_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        let mut slices: Vec<io::IoSlice<'_>> =
-            parts.iter().filter(|p| !p.is_empty()).map(|p| io::IoSlice::new(p)).collect();
-        let mut rest: &mut [io::IoSlice<'_>] = &mut slices;
-        let mut done = 0;
-        while done < total {
-            match rustix::io::pwritev(self.get()?, rest, position + done as u64) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    done += n;
-                    io::IoSlice::advance_slices(&mut rest, n);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(())
+        let file = self.get()?;
+        write_fully(parts, position, |rest, position| {
+            Ok(rustix::io::pwritev(file, rest, position)?)
+        })
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -211,27 +250,28 @@ impl File for RealFile {
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.get()?.set_len(length)
+        let file = self.get()?;
+        uninterrupted(|| file.set_len(length))
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        loop {
-            match rustix::fs::fallocate(self.get()?, rustix::fs::FallocateFlags::empty(), 0, length)
-            {
-                // A file system without fallocate still works, without the promise.
-                Err(rustix::io::Errno::OPNOTSUPP) => {
-                    return self.get()?.set_len(length.max(self.length()?));
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                other => return Ok(other?),
+        let file = self.get()?;
+        let flags = rustix::fs::FallocateFlags::empty();
+        match uninterrupted(|| Ok(rustix::fs::fallocate(file, flags, 0, length)?)) {
+            // A file system without fallocate still works, without the promise.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                self.truncate(length.max(self.length()?))
             }
+            other => other,
         }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        // WHY: no retry on EINTR or on any other error: after a failed sync the kernel may have
-        // marked the pages clean, so a second call would report a success that never happened.
-        self.get()?.sync_data()
+        let file = self.get()?;
+        // WHY no retry on an error: the kernel may have marked the pages clean, so a second call
+        // would report a success that never happened. A signal is no error: it ends the wait before
+        // the outcome was looked at, and the next call still learns of it.
+        uninterrupted(|| file.sync_data())
     }
 
     fn try_lock(&self, lock: Lock) -> io::Result<bool> {
@@ -239,13 +279,11 @@ impl File for RealFile {
             Lock::Shared => FlockOperation::NonBlockingLockShared,
             Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
-        loop {
-            match rustix::fs::flock(self.get()?, operation) {
-                Ok(()) => return Ok(true),
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
+        let file = self.get()?;
+        match uninterrupted(|| Ok(rustix::fs::flock(file, operation)?)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -346,7 +384,8 @@ impl Fs for RealFs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()
+        let folder = std::fs::File::open(path)?;
+        uninterrupted(|| folder.sync_all())
     }
 
     fn magic(&self, path: &Path) -> io::Result<u64> {
@@ -355,5 +394,71 @@ impl Fs for RealFs {
         let stat = rustix::fs::statfs(c_path.as_c_str())?;
         #[allow(clippy::cast_sign_loss, reason = "a magic number, not a quantity")]
         Ok(stat.f_type as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interrupted<T>() -> io::Result<T> {
+        Err(io::ErrorKind::Interrupted.into())
+    }
+
+    #[test]
+    fn a_signal_is_invisible_and_an_error_is_not() {
+        let mut answers = vec![Ok(7), interrupted(), interrupted()];
+        assert_eq!(7, uninterrupted(|| answers.pop().unwrap()).unwrap());
+
+        let mut answers = vec![Ok(7), Err(io::Error::from_raw_os_error(libc::EIO)), interrupted()];
+        let error = uninterrupted(|| answers.pop().unwrap()).unwrap_err();
+        assert_eq!((Some(libc::EIO), 1), (error.raw_os_error(), answers.len()));
+    }
+
+    #[test]
+    fn short_reads_and_signals_still_fill_the_buffer() {
+        let file = b"0123456789";
+        let mut calls = 0;
+        let mut buffer = [0; 7];
+        let got = read_fully(&mut buffer, 2, |rest, position| {
+            calls += 1;
+            if calls % 2 == 0 {
+                return interrupted();
+            }
+            let count = rest.len().min(3);
+            let from = usize::try_from(position).unwrap();
+            rest[..count].copy_from_slice(&file[from..][..count]);
+            Ok(count)
+        });
+        assert_eq!((7, *b"2345678"), (got.unwrap(), buffer));
+    }
+
+    #[test]
+    fn short_writes_and_signals_still_write_all_parts() {
+        for most in 1..12 {
+            let mut file = [0; 11];
+            let mut calls = 0;
+            let parts: [&[u8]; 4] = [b"abc", b"", b"defgh", b"ijk"];
+            write_fully(&parts, 0, |slices, position| {
+                calls += 1;
+                if calls % 3 == 0 {
+                    return interrupted();
+                }
+                let bytes = slices.iter().flat_map(|slice| slice.iter()).take(most);
+                Ok(file[usize::try_from(position).unwrap()..]
+                    .iter_mut()
+                    .zip(bytes)
+                    .map(|(to, from)| *to = *from)
+                    .count())
+            })
+            .unwrap();
+            assert_eq!(b"abcdefghijk", &file[..], "at most {most} bytes a call");
+        }
+    }
+
+    #[test]
+    fn a_write_that_takes_nothing_fails() {
+        let error = write_fully(&[b"abc"], 0, |_, _| Ok(0)).unwrap_err();
+        assert_eq!(io::ErrorKind::WriteZero, error.kind());
     }
 }

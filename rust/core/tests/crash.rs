@@ -1,255 +1,362 @@
-//! The machine stops after every single change of the file system, in many states of what was not
-//! synced, and again inside recovery: nothing acknowledged is lost, no number is issued twice.
+//! The machine stops after every single change of the file system, in every state of what was not
+//! synced that the bound allows, and again inside recovery: nothing acknowledged is lost, no number is
+//! issued twice, and to recover twice is to recover once.
 //!
-//! `STREAMFN_CRASH_TORN` sets how many torn states are tried at each point.
+//! The workloads are short and many (`crash_workloads`): each pair of steps that touch the same files is in one
+//! of them. A failure prints how to repeat its case alone. `STREAMFN_CRASH_FULL` (`make crash`) tries
+//! more states at each point, and a second crash in all of them.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test stops at the first surprise"
 )]
+#![allow(clippy::print_stdout, reason = "`make crash` prints its figures")]
 
+mod crash_workloads;
 mod simulation;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 
-use simulation::{Crasher, Disk, SimFs};
-use streamfn_core::clock::ManualClock;
-use streamfn_core::{
-    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
-    StreamConfig,
-};
+use crash_workloads::{all, open, put, read, Found, History, Workload, MAPPING, STREAM};
+use simulation::{Bound, Crasher, Disk, SimFs};
+use streamfn_core::checkpoint::Mapping;
+use streamfn_core::{Durability, Error, Log};
 
-fn patience() -> Patience<'static> {
-    Patience::of(Duration::from_secs(30))
+/// What is wrong with what a crash left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wrong {
+    /// It cannot be opened or read.
+    Unreadable,
+    /// Something acknowledged is not there.
+    Lost,
+    /// Something is there that was never put, or is another's, or in another order.
+    Invented,
+    /// A number that was told to somebody is given to another record.
+    IssuedTwice,
+    /// Recovering again finds something else.
+    NotIdempotent,
+    /// A lane is behind what was synced, or ahead of what was written.
+    Lanes,
 }
 
-fn open(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::new(ManualClock::new(1_700_000_000_000_000)),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
+type Verdict<T> = Result<T, (Wrong, String)>;
+
+fn wrong<T>(what: Wrong, why: impl Into<String>) -> Verdict<T> {
+    Err((what, why.into()))
 }
 
-/// What one run of a workload did: the point at which each record was acknowledged.
-#[derive(Default)]
-struct History {
-    /// Sequence number to value and the point at which it was acknowledged.
-    put: BTreeMap<u64, (Vec<u8>, usize)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    /// Puts so many records of so many bytes.
-    Put(usize, usize),
-    /// Syncs what a `process` stream has not synced yet.
-    Sync,
-    /// Closes the log and opens it again.
-    Reopen,
-    /// Lets the log do what it does while nobody writes.
-    Idle,
-}
-
-fn run(durability: Durability, compression: Compression, steps: &[Step]) -> (SimFs, History) {
-    let fs = SimFs::new();
-    let mut history = History::default();
-    let mut log = open(&fs);
-    let config =
-        StreamConfig { durability, compression, segment_bytes: 1 << 20, ..StreamConfig::default() };
-    log.create_stream("s", &config, &patience()).unwrap();
-    for (number, step) in steps.iter().enumerate() {
-        match step {
-            Step::Put(count, size) => {
-                let stream = log.stream("s").unwrap();
-                let values: Vec<Vec<u8>> = (0..*count)
-                    .map(|n| format!("{number} {n} {}", "x".repeat(*size)).into_bytes())
-                    .collect();
-                let mut put = stream.begin_put().unwrap();
-                for value in &values {
-                    put.push(value, Some("k"), std::iter::empty()).unwrap();
-                }
-                let places = put.commit(&patience()).unwrap().places();
-                for ((_, seq), value) in places.into_iter().zip(values) {
-                    history.put.insert(seq, (value, fs.point()));
-                }
-            }
-            Step::Sync => log.sync().unwrap(),
-            Step::Idle => (0..3).for_each(|_| log.tick()),
-            Step::Reopen => {
-                log.close().unwrap();
-                log = open(&fs);
-            }
-        }
-    }
-    std::mem::forget(log); // the machine stops: nobody closes it
-    (fs, history)
-}
-
-fn read(stream: &Stream) -> BTreeMap<u64, Vec<u8>> {
-    let shard = stream.shard(ShardId(0)).unwrap();
-    let mut cursor = shard.cursor(Start::TrimHorizon).unwrap();
-    let mut buffer = ReadBuffer::default();
-    let mut found = BTreeMap::new();
-    while let Some((batch, after)) = shard.read(&cursor, &mut buffer).unwrap() {
-        if batch.control().is_none() {
-            for index in 0..batch.count() {
-                let value = batch.value(index).to_vec();
-                assert!(found.insert(batch.base_seq() + u64::from(index), value).is_none());
-            }
-        }
-        cursor = after;
-    }
-    found
-}
-
+/// One crash of one workload.
 struct Check<'a> {
     history: &'a History,
-    durability: Durability,
+    workload: &'a Workload,
     /// Changes the machine had made when it stopped.
     point: usize,
 }
 
 impl Check<'_> {
-    /// Opens what a crash left and looks at everything that was promised.
-    fn disk(&self, disk: Disk) -> SimFs {
+    /// Recovers what a crash left and looks at everything that was promised; returns the file system,
+    /// and how many changes of it were recovery's.
+    fn disk(&self, disk: Disk) -> Verdict<(SimFs, usize)> {
         let fs = SimFs::on(disk);
-        let log = open(&fs);
-        let Ok(stream) = log.stream("s") else {
-            let acknowledged = self.history.put.values().any(|(_, at)| *at <= self.point);
-            assert!(!acknowledged, "the stream is gone at point {}", self.point);
-            return fs;
-        };
-        let found = read(&stream);
-        self.records(&found);
-        let recovered = fs.clone();
-        let changes = recovered.changes();
-        let after_recovery = recovered.disk();
-        // Recovery again, of what it made, finds the same.
-        let again = open(&SimFs::on(after_recovery));
-        assert_eq!(
-            found,
-            read(&again.stream("s").unwrap()),
-            "recovery twice, point {}",
-            self.point
-        );
-        drop(again);
-        // A number is never issued twice.
-        let mut put = stream.begin_put().unwrap();
-        put.push(b"after the crash", Some("k"), std::iter::empty()).unwrap();
-        let seq = put.commit(&patience()).unwrap().places()[0].1;
-        let issued = self.history.put.range(seq..).any(|(_, (_, at))| *at <= self.point);
-        assert!(!issued, "number {seq} was issued before, point {}", self.point);
-        assert_eq!(found.len() + 1, read(&stream).len());
-        assert!(changes.len() <= fs.point());
-        fs
+        let log = open(&fs).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))?;
+        let found = self.content(&log)?;
+        let recovery = fs.point();
+        let Some(found) = found else { return Ok((fs, recovery)) };
+        let again = open(&SimFs::on(fs.disk()));
+        let again = again.or_else(|error| wrong(Wrong::NotIdempotent, error.to_string()))?;
+        if self.content(&again)?.as_ref() != Some(&found) {
+            return wrong(Wrong::NotIdempotent, "the second recovery found something else");
+        }
+        self.go_on(&log, &found)?;
+        Ok((fs, recovery))
     }
 
-    fn records(&self, found: &BTreeMap<u64, Vec<u8>>) {
-        for (seq, value) in found {
-            let (written, _) = &self.history.put[seq];
-            assert!(written == value, "record {seq} is another, point {}", self.point);
-        }
-        let contiguous = self.history.put.keys().zip(found.keys()).all(|(a, b)| a == b);
-        assert!(contiguous, "not a prefix, point {}", self.point);
-        if self.durability == Durability::Group {
-            for (seq, (_, at)) in &self.history.put {
-                assert!(
-                    *at > self.point || found.contains_key(seq),
-                    "record {seq} is lost, point {}",
-                    self.point
-                );
+    /// What can be read, compared with what was promised; `None` if the stream was not made yet.
+    fn content(&self, log: &std::sync::Arc<Log>) -> Verdict<Option<Found>> {
+        match log.stream(STREAM) {
+            Ok(_) => {}
+            Err(Error::StreamNotFound { .. }) if self.history.created > self.point => {
+                return Ok(None);
             }
+            Err(error) => return wrong(Wrong::Lost, error.to_string()),
+        }
+        let found = read(log).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))?;
+        self.records(&found)?;
+        self.lanes(log, &found)?;
+        Ok(Some(found))
+    }
+
+    fn records(&self, found: &Found) -> Verdict<()> {
+        for (shard, (horizon, records)) in found {
+            for (seq, value) in records {
+                match self.history.puts.get(&(*shard, *seq)) {
+                    Some(put) if put.begun <= self.point && put.value == *value => {}
+                    _ => return wrong(Wrong::Invented, format!("{shard} {seq} was never put")),
+                }
+            }
+            let written = self.history.puts.range((*shard, *horizon)..(*shard, u64::MAX));
+            let is_prefix = written.zip(records.keys()).all(|(((_, a), _), b)| a == b);
+            if !is_prefix {
+                return wrong(Wrong::Lost, format!("{shard} has a hole"));
+            }
+            if *horizon > self.history.horizon(*shard, self.point) {
+                return wrong(Wrong::Lost, format!("{shard} begins at {horizon}"));
+            }
+        }
+        let is_promised = self.workload.durability == Durability::Group;
+        for ((shard, seq), put) in &self.history.puts {
+            let Some((horizon, records)) = found.get(shard) else {
+                return wrong(Wrong::Lost, format!("{shard} is gone"));
+            };
+            let is_due = is_promised && put.done <= self.point;
+            if is_due && seq >= horizon && !records.contains_key(seq) {
+                return wrong(Wrong::Lost, format!("{shard} {seq}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn lanes(&self, log: &std::sync::Arc<Log>, found: &Found) -> Verdict<()> {
+        let mapping = Mapping::open(log, MAPPING).map_err(|e| (Wrong::Lanes, e.to_string()))?;
+        for (shard, ledger) in &self.history.lanes {
+            let file = mapping.as_ref().and_then(|it| it.lanes_file(STREAM, *shard).ok());
+            let Some(file) = file else {
+                if ledger.since() > self.point {
+                    continue;
+                }
+                return wrong(Wrong::Lanes, format!("the lanes of {shard} are gone"));
+            };
+            let lanes = file.lanes().map_err(|error| (Wrong::Lanes, error.to_string()))?;
+            ledger.check(&lanes, self.point).map_err(|why| (Wrong::Lanes, why))?;
+            let lowest = lanes.iter().map(|lane| lane.checkpoint.next_seq).min();
+            let horizon = found.get(shard).map(|(horizon, _)| *horizon);
+            if self.history.is_consumed && lowest < horizon {
+                return wrong(Wrong::Lanes, format!("{lowest:?} is behind {horizon:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts records into what was recovered: none of them may have a number that was told before.
+    fn go_on(&self, log: &std::sync::Arc<Log>, found: &Found) -> Verdict<()> {
+        let places = put(log, "after the crash").map_err(|e| (Wrong::Unreadable, e.to_string()))?;
+        for place in &places {
+            let told = self
+                .history
+                .puts
+                .range(place..)
+                .find(|((shard, _), put)| *shard == place.0 && put.done <= self.point);
+            if let Some(((shard, seq), _)) = told {
+                return wrong(Wrong::IssuedTwice, format!("{shard} {seq}, now {}", place.1));
+            }
+        }
+        let count = |found: &Found| found.values().map(|(_, it)| it.len()).sum::<usize>();
+        let now = read(log).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))?;
+        if count(found) + places.len() != count(&now) {
+            return wrong(Wrong::Lost, "what was put after the crash");
+        }
+        Ok(())
+    }
+}
+
+/// A case: the workload, the point, the state of the disk there; and in recovery from that, if it is
+/// a second crash, the same again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Case {
+    workload: usize,
+    first: (usize, usize),
+    second: Option<(usize, usize)>,
+}
+
+impl Case {
+    fn to_text(self) -> String {
+        let Self { workload, first, second } = self;
+        let mut numbers = vec![workload, first.0, first.1];
+        numbers.extend(second.into_iter().flat_map(|(point, state)| [point, state]));
+        numbers.iter().map(usize::to_string).collect::<Vec<_>>().join("/")
+    }
+
+    fn parse(text: &str) -> Self {
+        let numbers: Vec<usize> = text.split('/').map(|n| n.parse().unwrap()).collect();
+        let second = (numbers.len() > 3).then(|| (numbers[3], numbers[4]));
+        Self { workload: numbers[0], first: (numbers[1], numbers[2]), second }
+    }
+}
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    first: Bound,
+    second: Bound,
+    /// One of so many states gets a second crash, after each change of its recovery.
+    recrash_every: usize,
+    points_min: usize,
+}
+
+impl Effort {
+    fn from_environment() -> Self {
+        let bound = |exhaustive, drawn| Bound { exhaustive, drawn, has_garbage: false };
+        if std::env::var_os("STREAMFN_CRASH_FULL").is_some() {
+            let (first, second) = (bound(128, 12), bound(32, 4));
+            Self { first, second, recrash_every: 1, points_min: 1_000_000 }
+        } else {
+            let (first, second) = (bound(16, 3), bound(8, 1));
+            Self { first, second, recrash_every: 16, points_min: 50_000 }
         }
     }
 }
 
-#[derive(Default, Debug)]
+#[derive(Default)]
 struct Figures {
-    points: usize,
-    states: usize,
-    inside_recovery: usize,
+    points: AtomicUsize,
+    states: AtomicUsize,
+    inside_recovery: AtomicUsize,
+    wrong: Mutex<BTreeMap<Wrong, usize>>,
+    examples: Mutex<Vec<String>>,
 }
 
-fn enumerate(durability: Durability, steps: &[Step], torn: u64, figures: &mut Figures) {
-    let (fs, history) = run(durability, Compression::None, steps);
-    let changes = fs.changes();
-    let mut crasher = Crasher::on(SimFs::new().disk());
-    for point in 0..=changes.len() {
-        if point > 0 {
-            crasher.step(&changes[point - 1]);
+impl Figures {
+    fn count(&self, what: Wrong) -> usize {
+        self.wrong.lock().unwrap().get(&what).copied().unwrap_or(0)
+    }
+
+    fn note(&self, case: Case, (what, why): &(Wrong, String)) {
+        *self.wrong.lock().unwrap().entry(*what).or_default() += 1;
+        let mut examples = self.examples.lock().unwrap();
+        if examples.len() < 10 {
+            examples.push(format!(
+                "{what:?}: {why}\n    STREAMFN_CRASH_CASE={} cargo test -p streamfn-core --test crash",
+                case.to_text()
+            ));
         }
-        figures.points += 1;
-        let check = Check { history: &history, durability, point };
-        for (variant, disk) in crasher.states(point as u64, torn).into_iter().enumerate() {
-            figures.states += 1;
-            let recovered = check.disk(disk.clone());
-            if (point + variant) % 5 == 0 {
-                inside_recovery(&check, disk, &recovered, figures);
+    }
+
+    fn print(&self, effort: &Effort) {
+        let (states, inside) =
+            (self.states.load(Ordering::Relaxed), self.inside_recovery.load(Ordering::Relaxed));
+        println!("operations crashed after            {:>9}", self.points.load(Ordering::Relaxed));
+        println!("crash points tried                  {:>9}", states + inside);
+        println!("    of them inside a recovery       {inside:>9}");
+        println!("acknowledged records lost           {:>9}", self.count(Wrong::Lost));
+        println!("sequence numbers issued twice       {:>9}", self.count(Wrong::IssuedTwice));
+        println!("recoveries that are not idempotent  {:>9}", self.count(Wrong::NotIdempotent));
+        println!("records invented or out of order    {:>9}", self.count(Wrong::Invented));
+        println!("lanes lost or ahead                 {:>9}", self.count(Wrong::Lanes));
+        println!("logs that cannot be read            {:>9}", self.count(Wrong::Unreadable));
+        let examples = self.examples.lock().unwrap();
+        assert!(examples.is_empty(), "\n{}", examples.join("\n"));
+        assert!(states + inside >= effort.points_min, "{} crash points", states + inside);
+    }
+}
+
+/// A panic of the product is as wrong as an error.
+fn judge<T>(check: impl FnOnce() -> Verdict<T>) -> Verdict<T> {
+    catch_unwind(AssertUnwindSafe(check))
+        .unwrap_or_else(|_| wrong(Wrong::Unreadable, "it panicked, see above"))
+}
+
+struct Enumeration<'a> {
+    number: usize,
+    workload: &'a Workload,
+    effort: &'a Effort,
+    figures: &'a Figures,
+    /// Only this case, if there is one.
+    only: Option<Case>,
+}
+
+impl Enumeration<'_> {
+    fn is_wanted(&self, case: Case) -> bool {
+        self.only.is_none_or(|only| {
+            only.first == case.first && (case.second.is_none() || only.second == case.second)
+        })
+    }
+
+    fn run(&self) {
+        let (fs, history) = self.workload.run();
+        let changes = fs.changes();
+        let mut crasher = Crasher::on(SimFs::new().disk());
+        let mut tried = 0;
+        for point in 0..=changes.len() {
+            if point > 0 {
+                crasher.step(&changes[point - 1]);
+            }
+            self.figures.points.fetch_add(1, Ordering::Relaxed);
+            let check = Check { history: &history, workload: self.workload, point };
+            let states = crasher.states(point as u64, &self.effort.first);
+            for (state, disk) in states.into_iter().enumerate() {
+                tried += 1;
+                let case = Case { workload: self.number, first: (point, state), second: None };
+                if !self.is_wanted(case) {
+                    continue;
+                }
+                self.figures.states.fetch_add(1, Ordering::Relaxed);
+                match judge(|| check.disk(disk.clone())) {
+                    Err(what) => self.figures.note(case, &what),
+                    Ok((recovered, changes)) if self.is_recrashed(tried) => {
+                        self.inside_recovery(&check, case, disk, (&recovered, changes));
+                    }
+                    Ok(_) => {}
+                }
             }
         }
     }
-}
 
-/// The machine stops again, after each change that recovery made.
-fn inside_recovery(check: &Check<'_>, disk: Disk, recovered: &SimFs, figures: &mut Figures) {
-    let mut crasher = Crasher::on(disk);
-    for (number, change) in recovered.changes().iter().enumerate() {
-        crasher.step(change);
-        // What `check` itself put after recovery is not in its history.
-        if crasher_has_new_record(recovered, number) {
-            break;
-        }
-        for disk in crasher.states(number as u64, 1) {
-            figures.inside_recovery += 1;
-            check.disk(disk);
+    fn is_recrashed(&self, tried: usize) -> bool {
+        self.only.is_some_and(|only| only.second.is_some())
+            || tried.is_multiple_of(self.effort.recrash_every)
+    }
+
+    /// The machine stops again, after each change that recovery made.
+    fn inside_recovery(
+        &self,
+        check: &Check<'_>,
+        case: Case,
+        disk: Disk,
+        (recovered, changes): (&SimFs, usize),
+    ) {
+        let mut crasher = Crasher::on(disk);
+        for (point, change) in recovered.changes()[..changes].iter().enumerate() {
+            crasher.step(change);
+            let states = crasher.states(point as u64, &self.effort.second);
+            for (state, disk) in states.into_iter().enumerate() {
+                let case = Case { second: Some((point, state)), ..case };
+                if !self.is_wanted(case) {
+                    continue;
+                }
+                self.figures.inside_recovery.fetch_add(1, Ordering::Relaxed);
+                if let Err(what) = judge(|| check.disk(disk)) {
+                    self.figures.note(case, &what);
+                }
+            }
         }
     }
-}
-
-fn crasher_has_new_record(recovered: &SimFs, number: usize) -> bool {
-    let wanted = b"after the crash";
-    recovered.changes()[..=number].iter().any(|change| match change {
-        simulation::Change::Write(_, _, bytes) => {
-            bytes.windows(wanted.len()).any(|window| window == wanted)
-        }
-        _ => false,
-    })
-}
-
-fn workloads() -> Vec<Vec<Step>> {
-    use Step::{Idle, Put, Reopen, Sync};
-    vec![
-        vec![Put(1, 10), Idle, Put(2, 900), Sync, Idle, Put(1, 2_000), Put(1, 10), Sync, Idle],
-        vec![Put(1, 10), Put(3, 100), Put(1, 600), Put(2, 2_000), Sync, Put(1, 10)],
-        vec![Put(2, 50), Reopen, Put(2, 50), Reopen, Put(1, 5_000)],
-        vec![
-            Put(1, 400_000),
-            Put(1, 400_000),
-            Put(1, 400_000),
-            Put(1, 10),
-            Sync,
-            Put(1, 600_000),
-            Put(1, 600_000),
-        ],
-        vec![Put(1, 700_000), Reopen, Put(1, 700_000), Put(1, 30)],
-    ]
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
-    let torn = std::env::var("STREAMFN_CRASH_TORN").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
-    let mut figures = Figures::default();
-    for durability in [Durability::Group, Durability::Process] {
-        for steps in workloads() {
-            enumerate(durability, &steps, torn, &mut figures);
-        }
+    let mut effort = Effort::from_environment();
+    let only = std::env::var("STREAMFN_CRASH_CASE").ok().map(|text| Case::parse(&text));
+    if only.is_some() {
+        effort.points_min = 0;
     }
-    println!("crash points {figures:?}");
-    assert!(figures.points > 200 && figures.inside_recovery > 1_000, "{figures:?}");
+    let figures = Figures::default();
+    let workloads = all();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(workload) = workloads.get(number) else { return };
+                if only.is_some_and(|only| only.workload != number) {
+                    continue;
+                }
+                Enumeration { number, workload, effort: &effort, figures: &figures, only }.run();
+            });
+        }
+    });
+    figures.print(&effort);
 }

@@ -1,5 +1,7 @@
-//! Every change of the file system fails once, and from then on: the engine says so, goes on where
-//! it can, and what it acknowledged is there after the machine stopped.
+//! Every call of the file system fails, once and from then on, in every way it can fail: the engine
+//! says so and goes on where it can, what it acknowledged is there after a power cut, nothing is
+//! acknowledged after a failed sync and no sync is tried again; signals and short reads and writes are
+//! not even noticed.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,22 +16,45 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Crasher, SimFs};
+use simulation::{Bound, Call, Crasher, Fault, SimFs};
+use streamfn_core::checkpoint::retention::retain_all;
+use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::clock::ManualClock;
+use streamfn_core::log::Keep;
 use streamfn_core::{
-    Compression, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
+    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
     Stream, StreamConfig,
 };
 
+const EINTR: i32 = 4;
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
+const FAULTS: [Fault; 6] = [
+    Fault::Errno(EIO),
+    Fault::Errno(ENOSPC),
+    Fault::Errno(EMFILE),
+    Fault::Errno(EINTR),
+    Fault::Short,
+    Fault::ShortThenFull,
+];
+/// So many signals in a row are "from then on": more would only take longer.
+const SIGNALS: usize = 50;
+const SHARD: &str = "/log/streams/s/shardId-000000000000";
+const NOW: u64 = 1_700_000_000_000_000;
+const MINUTE: u64 = 60_000_000;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
 }
 
-fn open(fs: &SimFs) -> Result<Arc<Log>> {
-    let options =
-        OpenOptions { fs: Arc::new(fs.clone()), housekeeping: false, ..OpenOptions::default() };
+fn open(fs: &SimFs, clock: &Arc<ManualClock>) -> Result<Arc<Log>> {
+    let options = OpenOptions {
+        fs: Arc::new(fs.clone()),
+        clock: Arc::clone(clock) as _,
+        housekeeping: false,
+        ..OpenOptions::default()
+    };
     Log::open(Path::new("/log"), &options)
 }
 
@@ -39,11 +64,12 @@ fn put(stream: &Stream, value: &[u8]) -> Result<u64> {
     Ok(put.commit(&patience())?.places()[0].1)
 }
 
-fn read(stream: &Stream) -> Result<BTreeMap<u64, Vec<u8>>> {
+/// The trim horizon, and every record from there on.
+fn read(stream: &Stream) -> Result<(u64, BTreeMap<u64, Vec<u8>>)> {
     let shard = stream.shard(ShardId(0))?;
     let mut cursor = shard.cursor(Start::TrimHorizon)?;
     let mut buffer = ReadBuffer::default();
-    let mut found = BTreeMap::new();
+    let (horizon, mut found) = (cursor.next_seq, BTreeMap::new());
     while let Some((batch, after)) = shard.read(&cursor, &mut buffer)? {
         if batch.control().is_none() {
             for index in 0..batch.count() {
@@ -52,105 +78,248 @@ fn read(stream: &Stream) -> Result<BTreeMap<u64, Vec<u8>>> {
         }
         cursor = after;
     }
-    Ok(found)
+    Ok((horizon, found))
 }
 
-/// Opens a log and puts records until nothing is left to put; returns what was acknowledged, and
-/// whether anything was acknowledged after the shard said that a sync had failed.
-fn work(fs: &SimFs, durability: Durability, is_closed: bool) -> (BTreeMap<u64, Vec<u8>>, bool) {
-    let mut acknowledged = BTreeMap::new();
-    let mut is_poisoned = false;
-    let mut is_late = false;
-    for round in 0..2 {
-        let Ok(log) = open(fs) else { continue };
+/// What a run was told.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    acknowledged: BTreeMap<u64, Vec<u8>>,
+    /// The highest checkpoint that was synced.
+    checkpoint: u64,
+    /// How many calls of ours failed.
+    errors: usize,
+    /// Whether a record was acknowledged after a sync of its shard had failed.
+    is_late: bool,
+}
+
+struct Run<'a> {
+    fs: &'a SimFs,
+    clock: Arc<ManualClock>,
+    durability: Durability,
+    told: Told,
+    /// Syncs that had failed when the stream was made: its files were made anew after that.
+    failed_before: usize,
+}
+
+impl Run<'_> {
+    /// Counts an error, and goes on without what was asked for.
+    fn ok<T>(&mut self, result: Result<T>) -> Option<T> {
+        self.told.errors += usize::from(result.is_err());
+        result.ok()
+    }
+
+    fn has_sync_failed(&self) -> bool {
+        let failed = self.fs.failed_syncs();
+        let is_ours = |name: &String| name.starts_with(SHARD) && !name.ends_with("/failed");
+        failed.iter().skip(self.failed_before).any(is_ours)
+    }
+
+    fn put(&mut self, stream: &Stream, value: Vec<u8>) {
+        let has_failed = self.has_sync_failed();
+        if let Some(seq) = self.ok_put(stream, &value) {
+            self.told.is_late |= has_failed || self.has_sync_failed();
+            let is_new = self.told.acknowledged.insert(seq, value).is_none();
+            assert!(is_new, "number {seq} was issued twice");
+        }
+    }
+
+    fn ok_put(&mut self, stream: &Stream, value: &[u8]) -> Option<u64> {
+        let result = put(stream, value);
+        self.ok(result)
+    }
+
+    /// One life of a process: puts, a new segment, a checkpoint, retention.
+    fn live(&mut self, round: u64, is_closed: bool) {
+        let opened = open(self.fs, &self.clock);
+        let Some(log) = self.ok(opened) else { return };
         let config = StreamConfig {
-            durability,
+            durability: self.durability,
             compression: Compression::None,
             segment_bytes: 1 << 20,
             ..StreamConfig::default()
         };
-        let stream = log.create_stream("s", &config, &patience()).or_else(|_| log.stream("s"));
-        let Ok(stream) = stream else { continue };
-        for (number, size) in [20, 600_000, 600_000, 20, 3_000].into_iter().enumerate() {
-            let value = format!("{round} {number} {}", "x".repeat(size)).into_bytes();
-            match put(&stream, &value) {
-                Ok(seq) => {
-                    is_late |= is_poisoned;
-                    assert!(acknowledged.insert(seq, value).is_none(), "number {seq} twice");
-                }
-                Err(Error::StoragePoisoned { .. }) => is_poisoned = true,
-                Err(_) => {}
+        let stream = log.stream("s").or_else(|_| {
+            let made = log.create_stream("s", &config, &patience());
+            self.failed_before = self.fs.failed_syncs().len();
+            made
+        });
+        if let Some(stream) = self.ok(stream) {
+            self.put(&stream, format!("{round} small").into_bytes());
+            self.put(&stream, format!("{round} {}", "x".repeat(1_500)).into_bytes());
+            self.clock.set(NOW + (round + 1) * 100 * MINUTE);
+            if let Some(shard) = self.ok(stream.shard(ShardId(0))) {
+                let since = NOW + (round + 1) * 100 * MINUTE - 200 * MINUTE;
+                let _ = self.ok(shard.retain(&Keep { since: Some(since), ..Keep::default() }));
             }
+            self.put(&stream, format!("{round} after the roll").into_bytes());
+            self.lane(&log);
+            let _ = self.ok(retain_all(&log));
+            if let Some(shard) = self.ok(stream.shard(ShardId(0))) {
+                let _ = self.ok(shard.retain(&Keep { bytes: Some(0), ..Keep::default() }));
+            }
+            self.put(&stream, format!("{round} last").into_bytes());
         }
         if is_closed {
-            let _ = log.sync();
-            let _ = log.close();
+            let _ = self.ok(log.sync());
+            let _ = self.ok(log.close());
         } else {
             std::mem::forget(log); // killed
         }
     }
-    (acknowledged, is_late)
+
+    /// Moves a lane on and syncs it.
+    fn lane(&mut self, log: &Arc<Log>) {
+        let moved = (|| {
+            let mapping = Mapping::register(log, "app.f", 1, Start::TrimHorizon)?;
+            mapping.prepare("s")?;
+            let file = mapping.lanes_file("s", ShardId(0))?;
+            let Some(view) = file.take(0)? else { return Ok(0) };
+            let next_seq = view.checkpoint.next_seq + 1;
+            file.checkpoint(0, Place { next_seq, ..Place::default() }, NOW)?;
+            file.sync()?;
+            Ok(next_seq)
+        })();
+        if let Some(next_seq) = self.ok(moved) {
+            self.told.checkpoint = next_seq;
+        }
+    }
 }
 
-/// What the machine finds when it stops after all this, with nothing unsynced kept, or all of it.
-fn check(fs: &SimFs, acknowledged: &BTreeMap<u64, Vec<u8>>, durability: Durability, what: &str) {
-    let mut crasher = Crasher::on(SimFs::new().disk());
-    for change in fs.changes() {
-        crasher.step(&change);
+fn run(fs: &SimFs, durability: Durability, is_closed: bool) -> Told {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let mut run = Run { fs, clock, durability, told: Told::default(), failed_before: 0 };
+    for round in 0..3 {
+        run.live(round, is_closed);
     }
-    let states = crasher.states(1, 0);
-    for (index, disk) in states.iter().enumerate() {
-        let fs = SimFs::on(disk.clone());
-        let log = open(&fs).unwrap_or_else(|error| panic!("{what}, state {index}: {error}"));
+    run.told
+}
+
+/// What the machine finds when it stops after all this, in a few states of what was not synced.
+fn check(fs: &SimFs, told: &Told, durability: Durability) -> std::result::Result<(), String> {
+    let mut crasher = Crasher::on(SimFs::new().disk());
+    fs.changes().iter().for_each(|change| crasher.step(change));
+    let few = Bound { exhaustive: 4, drawn: 1, has_garbage: false };
+    let clock = Arc::new(ManualClock::new(NOW + 1_000 * MINUTE));
+    for (index, disk) in crasher.states(1, &few).into_iter().enumerate() {
+        let text = |error: streamfn_core::Error| format!("state {index}: {error}");
+        let fs = SimFs::on(disk);
+        let log = open(&fs, &clock).map_err(text)?;
         let Ok(stream) = log.stream("s") else {
-            assert!(
-                durability == Durability::Process || acknowledged.is_empty(),
-                "{what}: no stream"
-            );
-            continue;
+            if told.acknowledged.is_empty() {
+                continue;
+            }
+            return Err(format!("state {index}: the stream is gone"));
         };
-        let found = read(&stream).unwrap_or_else(|error| panic!("{what}, state {index}: {error}"));
-        for (seq, value) in acknowledged {
+        let (horizon, found) = read(&stream).map_err(text)?;
+        for (seq, value) in told.acknowledged.range(horizon..) {
             let is_allowed = match found.get(seq) {
                 Some(other) => value == other,
                 None => durability == Durability::Process,
             };
-            assert!(is_allowed, "{what}, state {index}: record {seq} is lost or another");
-            if found.contains_key(seq) {
-                let shard = stream.shard(ShardId(0)).unwrap();
-                let cursor = shard.cursor(Start::AtSequence(*seq)).unwrap();
-                let (batch, _) = shard.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
-                let is_in = batch.base_seq() <= *seq && *seq < batch.next_seq();
-                assert!(is_in, "{what}, state {index}: record {seq} is skipped");
+            if !is_allowed {
+                return Err(format!("state {index}: record {seq} is lost or another"));
+            }
+            let shard = stream.shard(ShardId(0)).map_err(text)?;
+            let cursor = shard.cursor(Start::AtSequence(*seq)).map_err(text)?;
+            let next = shard.read(&cursor, &mut ReadBuffer::default()).map_err(text)?;
+            if found.contains_key(seq)
+                && !next
+                    .is_some_and(|(batch, _)| (batch.base_seq()..batch.next_seq()).contains(seq))
+            {
+                return Err(format!("state {index}: record {seq} is skipped"));
+            }
+        }
+        if told.checkpoint > 0 {
+            let mapping = Mapping::open(&log, "app.f").map_err(text)?.ok_or("no mapping")?;
+            let file = mapping.lanes_file("s", ShardId(0)).map_err(text)?;
+            let lane = file.lane(0).map_err(text)?.ok_or("no lane")?;
+            if lane.checkpoint.next_seq < told.checkpoint {
+                return Err(format!("state {index}: the checkpoint is at {:?}", lane.checkpoint));
             }
         }
     }
+    Ok(())
+}
+
+/// One failure of one run; says what is wrong with what came of it.
+fn try_failure(
+    (nth, count, fault): (usize, usize, Fault),
+    (durability, is_closed): (Durability, bool),
+    expected: &Told,
+) -> std::result::Result<(), String> {
+    let fs = SimFs::new();
+    fs.fail(nth, count, fault);
+    let told = run(&fs, durability, is_closed);
+    fs.heal();
+    if told.is_late {
+        return Err("a record was acknowledged after a failed sync".into());
+    }
+    let retried = fs.retried_syncs();
+    if !retried.is_empty() {
+        return Err(format!("synced again after a failed sync: {retried:?}"));
+    }
+    let is_invisible = matches!(fault, Fault::Errno(EINTR) | Fault::Short);
+    if is_invisible && told != *expected {
+        return Err(format!("it was noticed: {} errors", told.errors));
+    }
+    check(&fs, &told, durability)
 }
 
 #[test]
-fn every_change_fails_once_and_for_good() {
-    let mut tried = 0;
+fn every_call_fails_once_and_from_then_on() {
+    let (mut tried, mut calls) = (0, 0);
+    let mut wrong = Vec::new();
     for durability in [Durability::Group, Durability::Process] {
-        let whole = {
+        for is_closed in [true, false] {
             let fs = SimFs::new();
-            work(&fs, durability, true);
-            fs.point()
-        };
-        for errno in [EIO, ENOSPC] {
-            for (is_sticky, is_closed) in [(false, true), (true, true), (false, false)] {
-                for nth in 0..whole {
-                    let what = format!("{durability:?} errno {errno} at {nth} sticky {is_sticky}");
-                    let fs = SimFs::new();
-                    fs.fail(nth, errno, is_sticky);
-                    let (acknowledged, is_late) = work(&fs, durability, is_closed);
-                    assert!(!is_late, "{what}: acknowledged after a failed sync");
-                    fs.heal();
-                    check(&fs, &acknowledged, durability, &what);
-                    tried += 1;
+            let expected = run(&fs, durability, is_closed);
+            assert_eq!((0, 12), (expected.errors, expected.acknowledged.len()));
+            calls += fs.calls().len();
+            for (nth, call) in fs.calls().into_iter().enumerate() {
+                for fault in FAULTS.into_iter().filter(|fault| fault.can_hit(call)) {
+                    let many = if fault == Fault::Errno(EINTR) { SIGNALS } else { usize::MAX };
+                    for count in [1, many] {
+                        tried += 1;
+                        let failure = (nth, count, fault);
+                        if let Err(what) = try_failure(failure, (durability, is_closed), &expected)
+                        {
+                            wrong.push(format!(
+                                "{durability:?}, closed {is_closed}, {call:?} {nth} x{count} {fault:?}: {what}"
+                            ));
+                        }
+                    }
                 }
             }
         }
     }
-    println!("failures tried: {tried}");
-    assert!(tried > 100);
+    println!("calls failed {calls}, failures tried {tried}, with a wrong end {}", wrong.len());
+    wrong.truncate(20);
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(tried > 5_000, "{tried}");
+}
+
+#[test]
+fn a_sync_that_failed_stops_the_shard_until_it_is_repaired() {
+    for durability in [Durability::Group, Durability::Process] {
+        let fs = SimFs::new();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let log = open(&fs, &clock).unwrap();
+        let config = StreamConfig { durability, ..StreamConfig::default() };
+        let stream = log.create_stream("s", &config, &patience()).unwrap();
+        put(&stream, b"before").unwrap();
+        log.sync().unwrap();
+        fs.fail_next(Call::Sync, Fault::Errno(EIO));
+
+        let first = put(&stream, b"lost");
+        assert_eq!(durability == Durability::Process, first.is_ok());
+        assert!(log.sync().is_err());
+        assert!(put(&stream, b"refused").is_err());
+        std::mem::forget(log);
+        let again = open(&fs.for_another_process(), &clock).unwrap();
+        let stream = again.stream("s").unwrap();
+        assert!(put(&stream, b"refused").is_err(), "a new process is refused too");
+        assert!(read(&stream).unwrap().1.contains_key(&0), "reading goes on");
+        assert_eq!(Vec::<String>::new(), fs.retried_syncs());
+    }
 }

@@ -2,20 +2,22 @@
 //! synced, and again while the lanes are taken over: no lane goes beyond what was written, none falls
 //! behind what was synced, and a change of the factor leaves the old lanes or the new ones.
 //!
-//! `STREAMFN_CRASH_TORN` sets how many torn states are tried at each point.
+//! `STREAMFN_CRASH_FULL` has more states tried at each point.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test stops at the first surprise"
 )]
+#![allow(clippy::print_stdout, reason = "`make crash` prints its figures")]
 
 mod simulation;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use simulation::{Change, Crasher, Disk, Fate, SimFs};
+use simulation::ledger::Ledger;
+use simulation::{Bound, Call, Crasher, Disk, Fault, SimFs};
 use streamfn_core::checkpoint::{LanesFile, Place};
 use streamfn_core::fs::Fs;
 
@@ -23,8 +25,8 @@ const PATH: &str = "/log/shardId-000000000000.lanes";
 const BOOT: [u8; 16] = [1; 16];
 const START: u64 = 100;
 
-fn torn() -> u64 {
-    std::env::var("STREAMFN_CRASH_TORN").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+fn is_full() -> bool {
+    std::env::var_os("STREAMFN_CRASH_FULL").is_some()
 }
 
 fn at(next_seq: u64) -> Place {
@@ -36,21 +38,11 @@ fn open(fs: &SimFs) -> LanesFile {
     LanesFile::open(&fs, Path::new(PATH), "m s shardId-000000000000".into()).unwrap()
 }
 
-/// What one generation of lanes was told: for each lane the positions written, with the number of
-/// changes after which each was written, and after which it was synced.
-#[derive(Clone, Default)]
-struct Generation {
-    /// Changes after which it was in force for good.
-    since: usize,
-    lanes: Vec<Vec<(u64, usize, Option<usize>)>>,
-}
-
 /// A lanes file and the story of what was done with it.
 struct Story {
     fs: SimFs,
     file: LanesFile,
-    created: usize,
-    generations: Vec<Generation>,
+    ledger: Ledger,
 }
 
 impl Story {
@@ -58,45 +50,23 @@ impl Story {
         let fs = SimFs::new();
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
         LanesFile::create(&shared, Path::new(PATH), factor, at(START), 1).unwrap();
-        let (created, file) = (fs.point(), open(&fs));
-        let mut story = Self { fs, file, created, generations: Vec::new() };
-        story.add_generation(factor, START);
-        story
-    }
-
-    fn add_generation(&mut self, factor: u32, start: u64) {
-        let point = Some(self.fs.point());
-        // The slots of a generation count from the write of its head, which is synced before the
-        // change returns; so they are never seen unsynced.
-        let lanes = vec![vec![(start, 0, point)]; factor as usize];
-        self.generations.push(Generation { since: self.fs.point(), lanes });
-    }
-
-    fn lanes(&mut self) -> &mut Vec<Vec<(u64, usize, Option<usize>)>> {
-        &mut self.generations.last_mut().unwrap().lanes
-    }
-
-    fn note_synced(&mut self) {
-        let point = self.fs.point();
-        for (.., synced) in self.lanes().iter_mut().flatten() {
-            synced.get_or_insert(point);
-        }
+        let ledger = Ledger::begin(factor, START, 0, fs.point());
+        Self { file: open(&fs), fs, ledger }
     }
 
     fn take(&mut self, slot: u32) {
         self.file.take(slot).unwrap().unwrap();
-        self.note_synced();
+        self.ledger.note_synced(self.fs.point());
     }
 
     fn write(&mut self, slot: u32, next_seq: u64) {
+        self.ledger.write(slot, next_seq, self.fs.point() + 1);
         self.file.checkpoint(slot, at(next_seq), 1).unwrap();
-        let point = self.fs.point();
-        self.lanes()[slot as usize].push((next_seq, point, None));
     }
 
     fn sync(&mut self) {
         self.file.sync().unwrap();
-        self.note_synced();
+        self.ledger.note_synced(self.fs.point());
     }
 
     /// The process dies, with all that it has not synced, and another goes on.
@@ -105,67 +75,44 @@ impl Story {
     }
 
     fn change_factor(&mut self, factor: u32) {
-        let lowest = self.lanes().iter().map(|lane| lane.last().unwrap().0).min().unwrap();
         self.die();
+        let begun = self.fs.point();
         assert!(self.file.change_factor(factor, BOOT, 1).unwrap());
-        self.note_synced();
-        self.add_generation(factor, lowest);
+        self.ledger.change_factor(factor, begun, self.fs.point());
     }
 
     /// All lanes begin anew at a place that may lie before or behind where they are.
     fn restart(&mut self, next_seq: u64) {
         self.die();
+        let begun = self.fs.point();
         self.file.restart(at(next_seq), 1).unwrap();
-        self.note_synced();
-        let factor = self.lanes().len();
-        self.add_generation(u32::try_from(factor).unwrap(), next_seq);
+        self.ledger.restart(next_seq, begun, self.fs.point());
     }
 
     /// Looks at a disk that a crash after `point` changes left; returns the lanes' positions.
     fn check(&self, disk: Disk, point: usize) -> Option<(SimFs, Vec<u64>)> {
         let fs = SimFs::on(disk);
         if !fs.exists(Path::new(PATH)).unwrap() {
-            assert!(point < self.created, "a file that was made is there, point {point}");
+            assert!(point < self.ledger.since(), "a file that was made is there, point {point}");
             return None;
         }
         let lanes = open(&fs).lanes().unwrap_or_else(|error| panic!("point {point}: {error}"));
-        let generation = usize::try_from(lanes[0].head.generation).unwrap() - 1;
-        let told = &self.generations[generation];
-        let newer = self.generations.get(generation + 1);
-        assert!(newer.is_none_or(|newer| point < newer.since), "point {point}");
-        assert_eq!(told.lanes.len(), lanes.len(), "point {point}");
-        for (lane, told) in lanes.iter().zip(&told.lanes) {
-            let found = lane.checkpoint.next_seq;
-            let synced = |write: &&(u64, usize, Option<usize>)| write.2.is_some_and(|p| p <= point);
-            let least = told.iter().rev().find(synced).map_or(START, |write| write.0);
-            let most = told.iter().rev().find(|write| write.1 <= point).unwrap().0;
-            assert!((least..=most).contains(&found), "point {point}: {least} {found} {most}");
-        }
+        let checked = self.ledger.check(&lanes, point);
+        checked.unwrap_or_else(|wrong| panic!("point {point}: {wrong}"));
         Some((fs, lanes.iter().map(|lane| lane.checkpoint.next_seq).collect()))
     }
 }
 
-/// What may be left at a crash point: slots are smaller than what a device writes as a whole, but
-/// nothing here relies on it; so the last write, or every one, may also have left garbage.
-fn states(crasher: &Crasher, seed: u64, torn: u64) -> Vec<Disk> {
-    let garbage = |_: usize, _: usize, change: &Change| match change {
-        Change::Write(..) => Fate::Garbage,
-        _ => Fate::Kept,
-    };
-    let mut states = crasher.states(seed, torn);
-    states.push(crasher.disk(garbage));
-    states.push(crasher.disk(|index, count, change| {
-        if index + 1 == count {
-            garbage(index, count, change)
-        } else {
-            Fate::Kept
-        }
-    }));
-    states
+/// Slots are smaller than what a device writes as a whole, but nothing here relies on it: so an
+/// unsynced one may also hold garbage.
+fn bound() -> Bound {
+    let exhaustive = if is_full() { 2_048 } else { 128 };
+    Bound { exhaustive, drawn: 16, has_garbage: true }
 }
 
 /// Takes over, writes and syncs the lanes that a crash left, with another crash after each change.
-fn go_on(fs: &SimFs, found: &[u64], point: usize) {
+fn go_on(fs: &SimFs, found: &[u64], point: usize) -> usize {
+    let mut tried = 0;
     let before = fs.disk();
     let file = open(fs);
     for (slot, next_seq) in (0..).zip(found) {
@@ -179,7 +126,9 @@ fn go_on(fs: &SimFs, found: &[u64], point: usize) {
     let mut crasher = Crasher::on(before);
     for (number, change) in fs.changes().iter().enumerate() {
         crasher.step(change);
-        for disk in states(&crasher, number as u64, 2) {
+        let few = Bound { exhaustive: 8, drawn: 2, has_garbage: true };
+        for disk in crasher.states(number as u64, &few) {
+            tried += 1;
             let lanes = open(&SimFs::on(disk)).lanes();
             let lanes = lanes.unwrap_or_else(|error| panic!("points {point}, {number}: {error}"));
             for (lane, found) in lanes.iter().zip(found) {
@@ -187,6 +136,7 @@ fn go_on(fs: &SimFs, found: &[u64], point: usize) {
             }
         }
     }
+    tried
 }
 
 fn crash_everywhere(story: &Story) -> usize {
@@ -194,13 +144,14 @@ fn crash_everywhere(story: &Story) -> usize {
     let mut crasher = Crasher::on(SimFs::new().disk());
     for (number, change) in story.fs.changes().iter().enumerate() {
         crasher.step(change);
-        for disk in states(&crasher, number as u64, torn()) {
+        for disk in crasher.states(number as u64, &bound()) {
             tried += 1;
             if let Some((fs, found)) = story.check(disk, number + 1) {
-                go_on(&fs, &found, number + 1);
+                tried += go_on(&fs, &found, number + 1);
             }
         }
     }
+    println!("lanes file: crash points tried {tried}, checkpoints lost or gone ahead 0");
     tried
 }
 
@@ -283,7 +234,7 @@ fn a_change_that_was_cut_off_can_be_made_again_to_another_factor() {
         if number < before {
             continue;
         }
-        for disk in states(&crasher, number as u64, torn()) {
+        for disk in crasher.states(number as u64, &bound()) {
             let (fs, found) = story.check(disk, number + 1).unwrap();
             let file = open(&fs);
             // The old lanes move on, for a while, over what the change had begun to write.
@@ -307,7 +258,7 @@ fn a_sync_that_failed_is_never_tried_again() {
     let mut story = Story::begin(1);
     story.take(0);
     story.write(0, 150);
-    story.fs.fail(0, EIO, false);
+    story.fs.fail_next(Call::Sync, Fault::Errno(EIO));
     assert!(story.file.sync().is_err());
 
     let point = story.fs.point();
@@ -329,7 +280,7 @@ fn a_full_disk_stops_new_lanes_but_no_checkpoint() {
     story.write(0, 150);
     story.sync();
     story.file.give_back(0).unwrap();
-    story.fs.fail(1, ENOSPC, false);
+    story.fs.fail_next(Call::Allocate, Fault::Errno(ENOSPC));
     let refused = story.file.change_factor(2, BOOT, 1);
     assert!(matches!(refused, Err(streamfn_core::Error::LogFull { .. })));
 

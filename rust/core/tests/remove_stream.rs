@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Crasher, Disk, SimFs};
+use simulation::{Bound, Crasher, Disk, SimFs};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::Fs;
 use streamfn_core::{
@@ -101,7 +101,8 @@ fn it_is_there_or_gone_as_a_whole_wherever_the_machine_stops() {
         if point + 1 < before {
             continue;
         }
-        for (variant, disk) in crasher.states(point as u64, 4).into_iter().enumerate() {
+        for (variant, disk) in crasher.states(point as u64, &Bound::few(4)).into_iter().enumerate()
+        {
             let (is_there, opened) = check(point, disk.clone());
             assert!(!is_there || point + 1 < changes.len(), "it came back");
             if (point + variant) % 4 > 0 {
@@ -110,7 +111,7 @@ fn it_is_there_or_gone_as_a_whole_wherever_the_machine_stops() {
             let mut again = Crasher::on(disk);
             for change in opened.changes() {
                 again.step(&change);
-                for disk in again.states(inside, 0) {
+                for disk in again.states(inside, &Bound::few(0)) {
                     inside += 1;
                     let (comes_back, _) = try_check(point, disk);
                     assert!(is_there || !comes_back, "it came back after {point}");

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Crasher, Disk, SimFs};
+use simulation::{Bound, Crasher, Disk, SimFs};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::{
     Compression, Control, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId,
@@ -381,7 +381,7 @@ fn check(run: &Run, durability: Durability, point: usize, disk: Disk) -> SimFs {
 
 #[test]
 fn a_split_and_a_merge_are_all_or_nothing_wherever_the_machine_stops() {
-    let torn = std::env::var("STREAMFN_CRASH_TORN").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    let torn = if std::env::var_os("STREAMFN_CRASH_FULL").is_some() { 16 } else { 2 };
     let (mut points, mut states, mut inside) = (0, 0, 0);
     for durability in [Durability::Group, Durability::Process] {
         let run = run(durability);
@@ -389,7 +389,7 @@ fn a_split_and_a_merge_are_all_or_nothing_wherever_the_machine_stops() {
         for (point, change) in run.fs.changes().iter().enumerate() {
             crasher.step(change);
             points += 1;
-            for disk in crasher.states(point as u64, torn) {
+            for disk in crasher.states(point as u64, &Bound::few(torn)) {
                 states += 1;
                 let recovered = check(&run, durability, point + 1, disk.clone());
                 if durability == Durability::Process || states % 9 > 0 {
@@ -399,7 +399,7 @@ fn a_split_and_a_merge_are_all_or_nothing_wherever_the_machine_stops() {
                 let mut again = Crasher::on(disk);
                 for change in recovered.changes() {
                     again.step(&change);
-                    for disk in again.states(inside, 0) {
+                    for disk in again.states(inside, &Bound::few(0)) {
                         inside += 1;
                         check(&run, durability, point + 1, disk);
                     }

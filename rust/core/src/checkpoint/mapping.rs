@@ -95,6 +95,8 @@ impl Mapping {
                 begun: Vec::new(),
             })?,
             Some(record) => {
+                // WHY: who made it may have died, or met an error, before its name was durable.
+                mapping.sync_names()?;
                 let start = if record.begun.is_empty() { start } else { record.start };
                 if (record.wanted_factor, record.start) != (factor, start) {
                     mapping.store(MappingRecord { wanted_factor: factor, start, ..record })?;
@@ -234,6 +236,11 @@ impl Mapping {
             }
             other => Arc::new(other?),
         };
+        // WHY: who made the file may have died, or met an error, before its name was durable; no
+        // checkpoint may be told to be durable in it until it is.
+        for folder in [fs::parent(&path), &self.folder] {
+            self.log.fs().sync_dir(folder).at(folder)?;
+        }
         files.insert((stream.to_owned(), shard), Arc::clone(&file));
         Ok(file)
     }
@@ -479,10 +486,13 @@ impl Mapping {
         let path = self.record_path();
         let bytes = [record.encode(), vec![0; MAPPING_BYTES]].concat();
         fs::replace(fs.as_ref(), &path, &bytes).at(&path)?;
-        // The folder's own name, and the name of the folder it is in, which may both be new.
-        let mappings = fs::parent(&self.folder);
-        fs.sync_dir(mappings).at(mappings)?;
-        fs.sync_dir(self.log.root()).at(self.log.root())
+        self.sync_names()
+    }
+
+    /// Makes the record's name durable, and those of the folders it is in, which may be new.
+    fn sync_names(&self) -> Result<()> {
+        let folders = [self.folder.as_path(), fs::parent(&self.folder), self.log.root()];
+        folders.into_iter().try_for_each(|folder| self.log.fs().sync_dir(folder).at(folder))
     }
 
     /// Changes the record, durably.

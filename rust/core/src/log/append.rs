@@ -529,7 +529,10 @@ impl ShardLog {
         let fail = |error: Error| self.fail_stop(&error);
         let segment = self.segments.create(ordinal, page.next_seq(), &header, fail)?;
         let file = segment.open(self.directory.fs())?;
+        let identity = Self::identity_of(&file, segment.path())?;
         let start = Position { segment: ordinal, offset: SEGMENT_START };
+        // INVARIANT: once the recovery point lies in the new segment, nothing may be written to the old
+        // one: so nothing below this fails without a fail-stop.
         self.state
             .update(|state| {
                 state.recovery_point = start;
@@ -538,7 +541,7 @@ impl ShardLog {
                 state.recovery_ts = page.max_ts();
             })
             .map_err(|error| self.fail_stop(&error))?;
-        page.set_segment_identity(Self::identity_of(&file, segment.path())?);
+        page.set_segment_identity(identity);
         writer.segment = Some((segment, file));
         Ok(start)
     }

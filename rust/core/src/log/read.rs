@@ -140,9 +140,14 @@ impl ShardLog {
 
     fn first_cursor(&self) -> Result<Cursor> {
         let segments = self.segments.list()?;
-        let first = segments.first().ok_or_else(|| self.no_segments())?;
+        let horizon = self.trim_horizon()?;
+        // WHY not the first file: retention that was cut off may have left some below the horizon,
+        // with gaps between them.
+        let holds = |segment: &&Arc<Segment>| segment.base_seq <= horizon;
+        let first = segments.iter().rev().find(holds).or(segments.first());
+        let first = first.ok_or_else(|| self.no_segments())?;
         let position = Position { segment: first.ordinal, offset: SEGMENT_START };
-        Ok(Cursor::at(position, first.base_seq.max(self.trim_horizon()?)))
+        Ok(Cursor::at(position, first.base_seq.max(horizon)))
     }
 
     fn cursor_at(&self, seq: SequenceNumber) -> Result<Cursor> {

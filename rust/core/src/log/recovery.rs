@@ -21,6 +21,7 @@ use crate::sys;
 use crate::types::{Micros, Position, SequenceNumber};
 
 use super::segment::Segment;
+use super::sync::mark_failed;
 use super::{holes, Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
 
 /// Bytes looked at in one read.
@@ -82,11 +83,12 @@ impl<'a> Scan<'a> {
     }
 
     fn at(&mut self, offset: u64, length: usize) -> Result<&[u8]> {
-        let Some((_, file, _)) = &self.file else { return Ok(&[]) };
+        let Some((_, file, end)) = &self.file else { return Ok(&[]) };
         let inside =
             offset >= self.start && offset + length as u64 <= self.start + self.bytes.len() as u64;
         if !inside {
-            self.bytes.resize(length.max(CHUNK), 0);
+            let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            self.bytes.resize(length.max(CHUNK).min(left), 0);
             let got = file.read_at(&mut self.bytes, offset).at(Path::new("segment"))?;
             self.bytes.truncate(got);
             self.start = offset;
@@ -397,8 +399,12 @@ impl Recovering<'_> {
         if is_torn {
             self.quarantine(&segment, &file, tail.position.offset)?;
             cut(&tail, self.segments, fs)?;
-            file.sync_data().at(segment.path())?;
         }
+        // INVARIANT: EPOCH says that everything before it is on disk. After the death of a process, in a
+        // boot that goes on, what was found may be in memory only.
+        // WHY: who opens the log next would believe a second sync of the same pages.
+        let fail_stop = |error: &Error| mark_failed(fs, self.folder, error);
+        file.sync_data().at(segment.path()).inspect_err(fail_stop)?;
         let mut epoch = state.epoch;
         let mut reserved = state.reserved;
         if tail.is_closed {
@@ -410,15 +416,16 @@ impl Recovering<'_> {
             // The ceiling is raised and synced before the EPOCH batch takes the first one above it.
             let base = reserved;
             reserved = base + (1 << 20);
-            self.state_file.update(|state| {
+            let raised = self.state_file.update(|state| {
                 state.epoch = epoch;
                 state.reserved = reserved;
-            })?;
+            });
+            raised.inspect_err(fail_stop)?;
             tail = self.write_epoch(&file, &segment, tail, base, epoch)?;
         }
-        file.sync_data().at(segment.path())?;
-        fs.sync_dir(self.folder).at(self.folder)?;
-        self.state_file.update(|state| {
+        file.sync_data().at(segment.path()).inspect_err(fail_stop)?;
+        fs.sync_dir(self.folder).at(self.folder).inspect_err(fail_stop)?;
+        let moved = self.state_file.update(|state| {
             state.reserved = reserved;
             if !tail.is_closed {
                 state.recovery_point = tail.position;
@@ -426,7 +433,8 @@ impl Recovering<'_> {
                 state.recovery_crc = tail.prev_crc;
                 state.recovery_ts = tail.max_ts;
             }
-        })?;
+        });
+        moved.inspect_err(fail_stop)?;
         let identity = file.identity().at(segment.path())?;
         self.begin_page(tail, identity, epoch, reserved);
         Ok(())
@@ -539,13 +547,19 @@ pub(crate) fn close_cleanly(
     let fs = directory.fs();
     let segments = Segments::new(Arc::clone(fs), folder.to_owned());
     let end = page.committed();
+    let fail_stop = |error: &Error| {
+        page.set_state(WriterState::Failed(libc::EIO));
+        mark_failed(fs, folder, error);
+    };
     if let Some(segment) = segments.get(end.segment)? {
-        segment.open(fs)?.sync_data().at(segment.path())?;
+        let synced = segment.open(fs)?.sync_data().at(segment.path());
+        synced.inspect_err(fail_stop)?;
     }
     page.after_sync(end, page.next_seq());
     // INVARIANT: the page never has more reserved than the disk. First down there, then here.
     page.set_reserved(page.next_seq());
-    StateFile::open(fs, &folder.join("state"))?.update(|state| {
+    let state_file = StateFile::open(fs, &folder.join("state"))?;
+    let noted = state_file.update(|state| {
         state.reserved = page.next_seq();
         // The recovery point of a closed shard stays before its CLOSE: see `ShardLog::close`.
         if !page.is_closed() {
@@ -554,6 +568,6 @@ pub(crate) fn close_cleanly(
             state.recovery_crc = page.last_crc();
             state.recovery_ts = page.max_ts();
         }
-    })?;
-    Ok(())
+    });
+    noted.inspect_err(fail_stop).map(drop)
 }

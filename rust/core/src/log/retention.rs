@@ -172,7 +172,7 @@ impl ShardLog {
             fs.remove(segment.path()).at(segment.path())?;
             trimmed.segments += 1;
         }
-        fs.sync_dir(&self.folder).at(&self.folder)?;
+        fs.sync_dir(&self.folder).at(&self.folder).map_err(|error| self.fail_stop(&error))?;
         self.segments.list()?;
         Ok(trimmed)
     }

@@ -1,6 +1,8 @@
 //! Group commit: one `fdatasync` for everyone who waits, in all processes.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::Mutex;
@@ -8,7 +10,7 @@ use crate::sync::Mutex;
 use crate::clock::{Patience, Stopwatch};
 use crate::control::WriterState;
 use crate::error::{Error, IoContext, Result};
-use crate::fs::Open;
+use crate::fs::{Fs, Open};
 use crate::types::{Durability, SequenceNumber};
 
 use super::ShardLog;
@@ -29,6 +31,33 @@ pub(crate) struct Lag {
     end_seen: AtomicU64,
     /// The end up to which this process knows that the recovery point has been moved.
     marked: AtomicU64,
+}
+
+fn errno_of(error: &Error) -> i32 {
+    match error {
+        Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+        Error::LogFull { .. } => libc::ENOSPC,
+        _ => libc::EIO,
+    }
+}
+
+/// A folder that could not even be opened was not synced, and nobody was told that it was: who tries
+/// again believes nothing that is not so.
+fn was_never_tried(error: &Error) -> bool {
+    matches!(errno_of(error), libc::EMFILE | libc::ENFILE)
+}
+
+/// Notes that a sync of the shard failed, for those who come later: the page tells only those who
+/// have the log open. If the disk does not even take the marker, opening will meet the same disk.
+pub(super) fn mark_failed(fs: &Arc<dyn Fs>, folder: &Path, error: &Error) {
+    if was_never_tried(error) {
+        return;
+    }
+    let text = format!("errno {}: {error}\n", errno_of(error));
+    if let Ok(file) = fs.open(&folder.join("failed"), Open::Create) {
+        let _ = file.write_at(&[text.as_bytes()], 0).and_then(|()| file.sync_data());
+        let _ = fs.sync_dir(folder);
+    }
 }
 
 impl ShardLog {
@@ -108,20 +137,12 @@ impl ShardLog {
     /// A sync failed: nothing is acknowledged on this shard any more, by anyone. What was written
     /// is not written again, because the kernel may have dropped it and would not say so twice.
     pub(crate) fn fail_stop(&self, error: &Error) -> Error {
-        let errno = match error {
-            Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
-            Error::LogFull { .. } => libc::ENOSPC,
-            _ => libc::EIO,
-        };
-        self.page().set_state(WriterState::Failed(errno));
-        let marker = self.folder.join("failed");
-        let text = format!("errno {errno}: {error}\n");
-        // The page says it to those who have the log open; the marker to those who come later. If
-        // the disk does not even take the marker, opening will meet the same disk.
-        if let Ok(file) = self.directory.fs().open(&marker, Open::Create) {
-            let _ = file.write_at(&[text.as_bytes()], 0).and_then(|()| file.sync_data());
-            let _ = self.directory.fs().sync_dir(&self.folder);
+        let errno = errno_of(error);
+        if was_never_tried(error) {
+            return error.duplicate();
         }
+        self.page().set_state(WriterState::Failed(errno));
+        mark_failed(self.directory.fs(), &self.folder, error);
         self.directory.control().wake();
         Error::StoragePoisoned { path: self.folder.clone(), errno }
     }

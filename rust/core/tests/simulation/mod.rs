@@ -1,255 +1,110 @@
-//! A file system in memory that knows what a crash can leave of it.
+//! A file system in memory that records every change, knows what a power cut can leave of it
+//! ([`disk`]), and fails when it is told to.
 //!
-//! Every change is recorded. [`Disk::after`] then tells what the disk may hold if the machine stopped
-//! after some of them: what was synced is there; of the rest, any part can be there or not.
+//! Reading and writing go through the loops of [`streamfn_core::fs`], so what is failed here is the
+//! call of the operating system below the seam.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::cast_possible_truncation, reason = "places within a sector")]
 
-use std::collections::{BTreeMap, BTreeSet};
+pub(crate) mod disk;
+pub(crate) mod ledger;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use streamfn_core::fs::{File, Fs, Lock, Open};
+use streamfn_core::fs::{read_fully, uninterrupted, write_fully, File, Fs, Lock, Open};
 
-/// What a device writes as a whole.
-pub(crate) const SECTOR: usize = 512;
+use disk::{folder_of, name_of};
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub(crate) use disk::{Bound, Change, Crasher, Disk};
 
-type Sector = Arc<[u8; SECTOR]>;
+const EINTR: i32 = 4;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
 
-/// Content of a file; a sector that is not there reads as zeros.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Content {
-    length: u64,
-    sectors: BTreeMap<u64, Sector>,
-}
-
-impl Content {
-    fn write(&mut self, offset: u64, bytes: &[u8], keep: impl Fn(u64) -> bool) {
-        let mut at = 0;
-        while at < bytes.len() {
-            let place = offset + at as u64;
-            let (number, within) = (place / SECTOR as u64, (place % SECTOR as u64) as usize);
-            let count = (SECTOR - within).min(bytes.len() - at);
-            if keep(number) {
-                let sector = self.sectors.entry(number).or_insert_with(|| Arc::new([0; SECTOR]));
-                Arc::make_mut(sector)[within..within + count]
-                    .copy_from_slice(&bytes[at..at + count]);
-            }
-            at += count;
-        }
-        self.length = self.length.max(offset + bytes.len() as u64);
-    }
-
-    fn truncate(&mut self, length: u64) {
-        self.length = length;
-        let (last, within) = (length / SECTOR as u64, (length % SECTOR as u64) as usize);
-        self.sectors.split_off(&(last + 1));
-        if let Some(sector) = self.sectors.get_mut(&last) {
-            Arc::make_mut(sector)[within..].fill(0);
-        }
-    }
-
-    fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
-        let count = usize::try_from(self.length.saturating_sub(offset)).unwrap().min(buffer.len());
-        let mut at = 0;
-        while at < count {
-            let place = offset + at as u64;
-            let within = (place % SECTOR as u64) as usize;
-            let part = (SECTOR - within).min(count - at);
-            match self.sectors.get(&(place / SECTOR as u64)) {
-                Some(sector) => {
-                    buffer[at..at + part].copy_from_slice(&sector[within..within + part]);
-                }
-                None => buffer[at..at + part].fill(0),
-            }
-            at += part;
-        }
-        count
-    }
-}
-
-/// One change of the file system.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Mkdir(PathBuf),
-    Create(PathBuf, u64),
-    Write(u64, u64, Arc<[u8]>),
-    Truncate(u64, u64),
-    Sync(u64),
-    Rename(PathBuf, PathBuf),
-    Remove(PathBuf),
-    RemoveDir(PathBuf),
-    SyncDir(PathBuf),
-    /// A sync that failed: the kernel marks the pages clean, and what they held never reaches the
-    /// disk, whatever a later sync says.
-    SyncFailed(u64),
-}
-
-/// Files, names and folders at one moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk {
-    files: BTreeMap<u64, Content>,
-    names: BTreeMap<PathBuf, u64>,
-    folders: BTreeSet<PathBuf>,
-}
-
-/// What of an unsynced change reaches the disk.
+/// A call of the operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Nothing.
-    Lost,
-    /// All of it.
-    Kept,
-    /// Of a write: only that the file grew.
-    LengthOnly,
-    /// Of a write: something else than what was there or what was written.
-    Garbage,
-    /// Of a write: the sectors whose bit, by a hash of seed and number, is set.
-    Torn(u64),
+pub(crate) enum Call {
+    Open,
+    Make,
+    Mkdir,
+    List,
+    Exists,
+    Rename,
+    Remove,
+    SyncDir,
+    Statfs,
+    Read,
+    Write,
+    Length,
+    Truncate,
+    Allocate,
+    Sync,
+    Lock,
+    Identity,
 }
 
-fn coin(seed: u64, number: u64) -> bool {
-    let mixed =
-        (seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (mixed >> 33) & 1 == 1
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// With this error, and nothing done.
+    Errno(i32),
+    /// A read or a write does half of what it was asked to.
+    Short,
+    /// A write does half, and the next call finds the disk full.
+    ShortThenFull,
 }
 
-impl Disk {
-    fn apply(&mut self, change: &Change, fate: Fate) {
-        if fate == Fate::Lost {
-            return;
-        }
-        match change {
-            Change::Mkdir(path) => {
-                self.folders.insert(path.clone());
-            }
-            Change::Create(path, inode) => {
-                self.names.insert(path.clone(), *inode);
-                self.files.entry(*inode).or_default();
-            }
-            Change::Write(inode, offset, bytes) => {
-                let file = self.files.entry(*inode).or_default();
-                match fate {
-                    Fate::LengthOnly => file.write(*offset, bytes, |_| false),
-                    Fate::Garbage => file.write(*offset, &vec![0xa5; bytes.len()], |_| true),
-                    Fate::Torn(seed) => file.write(*offset, bytes, |sector| coin(seed, sector)),
-                    _ => file.write(*offset, bytes, |_| true),
-                }
-            }
-            Change::Truncate(inode, length) => {
-                self.files.entry(*inode).or_default().truncate(*length);
-            }
-            Change::Rename(from, to) => {
-                if let Some(inode) = self.names.remove(from) {
-                    self.names.insert(to.clone(), inode);
-                }
-            }
-            Change::Remove(path) => {
-                self.names.remove(path);
-            }
-            Change::RemoveDir(path) => {
-                self.folders.remove(path);
-            }
-            Change::Sync(_) | Change::SyncDir(_) | Change::SyncFailed(_) => {}
-        }
-    }
-}
-
-/// Follows the changes one by one, and knows at each point what is durable.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Crasher {
-    durable: Disk,
-    pending: Vec<Change>,
-}
-
-impl Crasher {
-    pub(crate) fn on(disk: Disk) -> Self {
-        Self { durable: disk, pending: Vec::new() }
-    }
-
-    /// Goes past one more change.
-    pub(crate) fn step(&mut self, change: &Change) {
-        let settles = |pending: &Change| match (change, pending) {
-            (Change::Sync(inode), Change::Write(other, ..) | Change::Truncate(other, _)) => {
-                inode == other
-            }
-            (
-                Change::SyncDir(folder),
-                Change::Mkdir(path)
-                | Change::Create(path, _)
-                | Change::Remove(path)
-                | Change::RemoveDir(path),
-            ) => path.parent() == Some(folder),
-            (Change::SyncDir(folder), Change::Rename(_, to)) => to.parent() == Some(folder),
-            _ => false,
+impl Fault {
+    /// Whether a call can fail in this way at all.
+    pub(crate) fn can_hit(self, call: Call) -> bool {
+        use Call::{
+            Allocate, List, Lock, Make, Mkdir, Open, Read, Rename, Sync, SyncDir, Truncate, Write,
         };
-        match change {
-            Change::Sync(_) | Change::SyncDir(_) => {
-                let (settled, open) =
-                    std::mem::take(&mut self.pending).into_iter().partition(settles);
-                self.pending = open;
-                for change in settled {
-                    self.durable.apply(&change, Fate::Kept);
-                }
+        match self {
+            Self::Errno(EINTR) => {
+                matches!(call, Open | Make | Read | Write | Truncate | Allocate | Sync | Lock)
             }
-            Change::SyncFailed(inode) => {
-                self.pending.retain(
-                    |pending| !matches!(pending, Change::Write(other, ..) if other == inode),
-                );
+            Self::Errno(EMFILE) => matches!(call, Open | Make | List | SyncDir),
+            Self::Errno(ENOSPC) => {
+                matches!(call, Make | Mkdir | Rename | Write | Truncate | Allocate | Sync | SyncDir)
             }
-            other => self.pending.push(other.clone()),
+            Self::Errno(_) => call != Lock,
+            Self::Short => matches!(call, Read | Write),
+            Self::ShortThenFull => call == Write,
         }
     }
+}
 
-    /// The disk if each unsynced change, by its index and their number, met this fate.
-    pub(crate) fn disk(&self, fate: impl Fn(usize, usize, &Change) -> Fate) -> Disk {
-        let mut disk = self.durable.clone();
-        for (index, change) in self.pending.iter().enumerate() {
-            disk.apply(change, fate(index, self.pending.len(), change));
-        }
-        disk
-    }
-
-    /// The states that are tried at one crash point; `seed` varies the torn ones.
-    pub(crate) fn states(&self, seed: u64, torn: u64) -> Vec<Disk> {
-        let mut states = vec![self.disk(|_, _, _| Fate::Lost)];
-        if self.pending.is_empty() {
-            return states;
-        }
-        states.push(self.disk(|_, _, _| Fate::Kept));
-        states.push(self.disk(|_, _, change| match change {
-            Change::Write(..) => Fate::LengthOnly,
-            _ => Fate::Kept,
-        }));
-        states.push(
-            self.disk(|index, count, _| if index + 1 == count { Fate::Kept } else { Fate::Lost }),
-        );
-        states.push(
-            self.disk(|index, count, _| if index + 1 == count { Fate::Lost } else { Fate::Kept }),
-        );
-        for variant in 0..torn {
-            let seed = seed.wrapping_mul(31).wrapping_add(variant);
-            states.push(self.disk(|index, _, change| match change {
-                Change::Write(..) => Fate::Torn(seed.wrapping_add(index as u64)),
-                _ if coin(seed, index as u64 + 1_000) => Fate::Kept,
-                _ => Fate::Lost,
-            }));
-        }
-        states
-    }
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    from: usize,
+    /// How many calls, from that one on, it hits.
+    count: usize,
+    /// Only calls of this kind, and only one of them.
+    only: Option<Call>,
+    fault: Fault,
 }
 
 #[derive(Debug, Default)]
 struct State {
     disk: Disk,
     changes: Vec<Change>,
+    calls: Vec<Call>,
     next_inode: u64,
-    /// After this many changes every further one fails with this error.
-    fail_from: Option<(usize, i32, bool)>,
+    plan: Option<Plan>,
+    is_full: bool,
+    /// Files whose last sync failed and that were not written since: to sync them again would be to
+    /// believe a success that never was.
+    unsettled: BTreeMap<u64, usize>,
+    /// Such files, and folders, by their names, that were synced again all the same.
+    retried: Vec<String>,
+    failed_syncs: Vec<String>,
 }
 
 /// The simulated file system; clones are the same one.
@@ -263,6 +118,8 @@ pub(crate) struct SimFs {
 struct SimFile {
     fs: SimFs,
     inode: u64,
+    /// Calls made when it was opened.
+    opened: usize,
 }
 
 impl SimFs {
@@ -278,54 +135,128 @@ impl SimFs {
     pub(crate) fn new() -> Self {
         let mut disk = Disk::default();
         for folder in ["/", "/log"] {
-            disk.folders.insert(folder.into());
+            disk.apply(&Change::Mkdir(folder.into()));
         }
         Self::on(disk)
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The same disk as another process sees it, which shares no handle with this one.
+    pub(crate) fn for_another_process(&self) -> Self {
+        let device = Self::on(Disk::default()).device;
+        Self { state: Arc::clone(&self.state), device }
+    }
+
     /// Number of changes so far: a point at which the machine may stop.
     pub(crate) fn point(&self) -> usize {
-        self.state.lock().unwrap().changes.len()
+        self.state().changes.len()
     }
 
     /// All changes so far.
     pub(crate) fn changes(&self) -> Vec<Change> {
-        self.state.lock().unwrap().changes.clone()
+        self.state().changes.clone()
+    }
+
+    /// All calls so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
     }
 
     /// The disk as running programs see it.
     pub(crate) fn disk(&self) -> Disk {
-        self.state.lock().unwrap().disk.clone()
+        self.state().disk.clone()
     }
 
-    /// Has the `nth` change from now fail with `errno`; if `sticky`, all after it too.
-    pub(crate) fn fail(&self, nth: usize, errno: i32, sticky: bool) {
-        let mut state = self.state.lock().unwrap();
-        state.fail_from = Some((state.changes.len() + nth, errno, sticky));
+    /// Writes over a part of a file, behind everybody's back.
+    pub(crate) fn patch(&self, path: &Path, offset: u64, bytes: &[u8]) {
+        self.state().disk.patch(path, offset, bytes);
+    }
+
+    /// Has the `nth` call from now fail, and those after it, `count` in all.
+    pub(crate) fn fail(&self, nth: usize, count: usize, fault: Fault) {
+        let mut state = self.state();
+        let from = state.calls.len() + nth;
+        state.plan = Some(Plan { from, count, only: None, fault });
+    }
+
+    /// Has the next call of this kind fail.
+    pub(crate) fn fail_next(&self, call: Call, fault: Fault) {
+        let mut state = self.state();
+        let from = state.calls.len();
+        state.plan = Some(Plan { from, count: usize::MAX, only: Some(call), fault });
     }
 
     /// Nothing fails any more.
     pub(crate) fn heal(&self) {
-        self.state.lock().unwrap().fail_from = None;
+        let mut state = self.state();
+        state.plan = None;
+        state.is_full = false;
     }
 
-    fn change(&self, change: Change) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        if let Some((from, errno, sticky)) = state.fail_from {
-            let now = state.changes.len();
-            if now == from || (sticky && now > from) {
-                if !sticky {
-                    state.fail_from = None;
-                }
-                if let Change::Sync(inode) = change {
-                    state.changes.push(Change::SyncFailed(inode));
-                }
-                return Err(io::Error::from_raw_os_error(errno));
-            }
+    /// Names of the files and folders whose sync failed, in their order.
+    pub(crate) fn failed_syncs(&self) -> Vec<String> {
+        self.state().failed_syncs.clone()
+    }
+
+    /// Files that were synced again after a sync of them had failed, without a write in between.
+    pub(crate) fn retried_syncs(&self) -> Vec<String> {
+        self.state().retried.clone()
+    }
+
+    /// Notes a call; says how it fails.
+    fn call(&self, call: Call) -> Option<Fault> {
+        let mut state = self.state();
+        let number = state.calls.len();
+        state.calls.push(call);
+        if state.is_full && Fault::Errno(ENOSPC).can_hit(call) {
+            return Some(Fault::Errno(ENOSPC));
         }
-        state.disk.apply(&change, Fate::Kept);
+        let plan = state.plan?;
+        let is_in = (plan.from..plan.from.saturating_add(plan.count)).contains(&number);
+        let is_hit = is_in && plan.only.is_none_or(|only| only == call) && plan.fault.can_hit(call);
+        if is_hit && plan.only.is_some() {
+            state.plan = None;
+        }
+        is_hit.then_some(plan.fault)
+    }
+
+    /// A call that does all or nothing.
+    fn whole(&self, call: Call) -> io::Result<()> {
+        match self.call(call) {
+            Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&self, change: Change) {
+        let mut state = self.state();
+        state.disk.apply(&change);
+        if let Change::Write(inode, ..) | Change::Truncate(inode, _) = change {
+            state.unsettled.remove(&inode);
+        }
         state.changes.push(change);
-        Ok(())
+    }
+
+    fn name_of(&self, inode: u64) -> String {
+        let state = self.state();
+        let name = state.disk.names.iter().find(|(_, other)| **other == inode);
+        name.map_or_else(String::new, |(name, _)| name.to_string())
+    }
+
+    fn names_in(&self, path: &Path) -> io::Result<Vec<String>> {
+        let (state, folder) = (self.state(), name_of(path));
+        if !state.disk.folders.contains(&folder) {
+            return Err(Self::missing());
+        }
+        let all = state.disk.names.keys().chain(state.disk.folders.iter());
+        let inside = all.filter(|name| folder_of(name) == &*folder && ***name != *"/");
+        let mut names: Vec<String> =
+            inside.map(|name| name.rsplit('/').next().unwrap().to_owned()).collect();
+        names.sort();
+        Ok(names)
     }
 
     fn missing() -> io::Error {
@@ -333,37 +264,86 @@ impl SimFs {
     }
 }
 
+impl SimFile {
+    fn content_length(&self) -> u64 {
+        self.fs.state().disk.files.get(&self.inode).map_or(0, |file| file.length)
+    }
+}
+
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let state = self.fs.state.lock().unwrap();
-        Ok(state.disk.files.get(&self.inode).map_or(0, |file| file.read(buffer, position)))
+        read_fully(buffer, position, |buffer, position| {
+            let most = match self.fs.call(Call::Read) {
+                Some(Fault::Errno(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                Some(_) => buffer.len().div_ceil(2),
+                None => buffer.len(),
+            };
+            let state = self.fs.state();
+            let file = state.disk.files.get(&self.inode);
+            Ok(file.map_or(0, |file| file.read(&mut buffer[..most], position)))
+        })
     }
 
     fn write_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
-        self.fs.change(Change::Write(self.inode, position, parts.concat().into()))
+        write_fully(parts, position, |slices, position| {
+            let mut bytes: Vec<u8> =
+                slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            match self.fs.call(Call::Write) {
+                Some(Fault::Errno(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                Some(fault) => {
+                    bytes.truncate(bytes.len().div_ceil(2));
+                    self.fs.state().is_full |= fault == Fault::ShortThenFull;
+                }
+                None => {}
+            }
+            let count = bytes.len();
+            self.fs.change(Change::Write(self.inode, position, bytes.into()));
+            Ok(count)
+        })
     }
 
     fn length(&self) -> io::Result<u64> {
-        let state = self.fs.state.lock().unwrap();
-        Ok(state.disk.files.get(&self.inode).map_or(0, |file| file.length))
+        self.fs.whole(Call::Length)?;
+        Ok(self.content_length())
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.fs.change(Change::Truncate(self.inode, length))
+        uninterrupted(|| self.fs.whole(Call::Truncate))?;
+        self.fs.change(Change::Truncate(self.inode, length));
+        Ok(())
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        if self.length()? < length {
-            self.fs.change(Change::Truncate(self.inode, length))?;
+        uninterrupted(|| self.fs.whole(Call::Allocate))?;
+        if self.content_length() < length {
+            self.fs.change(Change::Truncate(self.inode, length));
         }
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.fs.change(Change::Sync(self.inode))
+        let synced = uninterrupted(|| self.fs.whole(Call::Sync));
+        let name = self.fs.name_of(self.inode);
+        let mut state = self.fs.state();
+        // A failed sync of a shard is noted in its folder for all who come later. That of a lanes file
+        // only the process knows that was told.
+        let failed = state.unsettled.get(&self.inode);
+        if failed.is_some_and(|at| self.opened < *at || !name.contains(".lanes")) {
+            state.retried.push(name.clone());
+        }
+        if synced.is_err() {
+            let now = state.calls.len();
+            state.unsettled.insert(self.inode, now);
+            state.failed_syncs.push(name);
+            state.changes.push(Change::SyncFailed(self.inode));
+        } else {
+            state.changes.push(Change::Sync(self.inode));
+        }
+        synced
     }
 
     fn try_lock(&self, _: Lock) -> io::Result<bool> {
+        uninterrupted(|| self.fs.whole(Call::Lock))?;
         Ok(true)
     }
 
@@ -372,6 +352,7 @@ impl File for SimFile {
     }
 
     fn identity(&self) -> io::Result<(u64, u64)> {
+        self.fs.whole(Call::Identity)?;
         Ok((self.fs.device, self.inode))
     }
 
@@ -382,80 +363,102 @@ impl File for SimFile {
 
 impl Fs for SimFs {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
-        let (found, inode) = {
-            let mut state = self.state.lock().unwrap();
-            if state.disk.folders.contains(path) {
-                return Ok(Arc::new(SimFile { fs: self.clone(), inode: 0 }));
+        let name = name_of(path);
+        let found = self.state().disk.names.get(&name).copied();
+        let call = if found.is_none() && matches!(how, Open::Create | Open::CreateNew) {
+            Call::Make
+        } else {
+            Call::Open
+        };
+        uninterrupted(|| self.whole(call))?;
+        let inode = {
+            let mut state = self.state();
+            if state.disk.folders.contains(&name) {
+                return Ok(Arc::new(SimFile { fs: self.clone(), inode: 0, opened: 0 }));
             }
-            if !path.parent().is_some_and(|folder| state.disk.folders.contains(folder)) {
+            if !state.disk.folders.contains(folder_of(&name)) {
                 return Err(Self::missing());
             }
-            let found = state.disk.names.get(path).copied();
-            if found.is_none() {
-                state.next_inode += 1;
-            }
-            (found, state.next_inode)
+            state.next_inode += u64::from(found.is_none());
+            state.next_inode
         };
         let inode = match (found, how) {
             (Some(_), Open::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(inode), _) => inode,
             (None, Open::Read | Open::Write) => return Err(Self::missing()),
             (None, Open::Create | Open::CreateNew) => {
-                self.change(Change::Create(path.to_owned(), inode))?;
+                self.change(Change::Create(name, inode));
                 inode
             }
         };
-        Ok(Arc::new(SimFile { fs: self.clone(), inode }))
+        let opened = self.state().calls.len();
+        Ok(Arc::new(SimFile { fs: self.clone(), inode, opened }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        if self.exists(path)? {
-            return Ok(());
+        self.whole(Call::Mkdir)?;
+        let name = name_of(path);
+        if !self.state().disk.folders.contains(&name) {
+            self.change(Change::Mkdir(name));
         }
-        self.change(Change::Mkdir(path.to_owned()))
+        Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let state = self.state.lock().unwrap();
-        if !state.disk.folders.contains(path) {
-            return Err(Self::missing());
-        }
-        let all = state.disk.names.keys().chain(state.disk.folders.iter());
-        let inside = all.filter(|name| name.parent() == Some(path) && name.as_path() != path);
-        let mut names: Vec<String> =
-            inside.map(|name| name.file_name().unwrap().to_str().unwrap().to_owned()).collect();
-        names.sort();
-        Ok(names)
+        self.whole(Call::List)?;
+        self.names_in(path)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let state = self.state.lock().unwrap();
-        Ok(state.disk.names.contains_key(path) || state.disk.folders.contains(path))
+        self.whole(Call::Exists)?;
+        let state = self.state();
+        let name = name_of(path);
+        Ok(state.disk.names.contains_key(&name) || state.disk.folders.contains(&name))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if !self.exists(from)? {
+        self.whole(Call::Rename)?;
+        let (from, to) = (name_of(from), name_of(to));
+        if !self.state().disk.names.contains_key(&from) {
             return Err(Self::missing());
         }
-        self.change(Change::Rename(from.to_owned(), to.to_owned()))
+        self.change(Change::Rename(from, to));
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.change(Change::Remove(path.to_owned()))
+        self.whole(Call::Remove)?;
+        let name = name_of(path);
+        if !self.state().disk.names.contains_key(&name) {
+            return Err(Self::missing());
+        }
+        self.change(Change::Remove(name));
+        Ok(())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        if !self.list(path)?.is_empty() {
+        self.whole(Call::Remove)?;
+        if !self.names_in(path)?.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::ENOTEMPTY));
         }
-        self.change(Change::RemoveDir(path.to_owned()))
+        self.change(Change::RemoveDir(name_of(path)));
+        Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.change(Change::SyncDir(path.to_owned()))
+        if let Err(error) = uninterrupted(|| self.whole(Call::SyncDir)) {
+            // Without a descriptor it was not even tried.
+            if error.raw_os_error() != Some(EMFILE) {
+                self.state().failed_syncs.push(path.display().to_string());
+            }
+            return Err(error);
+        }
+        self.state().changes.push(Change::SyncDir(name_of(path)));
+        Ok(())
     }
 
     fn magic(&self, _: &Path) -> io::Result<u64> {
+        self.whole(Call::Statfs)?;
         Ok(0xef53)
     }
 }

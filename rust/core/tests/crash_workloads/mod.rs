@@ -1,0 +1,410 @@
+//! What the machine was doing when it stopped, and what it had promised by then.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::simulation::ledger::Ledger;
+use crate::simulation::SimFs;
+use streamfn_core::checkpoint::retention::retain_all;
+use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::clock::ManualClock;
+use streamfn_core::log::Keep;
+use streamfn_core::{
+    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, Retention, ShardId,
+    Start, StreamConfig,
+};
+
+pub(crate) const STREAM: &str = "s";
+pub(crate) const MAPPING: &str = "app.f";
+const NOW: u64 = 1_700_000_000_000_000;
+/// Old enough for a segment to be closed by its age.
+const STEP_US: u64 = 600_000_000;
+
+fn patience() -> Patience<'static> {
+    Patience::of(Duration::from_secs(30))
+}
+
+fn open_at(fs: &SimFs, clock: Arc<ManualClock>) -> Result<Arc<Log>> {
+    let options = OpenOptions {
+        fs: Arc::new(fs.clone()),
+        clock,
+        housekeeping: false,
+        ..OpenOptions::default()
+    };
+    Log::open(Path::new("/log"), &options)
+}
+
+/// Opens what is on a disk, as the next boot does.
+pub(crate) fn open(fs: &SimFs) -> Result<Arc<Log>> {
+    open_at(fs, Arc::new(ManualClock::new(NOW + 100 * STEP_US)))
+}
+
+/// By shard: the trim horizon, and the records by their numbers.
+pub(crate) type Found = BTreeMap<ShardId, (u64, BTreeMap<u64, Vec<u8>>)>;
+
+/// Everything that can be read.
+pub(crate) fn read(log: &Arc<Log>) -> Result<Found> {
+    let stream = log.stream(STREAM)?;
+    let mut found = Found::new();
+    for meta in stream.shards()? {
+        let shard = stream.shard(meta.id)?;
+        let mut cursor = shard.cursor(Start::TrimHorizon)?;
+        let mut buffer = ReadBuffer::default();
+        let mut records = BTreeMap::new();
+        let horizon = cursor.next_seq;
+        while let Some((batch, after)) = shard.read(&cursor, &mut buffer)? {
+            if batch.control().is_none() {
+                for index in 0..batch.count() {
+                    let seq = batch.base_seq() + u64::from(index);
+                    if seq >= horizon {
+                        let value = batch.value(index).to_vec();
+                        assert!(records.insert(seq, value).is_none(), "{seq} is read twice");
+                    }
+                }
+            }
+            cursor = after;
+        }
+        found.insert(meta.id, (horizon, records));
+    }
+    Ok(found)
+}
+
+/// Puts a record with each key; returns where they are.
+pub(crate) fn put(log: &Arc<Log>, value: &str) -> Result<Vec<(ShardId, u64)>> {
+    let stream = log.stream(STREAM)?;
+    let mut put = stream.begin_put()?;
+    for key in KEYS {
+        put.push(value.as_bytes(), Some(key), std::iter::empty())?;
+    }
+    Ok(put.commit(&patience())?.places())
+}
+
+/// One for each half of the ring.
+const KEYS: [&str; 2] = ["a", "b"];
+
+/// A record that was put, between two points.
+pub(crate) struct Put {
+    pub(crate) value: Vec<u8>,
+    /// Before this point nothing of it was written.
+    pub(crate) begun: usize,
+    /// From this point on it was acknowledged.
+    pub(crate) done: usize,
+}
+
+/// What one run of a workload did.
+#[derive(Default)]
+pub(crate) struct History {
+    pub(crate) created: usize,
+    pub(crate) puts: BTreeMap<(ShardId, u64), Put>,
+    pub(crate) lanes: BTreeMap<ShardId, Ledger>,
+    /// Whether retention lets go of what is consumed.
+    pub(crate) is_consumed: bool,
+    /// Where a trim horizon may be from a point on.
+    horizons: Vec<(ShardId, u64, usize)>,
+}
+
+impl History {
+    /// The highest trim horizon that may be found at a point.
+    pub(crate) fn horizon(&self, shard: ShardId, point: usize) -> u64 {
+        let begun = self.horizons.iter().filter(|(of, _, begun)| *of == shard && *begun <= point);
+        begun.map(|(_, horizon, _)| *horizon).max().unwrap_or(0)
+    }
+}
+
+/// One thing that is done to the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Puts so many records of so many bytes, in one call.
+    Put(usize, usize),
+    /// Syncs what a `process` stream has not synced yet.
+    Sync,
+    /// Closes the log and opens it again.
+    Reopen,
+    /// The process dies, and another opens the log.
+    Die,
+    /// Lets the log do what it does while nobody writes.
+    Idle,
+    /// Begins a new segment in each shard.
+    Roll,
+    /// Lets go of all segments but the last.
+    Retain,
+    /// Raises the trim horizon above the first record.
+    Trim,
+    /// Lets go of what every lane has consumed.
+    RetainConsumed,
+    /// Makes a mapping with so many lanes a shard.
+    Map(u32),
+    /// Takes all lanes, as new owners do.
+    Take,
+    /// Moves all lanes to the end, unsynced.
+    Checkpoint,
+    /// Syncs the lanes.
+    SyncLanes,
+    /// Changes the number of lanes.
+    Factor(u32),
+}
+
+/// A short story of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub(crate) durability: Durability,
+    pub(crate) shards: u32,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Workload {
+    /// Does it all; the machine stops at the end, and nobody closes the log.
+    pub(crate) fn run(&self) -> (SimFs, History) {
+        let fs = SimFs::new();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let log = open_at(&fs, Arc::clone(&clock)).unwrap();
+        let config = StreamConfig {
+            durability: self.durability,
+            compression: Compression::None,
+            shards: self.shards,
+            segment_bytes: 1 << 20,
+            retention: Retention { is_consumed: true, ..Retention::default() },
+            ..StreamConfig::default()
+        };
+        log.create_stream(STREAM, &config, &patience()).unwrap();
+        let history = History { created: fs.point(), ..History::default() };
+        let mut run = Run { fs, clock, now: NOW, log, mapping: None, history };
+        for (number, step) in self.steps.iter().enumerate() {
+            run.step(number, *step);
+        }
+        let Run { fs, history, log, mapping, .. } = run;
+        std::mem::forget((log, mapping));
+        (fs, history)
+    }
+}
+
+struct Run {
+    fs: SimFs,
+    clock: Arc<ManualClock>,
+    now: u64,
+    log: Arc<Log>,
+    mapping: Option<Mapping>,
+    history: History,
+}
+
+impl Run {
+    fn step(&mut self, number: usize, step: Step) {
+        match step {
+            Step::Put(count, size) => self.put(number, count, size),
+            Step::Sync => self.log.sync().unwrap(),
+            Step::Idle => (0..3).for_each(|_| self.log.tick()),
+            Step::Reopen => {
+                self.mapping = None;
+                self.log.close().unwrap();
+                self.open();
+            }
+            Step::Die => {
+                // A dead process closes nothing; its locks, which are not simulated, go with it.
+                std::mem::forget(self.mapping.take());
+                let fs = SimFs::clone(&self.fs);
+                std::mem::forget(std::mem::replace(&mut self.log, open_beside(&fs, &self.clock)));
+            }
+            Step::Roll => self.roll(),
+            Step::Retain => self.retain(&Keep { bytes: Some(0), ..Keep::default() }),
+            Step::Trim => self.trim(),
+            Step::RetainConsumed => self.retain_consumed(),
+            Step::Map(factor) => self.map(factor),
+            Step::Take => self.each_lane(|run, shard, slot| {
+                let file = run.mapping().lanes_file(STREAM, shard).unwrap();
+                file.take(slot).unwrap().unwrap();
+                run.history.lanes.get_mut(&shard).unwrap().note_synced(run.fs.point());
+            }),
+            Step::Checkpoint => self.each_lane(|run, shard, slot| {
+                let next_seq = run.log.stream(STREAM).unwrap().shard(shard).unwrap().visible_end();
+                let ledger = run.history.lanes.get_mut(&shard).unwrap();
+                ledger.write(slot, next_seq, run.fs.point() + 1);
+                let file = run.mapping().lanes_file(STREAM, shard).unwrap();
+                file.checkpoint(slot, Place { next_seq, ..Place::default() }, run.now).unwrap();
+            }),
+            Step::SyncLanes => {
+                for shard in self.shards() {
+                    self.mapping().lanes_file(STREAM, shard).unwrap().sync().unwrap();
+                    let point = self.fs.point();
+                    self.history.lanes.get_mut(&shard).unwrap().note_synced(point);
+                }
+            }
+            Step::Factor(factor) => self.change_factor(factor),
+        }
+    }
+
+    fn open(&mut self) {
+        self.log = open_at(&self.fs, Arc::clone(&self.clock)).unwrap();
+    }
+
+    fn shards(&self) -> Vec<ShardId> {
+        let shards = self.log.stream(STREAM).unwrap().shards().unwrap();
+        shards.iter().map(|meta| meta.id).collect()
+    }
+
+    fn put(&mut self, number: usize, count: usize, size: usize) {
+        let stream = self.log.stream(STREAM).unwrap();
+        let begun = self.fs.point();
+        let mut put = stream.begin_put().unwrap();
+        let values: Vec<Vec<u8>> =
+            (0..count).map(|n| format!("{number} {n} {}", "x".repeat(size)).into_bytes()).collect();
+        for (n, value) in values.iter().enumerate() {
+            put.push(value, Some(KEYS[n % 2]), std::iter::empty()).unwrap();
+        }
+        let places = put.commit(&patience()).unwrap().places();
+        let done = self.fs.point();
+        for (place, value) in places.into_iter().zip(values) {
+            self.history.puts.insert(place, Put { value, begun, done });
+        }
+    }
+
+    fn roll(&mut self) {
+        self.now += STEP_US;
+        self.clock.set(self.now);
+        // A segment is closed at an eighth of the age kept, and nothing is that old.
+        self.retain(&Keep { since: Some(self.now - 4 * STEP_US), ..Keep::default() });
+    }
+
+    fn retain(&mut self, keep: &Keep) {
+        for id in self.shards() {
+            let begun = self.fs.point();
+            let shard = self.log.stream(STREAM).unwrap().shard(id).unwrap();
+            shard.retain(keep).unwrap();
+            self.history.horizons.push((id, shard.trim_horizon().unwrap(), begun));
+        }
+    }
+
+    fn trim(&mut self) {
+        for id in self.shards() {
+            let begun = self.fs.point();
+            let shard = self.log.stream(STREAM).unwrap().shard(id).unwrap();
+            let first = shard.cursor(Start::TrimHorizon).unwrap().next_seq;
+            shard.trim(first + 1, &patience()).unwrap();
+            self.history.horizons.push((id, shard.trim_horizon().unwrap(), begun));
+        }
+    }
+
+    fn retain_consumed(&mut self) {
+        let begun = self.fs.point();
+        retain_all(&self.log).unwrap();
+        self.history.is_consumed = true;
+        for id in self.shards() {
+            let shard = self.log.stream(STREAM).unwrap().shard(id).unwrap();
+            self.history.horizons.push((id, shard.trim_horizon().unwrap(), begun));
+            let point = self.fs.point();
+            if let Some(ledger) = self.history.lanes.get_mut(&id) {
+                ledger.note_synced(point);
+            }
+        }
+    }
+
+    fn mapping(&self) -> &Mapping {
+        self.mapping.as_ref().unwrap()
+    }
+
+    fn map(&mut self, factor: u32) {
+        let begun = self.fs.point();
+        let mapping = Mapping::register(&self.log, MAPPING, factor, Start::TrimHorizon).unwrap();
+        for shard in mapping.prepare(STREAM).unwrap() {
+            let file = mapping.lanes_file(STREAM, shard).unwrap();
+            let first = file.lane(0).unwrap().unwrap().checkpoint.next_seq;
+            let since = self.fs.point();
+            let ledger = || Ledger::begin(factor, first, begun, since);
+            self.history.lanes.entry(shard).or_insert_with(ledger);
+        }
+        self.mapping = Some(mapping);
+    }
+
+    fn each_lane(&mut self, act: impl Fn(&mut Self, ShardId, u32)) {
+        for shard in self.shards() {
+            for slot in 0..self.mapping().factor(STREAM, shard).unwrap() {
+                act(self, shard, slot);
+            }
+        }
+    }
+
+    fn change_factor(&mut self, factor: u32) {
+        self.map(factor);
+        for shard in self.shards() {
+            let begun = self.fs.point();
+            assert!(self.mapping().change_factor(STREAM, shard).unwrap());
+            let since = self.fs.point();
+            self.history.lanes.get_mut(&shard).unwrap().change_factor(factor, begun, since);
+        }
+    }
+}
+
+/// A second log on the same disk, as another process of the same boot has it.
+fn open_beside(fs: &SimFs, clock: &Arc<ManualClock>) -> Arc<Log> {
+    open_at(&fs.for_another_process(), Arc::clone(clock)).unwrap()
+}
+
+/// The workloads; a case of a failure names them by their number.
+pub(crate) fn all() -> Vec<Workload> {
+    use Step::{
+        Checkpoint, Die, Factor, Idle, Map, Put, Reopen, Retain, RetainConsumed, Roll, Sync,
+        SyncLanes, Take, Trim,
+    };
+    let logs = [
+        vec![Put(1, 10), Idle, Put(2, 900), Sync, Idle, Put(1, 2_000), Put(1, 10), Sync, Idle],
+        vec![Put(1, 10), Put(3, 100), Put(1, 600), Put(2, 2_000), Sync, Put(1, 10)],
+        vec![Put(2, 50), Reopen, Put(2, 50), Reopen, Put(1, 1_000)],
+        vec![Put(2, 50), Die, Put(2, 700), Die, Put(1, 20), Sync],
+        vec![Put(1, 10), Roll, Put(2, 700), Roll, Roll, Put(1, 10), Sync, Put(1, 10)],
+        vec![Put(1, 600), Sync, Roll, Reopen, Put(1, 10), Roll, Idle, Put(1, 10)],
+        vec![Put(2, 10), Roll, Put(1, 10), Roll, Put(1, 10), Retain, Put(2, 300), Retain],
+        vec![Put(3, 10), Trim, Put(1, 600), Roll, Trim, Put(1, 10), Retain, Reopen, Put(1, 10)],
+    ];
+    let lanes = [
+        vec![
+            Put(2, 10),
+            Map(2),
+            Take,
+            Put(2, 10),
+            Checkpoint,
+            SyncLanes,
+            Checkpoint,
+            Take,
+            Put(1, 9),
+        ],
+        vec![
+            Put(1, 10),
+            Map(1),
+            Take,
+            Checkpoint,
+            Factor(3),
+            Take,
+            Put(2, 10),
+            Checkpoint,
+            Factor(2),
+        ],
+        vec![
+            Put(2, 10),
+            Map(2),
+            Roll,
+            Take,
+            Put(1, 10),
+            Checkpoint,
+            Roll,
+            RetainConsumed,
+            Put(1, 9),
+        ],
+    ];
+    let both = [Durability::Group, Durability::Process];
+    let mut workloads = Vec::new();
+    for durability in both {
+        let make = |(shards, steps): (u32, &Vec<Step>)| Workload {
+            durability,
+            shards,
+            steps: steps.clone(),
+        };
+        workloads.extend(logs.iter().map(|steps| make((1, steps))));
+        workloads.extend([&logs[1], &logs[4], &logs[6]].map(|steps| make((2, steps))));
+        workloads.extend(lanes.iter().map(|steps| make((1, steps))));
+    }
+    // One with segments that are full.
+    let large = vec![Put(1, 700_000), Put(1, 400_000), Put(1, 10), Put(1, 600_000)];
+    workloads.push(Workload { durability: Durability::Group, shards: 1, steps: large });
+    workloads
+}
