@@ -21,7 +21,9 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
-use crash_workloads::{all, open, put, read, Found, History, Workload, MAPPING, STREAM};
+use crash_workloads::{
+    all, open, open_shards, put, read, Found, History, Workload, MAPPING, STREAM,
+};
 use simulation::{Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::Mapping;
 use streamfn_core::{Durability, Error, Log};
@@ -86,8 +88,20 @@ impl Check<'_> {
         }
         let found = read(log).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))?;
         self.records(&found)?;
+        self.shards(log)?;
         self.lanes(log, &found)?;
         Ok(Some(found))
+    }
+
+    /// A change of the shards that returned stays; one that did not is all or nothing.
+    fn shards(&self, log: &std::sync::Arc<Log>) -> Verdict<()> {
+        let open = open_shards(log).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))?;
+        let changes = &self.history.reshaped;
+        let done = changes.iter().rposition(|(_, at)| *at <= self.point).unwrap_or(0);
+        if !changes[done..].iter().take(2).any(|(possible, _)| *possible == open) {
+            return wrong(Wrong::Lost, format!("the open shards are {open:?}"));
+        }
+        Ok(())
     }
 
     fn records(&self, found: &Found) -> Verdict<()> {
@@ -109,12 +123,15 @@ impl Check<'_> {
         }
         let is_promised = self.workload.durability == Durability::Group;
         for ((shard, seq), put) in &self.history.puts {
-            let Some((horizon, records)) = found.get(shard) else {
-                return wrong(Wrong::Lost, format!("{shard} is gone"));
-            };
             let is_due = is_promised && put.done <= self.point;
-            if is_due && seq >= horizon && !records.contains_key(seq) {
-                return wrong(Wrong::Lost, format!("{shard} {seq}"));
+            match found.get(shard) {
+                None if is_due => return wrong(Wrong::Lost, format!("{shard} is gone")),
+                Some((horizon, records))
+                    if is_due && seq >= horizon && !records.contains_key(seq) =>
+                {
+                    return wrong(Wrong::Lost, format!("{shard} {seq}"));
+                }
+                _ => {}
             }
         }
         Ok(())

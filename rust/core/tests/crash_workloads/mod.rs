@@ -71,6 +71,14 @@ pub(crate) fn read(log: &Arc<Log>) -> Result<Found> {
     Ok(found)
 }
 
+/// The shards that take records, by their hash keys.
+pub(crate) fn open_shards(log: &Arc<Log>) -> Result<Vec<ShardId>> {
+    let mut open = log.stream(STREAM)?.shards()?;
+    open.retain(|meta| meta.is_open);
+    open.sort_by_key(|meta| meta.hash_range);
+    Ok(open.iter().map(|meta| meta.id).collect())
+}
+
 /// Puts a record with each key; returns where they are.
 pub(crate) fn put(log: &Arc<Log>, value: &str) -> Result<Vec<(ShardId, u64)>> {
     let stream = log.stream(STREAM)?;
@@ -99,6 +107,8 @@ pub(crate) struct History {
     pub(crate) created: usize,
     pub(crate) puts: BTreeMap<(ShardId, u64), Put>,
     pub(crate) lanes: BTreeMap<ShardId, Ledger>,
+    /// The open shards, from a point on.
+    pub(crate) reshaped: Vec<(Vec<ShardId>, usize)>,
     /// Whether retention lets go of what is consumed.
     pub(crate) is_consumed: bool,
     /// Where a trim horizon may be from a point on.
@@ -144,6 +154,10 @@ pub(crate) enum Step {
     SyncLanes,
     /// Changes the number of lanes.
     Factor(u32),
+    /// Splits the first open shard.
+    Split,
+    /// Merges the first two open shards.
+    Merge,
 }
 
 /// A short story of a log.
@@ -169,7 +183,9 @@ impl Workload {
             ..StreamConfig::default()
         };
         log.create_stream(STREAM, &config, &patience()).unwrap();
-        let history = History { created: fs.point(), ..History::default() };
+        let created = fs.point();
+        let reshaped = vec![(open_shards(&log).unwrap(), created)];
+        let history = History { created, reshaped, ..History::default() };
         let mut run = Run { fs, clock, now: NOW, log, mapping: None, history };
         for (number, step) in self.steps.iter().enumerate() {
             run.step(number, *step);
@@ -231,6 +247,18 @@ impl Run {
                 }
             }
             Step::Factor(factor) => self.change_factor(factor),
+            Step::Split => {
+                let open = self.open_shards();
+                let stream = self.log.stream(STREAM).unwrap();
+                stream.split(open[0], None, &patience()).unwrap();
+                self.history.reshaped.push((self.open_shards(), self.fs.point()));
+            }
+            Step::Merge => {
+                let open = self.open_shards();
+                let stream = self.log.stream(STREAM).unwrap();
+                stream.merge(open[0], open[1], &patience()).unwrap();
+                self.history.reshaped.push((self.open_shards(), self.fs.point()));
+            }
         }
     }
 
@@ -241,6 +269,11 @@ impl Run {
     fn shards(&self) -> Vec<ShardId> {
         let shards = self.log.stream(STREAM).unwrap().shards().unwrap();
         shards.iter().map(|meta| meta.id).collect()
+    }
+
+    /// The shards that take records, by their hash keys.
+    fn open_shards(&self) -> Vec<ShardId> {
+        open_shards(&self.log).unwrap()
     }
 
     fn put(&mut self, number: usize, count: usize, size: usize) {
@@ -343,8 +376,8 @@ fn open_beside(fs: &SimFs, clock: &Arc<ManualClock>) -> Arc<Log> {
 /// The workloads; a case of a failure names them by their number.
 pub(crate) fn all() -> Vec<Workload> {
     use Step::{
-        Checkpoint, Die, Factor, Idle, Map, Put, Reopen, Retain, RetainConsumed, Roll, Sync,
-        SyncLanes, Take, Trim,
+        Checkpoint, Die, Factor, Idle, Map, Merge, Put, Reopen, Retain, RetainConsumed, Roll,
+        Split, Sync, SyncLanes, Take, Trim,
     };
     let logs = [
         vec![Put(1, 10), Idle, Put(2, 900), Sync, Idle, Put(1, 2_000), Put(1, 10), Sync, Idle],
@@ -354,6 +387,8 @@ pub(crate) fn all() -> Vec<Workload> {
         vec![Put(1, 10), Roll, Put(2, 700), Roll, Roll, Put(1, 10), Sync, Put(1, 10)],
         vec![Put(1, 600), Sync, Roll, Reopen, Put(1, 10), Roll, Idle, Put(1, 10)],
         vec![Put(2, 10), Roll, Put(1, 10), Roll, Put(1, 10), Retain, Put(2, 300), Retain],
+        vec![Put(2, 10), Split, Put(2, 600), Merge, Put(2, 10), Sync, Reopen, Put(2, 10)],
+        vec![Put(2, 10), Roll, Split, Die, Put(2, 10), Roll, Merge, Retain, Put(2, 10)],
         vec![Put(3, 10), Trim, Put(1, 600), Roll, Trim, Put(1, 10), Retain, Reopen, Put(1, 10)],
     ];
     let lanes = [
