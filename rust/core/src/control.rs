@@ -10,7 +10,7 @@
 //! 128  durable u64 · durable_end u64      the same, synced; and the first number not known synced
 //! 192  visible u64 · visible_end u64      the same, as readers may see it
 //! 256  next_seq u64 · last_crc u32 · epoch u32 · max_ts u64 · reserved u64 · last_position u64
-//! 320  state u32 · errno u32 · end u32 (0 open, 1 closed by CLOSE, 2 removed with its stream)
+//! 320  state u32 · errno u32 · end u32 (0 open, 1 closed by CLOSE, 2 removed with its stream) · unrecovered u32
 //! ```
 //! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128; from 512 one bit for
 //! each page whose shard was removed since the log was opened by one alone.
@@ -50,6 +50,9 @@ pub enum WriterState {
     Clean,
     /// Bytes after `committed` may be half of a batch.
     Writing,
+    /// The log was opened on a full disk: it can be read, and whoever appends first has to finish its
+    /// recovery.
+    Unrecovered,
     /// A sync failed with this `errno`; nothing is acknowledged any more.
     Failed(i32),
 }
@@ -235,8 +238,14 @@ impl Page<'_> {
         self.word(288).store(values.last_position.to_word(), Ordering::Release);
         self.half(324).store(0, Ordering::Release);
         self.set_closed(values.is_closed);
+        self.set_recovered();
         self.set_state(WriterState::Clean);
         self.word(0).store(SHARD_MAGIC, Ordering::Release);
+    }
+
+    /// Makes it nobody's page: a shard that cannot be recovered is refused to those who ask for it.
+    pub(crate) fn disown(&self) {
+        self.word(0).store(0, Ordering::Release);
     }
 
     pub(crate) fn segment_identity(&self) -> (u64, u64) {
@@ -280,6 +289,10 @@ impl Page<'_> {
         self.half(268).load(Ordering::Acquire)
     }
 
+    pub(crate) fn set_epoch(&self, epoch: u32) {
+        self.half(268).store(epoch, Ordering::Release);
+    }
+
     pub(crate) fn max_ts(&self) -> u64 {
         self.word(272).load(Ordering::Acquire)
     }
@@ -307,6 +320,7 @@ impl Page<'_> {
 
     pub(crate) fn state(&self) -> WriterState {
         match self.writer().get() {
+            (_, 0) if self.half(332).load(Ordering::Acquire) != 0 => WriterState::Unrecovered,
             (false, 0) => WriterState::Clean,
             (true, 0) => WriterState::Writing,
             (_, errno) => WriterState::Failed(errno.cast_signed()),
@@ -334,11 +348,17 @@ impl Page<'_> {
         self.half(328).store(u32::from(is_closed), Ordering::Release);
     }
 
+    /// Lets writers in: the recovery is finished.
+    pub(crate) fn set_recovered(&self) {
+        self.half(332).store(0, Ordering::Release);
+    }
+
     /// Sets what the writer is doing; a failure stays until the page is written anew.
     pub(crate) fn set_state(&self, state: WriterState) {
         match state {
             WriterState::Clean => self.writer().set_writing(false),
             WriterState::Writing => self.writer().set_writing(true),
+            WriterState::Unrecovered => self.half(332).store(1, Ordering::Release),
             WriterState::Failed(errno) => self.writer().fail(errno.max(1).cast_unsigned()),
         }
     }

@@ -143,6 +143,11 @@ impl Error {
             Self::StoragePoisoned { path, errno } => {
                 Self::StoragePoisoned { path: path.clone(), errno: *errno }
             }
+            Self::UnsupportedFormat { path, found, supported } => Self::UnsupportedFormat {
+                path: path.clone(),
+                found: found.clone(),
+                supported: supported.clone(),
+            },
             Self::ForkedHandle { path } => Self::ForkedHandle { path: path.clone() },
             Self::StreamClosed { name } => Self::StreamClosed { name: name.clone() },
             Self::StreamNotFound { name } => Self::StreamNotFound { name: name.clone() },

@@ -16,7 +16,7 @@ pub use body::{DecodedBatch, Headers, RecordBuilder, SharedBytes};
 pub use control_batch::Control;
 pub use holes::Hole;
 pub use record_batch::BatchHeader;
-pub use segment_header::SegmentHeader;
+pub use segment_header::{Access, SegmentHeader};
 pub use state::ShardState;
 
 /// Why bytes are not what they should be.

@@ -3,6 +3,8 @@
 //! Header and body have their own checksums, and each header names the checksum of the one before
 //! it, so that a tail left over from an older life of the file never fits.
 
+use std::fmt;
+
 use super::checksum::crc32c;
 use super::{Bytes, Damage};
 use crate::types::{Micros, SequenceNumber};
@@ -21,10 +23,12 @@ pub const RECORDS_MAX: u32 = 1_048_576;
 const VERSION: u8 = 1;
 /// [`HEADER_BYTES`] in units of 8, as the header says it.
 const HEADER_WORDS: u8 = 12;
+/// Where the dictionary's number stands.
+const DICTIONARY_AT: usize = 68;
 const CODEC_MASK: u16 = 0x000f;
+const CODEC_ZSTD: u16 = 1;
 const FLAG_CONTROL: u16 = 1 << 4;
 const FLAG_PRODUCER: u16 = 1 << 5;
-const FLAG_ENCRYPTED: u16 = 1 << 6;
 const FLAG_KEYS: u16 = 1 << 9;
 const FLAGS_KNOWN: u16 = CODEC_MASK | FLAG_CONTROL | FLAG_PRODUCER | FLAG_KEYS;
 /// Bits 8 to 15 describe; only bits 0 to 7 change how the body is read.
@@ -76,14 +80,53 @@ pub enum HeaderRead {
     Empty,
     /// Neither.
     Damaged(Damage),
-    /// Valid, but with a feature that changes how the body is read and that is not known here.
-    Unsupported(u16),
+    /// Valid, but it asks for something that changes how the batch is read and is not known here.
+    Unsupported(Unknown),
 }
+
+/// What a valid header asks for that this version does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// Another version of the header.
+    Version(u8),
+    /// A header of so many times 8 bytes.
+    HeaderWords(u8),
+    /// A flag among those that change how the body is read, or a codec; all flags of the header.
+    Flags(u16),
+    /// A compression dictionary, by its number.
+    Dictionary(u32),
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "a record batch of version {version}"),
+            Self::HeaderWords(words) => {
+                write!(f, "a record batch with a header of {} bytes", u32::from(*words) * 8)
+            }
+            Self::Flags(flags) => write!(f, "a record batch with flags {flags:#06x}"),
+            Self::Dictionary(id) => write!(f, "a record batch compressed with dictionary {id}"),
+        }
+    }
+}
+
+/// What this version can read, for messages beside an [`Unknown`].
+pub const SUPPORTED: &str = "version 1, codecs none and zstd, no dictionary, no encryption";
 
 impl BatchHeader {
     /// The first sequence number after this batch.
     pub fn next_seq(&self) -> SequenceNumber {
         self.base_seq.saturating_add(u64::from(self.record_count))
+    }
+
+    /// What the next batch has as previous checksum, `crc` being that of this header: a batch that
+    /// takes no number (SEAL) stands beside the chain.
+    pub fn chain_crc(&self, crc: u32) -> u32 {
+        if self.record_count == 0 {
+            self.prev_header_crc
+        } else {
+            crc
+        }
     }
 
     /// Bytes the batch takes in the file, header and padding included.
@@ -148,28 +191,41 @@ impl BatchHeader {
         if crc32c(head) != crc {
             return HeaderRead::Damaged(Damage("the header's checksum does not match"));
         }
+        // WHY not damage: its checksum says that somebody meant it so. What a newer version wrote is
+        // refused; to take it for a torn tail would be to cut it.
+        if let Some(unknown) = Self::unknown(head) {
+            return HeaderRead::Unsupported(unknown);
+        }
         match Self::decode_fields(head) {
-            Some((_, flags))
-                if flags & !(FLAGS_KNOWN | FLAGS_COMPATIBLE) != 0
-                    || flags & FLAG_ENCRYPTED != 0 =>
-            {
-                HeaderRead::Unsupported(flags)
-            }
-            Some((header, flags)) if header.codec > 1 => HeaderRead::Unsupported(flags),
-            Some((header, _)) => match header.check() {
+            Some(header) => match header.check() {
                 Some(damage) => HeaderRead::Damaged(damage),
                 None => HeaderRead::Valid(header, crc),
             },
-            None => HeaderRead::Damaged(Damage("the header has another version or length")),
+            None => HeaderRead::Damaged(Damage("the header is cut off")),
         }
     }
 
-    fn decode_fields(head: &[u8]) -> Option<(Self, u16)> {
+    /// What the header asks for that is not known here.
+    fn unknown(head: &[u8]) -> Option<Unknown> {
         let mut from = Bytes(head);
-        from.take(4)?;
-        if from.u8()? != VERSION || from.u8()? != HEADER_WORDS {
-            return None;
+        from.take(MAGIC.len())?;
+        let (version, words, flags) = (from.u8()?, from.u8()?, from.u16()?);
+        from.take(DICTIONARY_AT - 8)?;
+        let dictionary = from.u32()?;
+        let is_flag_unknown =
+            flags & !(FLAGS_KNOWN | FLAGS_COMPATIBLE) != 0 || flags & CODEC_MASK > CODEC_ZSTD;
+        match () {
+            () if version != VERSION => Some(Unknown::Version(version)),
+            () if words != HEADER_WORDS => Some(Unknown::HeaderWords(words)),
+            () if is_flag_unknown => Some(Unknown::Flags(flags)),
+            () if dictionary != 0 => Some(Unknown::Dictionary(dictionary)),
+            () => None,
         }
+    }
+
+    fn decode_fields(head: &[u8]) -> Option<Self> {
+        let mut from = Bytes(head);
+        from.take(MAGIC.len() + 2)?;
         let flags = from.u16()?;
         let mut header = Self {
             codec: u8::try_from(flags & CODEC_MASK).ok()?,
@@ -189,7 +245,7 @@ impl BatchHeader {
         from.take(4)?;
         header.durable_end = from.u64()?;
         header.prev_header_crc = from.u32()?;
-        Some((header, flags))
+        Some(header)
     }
 
     fn check(&self) -> Option<Damage> {
@@ -259,10 +315,33 @@ mod tests {
         assert!(matches!(BatchHeader::decode(&bytes[..95]), HeaderRead::Damaged(_)));
     }
 
-    #[test]
-    fn an_unknown_codec_is_refused_not_guessed() {
-        let (bytes, _) = BatchHeader { codec: 2, ..header() }.encode();
+    /// The header with other bytes at a place, and the checksum that fits them.
+    fn with(at: usize, piece: &[u8]) -> [u8; HEADER_BYTES] {
+        let (mut bytes, _) = header().encode();
+        bytes[at..at + piece.len()].copy_from_slice(piece);
+        let crc = crc32c(&bytes[..HEADER_BYTES - 4]);
+        bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
 
-        assert!(matches!(BatchHeader::decode(&bytes), HeaderRead::Unsupported(_)));
+    #[test]
+    fn what_a_newer_version_wrote_is_refused_not_guessed_at() {
+        for (bytes, unknown) in [
+            (with(4, &[2]), Unknown::Version(2)),
+            (with(5, &[13]), Unknown::HeaderWords(13)),
+            (with(6, &[2, 2]), Unknown::Flags(0x0202)),
+            (with(6, &[1 << 6, 0]), Unknown::Flags(1 << 6)),
+            (with(6, &[1 << 7, 0]), Unknown::Flags(1 << 7)),
+            (with(68, &[7]), Unknown::Dictionary(7)),
+        ] {
+            assert_eq!(HeaderRead::Unsupported(unknown), BatchHeader::decode(&bytes));
+        }
+    }
+
+    #[test]
+    fn flags_that_only_describe_may_be_new() {
+        let bytes = with(7, &[0xff]);
+
+        assert!(matches!(BatchHeader::decode(&bytes), HeaderRead::Valid(..)));
     }
 }

@@ -13,7 +13,23 @@ pub const FORMAT_MAJOR: u16 = 1;
 /// Additions that older readers of the same major version may ignore.
 pub const FORMAT_MINOR: u16 = 0;
 const CHECKSUM_CRC32C: u8 = 1;
+/// Where the kind of checksum stands; encryption and dictionary follow.
+const CHECKSUM_AT: usize = 68;
 const PARENTS_MAX: usize = 2;
+/// Features of either kind that this version knows.
+const INCOMPATIBLE_KNOWN: u32 = 0;
+const READ_ONLY_KNOWN: u32 = 0;
+
+/// What may be done with a segment, by the format and the features its header names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything; also where the header is damaged, because batches carry all that reading needs.
+    Full,
+    /// Reading only: these features have to be known for writing.
+    ReadOnly(u32),
+    /// Nothing; what was found instead of what is known here.
+    Refused(String),
+}
 
 /// A decoded segment header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +46,12 @@ pub struct SegmentHeader {
     pub created: Micros,
     /// `header_crc` of the last batch of the segment before; 0 in the first.
     pub prev_header_crc: u32,
-    /// Features a reader must know (none yet).
+    /// Features that who does not know them may not even read past (none yet).
     pub incompatible: u32,
+    /// Features that who does not know them may read past, but not write beside (none yet).
+    pub read_only_compatible: u32,
+    /// Features that may be ignored (none yet).
+    pub compatible: u32,
     /// First and last hash key of the shard.
     pub hash_range: (u128, u128),
     /// Parents of the shard, none, one (split) or two (merge).
@@ -47,7 +67,8 @@ impl SegmentHeader {
         bytes.extend(FORMAT_MAJOR.to_le_bytes());
         bytes.extend(FORMAT_MINOR.to_le_bytes());
         bytes.extend(self.incompatible.to_le_bytes());
-        bytes.extend([0; 8]); // read-only compatible and compatible features: none
+        bytes.extend(self.read_only_compatible.to_le_bytes());
+        bytes.extend(self.compatible.to_le_bytes());
         bytes.extend(self.log_uuid);
         bytes.extend(self.shard.0.to_le_bytes());
         bytes.extend(self.epoch.to_le_bytes());
@@ -89,14 +110,45 @@ impl SegmentHeader {
         Self::decode_fields(head).ok_or(Damage("the segment header has another format"))
     }
 
+    /// What may be done with a segment that begins with `bytes`; `None` if that is no whole header.
+    pub fn access(bytes: &[u8]) -> Option<Access> {
+        let (head, crc) = bytes.get(..SEGMENT_HEADER_BYTES)?.split_last_chunk::<4>()?;
+        let mut from = Bytes(head);
+        let magic = from.array::<8>()?;
+        if magic.get(..7) != MAGIC.get(..7) || crc32c(head) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let (major, _minor) = (from.u16()?, from.u16()?);
+        let (incompatible, read_only, _compatible) = (from.u32()?, from.u32()?, from.u32()?);
+        let mut kinds = Bytes(head.get(CHECKSUM_AT..)?);
+        let (checksum, encryption) = (kinds.u8()?, kinds.u8()?);
+        kinds.take(2)?;
+        let dictionary = kinds.u32()?;
+        Some(match () {
+            () if magic != MAGIC || major != FORMAT_MAJOR => {
+                Access::Refused(format!("a segment of format {major}"))
+            }
+            () if incompatible & !INCOMPATIBLE_KNOWN != 0 => {
+                Access::Refused(format!("a segment with features {incompatible:#x}"))
+            }
+            () if checksum != CHECKSUM_CRC32C || encryption != 0 || dictionary != 0 => {
+                Access::Refused(format!(
+                    "a segment with checksum {checksum}, encryption {encryption}, dictionary {dictionary}"
+                ))
+            }
+            () if read_only & !READ_ONLY_KNOWN != 0 => Access::ReadOnly(read_only),
+            () => Access::Full,
+        })
+    }
+
     fn decode_fields(head: &[u8]) -> Option<Self> {
         let mut from = Bytes(head);
         if from.array::<8>()? != MAGIC || from.u16()? != FORMAT_MAJOR {
             return None;
         }
         from.u16()?;
-        let incompatible = from.u32()?;
-        from.take(8)?;
+        let (incompatible, read_only_compatible, compatible) =
+            (from.u32()?, from.u32()?, from.u32()?);
         let mut header = Self {
             log_uuid: from.array()?,
             shard: ShardId(from.u32()?),
@@ -105,6 +157,8 @@ impl SegmentHeader {
             created: from.u64()?,
             prev_header_crc: from.u32()?,
             incompatible,
+            read_only_compatible,
+            compatible,
             hash_range: (0, 0),
             parents: Vec::new(),
         };
@@ -137,6 +191,8 @@ mod tests {
             created: 5,
             prev_header_crc: 6,
             incompatible: 0,
+            read_only_compatible: 0,
+            compatible: 0,
             hash_range: (1, u128::MAX),
             parents: vec![ShardId(1)],
         }
@@ -158,6 +214,43 @@ mod tests {
         bytes[SEGMENT_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
 
         assert!(SegmentHeader::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn features_say_what_may_be_done() {
+        let access = |header: SegmentHeader| SegmentHeader::access(&header.encode());
+        let refused = |found: &str| Some(Access::Refused(found.into()));
+
+        assert_eq!(Some(Access::Full), access(header()));
+        assert_eq!(Some(Access::Full), access(SegmentHeader { compatible: 5, ..header() }));
+        let read_only = SegmentHeader { read_only_compatible: 5, ..header() };
+        assert_eq!(Some(Access::ReadOnly(5)), access(read_only));
+        let incompatible = SegmentHeader { incompatible: 4, ..header() };
+        assert_eq!(refused("a segment with features 0x4"), access(incompatible));
+    }
+
+    #[test]
+    fn another_major_version_is_refused_and_a_minor_one_is_not() {
+        let with = |at: usize, value: u8| {
+            let mut bytes = header().encode();
+            bytes[at] = value;
+            let crc = crc32c(&bytes[..SEGMENT_HEADER_BYTES - 4]);
+            bytes[SEGMENT_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+            SegmentHeader::access(&bytes)
+        };
+
+        assert_eq!(Some(Access::Refused("a segment of format 2".into())), with(8, 2));
+        assert_eq!(Some(Access::Full), with(10, 9));
+        assert!(matches!(with(CHECKSUM_AT, 2), Some(Access::Refused(_))));
+    }
+
+    #[test]
+    fn a_damaged_header_refuses_nothing() {
+        let mut bytes = SegmentHeader { incompatible: 4, ..header() }.encode();
+        bytes[100] ^= 1;
+
+        assert_eq!(None, SegmentHeader::access(&bytes));
+        assert_eq!(None, SegmentHeader::access(&[]));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::fs::File;
 use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
 use super::segment::Segment;
-use super::{ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
+use super::{recovery, ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
 
 /// zstd level: the fastest that still finds the repetition in JSON.
 const ZSTD_LEVEL: i32 = 1;
@@ -377,8 +377,11 @@ impl ShardLog {
     fn ready_to_write(&self, writer: &mut Writer) -> Result<Position> {
         let page = self.page();
         page.check(&self.folder)?;
-        if page.state() == WriterState::Writing {
-            self.repair_tail()?;
+        self.active_segment(writer, page.committed().segment)?;
+        match page.state() {
+            WriterState::Writing => self.repair_tail()?,
+            WriterState::Unrecovered => self.finish_recovery()?,
+            WriterState::Clean | WriterState::Failed(_) => {}
         }
         let tail = page.committed();
         let file = self.active_segment(writer, tail.segment)?;
@@ -407,6 +410,7 @@ impl ShardLog {
             last: self.page().next_seq(),
             reason: format!("segment {ordinal:08x}, the one being written, is missing"),
         })?;
+        segment.check_writable(self.directory.fs())?;
         writer.segment = Some((segment, Arc::clone(&file)));
         Ok(file)
     }
@@ -546,14 +550,25 @@ impl ShardLog {
         Ok(start)
     }
 
+    /// Under `append.lock`: what the opening could not do, for want of room.
+    fn finish_recovery(&self) -> Result<()> {
+        recovery::Recovering {
+            directory: &self.directory,
+            folder: &self.folder,
+            config: &self.config,
+            segments: &self.segments,
+            state_file: &self.state,
+        }
+        .resume()
+    }
+
     /// Under `append.lock`, after a writer died between two states: walks the batches from the last
     /// one announced, adopts what is whole (nobody was told it failed) and cuts the rest (nobody was
     /// told it is there).
     fn repair_tail(&self) -> Result<()> {
         let page = self.page();
         let state = self.state.load()?;
-        let found =
-            super::recovery::walk_from_page(&page, &state, &self.segments, self.directory.fs())?;
+        let found = recovery::walk_from_page(&page, &state, &self.segments, self.directory.fs())?;
         if found.position < page.committed() {
             // More is missing than a dead writer can explain; a person has to look.
             page.set_state(WriterState::Failed(libc::EIO));
@@ -565,16 +580,10 @@ impl ShardLog {
                 reason: "committed batches are no longer whole".into(),
             });
         }
-        super::recovery::cut(&found, &self.segments, self.directory.fs())?;
+        recovery::cut(&found, &self.segments, self.directory.fs())?;
         let sync = self.directory.fs().sync_dir(&self.folder).at(&self.folder);
         sync.map_err(|error| self.fail_stop(&error))?;
-        page.commit(&Committed {
-            at: found.last_position,
-            end: found.position,
-            next_seq: found.next_seq,
-            header_crc: found.prev_crc,
-            max_ts: found.max_ts,
-        });
+        page.commit(&found.committed());
         if self.config.durability == Durability::Process {
             page.publish(found.position, found.next_seq);
         }

@@ -29,7 +29,10 @@ impl ShardLog {
         self.directory.check()?;
         let mut buffer = ReadBuffer::default();
         let visible = self.page().visible();
-        let mut position = Position { offset: cursor.position.offset + 8, ..cursor.position };
+        let mut position = cursor.position;
+        if !self.is_before_gap(cursor, &mut buffer)? {
+            position.offset += 8;
+        }
         while position < visible {
             let limit = if position.segment == visible.segment { visible.offset } else { u64::MAX };
             match self.next_magic(position, limit, &mut buffer)? {
@@ -41,8 +44,10 @@ impl ShardLog {
                     position.offset = offset;
                     let found = Cursor::at(position, cursor.next_seq);
                     if let Some(header) = self.whole_batch(&found, &mut buffer) {
-                        if header.base_seq >= cursor.next_seq {
-                            let found = Cursor::at(position, header.base_seq);
+                        let holds = cursor.is_searching() && header.next_seq() > cursor.next_seq;
+                        if header.base_seq >= cursor.next_seq || holds {
+                            let next_seq = header.base_seq.max(cursor.next_seq);
+                            let found = Cursor::at(position, next_seq);
                             return Ok(Self::skipped(cursor, found));
                         }
                     }
@@ -51,6 +56,12 @@ impl ShardLog {
             }
         }
         Ok(Self::skipped(cursor, Cursor::at(visible, self.visible_end().max(cursor.next_seq))))
+    }
+
+    /// Whether a whole batch lies at the cursor, and only numbers before it are missing.
+    fn is_before_gap(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<bool> {
+        Ok(self.open_segment(&Cursor::at(cursor.position, SequenceNumber::MAX), buffer)?
+            && self.whole_batch(cursor, buffer).is_some_and(|found| cursor.is_before_gap(&found)))
     }
 
     fn skipped(from: &Cursor, cursor: Cursor) -> Skipped {

@@ -172,6 +172,8 @@ impl ShardLog {
             created: directory.clock().now(),
             prev_header_crc,
             incompatible: 0,
+            read_only_compatible: 0,
+            compatible: 0,
             hash_range: config.hash_range,
             parents: config.parents.clone(),
         }

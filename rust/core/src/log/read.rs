@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::format::compression::decompress;
-use crate::format::record_batch::{HeaderRead, HEADER_BYTES};
-use crate::format::{BatchHeader, Damage, DecodedBatch, SharedBytes};
+use crate::format::record_batch::{HeaderRead, HEADER_BYTES, SUPPORTED};
+use crate::format::{BatchHeader, Control, Damage, DecodedBatch, SharedBytes};
 use crate::fs::File;
 use crate::types::{Position, SequenceNumber, Start};
 
@@ -24,13 +24,22 @@ pub struct Cursor {
     pub position: Position,
     /// The next sequence number wanted; it may lie inside that batch.
     pub next_seq: SequenceNumber,
-    /// The checksum the next batch must chain to; `None` where the reader started.
-    prev_crc: Option<u32>,
+    /// What the next batch has to follow; `None` where the reader started.
+    chain: Option<Chain>,
+}
+
+/// The end of the batch before a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chain {
+    /// Its header checksum.
+    crc: u32,
+    /// The number after its last.
+    next_seq: SequenceNumber,
 }
 
 impl Cursor {
     pub(super) fn at(position: Position, next_seq: SequenceNumber) -> Self {
-        Self { position, next_seq, prev_crc: None }
+        Self { position, next_seq, chain: None }
     }
 
     pub(super) fn after(self, header: &BatchHeader, crc: u32) -> Self {
@@ -38,13 +47,43 @@ impl Cursor {
         Self {
             position: Position { offset, ..self.position },
             next_seq: header.next_seq().max(self.next_seq),
-            prev_crc: Some(crc),
+            chain: Some(Chain { crc: header.chain_crc(crc), next_seq: header.next_seq() }),
         }
     }
 
     fn in_next_segment(self) -> Self {
         let position = Position { segment: self.position.segment + 1, offset: SEGMENT_START };
         Self { position, ..self }
+    }
+
+    /// The lowest number the next batch may begin with, as far as is known here.
+    fn expected(&self) -> SequenceNumber {
+        self.chain.map_or(self.next_seq, |chain| chain.next_seq)
+    }
+
+    fn is_chained_by(&self, header: &BatchHeader) -> bool {
+        self.chain.is_none_or(|chain| chain.crc == header.prev_header_crc)
+    }
+
+    /// Whether a batch may come next: in the chain, and with the number that is next. Only an EPOCH
+    /// may jump; that a control batch is one is seen when its body is read.
+    pub(super) fn is_followed_by(&self, header: &BatchHeader) -> bool {
+        let is_in_order = match self.chain {
+            Some(chain) => header.base_seq >= chain.next_seq,
+            None => true,
+        };
+        let is_jump = header.base_seq > self.expected();
+        self.is_chained_by(header) && is_in_order && (!is_jump || header.is_control)
+    }
+
+    /// Whether it was put where a number is to be looked for, which may lie inside a batch.
+    pub(super) fn is_searching(&self) -> bool {
+        self.chain.is_none_or(|chain| chain.next_seq < self.next_seq)
+    }
+
+    /// Whether a batch comes next in the chain, but numbers before it are missing.
+    pub(super) fn is_before_gap(&self, header: &BatchHeader) -> bool {
+        self.is_chained_by(header) && header.base_seq > self.expected()
     }
 }
 
@@ -92,8 +131,8 @@ pub(super) enum Next {
     Batch(BatchHeader, u32),
     /// Nothing yet.
     End,
-    /// This segment is read; the next one goes on.
-    Segment,
+    /// This segment is read; the next one goes on, here.
+    Segment(Cursor),
 }
 
 impl ShardLog {
@@ -108,8 +147,9 @@ impl ShardLog {
             Start::Latest => self.cursor_at(self.visible_end()),
             Start::AtSequence(seq) => self.cursor_at(seq),
             Start::AtTimestamp(time) => {
-                let cursor = self.first_cursor()?;
-                self.skip_headers(cursor, |header| header.max_ts < time)
+                let mut cursor = self.first_cursor()?;
+                self.skip_headers(&mut cursor, |header| header.max_ts < time)?;
+                Ok(cursor)
             }
         }
     }
@@ -162,9 +202,12 @@ impl ShardLog {
         let segment = segments.iter().rev().find(holds).or(segments.first());
         let segment = segment.ok_or_else(|| self.no_segments())?;
         let position = Position { segment: segment.ordinal, offset: SEGMENT_START };
-        let cursor = Cursor::at(position, segment.base_seq);
-        let found = self.skip_headers(cursor, |header| header.next_seq() <= seq)?;
-        Ok(Cursor { next_seq: seq, ..found })
+        let mut cursor = Cursor::at(position, seq);
+        match self.skip_headers(&mut cursor, |header| header.next_seq() <= seq) {
+            // WHY: who reads here is told, and can go on behind it, as anywhere else.
+            Ok(()) | Err(Error::Corruption { .. }) => Ok(cursor),
+            Err(error) => Err(error),
+        }
     }
 
     fn no_segments(&self) -> Error {
@@ -177,17 +220,14 @@ impl ShardLog {
         }
     }
 
-    fn skip_headers(
-        &self,
-        mut cursor: Cursor,
-        skip: impl Fn(&BatchHeader) -> bool,
-    ) -> Result<Cursor> {
+    /// Moves a cursor to the first batch that is not to be skipped; to the damage, if that is an error.
+    fn skip_headers(&self, cursor: &mut Cursor, skip: impl Fn(&BatchHeader) -> bool) -> Result<()> {
         let mut buffer = ReadBuffer::default();
         loop {
-            match self.next_header(&cursor, &mut buffer)? {
-                Next::Batch(header, crc) if skip(&header) => cursor = cursor.after(&header, crc),
-                Next::Batch(..) | Next::End => return Ok(cursor),
-                Next::Segment => cursor = cursor.in_next_segment(),
+            match self.next_header(cursor, &mut buffer)? {
+                Next::Batch(header, crc) if skip(&header) => *cursor = cursor.after(&header, crc),
+                Next::Batch(..) | Next::End => return Ok(()),
+                Next::Segment(start) => *cursor = start,
             }
         }
     }
@@ -208,7 +248,7 @@ impl ShardLog {
         loop {
             match self.next_header(&cursor, buffer)? {
                 Next::End => return Ok(None),
-                Next::Segment => cursor = cursor.in_next_segment(),
+                Next::Segment(start) => cursor = start,
                 Next::Batch(header, crc) => {
                     let after = cursor.after(&header, crc);
                     if header.record_count == 0 || header.next_seq() <= cursor.next_seq {
@@ -216,11 +256,12 @@ impl ShardLog {
                         continue;
                     }
                     let batch = self.read_body(&cursor, &header, buffer)?;
-                    let is_jump = header.base_seq > cursor.next_seq;
-                    if is_jump && cursor.prev_crc.is_some() && batch.control().is_none() {
-                        let reason =
-                            format!("number {} follows {}", header.base_seq, cursor.next_seq);
-                        return Err(self.damaged(&cursor, &header, reason));
+                    let may_jump = matches!(
+                        batch.control(),
+                        Some(Control::Epoch { .. } | Control::Unknown { .. })
+                    );
+                    if cursor.is_before_gap(&header) && !may_jump {
+                        return Err(self.gap(&cursor, header.base_seq));
                     }
                     return Ok(Some((Arc::new(batch), after)));
                 }
@@ -238,36 +279,66 @@ impl ShardLog {
         let is_last = position.segment == visible.segment;
         let limit = if is_last { visible.offset } else { u64::MAX };
         if !self.open_segment(cursor, buffer)? {
-            return Ok(Next::Segment);
+            return self.pass_missing(cursor);
         }
         let range = buffer.fetch(position.offset, HEADER_BYTES, limit)?;
-        match BatchHeader::decode(buffer.slice(range)) {
-            HeaderRead::Valid(header, crc) => {
-                // SEAL stands outside the chain of the next segment; it has no records.
-                if cursor.prev_crc.is_some_and(|prev| prev != header.prev_header_crc) {
-                    let reason = "it does not follow the batch before it".to_owned();
-                    return Err(self.damaged(cursor, &header, reason));
-                }
-                Ok(Next::Batch(header, crc))
+        let found = BatchHeader::decode(buffer.slice(range));
+        if let HeaderRead::Valid(header, crc) = found {
+            if cursor.is_followed_by(&header) {
+                return Ok(Next::Batch(header, crc));
             }
-            HeaderRead::Empty if !is_last => Ok(Next::Segment),
-            HeaderRead::Empty => Err(self.damaged(
-                cursor,
-                &BatchHeader::default(),
-                "zeros in the visible part".into(),
-            )),
-            HeaderRead::Damaged(damage) => {
-                Err(self.damaged(cursor, &BatchHeader::default(), damage.to_string()))
+        }
+        if is_last {
+            return Err(self.misfit(cursor, found, self.visible_end()));
+        }
+        // INVARIANT: a closed segment ends where the numbers of the next one begin. What lies behind
+        // is its index, whole or not, or nothing; before that, nothing may be missing.
+        match self.segments.open(position.segment + 1)? {
+            None => Ok(Next::Segment(cursor.in_next_segment())),
+            Some((next, _)) if cursor.expected() >= next.base_seq => {
+                Ok(Next::Segment(cursor.in_next_segment()))
             }
-            HeaderRead::Unsupported(flags) => Err(Error::UnsupportedFormat {
-                path: self.path_of(position.segment),
-                found: format!("a record batch with flags {flags:#06x}"),
-                supported: "codecs none and zstd, no encryption".into(),
-            }),
+            Some((next, _)) => Err(self.misfit(cursor, found, next.base_seq)),
         }
     }
 
-    /// Opens the segment a cursor is in; false if it is gone and the cursor had read all of it.
+    /// What to say of a place where the next batch belongs; numbers below `end` lie behind it.
+    fn misfit(&self, cursor: &Cursor, found: HeaderRead, end: SequenceNumber) -> Error {
+        match found {
+            HeaderRead::Valid(header, _) if cursor.is_before_gap(&header) => {
+                self.gap(cursor, header.base_seq)
+            }
+            HeaderRead::Valid(header, _) => {
+                self.damaged(cursor, &header, "it does not follow the batch before it".into())
+            }
+            HeaderRead::Empty => self.lost(cursor, end, "zeros where a batch belongs".into()),
+            HeaderRead::Damaged(damage) => {
+                self.damaged(cursor, &BatchHeader::default(), damage.to_string())
+            }
+            HeaderRead::Unsupported(unknown) => Error::UnsupportedFormat {
+                path: self.path_of(cursor.position.segment),
+                found: unknown.to_string(),
+                supported: SUPPORTED.into(),
+            },
+        }
+    }
+
+    /// Steps over a segment that is not there, if the cursor wants nothing that was in it.
+    fn pass_missing(&self, cursor: &Cursor) -> Result<Next> {
+        let ordinal = cursor.position.segment;
+        let segments = self.segments.list()?;
+        let next = segments.iter().find(|segment| segment.ordinal > ordinal);
+        let end = next.map_or(self.visible_end(), |next| next.base_seq);
+        if end > cursor.next_seq {
+            let reason = format!("segment {ordinal:08x} is missing");
+            return Err(self.lost(cursor, end, reason));
+        }
+        // What comes next may follow a batch that the cursor has not seen.
+        Ok(Next::Segment(Cursor { chain: None, ..cursor.in_next_segment() }))
+    }
+
+    /// Opens the segment a cursor is in; false if it is gone and retention did not take anything
+    /// from the cursor.
     pub(super) fn open_segment(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<bool> {
         let ordinal = cursor.position.segment;
         if buffer.file.as_ref().is_some_and(|(open, ..)| *open == ordinal) {
@@ -320,12 +391,23 @@ impl ShardLog {
     }
 
     fn damaged(&self, cursor: &Cursor, header: &BatchHeader, reason: String) -> Error {
+        self.lost(cursor, header.next_seq(), reason)
+    }
+
+    /// Numbers are missing before a batch that begins with `base_seq`.
+    fn gap(&self, cursor: &Cursor, base_seq: SequenceNumber) -> Error {
+        let reason = format!("number {base_seq} follows {} without a mark", cursor.expected());
+        self.lost(cursor, base_seq, reason)
+    }
+
+    /// What a cursor wants below `end` cannot be read.
+    fn lost(&self, cursor: &Cursor, end: SequenceNumber, reason: String) -> Error {
         let first = cursor.next_seq;
         Error::Corruption {
             path: self.path_of(cursor.position.segment),
             position: cursor.position.offset,
             first,
-            last: header.next_seq().saturating_sub(1).max(first),
+            last: end.saturating_sub(1).max(first),
             reason,
         }
     }

@@ -7,25 +7,32 @@
 //!                                            ├─ torn tail ── quarantine, cut, epoch + 1
 //!                                            └─ damage before synced data ── never cut; reading it fails
 //! ```
+//! [`examine`] only reads, so that a log of a newer version is refused before anything is touched. What
+//! is found can be read at once; cutting and beginning an epoch may need room that a full disk does not
+//! have, and is then left to the first who appends.
 
-use std::path::Path;
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::control::{Page, PageValues, WriterState};
+use crate::control::{Committed, Page, PageValues, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
-use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
+use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC, SUPPORTED};
 use crate::format::{align8, BatchHeader, Control, Hole, ShardState};
 use crate::fs::{File, Fs, Open};
 use crate::sys;
 use crate::types::{Micros, Position, SequenceNumber};
 
 use super::segment::Segment;
-use super::sync::mark_failed;
+use super::sync::fail_stop;
 use super::{holes, Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
 
 /// Bytes looked at in one read.
 const CHUNK: usize = 1024 * 1024;
+
+/// Stored bytes of an EPOCH batch.
+const EPOCH_BYTES: u64 = HEADER_BYTES as u64 + 16;
 
 /// Where a walk over batches has got to.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +51,19 @@ pub(crate) struct Tail {
     pub(crate) is_closed: bool,
 }
 
+impl Tail {
+    /// What the page says of it.
+    pub(crate) fn committed(&self) -> Committed {
+        Committed {
+            at: self.last_position,
+            end: self.position,
+            next_seq: self.next_seq,
+            header_crc: self.prev_crc,
+            max_ts: self.max_ts,
+        }
+    }
+}
+
 enum Stop {
     /// Zeros or the end of the last segment.
     End,
@@ -55,7 +75,7 @@ enum Stop {
 struct Scan<'a> {
     segments: &'a Segments,
     fs: &'a Arc<dyn Fs>,
-    file: Option<(u32, Arc<dyn File>, u64)>,
+    file: Option<(Arc<Segment>, Arc<dyn File>, u64)>,
     start: u64,
     bytes: Vec<u8>,
 }
@@ -67,13 +87,13 @@ impl<'a> Scan<'a> {
 
     /// Opens a segment; false if there is none of that ordinal.
     fn open(&mut self, ordinal: u32) -> Result<bool> {
-        if self.file.as_ref().is_some_and(|(open, ..)| *open == ordinal) {
+        if self.file.as_ref().is_some_and(|(open, ..)| open.ordinal == ordinal) {
             return Ok(true);
         }
         let Some(segment) = self.segments.get(ordinal)? else { return Ok(false) };
         let file = segment.open(self.fs)?;
         let length = file.length().at(segment.path())?;
-        self.file = Some((ordinal, file, length));
+        self.file = Some((segment, file, length));
         self.bytes.clear();
         Ok(true)
     }
@@ -83,13 +103,13 @@ impl<'a> Scan<'a> {
     }
 
     fn at(&mut self, offset: u64, length: usize) -> Result<&[u8]> {
-        let Some((_, file, end)) = &self.file else { return Ok(&[]) };
+        let Some((segment, file, end)) = &self.file else { return Ok(&[]) };
         let inside =
             offset >= self.start && offset + length as u64 <= self.start + self.bytes.len() as u64;
         if !inside {
             let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
             self.bytes.resize(length.max(CHUNK).min(left), 0);
-            let got = file.read_at(&mut self.bytes, offset).at(Path::new("segment"))?;
+            let got = file.read_at(&mut self.bytes, offset).at(segment.path())?;
             self.bytes.truncate(got);
             self.start = offset;
         }
@@ -98,7 +118,14 @@ impl<'a> Scan<'a> {
         Ok(self.bytes.get(from..end).unwrap_or_default())
     }
 
+    fn path(&self) -> PathBuf {
+        self.file.as_ref().map(|(segment, ..)| segment.path().to_owned()).unwrap_or_default()
+    }
+
     /// The batch at `offset`, if header and body are whole.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`]: what a newer version wrote is no damage.
     fn batch(
         &mut self,
         offset: u64,
@@ -107,7 +134,13 @@ impl<'a> Scan<'a> {
             HeaderRead::Valid(header, crc) => (header, crc),
             HeaderRead::Empty => return Ok(Ok(None)),
             HeaderRead::Damaged(damage) => return Ok(Err(damage.0)),
-            HeaderRead::Unsupported(_) => return Ok(Err("a record batch of another version")),
+            HeaderRead::Unsupported(unknown) => {
+                return Err(Error::UnsupportedFormat {
+                    path: self.path(),
+                    found: unknown.to_string(),
+                    supported: SUPPORTED.into(),
+                });
+            }
         };
         let body = self.at(offset + HEADER_BYTES as u64, header.body_len as usize)?;
         if body.len() < header.body_len as usize || crc32c(body) != header.body_crc {
@@ -135,39 +168,37 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
         if !scan.open(tail.position.segment)? {
             return Ok((tail, Stop::End));
         }
-        match scan.batch(tail.position.offset)? {
-            Err(_) => return Ok((tail, Stop::Invalid)),
-            Ok(None) => {
-                let next = tail.position.segment + 1;
-                let Some(following) = scan.segments.get(next)? else {
-                    let is_missing = scan.segments.after(next)?.is_some();
-                    return Ok((tail, if is_missing { Stop::Invalid } else { Stop::End }));
-                };
-                // A segment is begun after all before its first number was synced. One that begins
-                // lower was left behind, empty, by a writer that could not finish it.
-                match following.base_seq.cmp(&tail.next_seq) {
-                    _ if !chained => {}
-                    std::cmp::Ordering::Less => return Ok((tail, Stop::End)),
-                    std::cmp::Ordering::Greater => return Ok((tail, Stop::Invalid)),
-                    std::cmp::Ordering::Equal => {}
-                }
-                tail.position = Position { segment: next, offset: SEGMENT_START };
-            }
-            Ok(Some((header, crc))) => {
-                let jumps = header.base_seq > tail.next_seq && !header.is_control;
-                if chained
-                    && (header.prev_header_crc != tail.prev_crc
-                        || header.base_seq < tail.next_seq
-                        || jumps)
-                {
-                    return Ok((tail, Stop::Invalid));
-                }
+        let found = scan.batch(tail.position.offset)?;
+        if let Ok(Some((header, crc))) = found {
+            if !chained || follows(&tail, &header) {
                 tail.is_closed |= scan.is_close(tail.position.offset, &header)?;
                 tail = after(&tail, &header, crc);
                 chained = true;
+                continue;
             }
         }
+        let next = tail.position.segment + 1;
+        let is_empty = matches!(found, Ok(None));
+        let order = scan.segments.get(next)?.map(|next| next.base_seq.cmp(&tail.next_seq));
+        match order {
+            // A segment is begun after all before its first number was synced. What still lies behind
+            // that in the one before is its index, whole or not.
+            Some(Ordering::Equal) if chained => {}
+            Some(_) if !chained && is_empty => {}
+            // One that begins lower was left behind, empty, by a writer that could not finish it.
+            Some(Ordering::Less) if is_empty => return Ok((tail, Stop::End)),
+            None if is_empty && scan.segments.after(next)?.is_none() => {
+                return Ok((tail, Stop::End));
+            }
+            _ => return Ok((tail, Stop::Invalid)),
+        }
+        tail.position = Position { segment: next, offset: SEGMENT_START };
     }
+}
+
+fn follows(tail: &Tail, header: &BatchHeader) -> bool {
+    let jumps = header.base_seq > tail.next_seq && !header.is_control;
+    header.prev_header_crc == tail.prev_crc && header.base_seq >= tail.next_seq && !jumps
 }
 
 fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
@@ -177,9 +208,9 @@ fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
             ..tail.position
         },
         next_seq: header.next_seq(),
-        prev_crc: crc,
+        prev_crc: header.chain_crc(crc),
         max_ts: header.max_ts,
-        last_position: tail.position,
+        last_position: if header.record_count == 0 { tail.last_position } else { tail.position },
         is_closed: tail.is_closed,
     }
 }
@@ -229,35 +260,113 @@ pub(crate) fn cut(tail: &Tail, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<
     Ok(())
 }
 
-/// Brings one shard to a state in which it can be read and written, and writes its page. Only under
-/// the exclusive lock of the log. Running it again, or after a crash inside it, ends the same.
-pub(crate) fn recover(
+/// What was found of a shard.
+pub(crate) struct Found {
+    folder: PathBuf,
+    config: ShardConfig,
+    segments: Segments,
+    state_file: StateFile,
+    state: ShardState,
+    /// Whether a sync failed once, for good.
+    is_failed: bool,
+    /// Where the log ends; `None` if the page says the truth.
+    end: Option<End>,
+}
+
+/// Where a log ends.
+struct End {
+    tail: Tail,
+    /// Whether a torn tail lies behind it.
+    is_torn: bool,
+    /// Damage before it, not in the list yet.
+    holes: Vec<Hole>,
+}
+
+/// Finds out how a shard was left; changes nothing. Only under the exclusive lock of the log.
+///
+/// # Errors
+/// [`Error::UnsupportedFormat`] if a newer version wrote what has to be looked at;
+/// [`Error::Corruption`] if the state is damaged; errors of reading.
+pub(crate) fn examine(
     directory: &Arc<Directory>,
     folder: &Path,
     config: &ShardConfig,
     same_boot: bool,
-) -> Result<()> {
+) -> Result<Found> {
     let fs = directory.fs();
     let page = directory.control().page(config.page);
     let segments = Segments::new(Arc::clone(fs), folder.to_owned());
     let state_file = StateFile::open(fs, &folder.join("state"))?;
     let state = state_file.load()?;
-    if same_boot && page.is_of(config.owner()) && trust(&page, &segments, fs)? {
-        // A clean close that did not finish may have lowered what is on disk already.
-        page.set_reserved(page.reserved().min(state.reserved));
-        if fs.exists(&folder.join("failed")).at(folder)? {
-            page.set_state(WriterState::Failed(libc::EIO));
+    let is_failed = fs.exists(&folder.join("failed")).at(folder)?;
+    let end = if same_boot && page.is_of(config.owner()) && trust(&page, &segments, fs)? {
+        None
+    } else {
+        let shard =
+            Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
+        Some(shard.find_end(&state)?)
+    };
+    Ok(Found {
+        folder: folder.to_owned(),
+        config: config.clone(),
+        segments,
+        state_file,
+        state,
+        is_failed,
+        end,
+    })
+}
+
+/// Brings one shard to a state in which it can be read and, if there is room, written, and writes its
+/// page. Only under the exclusive lock of the log. Running it again, or after a crash inside it, ends
+/// the same.
+pub(crate) fn recover(directory: &Arc<Directory>, found: &Found) -> Result<()> {
+    let page = directory.control().page(found.config.page);
+    let shard = Recovering {
+        directory,
+        folder: &found.folder,
+        config: &found.config,
+        segments: &found.segments,
+        state_file: &found.state_file,
+    };
+    match &found.end {
+        None => {
+            // A clean close that did not finish may have lowered what is on disk already.
+            page.set_reserved(page.reserved().min(found.state.reserved));
+            if found.is_failed {
+                page.set_state(WriterState::Failed(libc::EIO));
+            }
+            Ok(())
         }
-        return Ok(());
+        Some(end) if found.is_failed => {
+            shard.stay_failed(&found.state, end.tail);
+            Ok(())
+        }
+        Some(end) => {
+            shard.note_holes(&end.holes)?;
+            let begun = shard
+                .begin_reading(&found.state, end.tail)
+                .and_then(|()| shard.begin_writing(&found.state, end.tail, end.is_torn));
+            match begun {
+                // Reading, checkpoints and retention go on; each append tries again, and says why not.
+                Err(Error::LogFull { .. } | Error::UnsupportedFormat { .. }) => Ok(()),
+                Err(Error::StoragePoisoned { .. }) => {
+                    shard.stay_failed(&found.state, end.tail);
+                    Ok(())
+                }
+                begun => begun,
+            }
+        }
     }
-    let shard =
-        Recovering { directory, folder, config, segments: &segments, state_file: &state_file };
-    let (tail, is_torn) = shard.find_end(&state)?;
-    if fs.exists(&folder.join("failed")).at(folder)? {
-        shard.stay_failed(&state, tail);
-        return Ok(());
-    }
-    shard.finish(&state, tail, is_torn)
+}
+
+/// Why a shard has no page: what an opening meets that tries to recover it now.
+pub(crate) fn explain(
+    directory: &Arc<Directory>,
+    folder: &Path,
+    config: &ShardConfig,
+) -> Option<Error> {
+    examine(directory, folder, config, false).err()
 }
 
 /// Whether the page says the truth: the page cache outlives every process.
@@ -266,8 +375,10 @@ fn trust(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<bool>
         // A removal that did not come to its first lasting step: the stream is still there.
         return Ok(false);
     }
-    if let WriterState::Failed(_) = page.state() {
-        return Ok(true);
+    match page.state() {
+        WriterState::Failed(_) => return Ok(true),
+        WriterState::Unrecovered => return Ok(false),
+        WriterState::Clean | WriterState::Writing => {}
     }
     let Some(segment) = segments.get(page.committed().segment)? else { return Ok(false) };
     let file = segment.open(fs)?;
@@ -290,17 +401,17 @@ fn trust(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<bool>
     })
 }
 
-struct Recovering<'a> {
-    directory: &'a Arc<Directory>,
-    folder: &'a Path,
-    config: &'a ShardConfig,
-    segments: &'a Segments,
-    state_file: &'a StateFile,
+pub(super) struct Recovering<'a> {
+    pub(super) directory: &'a Arc<Directory>,
+    pub(super) folder: &'a Path,
+    pub(super) config: &'a ShardConfig,
+    pub(super) segments: &'a Segments,
+    pub(super) state_file: &'a StateFile,
 }
 
 impl Recovering<'_> {
     /// Walks from the recovery point to the end of the log; says whether a torn tail lies behind it.
-    fn find_end(&self, state: &ShardState) -> Result<(Tail, bool)> {
+    fn find_end(&self, state: &ShardState) -> Result<End> {
         let fs = self.directory.fs();
         let mut scan = Scan::new(self.segments, fs);
         let start = recovery_tail(state);
@@ -327,11 +438,7 @@ impl Recovering<'_> {
             let resumed = Tail { position: beyond, next_seq, ..tail };
             (tail, stop) = walk(&mut scan, resumed, false)?;
         };
-        match holes::note(fs, self.folder, &found) {
-            // Readers and `fsck` meet the damage without the list; a full disk must not stop them.
-            Err(Error::LogFull { .. }) | Ok(()) => Ok((tail, is_torn)),
-            Err(error) => Err(error),
-        }
+        Ok(End { tail, is_torn, holes: found })
     }
 
     /// Whether anything but zeros lies behind a tail in its file.
@@ -383,49 +490,88 @@ impl Recovering<'_> {
         }))
     }
 
-    /// Cuts a torn tail, begins a new epoch if numbers may have been issued that are not in the log,
-    /// syncs, and only then shows everything to readers.
-    fn finish(&self, state: &ShardState, mut tail: Tail, is_torn: bool) -> Result<()> {
-        let fs = self.directory.fs();
-        let segment =
-            self.segments.get(tail.position.segment)?.ok_or_else(|| Error::Corruption {
+    fn note_holes(&self, found: &[Hole]) -> Result<()> {
+        match holes::note(self.directory.fs(), self.folder, found) {
+            // Readers and `fsck` meet the damage without the list; a full disk must not stop them.
+            Err(Error::LogFull { .. }) => Ok(()),
+            noted => noted,
+        }
+    }
+
+    /// Syncs what is there, and only then shows it to readers. Takes no room on the disk.
+    fn begin_reading(&self, state: &ShardState, tail: Tail) -> Result<()> {
+        let (segment, file) = self.last_segment(&tail)?;
+        // INVARIANT: EPOCH says that everything before it is on disk. After the death of a process, in a
+        // boot that goes on, what was found may be in memory only.
+        self.sync(&file, &segment)?;
+        self.sync_folder()?;
+        let identity = file.identity().at(segment.path())?;
+        self.begin_page(tail, identity, state.epoch, state.reserved);
+        self.directory.control().page(self.config.page).set_state(WriterState::Unrecovered);
+        Ok(())
+    }
+
+    /// As the opening would, but beside readers: under `append.lock`.
+    pub(super) fn resume(&self) -> Result<()> {
+        let state = self.state_file.load()?;
+        let End { tail, is_torn, holes } = self.find_end(&state)?;
+        self.note_holes(&holes)?;
+        let visible = self.directory.control().page(self.config.page).visible();
+        if tail.position < visible {
+            return Err(Error::Corruption {
                 path: self.folder.to_owned(),
                 position: tail.position.offset,
                 first: tail.next_seq,
                 last: tail.next_seq,
-                reason: "the segment at the recovery point is missing".into(),
-            })?;
-        let file = segment.open(fs)?;
+                reason: "what could be read when the log was opened is no longer whole".into(),
+            });
+        }
+        self.begin_writing(&state, tail, is_torn)
+    }
+
+    fn last_segment(&self, tail: &Tail) -> Result<(Arc<Segment>, Arc<dyn File>)> {
+        self.segments.open(tail.position.segment)?.ok_or_else(|| Error::Corruption {
+            path: self.folder.to_owned(),
+            position: tail.position.offset,
+            first: tail.next_seq,
+            last: tail.next_seq,
+            reason: "the segment at the recovery point is missing".into(),
+        })
+    }
+
+    /// Cuts a torn tail, begins a new epoch if numbers may have been issued that are not in the log,
+    /// and lets writers in.
+    fn begin_writing(&self, state: &ShardState, mut tail: Tail, is_torn: bool) -> Result<()> {
+        let fs = self.directory.fs();
+        let (segment, file) = self.last_segment(&tail)?;
+        segment.check_writable(fs)?;
         if is_torn {
             self.quarantine(&segment, &file, tail.position.offset)?;
             cut(&tail, self.segments, fs)?;
+            self.sync(&file, &segment)?;
         }
-        // INVARIANT: EPOCH says that everything before it is on disk. After the death of a process, in a
-        // boot that goes on, what was found may be in memory only.
-        // WHY: who opens the log next would believe a second sync of the same pages.
-        let fail_stop = |error: &Error| mark_failed(fs, self.folder, error);
-        file.sync_data().at(segment.path()).inspect_err(fail_stop)?;
         let mut epoch = state.epoch;
         let mut reserved = state.reserved;
         if tail.is_closed {
             // No number is issued any more; an EPOCH would only hide that.
             reserved = tail.next_seq;
         } else if reserved > tail.next_seq {
+            // WHY first: on a full disk each append tries this again, and would use up epochs.
+            file.allocate(tail.position.offset + EPOCH_BYTES).at(segment.path())?;
             epoch += 1;
             // INVARIANT: numbers up to `reserved` may have been issued; none of them is issued again.
             // The ceiling is raised and synced before the EPOCH batch takes the first one above it.
             let base = reserved;
             reserved = base + (1 << 20);
-            let raised = self.state_file.update(|state| {
+            self.update(|state| {
                 state.epoch = epoch;
                 state.reserved = reserved;
-            });
-            raised.inspect_err(fail_stop)?;
+            })?;
             tail = self.write_epoch(&file, &segment, tail, base, epoch)?;
         }
-        file.sync_data().at(segment.path()).inspect_err(fail_stop)?;
-        fs.sync_dir(self.folder).at(self.folder).inspect_err(fail_stop)?;
-        let moved = self.state_file.update(|state| {
+        self.sync(&file, &segment)?;
+        self.sync_folder()?;
+        self.update(|state| {
             state.reserved = reserved;
             if !tail.is_closed {
                 state.recovery_point = tail.position;
@@ -433,11 +579,39 @@ impl Recovering<'_> {
                 state.recovery_crc = tail.prev_crc;
                 state.recovery_ts = tail.max_ts;
             }
-        });
-        moved.inspect_err(fail_stop)?;
-        let identity = file.identity().at(segment.path())?;
-        self.begin_page(tail, identity, epoch, reserved);
+        })?;
+        let page = self.directory.control().page(self.config.page);
+        page.set_epoch(epoch);
+        page.set_reserved(reserved);
+        page.commit(&tail.committed());
+        page.after_sync(tail.position, tail.next_seq);
+        page.set_state(WriterState::Clean);
+        page.set_recovered();
         Ok(())
+    }
+
+    fn sync(&self, file: &Arc<dyn File>, segment: &Segment) -> Result<()> {
+        file.sync_data().at(segment.path()).map_err(|error| self.fail_stop(&error))
+    }
+
+    fn sync_folder(&self) -> Result<()> {
+        let synced = self.directory.fs().sync_dir(self.folder).at(self.folder);
+        synced.map_err(|error| self.fail_stop(&error))
+    }
+
+    fn update(&self, change: impl FnOnce(&mut ShardState)) -> Result<()> {
+        match self.state_file.update(change) {
+            // It was not written, so nothing was synced.
+            Err(full @ Error::LogFull { .. }) => Err(full),
+            updated => updated.map(drop).map_err(|error| self.fail_stop(&error)),
+        }
+    }
+
+    /// A sync failed. Who opens the log next would believe a second one of the same pages. A full disk
+    /// is no excuse: what the kernel could not place is lost.
+    fn fail_stop(&self, error: &Error) -> Error {
+        let page = self.directory.control().page(self.config.page);
+        fail_stop(self.directory, self.folder, &page, error)
     }
 
     /// An earlier sync failed: what is here can be read, but nothing is synced, cut or written, and
@@ -496,7 +670,12 @@ impl Recovering<'_> {
         let (head, crc) = header.encode();
         let mut bytes = [&head[..], &body].concat();
         bytes.resize(HEADER_BYTES + align8(body.len()), 0);
-        file.write_at(&[&bytes], tail.position.offset).at(segment.path())?;
+        debug_assert_eq!(EPOCH_BYTES, bytes.len() as u64);
+        if let Err(error) = file.write_at(&[&bytes], tail.position.offset) {
+            // Nothing but this was behind the tail.
+            let _ = file.truncate(tail.position.offset);
+            return Err(Error::io(segment.path(), error));
+        }
         Ok(after(&tail, &header, crc))
     }
 
@@ -523,8 +702,11 @@ impl Recovering<'_> {
         );
         let path = folder.join(name);
         let copy = fs.open(&path, Open::CreateNew).at(&path)?;
-        copy.write_at(&[&bytes], 0).at(&path)?;
-        copy.sync_data().at(&path)?;
+        if let Err(error) = copy.write_at(&[&bytes], 0).and_then(|()| copy.sync_data()) {
+            // Half a copy keeps nothing, and takes room where there is none.
+            let _ = fs.remove(&path);
+            return Err(Error::io(&path, error));
+        }
         fs.sync_dir(&folder).at(&folder)
     }
 }
@@ -547,13 +729,10 @@ pub(crate) fn close_cleanly(
     let fs = directory.fs();
     let segments = Segments::new(Arc::clone(fs), folder.to_owned());
     let end = page.committed();
-    let fail_stop = |error: &Error| {
-        page.set_state(WriterState::Failed(libc::EIO));
-        mark_failed(fs, folder, error);
-    };
+    let failed = |error: Error| fail_stop(directory, folder, &page, &error);
     if let Some(segment) = segments.get(end.segment)? {
         let synced = segment.open(fs)?.sync_data().at(segment.path());
-        synced.inspect_err(fail_stop)?;
+        synced.map_err(failed)?;
     }
     page.after_sync(end, page.next_seq());
     // INVARIANT: the page never has more reserved than the disk. First down there, then here.
@@ -569,5 +748,5 @@ pub(crate) fn close_cleanly(
             state.recovery_ts = page.max_ts();
         }
     });
-    noted.inspect_err(fail_stop).map(drop)
+    noted.map_err(failed).map(drop)
 }

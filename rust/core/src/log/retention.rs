@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::clock::Patience;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES};
 use crate::format::BatchHeader;
 use crate::types::{Micros, Position, SequenceNumber};
@@ -62,7 +62,11 @@ impl ShardLog {
         let _locked = self.append_lock.lock(&Patience::of(LOCK_PATIENCE))?;
         self.directory.check()?;
         if let Some(since) = keep.since {
-            self.roll_by_age(&mut writer, since)?;
+            match self.roll_by_age(&mut writer, since) {
+                // What makes room must not wait for room.
+                Err(Error::LogFull { .. }) => {}
+                rolled => rolled?,
+            }
         }
         let horizon = self.horizon(keep)?;
         self.cut_before(horizon)
@@ -168,6 +172,7 @@ impl ShardLog {
         }
         let fs = self.directory.fs();
         for segment in gone {
+            segment.check_writable(fs)?;
             trimmed.bytes += segment.open(fs)?.length().at(segment.path())?;
             fs.remove(segment.path()).at(segment.path())?;
             trimmed.segments += 1;
@@ -192,7 +197,9 @@ impl ShardLog {
         let mut last = 0;
         // Damage inside hides later times: such a segment stays until a person has looked.
         while let Next::Batch(header, crc) = self.next_header(&cursor, &mut buffer)? {
-            last = header.max_ts;
+            if header.record_count > 0 {
+                last = header.max_ts;
+            }
             cursor = cursor.after(&header, crc);
         }
         Ok(*segment.last_time.get_or_init(|| last) < since)

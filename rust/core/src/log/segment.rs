@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::sync::{Mutex, RwLock};
 
 use crate::error::{Error, IoContext, Result};
-use crate::format::SegmentHeader;
+use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::format::{Access, SegmentHeader};
 use crate::fs::{File, Fs, Open};
 use crate::types::{Micros, SequenceNumber};
 
@@ -22,12 +23,21 @@ pub(crate) struct Segment {
     // WHY weak: a log of many segments must not hold as many descriptors; those who read or write
     // keep theirs open.
     open: Mutex<Option<Weak<dyn File>>>,
+    /// What its header allows, once a whole header was seen.
+    access: OnceLock<Access>,
 }
 
 impl Segment {
     fn new(folder: &Path, ordinal: u32, base_seq: SequenceNumber) -> Self {
         let path = folder.join(file_name(ordinal, base_seq));
-        Self { ordinal, base_seq, path, last_time: OnceLock::new(), open: Mutex::default() }
+        Self {
+            ordinal,
+            base_seq,
+            path,
+            last_time: OnceLock::new(),
+            open: Mutex::default(),
+            access: OnceLock::new(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -35,14 +45,51 @@ impl Segment {
     }
 
     /// The file, opened if nobody has it open.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`] if its header names a format or a feature without which it cannot
+    /// be read; errors of opening it.
     pub(crate) fn open(&self, fs: &Arc<dyn Fs>) -> Result<Arc<dyn File>> {
         let mut slot = self.open.lock();
         if let Some(file) = slot.as_ref().and_then(Weak::upgrade) {
             return Ok(file);
         }
         let file = fs.open(&self.path, Open::Write).at(&self.path)?;
+        if let Access::Refused(found) = self.access(&file)? {
+            return Err(self.unsupported(found, "format 1 without features"));
+        }
         *slot = Some(Arc::downgrade(&file));
         Ok(file)
+    }
+
+    /// `Ok` if it may be changed: appended to, sealed, removed.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`] if its header names a feature that has to be known for writing;
+    /// errors of reading.
+    pub(crate) fn check_writable(&self, fs: &Arc<dyn Fs>) -> Result<()> {
+        match self.access(&self.open(fs)?)? {
+            Access::ReadOnly(features) => {
+                let found = format!("a segment with features {features:#x} needed for writing");
+                Err(self.unsupported(found, "it, and does not write it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn access(&self, file: &Arc<dyn File>) -> Result<Access> {
+        if let Some(access) = self.access.get() {
+            return Ok(access.clone());
+        }
+        let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+        file.read_at(&mut bytes, 0).at(&self.path)?;
+        // A header that is not there yet is looked at again: somebody may be making the file.
+        Ok(SegmentHeader::access(&bytes)
+            .map_or(Access::Full, |access| self.access.get_or_init(|| access).clone()))
+    }
+
+    fn unsupported(&self, found: String, supported: &str) -> Error {
+        Error::UnsupportedFormat { path: self.path.clone(), found, supported: supported.into() }
     }
 }
 

@@ -58,6 +58,9 @@ impl StateFile {
     }
 
     /// Changes the state; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::LogFull`] if it could not be written; [`Error::Io`] also if it could not be synced.
     pub(crate) fn update(&self, change: impl FnOnce(&mut ShardState)) -> Result<ShardState> {
         let mut state = self.load()?;
         change(&mut state);
@@ -68,7 +71,8 @@ impl StateFile {
     pub(crate) fn store(&self, mut state: ShardState) -> Result<ShardState> {
         state.counter += 1;
         self.file.write_at(&[&state.encode()], Self::place(state.counter)).at(&self.path)?;
-        self.file.sync_data().at(&self.path)?;
+        let synced = self.file.sync_data();
+        synced.map_err(|source| Error::Io { path: self.path.clone(), source })?;
         Ok(state)
     }
 }

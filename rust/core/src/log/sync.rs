@@ -2,18 +2,17 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::Mutex;
 
 use crate::clock::{Patience, Stopwatch};
-use crate::control::WriterState;
+use crate::control::{Page, WriterState};
 use crate::error::{Error, IoContext, Result};
-use crate::fs::{Fs, Open};
+use crate::fs::Open;
 use crate::types::{Durability, SequenceNumber};
 
-use super::ShardLog;
+use super::{Directory, ShardLog};
 
 /// How long a waiter sleeps before it looks whether the leader is getting on.
 const WAIT_STEP: Duration = Duration::from_millis(5);
@@ -47,17 +46,28 @@ fn was_never_tried(error: &Error) -> bool {
     matches!(errno_of(error), libc::EMFILE | libc::ENFILE)
 }
 
-/// Notes that a sync of the shard failed, for those who come later: the page tells only those who
-/// have the log open. If the disk does not even take the marker, opening will meet the same disk.
-pub(super) fn mark_failed(fs: &Arc<dyn Fs>, folder: &Path, error: &Error) {
+/// A sync of a shard failed: nothing is acknowledged on it any more, by anyone. What was written is not
+/// written again, because the kernel may have dropped it and would not say so twice.
+pub(super) fn fail_stop(
+    directory: &Directory,
+    folder: &Path,
+    page: &Page<'_>,
+    error: &Error,
+) -> Error {
     if was_never_tried(error) {
-        return;
+        return error.duplicate();
     }
-    let text = format!("errno {}: {error}\n", errno_of(error));
+    let errno = errno_of(error);
+    page.set_state(WriterState::Failed(errno));
+    // The page tells only those who have the log open; the marker, those who come later. If the disk
+    // does not even take the marker, opening will meet the same disk.
+    let (fs, text) = (directory.fs(), format!("errno {errno}: {error}\n"));
     if let Ok(file) = fs.open(&folder.join("failed"), Open::Create) {
         let _ = file.write_at(&[text.as_bytes()], 0).and_then(|()| file.sync_data());
         let _ = fs.sync_dir(folder);
     }
+    directory.control().wake();
+    Error::StoragePoisoned { path: folder.to_owned(), errno }
 }
 
 impl ShardLog {
@@ -134,17 +144,9 @@ impl ShardLog {
         Ok(())
     }
 
-    /// A sync failed: nothing is acknowledged on this shard any more, by anyone. What was written
-    /// is not written again, because the kernel may have dropped it and would not say so twice.
+    /// See [`fail_stop`].
     pub(crate) fn fail_stop(&self, error: &Error) -> Error {
-        let errno = errno_of(error);
-        if was_never_tried(error) {
-            return error.duplicate();
-        }
-        self.page().set_state(WriterState::Failed(errno));
-        mark_failed(self.directory.fs(), &self.folder, error);
-        self.directory.control().wake();
-        Error::StoragePoisoned { path: self.folder.clone(), errno }
+        fail_stop(&self.directory, &self.folder, &self.page(), error)
     }
 
     /// Moves the recovery point to the end of an idle shard: everything before it was synced, and

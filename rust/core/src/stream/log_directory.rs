@@ -524,6 +524,25 @@ fn for_each_shard(
     Ok(())
 }
 
+/// Recovers every shard. One that cannot be is closed, and the others are not: who asks for it is told
+/// why. What a newer version wrote is refused as a whole, before anything is changed.
+fn recover_shards(directory: &Arc<Directory>, same_boot: bool) -> Result<()> {
+    let mut found = Vec::new();
+    for_each_shard(directory, |folder, config| {
+        match recovery::examine(directory, folder, config, same_boot) {
+            Err(refused @ Error::UnsupportedFormat { .. }) => return Err(refused),
+            examined => found.push((config.page, examined)),
+        }
+        Ok(())
+    })?;
+    for (page, examined) in found {
+        if examined.and_then(|found| recovery::recover(directory, &found)).is_err() {
+            directory.control().page(page).disown();
+        }
+    }
+    Ok(())
+}
+
 /// One opening of a log directory.
 struct Opening<'a> {
     root: PathBuf,
@@ -571,19 +590,19 @@ impl Opening<'_> {
     /// Under the exclusive lock: makes what is missing and recovers every shard.
     fn alone(&self) -> Result<Opened> {
         let fs = &self.options.fs;
+        let format_path = self.root.join("FORMAT");
+        // First of all: what a newer version made is left as it is.
+        let is_new = !fs.exists(&format_path).at(&format_path)?;
+        let uuid =
+            if is_new { sys::random_uuid().at(&format_path)? } else { self.uuid_of(&format_path)? };
         for name in ["streams", "mappings", "workers"] {
             fs.create_dir(&self.root.join(name)).at(&self.root)?;
         }
         // Each time: whoever made them may have died before their names were durable.
         fs.sync_dir(&self.root).at(&self.root)?;
-        let format_path = self.root.join("FORMAT");
-        let uuid = if fs.exists(&format_path).at(&format_path)? {
-            decode_format(&fs::read(&**fs, &format_path).at(&format_path)?, &format_path)?
-        } else {
-            let uuid = sys::random_uuid().at(&format_path)?;
+        if is_new {
             fs::replace(&**fs, &format_path, &encode_format(uuid)).at(&format_path)?;
-            uuid
-        };
+        }
         let control_path = self.root.join("control");
         let file = fs.open(&control_path, Open::Create).at(&control_path)?;
         if file.length().at(&control_path)? != CONTROL_BYTES {
@@ -600,14 +619,17 @@ impl Opening<'_> {
             Ok(())
         })?;
         opened.topology.control_file().allocate(u64::from(pages) * 4096).at(&control_path)?;
-        for_each_shard(&opened.directory, |folder, config| {
-            recovery::recover(&opened.directory, folder, config, same_boot)
-        })?;
+        recover_shards(&opened.directory, same_boot)?;
         opened.directory.control().reuse_retired();
         opened.settle()?;
         // Last, so that a crash before leaves the pages of another boot, which nobody trusts.
         opened.directory.control().initialise(uuid, boot_id);
         Ok(opened)
+    }
+
+    fn uuid_of(&self, format_path: &Path) -> Result<[u8; 16]> {
+        let bytes = fs::read(&*self.options.fs, format_path).at(format_path)?;
+        decode_format(&bytes, format_path)
     }
 
     /// Under the shared lock: what others have made; `None` if it is not there, or not of this boot.
@@ -619,7 +641,7 @@ impl Opening<'_> {
                 return Ok(None);
             }
         }
-        let uuid = decode_format(&fs::read(&**fs, &format_path).at(&format_path)?, &format_path)?;
+        let uuid = self.uuid_of(&format_path)?;
         let file = fs.open(&control_path, Open::Write).at(&control_path)?;
         if file.length().at(&control_path)? != CONTROL_BYTES {
             return Ok(None);
@@ -695,7 +717,12 @@ impl Opened {
             let stream = Stream::open(&self.directory, &self.topology, &name)?;
             match stream.settle(&self.topology.enter(&patience)?, &patience) {
                 // The log can be read all the same; whoever meets the CLOSE tries again.
-                Err(Error::LogFull { .. } | Error::StoragePoisoned { .. }) => {}
+                Err(
+                    Error::LogFull { .. }
+                    | Error::StoragePoisoned { .. }
+                    | Error::UnsupportedFormat { .. }
+                    | Error::Corruption { .. },
+                ) => {}
                 other => drop(other?),
             }
         }

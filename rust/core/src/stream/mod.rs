@@ -18,7 +18,7 @@ use crate::sync::Mutex;
 
 use crate::error::{Error, IoContext, Result};
 use crate::fs;
-use crate::log::{Directory, ShardConfig, ShardLog};
+use crate::log::{recovery, Directory, ShardConfig, ShardLog};
 use crate::types::{Micros, ShardId};
 
 pub use config::{Retention, StreamConfig};
@@ -113,8 +113,15 @@ impl Stream {
         let folder = self.shard_folder(id);
         let config = self.shard_config(&meta);
         if !self.directory.control().page(config.page).is_of(config.owner()) {
+            if let Some(cause) = recovery::explain(&self.directory, &folder, &config) {
+                return Err(cause);
+            }
             let path = self.directory.root().join("control");
-            let reason = format!("the page of {}/{id} belongs to another shard", self.name);
+            let reason = format!(
+                "the page of {}/{id} belongs to another shard, or the shard could not be recovered: \
+                 close all programs that use the log, then open it again",
+                self.name
+            );
             return Err(Error::Corruption {
                 path,
                 position: u64::from(config.page) * 4096,

@@ -93,6 +93,8 @@ impl Decoder for Segment {
             created: 1,
             prev_header_crc: 0,
             incompatible: 0,
+            read_only_compatible: 0,
+            compatible: 0,
             hash_range: (0, u128::MAX),
             parents: Vec::new(),
         }

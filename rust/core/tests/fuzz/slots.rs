@@ -254,6 +254,8 @@ pub(crate) fn segment_header() -> Slot<SegmentHeader> {
             created: random.number(),
             prev_header_crc: random.number() as u32,
             incompatible: 0,
+            read_only_compatible: 0,
+            compatible: 0,
             hash_range: (random.number().into(), u128::MAX),
             parents: (0..random.below(3)).map(|n| ShardId(n as u32)).collect(),
         },

@@ -99,6 +99,8 @@ struct State {
     next_inode: u64,
     plan: Option<Plan>,
     is_full: bool,
+    /// Whether there is no room for anything new; what is there can be written over and synced.
+    is_packed: bool,
     /// Files whose last sync failed and that were not written since: to sync them again would be to
     /// believe a success that never was.
     unsettled: BTreeMap<u64, usize>,
@@ -189,6 +191,11 @@ impl SimFs {
         state.plan = Some(Plan { from, count: usize::MAX, only: Some(call), fault });
     }
 
+    /// Takes the last free block of the disk, or gives some back.
+    pub(crate) fn set_packed(&self, is_packed: bool) {
+        self.state().is_packed = is_packed;
+    }
+
     /// Nothing fails any more.
     pub(crate) fn heal(&self) {
         let mut state = self.state();
@@ -221,6 +228,14 @@ impl SimFs {
             state.plan = None;
         }
         is_hit.then_some(plan.fault)
+    }
+
+    /// A call that needs a new block of the disk.
+    fn growing(&self, call: Call) -> io::Result<()> {
+        if self.state().is_packed {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        self.whole(call)
     }
 
     /// A call that does all or nothing.
@@ -288,6 +303,11 @@ impl File for SimFile {
         write_fully(parts, position, |slices, position| {
             let mut bytes: Vec<u8> =
                 slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let end = position + bytes.len() as u64;
+            let is_packed = self.fs.state().is_packed;
+            if is_packed && end > self.content_length() {
+                return Err(io::Error::from_raw_os_error(ENOSPC));
+            }
             match self.fs.call(Call::Write) {
                 Some(Fault::Errno(errno)) => return Err(io::Error::from_raw_os_error(errno)),
                 Some(fault) => {
@@ -314,8 +334,15 @@ impl File for SimFile {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        uninterrupted(|| self.fs.whole(Call::Allocate))?;
-        if self.content_length() < length {
+        let is_there = length <= self.content_length();
+        uninterrupted(|| {
+            if is_there {
+                self.fs.whole(Call::Allocate)
+            } else {
+                self.fs.growing(Call::Allocate)
+            }
+        })?;
+        if !is_there {
             self.fs.change(Change::Truncate(self.inode, length));
         }
         Ok(())
@@ -370,7 +397,10 @@ impl Fs for SimFs {
         } else {
             Call::Open
         };
-        uninterrupted(|| self.whole(call))?;
+        uninterrupted(|| match call {
+            Call::Make => self.growing(call),
+            _ => self.whole(call),
+        })?;
         let inode = {
             let mut state = self.state();
             if state.disk.folders.contains(&name) {
@@ -396,9 +426,12 @@ impl Fs for SimFs {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.whole(Call::Mkdir)?;
         let name = name_of(path);
-        if !self.state().disk.folders.contains(&name) {
+        let is_there = self.state().disk.folders.contains(&name);
+        if is_there {
+            self.whole(Call::Mkdir)?;
+        } else {
+            self.growing(Call::Mkdir)?;
             self.change(Change::Mkdir(name));
         }
         Ok(())
