@@ -21,6 +21,7 @@ producer (3), shard epoch, dictionary, durable end, previous CRC, zeros, header 
 assert BATCH_HEADER.size == 96
 
 FLAG_CONTROL, FLAG_ENCRYPTED, FLAG_KEYS = 1 << 4, 1 << 6, 1 << 9
+KIND_SEAL = 3
 
 
 def _table() -> list[int]:
@@ -126,7 +127,8 @@ def read_batches(data: bytes, previous_crc: int) -> Iterator[Batch]:
         if batch.previous_crc != previous_crc:
             raise ValueError(f"byte {at}: the batch does not follow the one before it")
         yield batch
-        previous_crc = batch.crc
+        if batch.count:  # SEAL takes no number and stands beside the chain
+            previous_crc = batch.crc
         at += length
 
 
@@ -163,6 +165,11 @@ def read_batch(data: bytes, at: int) -> tuple[Batch, int]:
 def read_control(body: bytes) -> Control:
     """The body of a control batch."""
     kind, _zero, count = struct.unpack_from("<HHI", body)
+    if kind == KIND_SEAL:
+        entries = struct.unpack_from(f"<{3 * count}Q", body, 8)
+        if body[-4:] != b"SEAL" or len(body) != 16 + 24 * count:
+            raise ValueError("an index of another shape")
+        return Control("SEAL", list(entries))
     names = {1: "CLOSE", 2: "EPOCH"}
     return Control(
         names.get(kind, f"unknown {kind}"), list(struct.unpack_from(f"<{count}I", body, 8))
@@ -236,7 +243,8 @@ def read_shard(folder: Path) -> list[Batch]:
             if batches and batch.base < batches[-1].base + batches[-1].count:
                 raise ValueError(f"{path.name}, byte {batch.at}: the numbers go back")
             batches.append(batch)
-            previous_crc = batch.crc
+            if batch.count:
+                previous_crc = batch.crc
     return batches
 
 

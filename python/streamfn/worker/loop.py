@@ -22,7 +22,7 @@ import orjson
 from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
-from streamfn.errors import StreamNotFound
+from streamfn.errors import LogFull, StreamNotFound
 from streamfn.model.worker import WorkerConfig
 
 from .burst import BurstWatch
@@ -101,6 +101,8 @@ class Loop:
         self._burst = BurstWatch()
         self._pool = 1
         self._was_registered = False
+        self._runs: frozenset[str] = frozenset()
+        self._is_untold = False
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
     def run(self, signals: SignalBox) -> int:
@@ -152,7 +154,7 @@ class Loop:
                 write_stacks(self._crew, self._keeper)
             else:
                 self._ending.on_signal(number)
-                self._membership.update(membership_body(()))
+                self._tell(())
 
     def _watch_deadlines(self, now: float) -> None:
         """Kill the runners in which a call is past its time."""
@@ -184,12 +186,14 @@ class Loop:
         """Scan, plan, staff; in a burst, find out whether that was all."""
         if not self._was_registered:
             self._begin()
+        if self._is_untold:
+            self._tell(self._runs)
         self._intake.has_news = False
         self._keeper.scan()
         self._set_pool()
         around = Surroundings(
             worker=self._membership.uuid,
-            living=_living(self._log),
+            living={**_living(self._log), self._membership.uuid: self._runs},
             pool=self._pool,
             now=now,
         )
@@ -216,7 +220,7 @@ class Loop:
         if self._config.burst and missing is not None:
             raise StreamNotFound(missing)
         names = [each.mapping.name for each in self._catalog]
-        self._membership.update(membership_body(names))
+        self._tell(names)
         self._report(
             "worker_started",
             worker=self._membership.uuid,
@@ -225,6 +229,17 @@ class Loop:
             processes=self._config.processes or "auto",
             threads=self._config.threads,
         )
+
+    def _tell(self, mappings: Iterable[str]) -> None:
+        """Tell the other workers what this one can run; on a full disk, at the next scan again."""
+        self._runs = frozenset(mappings)
+        body = membership_body(self._runs)
+        try:
+            self._membership.update(body)
+        except LogFull:
+            self._is_untold = True
+        else:
+            self._is_untold = False
 
     def _set_pool(self) -> None:
         """Decide how many pool runners there are; `auto` grows with the lanes that have work."""

@@ -37,7 +37,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Makes this worker known, under a new uuid.
+    /// Makes this worker known, under a new uuid. On a full disk its body may stay empty until
+    /// [`Membership::update`] finds room.
     ///
     /// # Errors
     /// [`Error::Config`] if the body is too long, [`Error::Io`].
@@ -54,7 +55,12 @@ impl Membership {
             // WHY: between making and locking it, somebody may have taken the file for a dead
             // worker's and removed it; a lock on a file without a name would tell nobody anything.
             if file.try_lock(Lock::Exclusive).at(&path)? && is_at(&fs, &file, &path)? {
-                file.write_at(&[&bytes], 0).at(&path)?;
+                match file.write_at(&[&bytes], 0).at(&path) {
+                    // What lives is told by the lock. A worker has to start on a full disk, for it is
+                    // its checkpoints that let retention make room; its body is said later.
+                    Ok(()) | Err(Error::LogFull { .. }) => {}
+                    Err(error) => return Err(error),
+                }
                 return Ok(Self { uuid, path, fs, file });
             }
             std::thread::sleep(REREAD);
@@ -70,7 +76,7 @@ impl Membership {
     /// Changes the body.
     ///
     /// # Errors
-    /// As [`Membership::join`].
+    /// As [`Membership::join`]; [`Error::LogFull`]: others still see the old one.
     pub fn update(&self, body: &[u8]) -> Result<()> {
         self.file.write_at(&[&frame(body)?], 0).at(&self.path)
     }

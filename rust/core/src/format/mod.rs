@@ -7,6 +7,7 @@ pub mod compression;
 pub mod control_batch;
 pub mod holes;
 pub mod record_batch;
+pub mod seal;
 pub mod segment_header;
 pub mod state;
 

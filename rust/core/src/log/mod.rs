@@ -15,6 +15,7 @@ mod locks;
 mod read;
 pub(crate) mod recovery;
 mod retention;
+mod seal;
 mod segment;
 mod state_file;
 mod sync;
@@ -22,6 +23,7 @@ mod sync;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
 
 use crate::sync::Mutex;
@@ -104,6 +106,8 @@ pub struct ShardLog {
     /// Held while the active segment is synced.
     syncing: Mutex<()>,
     lag: sync::Lag,
+    /// The first segment that was not looked at for its index.
+    sealed: AtomicU32,
 }
 
 impl ShardLog {
@@ -154,6 +158,7 @@ impl ShardLog {
             syncer: Mutex::default(),
             syncing: Mutex::default(),
             lag: sync::Lag::default(),
+            sealed: AtomicU32::default(),
         })
     }
 

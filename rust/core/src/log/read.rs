@@ -9,7 +9,7 @@ use crate::format::compression::decompress;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, SUPPORTED};
 use crate::format::{BatchHeader, Control, Damage, DecodedBatch, SharedBytes};
 use crate::fs::File;
-use crate::types::{Position, SequenceNumber, Start};
+use crate::types::{Micros, Position, SequenceNumber, Start};
 
 use super::segment::Segment;
 use super::{ShardLog, SEGMENT_START};
@@ -147,7 +147,7 @@ impl ShardLog {
             Start::Latest => self.cursor_at(self.visible_end()),
             Start::AtSequence(seq) => self.cursor_at(seq),
             Start::AtTimestamp(time) => {
-                let mut cursor = self.first_cursor()?;
+                let mut cursor = self.cursor_before(time)?;
                 self.skip_headers(&mut cursor, |header| header.max_ts < time)?;
                 Ok(cursor)
             }
@@ -190,6 +190,28 @@ impl ShardLog {
         Ok(Cursor::at(position, first.base_seq.max(horizon)))
     }
 
+    /// A place before the first record appended at or after `time`, and not far from it.
+    fn cursor_before(&self, time: Micros) -> Result<Cursor> {
+        let first = self.first_cursor()?;
+        let visible = self.page().visible();
+        let mut segments = self.segments.list()?;
+        segments.retain(|segment| {
+            (first.position.segment..=visible.segment).contains(&segment.ordinal)
+        });
+        // Times rise: all records before a batch that is older are older. A segment whose first batch
+        // cannot be read does not count as older, which only costs reading.
+        let is_older = |segment: &Arc<Segment>| matches!(self.first_batch_time(segment), Ok(Some(begun)) if begun < time);
+        let older = segments.partition_point(is_older);
+        let Some(segment) = older.checked_sub(1).and_then(|last| segments.get(last)) else {
+            return Ok(first);
+        };
+        let start = Position { segment: segment.ordinal, offset: SEGMENT_START };
+        let (position, base_seq) = self
+            .indexed_place(segment, |entry| entry.max_ts < time)
+            .unwrap_or((start, segment.base_seq));
+        Ok(Cursor::at(position, base_seq.max(first.next_seq)))
+    }
+
     fn cursor_at(&self, seq: SequenceNumber) -> Result<Cursor> {
         let segments = self.segments.list()?;
         let horizon = self.trim_horizon()?;
@@ -201,8 +223,9 @@ impl ShardLog {
             |segment: &&Arc<Segment>| segment.base_seq <= seq && segment.ordinal <= visible.segment;
         let segment = segments.iter().rev().find(holds).or(segments.first());
         let segment = segment.ok_or_else(|| self.no_segments())?;
-        let position = Position { segment: segment.ordinal, offset: SEGMENT_START };
-        let mut cursor = Cursor::at(position, seq);
+        let start = Position { segment: segment.ordinal, offset: SEGMENT_START };
+        let indexed = self.indexed_place(segment, |entry| entry.base_seq <= seq);
+        let mut cursor = Cursor::at(indexed.map_or(start, |(position, _)| position), seq);
         match self.skip_headers(&mut cursor, |header| header.next_seq() <= seq) {
             // WHY: who reads here is told, and can go on behind it, as anywhere else.
             Ok(()) | Err(Error::Corruption { .. }) => Ok(cursor),

@@ -182,8 +182,9 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
         let order = scan.segments.get(next)?.map(|next| next.base_seq.cmp(&tail.next_seq));
         match order {
             // A segment is begun after all before its first number was synced. What still lies behind
-            // that in the one before is its index, whole or not.
-            Some(Ordering::Equal) if chained => {}
+            // that in the one before is its index, whole or not; unless a writer left the new one behind,
+            // empty, and went on in the old one.
+            Some(Ordering::Equal) if chained && (is_empty || is_begun(scan, next, &tail)?) => {}
             Some(_) if !chained && is_empty => {}
             // One that begins lower was left behind, empty, by a writer that could not finish it.
             Some(Ordering::Less) if is_empty => return Ok((tail, Stop::End)),
@@ -194,6 +195,13 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
         }
         tail.position = Position { segment: next, offset: SEGMENT_START };
     }
+}
+
+/// Whether a segment has a batch that follows a tail in the one before.
+fn is_begun(scan: &mut Scan<'_>, ordinal: u32, tail: &Tail) -> Result<bool> {
+    let is_there = scan.open(ordinal)?;
+    let first = scan.batch(SEGMENT_START)?;
+    Ok(is_there && matches!(first, Ok(Some((header, _))) if follows(tail, &header)))
 }
 
 fn follows(tail: &Tail, header: &BatchHeader) -> bool {

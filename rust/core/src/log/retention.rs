@@ -206,7 +206,7 @@ impl ShardLog {
     }
 
     /// Append time of the first batch of a segment; `None` while it is empty, or if it is damaged.
-    fn first_batch_time(&self, segment: &Segment) -> Result<Option<Micros>> {
+    pub(super) fn first_batch_time(&self, segment: &Segment) -> Result<Option<Micros>> {
         let mut bytes = [0; HEADER_BYTES];
         let file = segment.open(self.directory.fs())?;
         file.read_at(&mut bytes, SEGMENT_START).at(segment.path())?;

@@ -188,6 +188,8 @@ impl ShardLog {
             // A failure leaves the older point, from which more is read at the next opening.
             let _ = self.mark_recovery_point(committed);
         }
+        // A failure leaves a segment that is read from its beginning.
+        let _ = self.seal_next();
         let mut since = self.lag.since.lock();
         let moved = self.lag.durable_seen.swap(durable, Ordering::Relaxed) != durable;
         if committed <= durable {
