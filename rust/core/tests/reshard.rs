@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use simulation::{Bound, Crasher, Disk, SimFs};
+use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::{
     Compression, Control, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId,
@@ -409,4 +410,76 @@ fn a_split_and_a_merge_are_all_or_nothing_wherever_the_machine_stops() {
     }
     println!("reshard: {points} crash points, {states} states, {inside} inside recovery");
     assert!(points > 200 && inside > 500, "{points} {inside}");
+}
+
+/// The segment with the CLOSE of shard 0 of [`split_log`], which has records 0 and 1 before it.
+const CLOSE_SEGMENT: &str = "/log/streams/s/shardId-000000000000/00000001-00000000000000000002.seg";
+
+/// The disk of a log with a shard that was split, closed cleanly or not, and a mapping that is done
+/// with the parent.
+fn split_log(is_closed: bool) -> Disk {
+    let fs = SimFs::new();
+    let log = open_sim(&fs);
+    let stream = log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
+    put(&stream, &[("a", "1")]);
+    put(&stream, &[("a", "2")]);
+    stream.split(ShardId(0), None, &patience()).unwrap();
+    put(&stream, &[("a", "3")]);
+    let mapping = Mapping::register(&log, "app.f", 1, Start::TrimHorizon).unwrap();
+    mapping.prepare("s").unwrap();
+    let file = mapping.lanes_file("s", ShardId(0)).unwrap();
+    file.take(0).unwrap().unwrap();
+    file.checkpoint(0, Place { next_seq: 3, ..Place::default() }, 1_700_000_000_000_000).unwrap();
+    file.sync().unwrap();
+    if is_closed {
+        log.close().unwrap();
+    } else {
+        std::mem::forget(log);
+    }
+    fs.disk()
+}
+
+/// A log whose CLOSE has rotted is opened, twice.
+fn check_close(disk: Disk, what: &str) {
+    let fs = SimFs::on(disk);
+    for _ in 0..2 {
+        let log = open_sim(&fs);
+        let stream = log.stream("s").unwrap();
+        let (records, close) = read(&stream, ShardId(0));
+        assert_eq!(vec![0, 1], records.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), "{what}");
+        assert_eq!(Some(vec![1, 2]), close, "{what}");
+        let parent = stream.shard(ShardId(0)).unwrap();
+        assert_eq!(3, parent.visible_end(), "{what}");
+        assert!(parent.is_finished(3) && !parent.is_finished(2), "{what}");
+        let mut late = streamfn_core::RecordBuilder::default();
+        late.push(b"late", None, &[]);
+        let refused = parent.append(vec![late], &patience());
+        assert!(matches!(refused, Err(Error::StreamClosed { .. })), "{what}: {refused:?}");
+        assert_eq!(vec![1, 2], open_shards(&stream), "{what}");
+        assert_ne!(ShardId(0), put(&stream, &[("a", "more")])[0].0, "{what}");
+        let mapping = Mapping::open(&log, "app.f").unwrap().unwrap();
+        let child = &stream.shards().unwrap()[1];
+        assert!(mapping.is_past_parents(&stream, child).unwrap(), "{what}");
+        std::mem::forget(log);
+    }
+}
+
+#[test]
+fn a_close_that_rotted_is_written_again_from_the_manifest() {
+    let path = Path::new(CLOSE_SEGMENT);
+    for is_closed in [true, false] {
+        let disk = split_log(is_closed);
+        let whole = disk.bytes(path);
+        assert!(whole.len() > 4096 + 96, "{}", whole.len());
+        for bit in 4096 * 8..whole.len() * 8 {
+            let mut rotted = disk.clone();
+            rotted.patch(path, bit as u64 / 8, &[whole[bit / 8] ^ (1 << (bit % 8))]);
+            check_close(rotted, &format!("closed {is_closed}, bit {bit}"));
+        }
+        for length in (0..4096).step_by(512).chain(4096..whole.len()) {
+            let mut cut = disk.clone();
+            cut.cut(path, length as u64);
+            check_close(cut, &format!("closed {is_closed}, cut to {length}"));
+        }
+    }
 }

@@ -74,6 +74,8 @@ pub struct ShardConfig {
     pub hash_range: (u128, u128),
     /// The shards it came from.
     pub parents: Vec<ShardId>,
+    /// The shards that go on from it, if it is closed for good.
+    pub successors: Vec<ShardId>,
     /// What an acknowledgement survives.
     pub durability: Durability,
     /// How batches are stored.

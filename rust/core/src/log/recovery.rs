@@ -7,6 +7,7 @@
 //!                                            ├─ torn tail ── quarantine, cut, epoch + 1
 //!                                            └─ damage before synced data ── never cut; reading it fails
 //! ```
+//! A shard that its manifest says is closed ends with CLOSE: one that is not there is written again.
 //! [`examine`] only reads, so that a log of a newer version is refused before anything is touched. What
 //! is found can be read at once; cutting and beginning an epoch may need room that a full disk does not
 //! have, and is then left to the first who appends.
@@ -30,9 +31,6 @@ use super::{holes, Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
 
 /// Bytes looked at in one read.
 const CHUNK: usize = 1024 * 1024;
-
-/// Stored bytes of an EPOCH batch.
-const EPOCH_BYTES: u64 = HEADER_BYTES as u64 + 16;
 
 /// Where a walk over batches has got to.
 #[derive(Clone, Copy, Debug)]
@@ -558,14 +556,17 @@ impl Recovering<'_> {
             cut(&tail, self.segments, fs)?;
             self.sync(&file, &segment)?;
         }
-        let mut epoch = state.epoch;
-        let mut reserved = state.reserved;
-        if tail.is_closed {
-            // No number is issued any more; an EPOCH would only hide that.
-            reserved = tail.next_seq;
-        } else if reserved > tail.next_seq {
-            // WHY first: on a full disk each append tries this again, and would use up epochs.
-            file.allocate(tail.position.offset + EPOCH_BYTES).at(segment.path())?;
+        let (mut epoch, mut reserved) = (state.epoch, state.reserved);
+        let close = self.lost_close(&tail);
+        // CLOSE begins its segment: there it has the number that it had.
+        let is_in_place = close.is_some()
+            && (tail.position.offset, tail.next_seq) == (SEGMENT_START, segment.base_seq);
+        let jumps = !tail.is_closed && !is_in_place && reserved > tail.next_seq;
+        let jump = jumps.then_some(Control::Epoch { reason: 1 });
+        // WHY first: on a full disk each append tries this again, and would use up epochs.
+        let room: u64 = jump.iter().chain(&close).map(stored_bytes).sum();
+        file.allocate(tail.position.offset + room).at(segment.path())?;
+        if let Some(jump) = &jump {
             epoch += 1;
             // INVARIANT: numbers up to `reserved` may have been issued; none of them is issued again.
             // The ceiling is raised and synced before the EPOCH batch takes the first one above it.
@@ -575,12 +576,21 @@ impl Recovering<'_> {
                 state.epoch = epoch;
                 state.reserved = reserved;
             })?;
-            tail = self.write_epoch(&file, &segment, tail, base, epoch)?;
+            tail = self.write_mark(&file, &segment, tail, jump, base, epoch)?;
+        }
+        if let Some(close) = &close {
+            tail = self.write_mark(&file, &segment, tail, close, tail.next_seq, epoch)?;
+            tail.is_closed = true;
+        }
+        if tail.is_closed {
+            // No number is issued any more; an EPOCH would only hide that.
+            reserved = tail.next_seq;
         }
         self.sync(&file, &segment)?;
         self.sync_folder()?;
         self.update(|state| {
             state.reserved = reserved;
+            // That of a closed shard stays before its CLOSE: see `ShardLog::close`.
             if !tail.is_closed {
                 state.recovery_point = tail.position;
                 state.recovery_seq = tail.next_seq;
@@ -593,6 +603,7 @@ impl Recovering<'_> {
         page.set_reserved(reserved);
         page.commit(&tail.committed());
         page.after_sync(tail.position, tail.next_seq);
+        page.set_closed(tail.is_closed);
         page.set_state(WriterState::Clean);
         page.set_recovered();
         Ok(())
@@ -650,15 +661,24 @@ impl Recovering<'_> {
         });
     }
 
-    fn write_epoch(
+    /// The CLOSE of a shard that its manifest says is closed, if it is not there: it was synced before
+    /// the manifest said so, and has rotted.
+    fn lost_close(&self, tail: &Tail) -> Option<Control> {
+        let children: Vec<u32> = self.config.successors.iter().map(|child| child.0).collect();
+        (!tail.is_closed && !children.is_empty()).then_some(Control::Close { children })
+    }
+
+    /// Writes a mark behind a tail.
+    fn write_mark(
         &self,
         file: &Arc<dyn File>,
         segment: &Segment,
         tail: Tail,
+        mark: &Control,
         base_seq: SequenceNumber,
         epoch: u32,
     ) -> Result<Tail> {
-        let body = Control::Epoch { reason: 1 }.encode();
+        let body = mark.encode();
         let length = u32::try_from(body.len()).expect("a few bytes");
         let now = self.directory.clock().now().max(tail.max_ts);
         let header = BatchHeader {
@@ -678,7 +698,6 @@ impl Recovering<'_> {
         let (head, crc) = header.encode();
         let mut bytes = [&head[..], &body].concat();
         bytes.resize(HEADER_BYTES + align8(body.len()), 0);
-        debug_assert_eq!(EPOCH_BYTES, bytes.len() as u64);
         if let Err(error) = file.write_at(&[&bytes], tail.position.offset) {
             // Nothing but this was behind the tail.
             let _ = file.truncate(tail.position.offset);
@@ -717,6 +736,10 @@ impl Recovering<'_> {
         }
         fs.sync_dir(&folder).at(&folder)
     }
+}
+
+fn stored_bytes(mark: &Control) -> u64 {
+    (HEADER_BYTES + align8(mark.encode().len())) as u64
 }
 
 /// After everything was synced and nobody else has the log open: notes that no number was issued

@@ -287,7 +287,7 @@ impl Log {
             })
             .collect();
         for meta in &shards {
-            let shard = shard_config(&name.into(), config, meta);
+            let shard = shard_config(&name.into(), config, meta, &[]);
             ShardLog::create(&self.directory, &folder.join(meta.id.to_string()), &shard)?;
         }
         // WHY: the manifest must not be there before the folders it names.
@@ -517,7 +517,8 @@ fn for_each_shard(
         let folder = directory.root().join("streams").join(&name);
         let manifest = Manifest::load(directory.fs(), &folder.join("manifest.json"))?;
         for meta in &manifest.shards {
-            let config = shard_config(&name.as_str().into(), &manifest.config, meta);
+            let stream = name.as_str().into();
+            let config = shard_config(&stream, &manifest.config, meta, &manifest.shards);
             visit(&folder.join(meta.id.to_string()), &config)?;
         }
     }

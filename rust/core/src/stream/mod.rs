@@ -149,7 +149,7 @@ impl Stream {
     }
 
     pub(crate) fn shard_config(&self, meta: &ShardMeta) -> ShardConfig {
-        shard_config(&self.name, &self.config, meta)
+        shard_config(&self.name, &self.config, meta, &self.known.lock())
     }
 }
 
@@ -163,13 +163,21 @@ fn load(directory: &Directory, name: &str) -> Result<Manifest> {
     }
 }
 
-fn shard_config(stream: &Arc<str>, config: &StreamConfig, meta: &ShardMeta) -> ShardConfig {
+fn shard_config(
+    stream: &Arc<str>,
+    config: &StreamConfig,
+    meta: &ShardMeta,
+    all: &[ShardMeta],
+) -> ShardConfig {
+    let goes_on =
+        |other: &&ShardMeta| !meta.is_open && !other.is_pending && other.parents.contains(&meta.id);
     ShardConfig {
         stream: Arc::clone(stream),
         id: meta.id,
         page: meta.page,
         hash_range: meta.hash_range,
         parents: meta.parents.clone(),
+        successors: all.iter().filter(goes_on).map(|child| child.id).collect(),
         durability: config.durability,
         compression: config.compression,
         segment_bytes: config.segment_bytes,
