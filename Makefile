@@ -95,6 +95,10 @@ SEED ?= 1
 chaos: $(VENV)/.tools $(VENV)/.built ## kill the processes around a log KILLS=1000 times, check what each of them saw
 	@$(BIN)/python tests/chaos --seed $(SEED) --kills $(KILLS)
 
+.PHONY: poison
+poison: $(VENV)/.tools $(VENV)/.built ## put 1, 3 and 50 bad records of five kinds in a batch of 1,000, count the calls (minutes)
+	@$(BIN)/python tests/poison --seed $(SEED)
+
 .PHONY: loom hand-overs
 loom: ## try every interleaving of the control page's protocol, one preemption deeper than make test
 	@STREAMFN_LOOM_DEEPER=$${STREAMFN_LOOM_DEEPER:-1} \
