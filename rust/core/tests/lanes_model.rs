@@ -146,7 +146,7 @@ impl World {
     }
 
     fn request(&self, slot: u32) -> Request {
-        let limits = Limits { size: 7, window: Duration::ZERO, bytes: 600 };
+        let limits = Limits { size: 7, window: Duration::ZERO, bytes: 600, tumbling: None };
         Request {
             lane: slot,
             stream: "s".into(),

@@ -10,6 +10,9 @@
 //! Between two syncs all checkpoints of a lane go to the same slot, never to the one last synced; so a
 //! power cut can tear only the newer. A slot counts as synced once a whole sync went by without a
 //! write to it. A lane that is never quiet for that long has its writes wait for a sync now and then.
+//!
+//! Of a lane with tumbling windows the slots hold only the epoch; position and windows are in the
+//! window files (`window.rs`), which take turns by the same rule.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +22,8 @@ use std::time::Duration;
 use crate::sync::{Mutex, MutexGuard};
 
 use super::lease;
-use super::slot::{self, Checkpoint, Head, InFlight};
+use super::slot::{self, Checkpoint, Head, InFlight, Shape};
+use super::window::{Pair as WindowPair, WindowFiles, Windows};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File, Fs, Lock, Open};
@@ -56,12 +60,23 @@ pub struct LaneView {
     pub checkpoint: Checkpoint,
     /// The in-flight slot as it stands, void or not.
     pub in_flight: Option<InFlight>,
+    /// What the window files say; `None` of a lane without windows.
+    pub windows: Option<Windows>,
 }
 
 impl LaneView {
     /// What of the batch in flight counts; `None` if the slot is void or was never written.
     pub fn still_open(&self, boot_id: [u8; 16]) -> Option<InFlight> {
-        self.in_flight.clone()?.still_open(boot_id, self.head.generation, self.checkpoint.next_seq)
+        let next_seq = self.checkpoint.next_seq;
+        let open = self.in_flight.clone()?.still_open(boot_id, self.head.generation, next_seq)?;
+        // A final call is over once its window is: that is written before the slot is cleared.
+        let is_awaited = || open.formed_at == next_seq && self.window().is_some();
+        (!open.is_final || is_awaited()).then_some(open)
+    }
+
+    /// The window that is open.
+    pub fn window(&self) -> Option<&super::OpenWindow> {
+        self.windows.as_ref()?.open.as_ref()
     }
 }
 
@@ -72,7 +87,9 @@ struct Held {
     generation: u64,
     counter: u64,
     next_seq: SequenceNumber,
-    /// The slot that is written until it is synced; the other one is durable.
+    /// Of a lane with windows, whose writes go to the window files.
+    windows: Option<Windows>,
+    /// The slot, or window file, that is written until it is synced; the other one is durable.
     target: u64,
     /// Whether it was written since it became the target.
     is_dirty: bool,
@@ -106,6 +123,7 @@ pub struct LanesFile {
     label: String,
     fs: Arc<dyn Fs>,
     file: Arc<dyn File>,
+    window_files: WindowFiles,
     // WHY: of two syncs at once the kernel tells only one that writing failed. Taken before `state`.
     syncing: Mutex<()>,
     state: Mutex<State>,
@@ -122,9 +140,9 @@ impl Drop for Locked<'_> {
 }
 
 /// The two checkpoint slots of a lane, those that are valid.
-struct Pair([Option<Checkpoint>; 2]);
+struct Slots([Option<Checkpoint>; 2]);
 
-impl Pair {
+impl Slots {
     /// The checkpoint that counts under this generation, and its slot.
     fn newest(&self, generation: u64) -> Option<(u64, Checkpoint)> {
         let slots = (0..).zip(self.0).filter_map(|(i, slot)| slot.map(|slot| (i, slot)));
@@ -145,8 +163,8 @@ fn lane_start(slot: u32) -> u64 {
 }
 
 impl LanesFile {
-    /// Makes a lanes file with `factor` lanes that begin at `start`, unless there is one. Call it
-    /// under `mappings/lock`.
+    /// Makes a lanes file with `shape`, a factor or more, whose lanes begin at `start`, unless there
+    /// is one. Call it under `mappings/lock`.
     ///
     /// # Errors
     /// [`Error::LogFull`] if there is no room for all slots, [`Error::Io`].
@@ -156,12 +174,23 @@ impl LanesFile {
     pub fn create(
         fs: &Arc<dyn Fs>,
         path: &Path,
-        factor: u32,
+        shape: impl Into<Shape>,
         start: Place,
         now: Micros,
     ) -> Result<()> {
+        let Shape { factor, is_windowed } = shape.into();
         if fs.exists(path).at(path)? {
             return Ok(());
+        }
+        if is_windowed {
+            let first = WindowPair {
+                counter: 1,
+                generation: 1,
+                place: start,
+                written: now,
+                ..WindowPair::default()
+            };
+            WindowFiles::beside(fs, path).begin(&first)?;
         }
         let mut staged = path.as_os_str().to_owned();
         staged.push(".new");
@@ -170,7 +199,7 @@ impl LanesFile {
         file.truncate(0).at(&staged)?;
         // Every slot has its place from the beginning, so that a full disk cannot stop progress.
         file.allocate(lane_start(factor)).at(&staged)?;
-        let head = Head { counter: 1, generation: 1, factor };
+        let head = Head { counter: 1, generation: 1, factor, is_windowed };
         file.write_at(&[&head.encode()], 0).at(&staged)?;
         let Place { next_seq, hint, shard_epoch } = start;
         let first = Checkpoint {
@@ -196,9 +225,10 @@ impl LanesFile {
     /// [`Error::Io`], also if it is not there.
     pub fn open(fs: &Arc<dyn Fs>, path: &Path, label: String) -> Result<Self> {
         let file = fs.open(path, Open::Write).at(path)?;
+        let window_files = WindowFiles::beside(fs, path);
         let (path, fs) = (path.to_owned(), Arc::clone(fs));
         let (syncing, state) = (Mutex::default(), Mutex::default());
-        Ok(Self { path, label, fs, file, syncing, state })
+        Ok(Self { path, label, fs, file, window_files, syncing, state })
     }
 
     /// The head: generation and factor in force.
@@ -269,26 +299,35 @@ impl LanesFile {
         if slot >= head.factor {
             return Ok(None);
         }
-        let pair = self.read_pair(slot)?;
-        let (newest, found) = pair.newest(head.generation).ok_or_else(|| self.conflict(slot))?;
-        let (lease_epoch, counter) = (pair.epoch() + 1, pair.counter() + 1);
-        let checkpoint = Checkpoint { counter, lease_epoch, ..found };
+        let slots = self.read_slots(slot)?;
+        let (newest, found) = slots.newest(head.generation).ok_or_else(|| self.conflict(slot))?;
+        // Read first: a lane that is refused must not have a new owner.
+        let pair = self.read_windows(head)?;
+        let (lease_epoch, counter) = (slots.epoch() + 1, slots.counter() + 1);
+        let raised = Checkpoint { counter, lease_epoch, ..found };
         let target = 1 - newest;
-        self.write_checkpoint(slot, target, &checkpoint)?;
-        let held = Held {
+        self.write_checkpoint(slot, target, &raised)?;
+        let mut held = Held {
             epoch: lease_epoch,
             generation: head.generation,
             counter,
             next_seq: found.next_seq,
+            windows: None,
             target,
             is_dirty: true,
             raced_syncs: 0,
         };
-        let in_flight = self.read_in_flight(slot)?;
-        Ok(Some((LaneView { head, checkpoint, in_flight }, held)))
+        if let Some((which, pair)) = &pair {
+            held.counter = pair.counter;
+            held.next_seq = pair.place.next_seq;
+            held.windows = Some(pair.windows.clone());
+            (held.target, held.is_dirty) = (1 - which, false);
+        }
+        let view = view_of(head, raised, pair, self.read_in_flight(slot)?);
+        Ok(Some((view, held)))
     }
 
-    /// Writes a held lane's checkpoint.
+    /// Writes a held lane's checkpoint; its windows, if it has some, stay as they are.
     ///
     /// # Errors
     /// [`Error::LeaseLost`] if another owner's epoch stands in a slot (nothing was written);
@@ -300,6 +339,37 @@ impl LanesFile {
     /// # Durability
     /// Survives the death of any process at once, a power cut after the next [`LanesFile::sync`].
     pub fn checkpoint(&self, slot: u32, place: Place, now: Micros) -> Result<()> {
+        self.write_place(slot, place, None, now)
+    }
+
+    /// Writes the position and the windows of a held lane that has some, as one.
+    ///
+    /// # Errors
+    /// As [`LanesFile::checkpoint`]; [`Error::LogFull`] if there is no room for the state: what was
+    /// written last counts.
+    ///
+    /// # Panics
+    /// As [`LanesFile::checkpoint`], and of a lane without windows.
+    ///
+    /// # Durability
+    /// As [`LanesFile::checkpoint`].
+    pub fn checkpoint_windows(
+        &self,
+        slot: u32,
+        place: Place,
+        windows: &Windows,
+        now: Micros,
+    ) -> Result<()> {
+        self.write_place(slot, place, Some(windows), now)
+    }
+
+    fn write_place(
+        &self,
+        slot: u32,
+        place: Place,
+        windows: Option<&Windows>,
+        now: Micros,
+    ) -> Result<()> {
         let mut state = self.state.lock();
         self.check(&state)?;
         let _locked = self.lock(&state, Lock::Exclusive)?;
@@ -309,16 +379,27 @@ impl LanesFile {
             "the checkpoint of {} went back",
             self.lane_label(slot)
         );
-        let checkpoint = Checkpoint {
-            counter: held.counter + 1,
-            generation: held.generation,
-            lease_epoch: held.epoch,
-            next_seq: place.next_seq,
-            hint: place.hint,
-            written: now,
-            shard_epoch: place.shard_epoch,
-        };
-        self.write_checkpoint(slot, held.target, &checkpoint)?;
+        assert!(held.windows.is_some() || windows.is_none(), "the lane has no windows");
+        let (counter, generation, lease_epoch) = (held.counter + 1, held.generation, held.epoch);
+        if let Some(kept) = &held.windows {
+            let windows = windows.unwrap_or(kept).clone();
+            let pair =
+                WindowPair { counter, generation, lease_epoch, place, written: now, windows };
+            self.window_files.write(held.target, &pair)?;
+            held.windows = Some(pair.windows);
+        } else {
+            let Place { next_seq, hint, shard_epoch } = place;
+            let checkpoint = Checkpoint {
+                counter,
+                generation,
+                lease_epoch,
+                next_seq,
+                hint,
+                written: now,
+                shard_epoch,
+            };
+            self.write_checkpoint(slot, held.target, &checkpoint)?;
+        }
         held.counter += 1;
         held.next_seq = place.next_seq;
         held.is_dirty = true;
@@ -354,7 +435,12 @@ impl LanesFile {
         }
         self.check(&state)?;
         let before: Vec<_> = state.held.iter().map(|(slot, held)| (*slot, held.counter)).collect();
-        let synced = MutexGuard::unlocked(&mut state, || self.file.sync_data());
+        let windowed = state.held.values().find(|held| held.windows.is_some());
+        let window_file = windowed.map(|held| held.target);
+        let synced = MutexGuard::unlocked(&mut state, || match window_file {
+            Some(which) => self.window_files.sync(which),
+            None => self.file.sync_data().at(&self.path),
+        });
         self.judge_sync(&mut state, synced)?;
         for (slot, counter) in before {
             match state.held.get_mut(&slot) {
@@ -388,10 +474,11 @@ impl LanesFile {
         synced
     }
 
-    /// Changes the factor in force. The caller has the leases of all lanes in force.
+    /// Changes the factor in force, and whether the lanes have windows. The caller has the leases of
+    /// all lanes in force.
     ///
-    /// Every lane of the new factor begins at the lowest checkpoint of the old ones. Returns false,
-    /// without a change, if a batch is still in flight.
+    /// Every lane of the new factor begins at the lowest checkpoint of the old ones; a window that was
+    /// open is forgotten. Returns false, without a change, if a batch is still in flight.
     ///
     /// # Errors
     /// [`Error::LogFull`] if there is no room for more lanes (nothing has changed),
@@ -400,13 +487,19 @@ impl LanesFile {
     /// # Durability
     /// Durable when it returns. The write of the head is the commit: a crash before it leaves the old
     /// lanes, whose slots were not touched.
-    pub fn change_factor(&self, wanted: u32, boot_id: [u8; 16], now: Micros) -> Result<bool> {
+    pub fn change_factor(
+        &self,
+        wanted: impl Into<Shape>,
+        boot_id: [u8; 16],
+        now: Micros,
+    ) -> Result<bool> {
+        let shape = wanted.into();
         let _syncing = self.syncing.lock();
         let mut state = self.state.lock();
         self.check(&state)?;
         let _locked = self.lock(&state, Lock::Exclusive)?;
         let head = self.read_head()?;
-        if head.factor == wanted {
+        if head.shape() == shape {
             return Ok(true);
         }
         // WHY: below only slots that do not count are overwritten; those that do must be durable
@@ -422,7 +515,7 @@ impl LanesFile {
         }
         let lowest = lanes.iter().map(|lane| lane.checkpoint).min_by_key(|found| found.next_seq);
         let lowest = lowest.expect("a factor is at least 1");
-        self.begin_anew(&mut state, head, wanted, &Checkpoint { written: now, ..lowest })?;
+        self.begin_anew(&mut state, head, shape, &Checkpoint { written: now, ..lowest })?;
         Ok(true)
     }
 
@@ -444,7 +537,7 @@ impl LanesFile {
         let Place { next_seq, hint, shard_epoch } = place;
         let first =
             Checkpoint { next_seq, hint, shard_epoch, written: now, ..Checkpoint::default() };
-        self.begin_anew(&mut state, head, head.factor, &first)
+        self.begin_anew(&mut state, head, head.shape(), &first)
     }
 
     /// Writes a generation in which all lanes begin at `first`; what is in the slots must be durable.
@@ -452,24 +545,40 @@ impl LanesFile {
         &self,
         state: &mut MutexGuard<'_, State>,
         head: Head,
-        factor: u32,
+        shape: Shape,
         first: &Checkpoint,
     ) -> Result<()> {
+        let Shape { factor, is_windowed } = shape;
         self.file.allocate(lane_start(factor.max(head.factor))).at(&self.path)?;
         let generation = head.generation + 1;
         for slot in 0..factor {
-            let pair = self.read_pair(slot)?;
+            let pair = self.read_slots(slot)?;
             let counts = if slot < head.factor { pair.newest(head.generation) } else { None };
             let target = counts.map_or(0, |(newest, _)| 1 - newest);
             let (counter, lease_epoch) = (pair.counter() + 1, pair.epoch() + 1);
             let first = Checkpoint { counter, generation, lease_epoch, ..*first };
             self.write_checkpoint(slot, target, &first)?;
         }
+        if is_windowed {
+            let &Checkpoint { next_seq, hint, shard_epoch, written, .. } = first;
+            let place = Place { next_seq, hint, shard_epoch };
+            let pair =
+                WindowPair { counter: 1, generation, place, written, ..WindowPair::default() };
+            match self.read_windows(head)? {
+                // WHY: until the head is written the old pair counts, and has to stay.
+                Some((counts, _)) => self.window_files.write(1 - counts, &pair)?,
+                None => self.window_files.begin(&pair)?,
+            }
+        }
         self.sync_slots(state)?;
-        let new = Head { counter: head.counter + 1, generation, factor };
+        let new = Head { counter: head.counter + 1, generation, factor, is_windowed };
         // INVARIANT: counters rise by one from the 1 in slot 0, so this is the slot that does not count.
         self.file.write_at(&[&new.encode()], (new.counter - 1) % 2 * STRIDE).at(&self.path)?;
-        self.sync_slots(state)
+        self.sync_slots(state)?;
+        if head.is_windowed && !is_windowed {
+            self.window_files.clear()?;
+        }
+        Ok(())
     }
 
     /// The file.
@@ -502,7 +611,7 @@ impl LanesFile {
 
     /// Refuses a write if the lane is not ours any more.
     fn fence<'a>(&self, state: &'a mut State, slot: u32) -> Result<&'a mut Held> {
-        let found = self.read_pair(slot)?.epoch();
+        let found = self.read_slots(slot)?.epoch();
         if state.held.get(&slot).is_some_and(|held| held.epoch < found) {
             state.held.remove(&slot);
         }
@@ -515,16 +624,19 @@ impl LanesFile {
     /// Syncs while the writers wait.
     fn sync_slots(&self, state: &mut State) -> Result<()> {
         self.check(state)?;
-        let synced = self.file.sync_data();
-        self.judge_sync(state, synced)?;
+        let synced = self.file.sync_data().at(&self.path);
+        self.judge_sync(state, synced.and_then(|()| self.window_files.sync_both()))?;
         state.held.values_mut().for_each(Held::note_synced);
         Ok(())
     }
 
-    fn judge_sync(&self, state: &mut State, synced: std::io::Result<()>) -> Result<()> {
-        synced.map_err(|error| {
-            state.failed = Some(error.raw_os_error().unwrap_or(libc::EIO));
-            Error::io(&self.path, error)
+    fn judge_sync(&self, state: &mut State, synced: Result<()>) -> Result<()> {
+        synced.inspect_err(|error| {
+            state.failed = Some(match error {
+                Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+                Error::LogFull { .. } => libc::ENOSPC,
+                _ => libc::EIO,
+            });
         })
     }
 
@@ -546,9 +658,9 @@ impl LanesFile {
         })
     }
 
-    fn read_pair(&self, slot: u32) -> Result<Pair> {
+    fn read_slots(&self, slot: u32) -> Result<Slots> {
         let start = lane_start(slot);
-        Ok(Pair([
+        Ok(Slots([
             Checkpoint::decode(&self.read::<{ slot::CHECKPOINT_BYTES }>(start)?).ok(),
             Checkpoint::decode(&self.read::<{ slot::CHECKPOINT_BYTES }>(start + STRIDE)?).ok(),
         ]))
@@ -560,9 +672,22 @@ impl LanesFile {
     }
 
     fn read_lane(&self, head: Head, slot: u32) -> Result<LaneView> {
-        let newest = self.read_pair(slot)?.newest(head.generation);
+        let newest = self.read_slots(slot)?.newest(head.generation);
         let (_, checkpoint) = newest.ok_or_else(|| self.conflict(slot))?;
-        Ok(LaneView { head, checkpoint, in_flight: self.read_in_flight(slot)? })
+        let pair = self.read_windows(head)?;
+        Ok(view_of(head, checkpoint, pair, self.read_in_flight(slot)?))
+    }
+
+    /// The pair that counts, and its file; `None` of lanes without windows.
+    fn read_windows(&self, head: Head) -> Result<Option<(u64, WindowPair)>> {
+        if !head.is_windowed {
+            return Ok(None);
+        }
+        let found = self.window_files.newest(head.generation)?;
+        found.map(Some).ok_or_else(|| Error::CheckpointConflict {
+            path: self.window_files.path().to_owned(),
+            reason: format!("both window files are damaged: {}", self.how_to_go_on()),
+        })
     }
 
     fn write_checkpoint(&self, slot: u32, target: u64, checkpoint: &Checkpoint) -> Result<()> {
@@ -582,6 +707,22 @@ impl LanesFile {
         let mapping = self.label.split(' ').next().unwrap_or_default();
         format!("set its position with `streamfn fn seek {mapping}`")
     }
+}
+
+/// A lane as its slots say, or its window files if it has some.
+fn view_of(
+    head: Head,
+    slot: Checkpoint,
+    pair: Option<(u64, WindowPair)>,
+    in_flight: Option<InFlight>,
+) -> LaneView {
+    let Some((_, pair)) = pair else {
+        return LaneView { head, checkpoint: slot, in_flight, windows: None };
+    };
+    let WindowPair { counter, place, written, windows, .. } = pair;
+    let Place { next_seq, hint, shard_epoch } = place;
+    let checkpoint = Checkpoint { counter, next_seq, hint, written, shard_epoch, ..slot };
+    LaneView { head, checkpoint, in_flight, windows: Some(windows) }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::sync::Mutex;
 
 use super::lanes::{LaneView, LanesFile, Place};
 use super::lease::Lease;
-use super::slot::{InFlight, MappingRecord, MAPPING_BYTES, STREAMS_MAX};
+use super::slot::{InFlight, MappingRecord, Shape, MAPPING_BYTES, STREAMS_MAX};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, Open};
@@ -62,11 +62,15 @@ pub struct LaneStatus {
     pub is_leased: bool,
     /// Wall time of the checkpoint.
     pub written: Micros,
+    /// Whether the lane has tumbling windows.
+    pub is_windowed: bool,
+    /// Start and end of the window that is open.
+    pub window: Option<(Micros, Micros)>,
 }
 
 impl Mapping {
-    /// Makes a mapping or opens it, and sets the factor it wants. `start` counts only while no
-    /// stream of it has begun.
+    /// Makes a mapping or opens it, and sets the factor it wants, or the [`Shape`]. `start` counts
+    /// only while no stream of it has begun.
     ///
     /// # Errors
     /// [`Error::Config`] for a name or factor that cannot be, [`Error::CheckpointConflict`] for a
@@ -74,13 +78,24 @@ impl Mapping {
     ///
     /// # Durability
     /// Durable when it returns.
-    pub fn register(log: &Arc<Log>, name: &str, factor: u32, start: Start) -> Result<Self> {
+    pub fn register(
+        log: &Arc<Log>,
+        name: &str,
+        wanted: impl Into<Shape>,
+        start: Start,
+    ) -> Result<Self> {
+        let wanted = wanted.into();
         log.check()?;
         if !(is_valid_name(name) || is_valid_internal_name(name)) {
             return Err(Error::config("name", format!("`{name}` is not a mapping's name")));
         }
+        let factor = wanted.factor;
         if !(1..=FACTOR_MAX).contains(&factor) {
             let reason = format!("{factor} is not 1 to {FACTOR_MAX}");
+            return Err(Error::config("parallelization_factor", reason));
+        }
+        if !wanted.is_valid() {
+            let reason = format!("{factor} lanes cannot share the state of a window, it takes 1");
             return Err(Error::config("parallelization_factor", reason));
         }
         let mapping = Self::at(log, name);
@@ -90,6 +105,7 @@ impl Mapping {
             None => mapping.create(&MappingRecord {
                 counter: 1,
                 wanted_factor: factor,
+                wants_windows: wanted.is_windowed,
                 is_paused: false,
                 start,
                 begun: Vec::new(),
@@ -98,8 +114,15 @@ impl Mapping {
                 // WHY: who made it may have died, or met an error, before its name was durable.
                 mapping.sync_names()?;
                 let start = if record.begun.is_empty() { start } else { record.start };
-                if (record.wanted_factor, record.start) != (factor, start) {
-                    mapping.store(MappingRecord { wanted_factor: factor, start, ..record })?;
+                if (record.wanted(), record.start) != (wanted, start) {
+                    let wants_windows = wanted.is_windowed;
+                    let wanted_factor = factor;
+                    mapping.store(MappingRecord {
+                        wanted_factor,
+                        wants_windows,
+                        start,
+                        ..record
+                    })?;
                 }
             }
         }
@@ -158,6 +181,14 @@ impl Mapping {
         Ok(self.record()?.wanted_factor)
     }
 
+    /// What it wants the lanes of a shard to be like.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    pub fn wanted(&self) -> Result<Shape> {
+        Ok(self.record()?.wanted())
+    }
+
     /// Whether it rests.
     ///
     /// # Errors
@@ -193,7 +224,7 @@ impl Mapping {
             let start = if is_new { record.start } else { Start::AtSequence(0) };
             let place = resolve(&source, shard, start)?;
             let (path, now) = (self.lanes_path(stream, shard), self.log.clock().now());
-            LanesFile::create(self.log.fs(), &path, record.wanted_factor, place, now)?;
+            LanesFile::create(self.log.fs(), &path, record.wanted(), place, now)?;
         }
         if !is_begun(&record) {
             if record.begun.len() == STREAMS_MAX {
@@ -253,7 +284,7 @@ impl Mapping {
         Ok(self.lanes_file(stream, shard)?.head()?.factor)
     }
 
-    /// Puts the wanted factor in force for a shard, if nobody holds a lease of it and no batch is in
+    /// Puts what is wanted in force for a shard, the factor and whether there are windows, if nobody holds a lease of it and no batch is in
     /// flight; returns whether it is in force now.
     ///
     /// # Errors
@@ -262,13 +293,14 @@ impl Mapping {
     /// # Durability
     /// Durable when it returns.
     pub fn change_factor(&self, stream: &str, shard: ShardId) -> Result<bool> {
-        let wanted = self.wanted_factor()?;
+        let wanted = self.wanted()?;
         let file = self.lanes_file(stream, shard)?;
-        let factor = file.head()?.factor;
-        if factor == wanted {
+        let head = file.head()?;
+        let factor = head.factor;
+        if head.shape() == wanted {
             return Ok(true);
         }
-        let owner = format!("a factor change to {wanted}");
+        let owner = format!("a factor change to {}", wanted.factor);
         let mut leases = Vec::new();
         for slot in 0..factor {
             match Lease::try_take(self.log.fs(), &file.lease_path(slot), &owner)? {
@@ -277,7 +309,7 @@ impl Mapping {
             }
         }
         // Somebody may have been faster, and changed it to what they wanted.
-        if file.head()?.factor != factor {
+        if file.head()?.generation != head.generation {
             return Ok(false);
         }
         file.change_factor(wanted, self.log.boot_id(), self.log.clock().now())
@@ -327,6 +359,7 @@ impl Mapping {
         let end = self.log.stream(stream)?.shard(shard)?.visible_end();
         for (slot, view) in (0..).zip(views) {
             let in_flight = view.still_open(self.log.boot_id());
+            let window = view.window().map(|open| (open.start, open.end));
             let LaneView { head, checkpoint, .. } = view;
             to.push(LaneStatus {
                 stream: stream.to_owned(),
@@ -338,6 +371,8 @@ impl Mapping {
                 in_flight: in_flight.filter(|open| !open.entries.is_empty()),
                 is_leased: Lease::is_held(self.log.fs(), &file.lease_path(slot))?,
                 written: checkpoint.written,
+                is_windowed: head.is_windowed,
+                window,
             });
         }
         Ok(())
@@ -358,7 +393,9 @@ impl Mapping {
             }
             let end = stream.shard(parent)?.visible_end();
             let file = self.lanes_file(stream.name(), parent)?;
-            let is_past = |view: &LaneView| view.checkpoint.next_seq >= end;
+            // A window that is open at the end of its shard still has its final call to come.
+            let is_past =
+                |view: &LaneView| view.checkpoint.next_seq >= end && view.window().is_none();
             if meta.is_open || !file.lanes()?.iter().all(is_past) {
                 return Ok(false);
             }

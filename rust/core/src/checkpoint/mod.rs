@@ -4,6 +4,7 @@
 //! mappings/lock                              flock EX while a mapping's record or a new lanes file is made
 //! mappings/<name>/mapping                    wanted factor, paused, start            mapping.rs
 //! mappings/<name>/<stream>/<shard>.lanes     positions and batches in flight         lanes.rs
+//! mappings/<name>/<stream>/<shard>.window.a .b   position and state of a windowed lane window.rs
 //! mappings/<name>/<stream>/<shard>.N.lease   flock EX while lane N's owner lives     lease.rs
 //! workers/<uuid>.lock                        flock EX while a worker lives           membership.rs
 //! ```
@@ -18,9 +19,11 @@ mod operating;
 pub mod removal;
 pub mod retention;
 pub mod slot;
+pub mod window;
 
 pub use lanes::{LaneView, LanesFile, Place};
 pub use lease::Lease;
 pub use mapping::{LaneStatus, Mapping};
 pub use membership::Membership;
-pub use slot::{Cause, Entry, InFlight, SLOT_ENTRIES_MAX};
+pub use slot::{Cause, Entry, InFlight, Shape, SLOT_ENTRIES_MAX};
+pub use window::{OpenWindow, State, StateKind, Windows};

@@ -3,7 +3,7 @@
 //! Everything is little-endian; every slot ends with the CRC-32C of what stands before it.
 //!
 //! ```text
-//! head        "SFLANES\x01" | counter u64 | generation u64 | factor u32 | crc                    32 bytes
+//! head        "SFLANES\x01" | counter u64 | generation u64 | factor u16 | flags u16 | crc        32 bytes
 //! checkpoint  "SFCHKPT\x01" | counter u64 | generation u64 | lease epoch u64 | next seq u64
 //!             | position hint u64 | written µs u64 | shard epoch u32 | crc                       64 bytes
 //! in-flight   "SFFLGHT\x01" | boot id 16 | worker 16 | generation u64 | formed at u64 | end u64
@@ -35,7 +35,7 @@ pub const MAPPING_BYTES: usize = 4096;
 /// Most streams one mapping reads: its source, and what is redriven.
 pub const STREAMS_MAX: usize = 8;
 
-const CRC_BYTES: usize = 4;
+pub(super) const CRC_BYTES: usize = 4;
 const IN_FLIGHT_HEAD_BYTES: usize = 80;
 const ENTRY_BYTES: usize = 40;
 const HEAD_MAGIC: [u8; 8] = *b"SFLANES\x01";
@@ -52,18 +52,21 @@ const _: () = assert!(36 + STREAMS_MAX * (2 + STREAM_NAME_BYTES_MAX) + CRC_BYTES
 const FLAG_CALLING: u8 = 1;
 const FLAG_ALONE: u8 = 2;
 const FLAG_EXCLUSIVE: u8 = 4;
+const FLAG_FINAL: u8 = 8;
 const FLAG_JOINED: u8 = 1;
 const FLAG_PAUSED: u16 = 1;
+const FLAG_WANTS_WINDOWS: u16 = 2;
+const FLAG_WINDOWED: u16 = 1;
 
 /// Puts the checksum behind the bytes of a slot.
-fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(super) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let crc = crc32c(&bytes);
     bytes.extend(crc.to_le_bytes());
     bytes
 }
 
 /// The bytes before the checksum, if it matches.
-fn unseal(bytes: Option<&[u8]>) -> Result<Bytes<'_>, Damage> {
+pub(super) fn unseal(bytes: Option<&[u8]>) -> Result<Bytes<'_>, Damage> {
     let (head, crc) = bytes
         .and_then(|bytes| bytes.split_last_chunk::<CRC_BYTES>())
         .ok_or(Damage("the slot is cut off"))?;
@@ -73,7 +76,32 @@ fn unseal(bytes: Option<&[u8]>) -> Result<Bytes<'_>, Damage> {
     Ok(Bytes(head))
 }
 
-const OTHER_FORMAT: Damage = Damage("the slot has another format");
+pub(super) const OTHER_FORMAT: Damage = Damage("the slot has another format");
+
+/// What the lanes of a shard are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How many there are.
+    pub factor: u32,
+    /// Whether they have tumbling windows: then the window files hold their positions.
+    pub is_windowed: bool,
+}
+
+impl From<u32> for Shape {
+    fn from(factor: u32) -> Self {
+        Self { factor, is_windowed: false }
+    }
+}
+
+impl Shape {
+    /// The only shape with windows: a state belongs to a whole shard.
+    pub const WINDOWED: Self = Self { factor: 1, is_windowed: true };
+
+    /// Whether there are lanes like that.
+    pub(super) fn is_valid(self) -> bool {
+        (1..=FACTOR_MAX).contains(&self.factor) && (self.factor == 1 || !self.is_windowed)
+    }
+}
 
 /// Head of a lanes file: how many lanes the shard has, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,16 +112,24 @@ pub struct Head {
     pub generation: u64,
     /// The factor in force.
     pub factor: u32,
+    /// Whether the lanes have tumbling windows: then the window files hold their positions.
+    pub is_windowed: bool,
 }
 
 impl Head {
+    /// What the lanes are like.
+    pub fn shape(&self) -> Shape {
+        Shape { factor: self.factor, is_windowed: self.is_windowed }
+    }
+
     /// Writes one slot.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES);
         bytes.extend(HEAD_MAGIC);
         bytes.extend(self.counter.to_le_bytes());
         bytes.extend(self.generation.to_le_bytes());
-        bytes.extend(self.factor.to_le_bytes());
+        bytes.extend(u16::try_from(self.factor).expect("<= 256").to_le_bytes());
+        bytes.extend((if self.is_windowed { FLAG_WINDOWED } else { 0 }).to_le_bytes());
         seal(bytes)
     }
 
@@ -110,8 +146,10 @@ impl Head {
         if from.array::<8>()? != HEAD_MAGIC {
             return None;
         }
-        let head = Self { counter: from.u64()?, generation: from.u64()?, factor: from.u32()? };
-        (1..=FACTOR_MAX).contains(&head.factor).then_some(head)
+        let (counter, generation) = (from.u64()?, from.u64()?);
+        let (factor, flags) = (u32::from(from.u16()?), from.u16()?);
+        let head = Self { counter, generation, factor, is_windowed: flags & FLAG_WINDOWED != 0 };
+        (head.shape().is_valid() && flags & !FLAG_WINDOWED == 0).then_some(head)
     }
 }
 
@@ -283,6 +321,8 @@ pub struct InFlight {
     pub is_alone: bool,
     /// It ran with nothing else in its worker.
     pub is_exclusive: bool,
+    /// The final call of a window: no record is in it, its one entry stands for the call.
+    pub is_final: bool,
     /// The lane's back-off exponent.
     pub exponent: u32,
     /// The work list, first call first.
@@ -310,7 +350,8 @@ impl InFlight {
         bytes.push(
             flag(self.is_calling, FLAG_CALLING)
                 | flag(self.is_alone, FLAG_ALONE)
-                | flag(self.is_exclusive, FLAG_EXCLUSIVE),
+                | flag(self.is_exclusive, FLAG_EXCLUSIVE)
+                | flag(self.is_final, FLAG_FINAL),
         );
         bytes.push(u8::try_from(self.entries.len()).expect("<= 20"));
         bytes.extend([0; 2]);
@@ -356,6 +397,7 @@ impl InFlight {
             worker_deaths,
             is_alone: flags & FLAG_ALONE != 0,
             is_exclusive: flags & FLAG_EXCLUSIVE != 0,
+            is_final: flags & FLAG_FINAL != 0,
             exponent,
             entries: (0..count).map(|_| Entry::decode(&mut from)).collect::<Option<_>>()?,
         })
@@ -387,6 +429,17 @@ impl InFlight {
         Some(self)
     }
 
+    /// The one entry of a final call that is made at a position.
+    pub fn final_entry(position: SequenceNumber) -> Entry {
+        Entry::fresh(position, position)
+    }
+
+    /// Whether an entry can be one of this batch.
+    pub fn covers(&self, entry: &Entry) -> bool {
+        let last = if self.is_final { self.end } else { self.end.saturating_sub(1) };
+        self.formed_at <= entry.first && entry.first <= entry.last && entry.last <= last
+    }
+
     /// The entries that go into the next call together.
     pub fn first_call(&mut self) -> &mut [Entry] {
         let joined = self.entries.iter().skip(1).take_while(|entry| entry.is_joined).count();
@@ -414,6 +467,8 @@ pub struct MappingRecord {
     pub counter: u64,
     /// Lanes a shard should have; the factor in force stands in each lanes file.
     pub wanted_factor: u32,
+    /// Whether they should have tumbling windows.
+    pub wants_windows: bool,
     /// Whether the mapping rests.
     pub is_paused: bool,
     /// Where a stream that is new to the mapping begins.
@@ -423,6 +478,11 @@ pub struct MappingRecord {
 }
 
 impl MappingRecord {
+    /// What the lanes of a shard should be like.
+    pub fn wanted(&self) -> Shape {
+        Shape { factor: self.wanted_factor, is_windowed: self.wants_windows }
+    }
+
     /// Writes one slot.
     ///
     /// # Panics
@@ -439,7 +499,10 @@ impl MappingRecord {
         bytes.extend(MAPPING_MAGIC);
         bytes.extend(self.counter.to_le_bytes());
         bytes.extend(self.wanted_factor.to_le_bytes());
-        bytes.extend((if self.is_paused { FLAG_PAUSED } else { 0 }).to_le_bytes());
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        let flags =
+            flag(self.is_paused, FLAG_PAUSED) | flag(self.wants_windows, FLAG_WANTS_WINDOWS);
+        bytes.extend(flags.to_le_bytes());
         bytes.extend(u16::try_from(self.begun.len()).expect("<= 8").to_le_bytes());
         bytes.extend(kind.to_le_bytes());
         bytes.extend(value.to_le_bytes());
@@ -474,7 +537,9 @@ impl MappingRecord {
             (3, seq) => Start::AtSequence(seq),
             _ => return None,
         };
-        if !(1..=FACTOR_MAX).contains(&wanted_factor) || streams > STREAMS_MAX {
+        let wants_windows = flags & FLAG_WANTS_WINDOWS != 0;
+        let wanted = Shape { factor: wanted_factor, is_windowed: wants_windows };
+        if !wanted.is_valid() || streams > STREAMS_MAX {
             return None;
         }
         let mut begun = Vec::with_capacity(streams);
@@ -487,7 +552,8 @@ impl MappingRecord {
             }
             begun.push(name.to_owned());
         }
-        Some(Self { counter, wanted_factor, is_paused: flags & FLAG_PAUSED != 0, start, begun })
+        let is_paused = flags & FLAG_PAUSED != 0;
+        Some(Self { counter, wanted_factor, wants_windows, is_paused, start, begun })
     }
 }
 
@@ -523,7 +589,7 @@ mod tests {
 
     fn in_flights() -> impl Strategy<Value = InFlight> {
         let entries = prop::collection::vec(entries(), 0..=SLOT_ENTRIES_MAX);
-        (any::<[[u8; 16]; 2]>(), any::<[u64; 3]>(), any::<[u32; 3]>(), any::<[bool; 3]>(), entries)
+        (any::<[[u8; 16]; 2]>(), any::<[u64; 3]>(), any::<[u32; 3]>(), any::<[bool; 4]>(), entries)
             .prop_map(
                 |(
                     [boot_id, worker],
@@ -532,7 +598,7 @@ mod tests {
                     flags,
                     entries,
                 )| {
-                    let [is_calling, is_alone, is_exclusive] = flags;
+                    let [is_calling, is_alone, is_exclusive, is_final] = flags;
                     InFlight {
                         boot_id,
                         worker,
@@ -544,6 +610,7 @@ mod tests {
                         worker_deaths,
                         is_alone,
                         is_exclusive,
+                        is_final,
                         exponent,
                         entries,
                     }
@@ -566,6 +633,7 @@ mod tests {
             |(counter, wanted_factor, is_paused, start, begun)| MappingRecord {
                 counter,
                 wanted_factor,
+                wants_windows: wanted_factor == 1 && counter % 2 == 0,
                 is_paused,
                 start,
                 begun,
@@ -576,7 +644,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_head_comes_back_as_it_was(counter: u64, generation: u64, factor in 1..=FACTOR_MAX) {
-            let head = Head { counter, generation, factor };
+            let head = Head { counter, generation, factor, is_windowed: factor == 1 };
             prop_assert_eq!(Ok(head), Head::decode(&head.encode()));
         }
 
@@ -659,7 +727,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let head = Head { counter: 1, generation: 2, factor: 3 };
+        let head = Head { counter: 1, generation: 2, factor: 3, is_windowed: false };
         let hint = Position { segment: 1, offset: 8 };
         let checkpoint = Checkpoint {
             counter: 1,
@@ -673,6 +741,7 @@ mod tests {
         let record = MappingRecord {
             counter: 1,
             wanted_factor: 2,
+            wants_windows: false,
             is_paused: true,
             start: Start::AtTimestamp(3),
             begun: vec!["orders".into(), "shop.total.redrive".into()],

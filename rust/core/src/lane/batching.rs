@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::types::BATCH_SIZE_MAX;
+use crate::types::{Micros, BATCH_SIZE_MAX};
 
 /// Limits of a batch; the first one reached closes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Limits {
     pub window: Duration,
     /// Most payload bytes, except that a batch holds at least one record.
     pub bytes: usize,
+    /// Width of the tumbling windows, which no batch crosses; `None`: there are none.
+    pub tumbling: Option<Micros>,
 }
 
 impl Limits {
@@ -33,6 +35,9 @@ impl Limits {
         }
         if self.bytes == 0 {
             return Err(Error::config("batch_bytes", "0 bytes hold no record"));
+        }
+        if self.tumbling == Some(0) {
+            return Err(Error::config("tumbling_window", "no record is in a window of no time"));
         }
         Ok(())
     }
@@ -75,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn limits(size: usize, bytes: usize) -> Limits {
-        Limits { size, window: Duration::ZERO, bytes }
+        Limits { size, window: Duration::ZERO, bytes, tumbling: None }
     }
 
     #[test]
@@ -117,6 +122,7 @@ mod tests {
         assert!(limits(0, 1).check().is_err());
         assert!(limits(BATCH_SIZE_MAX as usize + 1, 1).check().is_err());
         assert!(limits(1, 0).check().is_err());
+        assert!(Limits { tumbling: Some(0), ..limits(1, 1) }.check().is_err());
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //!                                 keep: slot v          | handed out again: slot written
 //!                                            open, resting
 //! ```
+//! A lane with tumbling windows closes its batches at their ends too. When a window is over and what
+//! was read of it is settled, its final call is made: a batch without a record, with one entry that
+//! stands for the call.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -17,19 +20,23 @@ use super::selection::{Builder, Selection};
 use super::sieve::Sieve;
 use super::source::{covered, Share, Source};
 use super::takeover::Taker;
-use super::{Work, CHECKPOINT_INTERVAL};
+use super::windowing::Windowing;
+use super::{Window, Work, CHECKPOINT_INTERVAL};
 use crate::checkpoint::slot::shorten;
-use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Place};
+use crate::checkpoint::window::STATE_BYTES_MAX;
+use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Place, State, Windows};
 use crate::clock::{Clock, Deadline};
 use crate::error::{Error, Result};
 use crate::format::Control;
 use crate::log::Cursor;
-use crate::types::SequenceNumber;
+use crate::types::{Position, SequenceNumber};
 
 /// Bytes of batches a lane looks through before others have their turn.
 const TURN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a lane that could not go on rests before it tries again.
 const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How long a lane rests when a writer has the lock that it needs for a moment.
+const REST_AFTER_BUSY: Duration = Duration::from_millis(5);
 /// What naming some records of a batch costs beside them.
 const PART_BYTES: usize = 64;
 
@@ -87,6 +94,15 @@ struct OpenBatch {
     /// Where reading goes on behind it, unless the lane's cursor is there already.
     after: Option<Cursor>,
     is_resumed: bool,
+    /// The final call of a window.
+    is_final: bool,
+}
+
+impl OpenBatch {
+    fn covers(&self, entry: &Entry) -> bool {
+        let &Self { formed_at, end, is_final, .. } = self;
+        InFlight { formed_at, end, is_final, ..InFlight::default() }.covers(entry)
+    }
 }
 
 /// A lane. It belongs to one thread at a time.
@@ -108,6 +124,10 @@ pub(super) struct HeldLane {
     checkpoint: SequenceNumber,
     forming: Forming,
     open: Option<OpenBatch>,
+    /// Of a lane with tumbling windows.
+    windowing: Option<Windowing>,
+    /// The window that is open is over by the clock once the lane has read up to here.
+    barrier: Option<SequenceNumber>,
     exponent: u32,
     /// The exponent that the in-flight slot says.
     slot_exponent: u32,
@@ -148,6 +168,8 @@ impl HeldLane {
             other => other?,
         };
         let in_flight = opening.in_flight.unwrap_or_default();
+        let windows = view.windows.unwrap_or_default();
+        let windowing = limits.tumbling.map(|width| Windowing::new(width, windows));
         let is_open = !in_flight.entries.is_empty();
         source.join();
         Ok(Some(Self {
@@ -169,7 +191,10 @@ impl HeldLane {
                 from: cursor,
                 after: None,
                 is_resumed: true,
+                is_final: in_flight.is_final,
             }),
+            windowing,
+            barrier: None,
             exponent: in_flight.exponent,
             slot_exponent: in_flight.exponent,
             // Of a settled batch only the exponent goes on to the next.
@@ -196,6 +221,7 @@ impl HeldLane {
             || self.open.is_some()
             || self.forming.tally.is_due(self.is_window_over(is_burst))
             || (!self.forming.tally.is_full && is_unread())
+            || self.is_final_call_due()
             || self.is_position_due(is_burst)
     }
 
@@ -203,7 +229,7 @@ impl HeldLane {
     pub(super) fn due(&self) -> Option<Deadline> {
         let rest = self.rest.filter(|rest| !rest.is_past());
         let persist = (self.cursor.next_seq > self.checkpoint).then_some(self.persist);
-        rest.or(self.forming.window).or(persist)
+        rest.or(self.forming.window).or(persist).or(self.window_end())
     }
 
     /// Whether a batch of it was formed and not settled.
@@ -243,15 +269,17 @@ impl HeldLane {
         let Some(lowest) = entries.iter().map(|entry| entry.first).min() else {
             return Err(Error::config("entries", "the work list is empty: settle the batch"));
         };
-        let is_within =
-            |e: &Entry| open.formed_at <= e.first && e.first <= e.last && e.last < open.end;
-        if let Some(other) = entries.iter().find(|entry| !is_within(entry)) {
+        if let Some(other) = entries.iter().find(|entry| !open.covers(entry)) {
             let (first, last, formed_at, end) = (other.first, other.last, open.formed_at, open.end);
             let reason = format!("{first} to {last} is not within the batch, {formed_at} to {end}");
             return Err(Error::config("entries", reason));
         }
         open.entries = entries;
         self.exponent = exponent;
+        if self.windowing.is_some() {
+            // WHY: a slot that leaves records out must not count beside a state without them.
+            self.advance(lowest)?;
+        }
         self.write_slot(rest.is_none())?;
         if let Some(rest) = rest {
             self.rest = Some(Deadline::after(rest));
@@ -263,22 +291,43 @@ impl HeldLane {
     /// Notes that the batch is done: the checkpoint goes to its end.
     pub(super) fn settle(&mut self, exponent: u32) -> Result<()> {
         let Some(open) = &self.open else { return Err(nothing_open(self.number)) };
+        let is_final = open.is_final;
         if let Some(after) = open.after {
             self.cursor = after;
             self.cursor.next_seq = open.end;
         }
-        self.write_checkpoint(self.source.place(&self.cursor))?;
+        if is_final {
+            self.write_windows(self.source.place(&self.cursor), Windowing::closed)?;
+        } else {
+            self.write_checkpoint(self.source.place(&self.cursor))?;
+        }
         self.open = None;
         self.exponent = exponent;
         self.worker_deaths = 0;
         self.is_alone = false;
         self.seen_end = None;
         self.count_waiting(0);
-        if self.exponent == self.slot_exponent {
+        if self.exponent == self.slot_exponent && !is_final {
             return Ok(());
         }
         // The entries in the slot are below the checkpoint now, but its exponent would be taken over.
         self.put_in_flight(self.checkpoint, self.checkpoint, false, Vec::new())
+    }
+
+    /// Takes the state that a successful call left; it is written with the next checkpoint.
+    pub(super) fn keep_state(&mut self, state: State, is_ended_early: bool) -> Result<()> {
+        if state.bytes.len() > STATE_BYTES_MAX {
+            let reason = format!("{} bytes are more than {STATE_BYTES_MAX}", state.bytes.len());
+            return Err(Error::config("state", reason));
+        }
+        match self.windowing.as_mut().filter(|windowing| windowing.open().is_some()) {
+            Some(windowing) => windowing.keep(state, is_ended_early),
+            None => {
+                let reason = format!("lane {} is in no window", self.number);
+                return Err(Error::config("state", reason));
+            }
+        }
+        Ok(())
     }
 
     /// Gives the lane back, its checkpoint durable.
@@ -300,7 +349,7 @@ impl HeldLane {
 
     fn read_on(&mut self, is_burst: bool) -> Result<Option<Work>> {
         let mut looked_through = 0;
-        while !self.forming.tally.is_full {
+        while !self.forming.tally.is_full && !self.is_tumbling() {
             let visible_end = self.source.visible_end();
             let Some(cached) = self.source.read(&self.cursor)? else {
                 self.seen_end = Some(visible_end);
@@ -313,8 +362,13 @@ impl HeldLane {
                 break;
             }
         }
+        self.look_at_clock()?;
+        self.forming.tally.is_full |= self.is_tumbling() && self.forming.tally.count > 0;
         if self.forming.tally.is_due(self.is_window_over(is_burst)) {
             return self.form();
+        }
+        if self.is_tumbling() {
+            return self.form_final();
         }
         if self.is_position_due(is_burst) {
             self.write_checkpoint(self.source.place(&self.cursor))?;
@@ -332,9 +386,15 @@ impl HeldLane {
             Some(sieve) => sieve.pick(cached, self.share, self.cursor.next_seq)?,
             None => cached.picked(factor, slot, self.cursor.next_seq),
         };
+        let windowing = &mut self.windowing;
+        let mut is_in_window = |index: u32| {
+            windowing.as_mut().is_none_or(|windowing| windowing.admit(batch.timestamp(index)))
+        };
         let fits = |i: &usize| {
-            let index = picked.get(*i);
-            index.is_some_and(|index| forming.tally.admit(&self.limits, batch.record_bytes(index)))
+            picked.get(*i).is_some_and(|index| {
+                let bytes = batch.record_bytes(index);
+                is_in_window(index) && forming.tally.admit(&self.limits, bytes)
+            })
         };
         let taken = (0..picked.len()).take_while(fits).count();
         if taken > 0 {
@@ -351,9 +411,14 @@ impl HeldLane {
             self.cursor.next_seq = batch.base_seq() + u64::from(next);
             return Ok(());
         }
-        self.source.pass(cached, &mut self.cursor);
         // Behind CLOSE nothing will ever follow: the batch has all it can get.
         let is_last = matches!(batch.control(), Some(Control::Close { .. }));
+        if let Some(windowing) = self.windowing.as_mut().filter(|w| is_last && w.open().is_some()) {
+            // SOURCE: W-5, the end of the shard closes the window. CLOSE is passed after that.
+            windowing.end();
+            return Ok(());
+        }
+        self.source.pass(cached, &mut self.cursor);
         self.forming.tally.is_full |= is_last && self.forming.tally.count > 0;
         Ok(())
     }
@@ -370,13 +435,77 @@ impl HeldLane {
             from: forming.from,
             after: None,
             is_resumed: false,
+            is_final: false,
         });
         self.hand_out()
+    }
+
+    /// Makes the final call of the window that is over, all of which is settled.
+    fn form_final(&mut self) -> Result<Option<Work>> {
+        if self.cursor.next_seq > self.checkpoint {
+            self.write_checkpoint(self.source.place(&self.cursor))?;
+        }
+        self.open = Some(OpenBatch {
+            formed_at: self.checkpoint,
+            end: self.checkpoint,
+            entries: vec![InFlight::final_entry(self.checkpoint)],
+            records: None,
+            from: self.cursor,
+            after: None,
+            is_resumed: false,
+            is_final: true,
+        });
+        self.hand_out()
+    }
+
+    /// Whether the window that is open has had its last record.
+    fn is_tumbling(&self) -> bool {
+        self.windowing.as_ref().is_some_and(Windowing::is_over)
+    }
+
+    /// Whether the window that is open may be over by the clock.
+    fn is_past_window(&self) -> bool {
+        let open = self.windowing.as_ref().and_then(Windowing::open);
+        open.is_some_and(|open| self.around.clock.now() >= open.end)
+    }
+
+    fn is_final_call_due(&self) -> bool {
+        let has_read = |barrier| self.cursor.next_seq >= barrier;
+        self.is_tumbling() || (self.is_past_window() && self.barrier.is_none_or(has_read))
+    }
+
+    /// When the window that is open ends.
+    fn window_end(&self) -> Option<Deadline> {
+        let open = self.windowing.as_ref()?.open()?;
+        let left = open.end.saturating_sub(self.around.clock.now());
+        Some(Deadline::after(Duration::from_micros(left)))
+    }
+
+    /// Ends the window that is open once its time is over and all that can lie in it was read.
+    ///
+    /// A record gets its time under `append.lock`. So after the lock was taken and freed once, what
+    /// is appended has a later one, and what was appended before has a number below the barrier.
+    fn look_at_clock(&mut self) -> Result<()> {
+        if self.seen_end.is_none() || self.is_tumbling() || !self.is_past_window() {
+            return Ok(());
+        }
+        if self.barrier.is_none() {
+            self.barrier = self.source.barrier()?;
+        }
+        match (self.barrier, &mut self.windowing) {
+            (Some(barrier), Some(windowing)) if self.cursor.next_seq >= barrier => windowing.end(),
+            (None, _) => self.rest = Some(Deadline::after(REST_AFTER_BUSY)),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Hands out what is open, to be called.
     fn hand_out(&mut self) -> Result<Option<Work>> {
         let Some(open) = &mut self.open else { return Ok(None) };
+        if open.is_final {
+            return self.hand_to_function(Selection::default());
+        }
         let records = match open.records.take() {
             Some(records) => covered(&records, &open.entries),
             None if open.entries.is_empty() => Selection::default(),
@@ -397,11 +526,62 @@ impl HeldLane {
             return self.pass_over();
         }
         open.records = Some(records.clone());
-        let (entries, end, is_resumed) = (open.entries.clone(), open.end, open.is_resumed);
+        if !self.is_within_window(&records) {
+            return self.form_again();
+        }
         self.count_waiting(0);
+        self.hand_to_function(records)
+    }
+
+    fn hand_to_function(&mut self, records: Selection) -> Result<Option<Work>> {
+        let Some(open) = &mut self.open else { return Ok(None) };
+        let (entries, end, is_resumed) = (open.entries.clone(), open.end, open.is_resumed);
+        let is_final = open.is_final;
         self.write_slot(true)?;
+        if let Some(windowing) = &mut self.windowing {
+            windowing.forget();
+        }
+        let (stream, shard) = self.source.name();
+        let window = self.windowing.as_ref().and_then(Windowing::open);
+        let window = window.map(|open| Window { open: open.clone(), is_final });
         let (lane, exponent, is_alone) = (self.number, self.exponent, self.is_alone);
-        Ok(Some(Work { lane, records, entries, exponent, end, is_resumed, is_alone }))
+        Ok(Some(Work {
+            lane,
+            records,
+            entries,
+            exponent,
+            end,
+            is_resumed,
+            is_alone,
+            stream,
+            shard,
+            window,
+        }))
+    }
+
+    /// Whether all records of a batch that was taken over are in one window; opens it.
+    fn is_within_window(&mut self, records: &Selection) -> bool {
+        let Some(windowing) = &mut self.windowing else { return true };
+        let times = [0, records.len().saturating_sub(1)]
+            .map(|i| records.get(i).map_or(0, |(batch, index)| batch.timestamp(index)));
+        let [first, last] = times;
+        let is_in_time =
+            |windowing: &Windowing| windowing.open().is_some_and(|open| last < open.end);
+        if windowing.open().is_none() {
+            windowing.admit(first);
+        }
+        is_in_time(windowing)
+    }
+
+    /// Gives a batch up that was formed when windows had another width; its records come again.
+    fn form_again(&mut self) -> Result<Option<Work>> {
+        self.cursor = self.source.cursor(self.checkpoint, Position::default())?;
+        self.open = None;
+        self.seen_end = None;
+        if let Some(windowing) = &mut self.windowing {
+            windowing.reset();
+        }
+        Ok(None)
     }
 
     /// Goes on behind a batch of which no record is left.
@@ -465,7 +645,22 @@ impl HeldLane {
     }
 
     fn write_checkpoint(&mut self, place: Place) -> Result<()> {
+        if self.windowing.is_some() {
+            return self.write_windows(place, Windowing::advanced);
+        }
         self.file.checkpoint(self.share.slot, place, self.around.clock.now())?;
+        self.checkpoint = place.next_seq;
+        Ok(())
+    }
+
+    /// Writes a position and the windows as they stand there.
+    fn write_windows(&mut self, place: Place, windows: fn(&Windowing) -> Windows) -> Result<()> {
+        let Some(windowing) = &mut self.windowing else { return Ok(()) };
+        let windows = windows(windowing);
+        let (slot, now) = (self.share.slot, self.around.clock.now());
+        self.file.checkpoint_windows(slot, place, &windows, now)?;
+        windowing.wrote(windows);
+        self.barrier = None;
         self.checkpoint = place.next_seq;
         Ok(())
     }
@@ -473,7 +668,10 @@ impl HeldLane {
     fn write_slot(&mut self, is_calling: bool) -> Result<()> {
         let Some(open) = &self.open else { return Ok(()) };
         let entries = shorten(&open.entries, open.end);
-        self.put_in_flight(open.formed_at, open.end, is_calling, entries)
+        // WHY: a state that a crash takes back must take the slot with it, or records that the slot
+        // leaves out would be missing in both. So the slot of a window stands on its last pair.
+        let formed_at = if self.windowing.is_some() { self.checkpoint } else { open.formed_at };
+        self.put_in_flight(formed_at, open.end, is_calling, entries)
     }
 
     fn put_in_flight(
@@ -494,6 +692,7 @@ impl HeldLane {
             worker_deaths: self.worker_deaths,
             is_alone: self.is_alone,
             is_exclusive: self.taker.is_exclusive,
+            is_final: self.open.as_ref().is_some_and(|open| open.is_final),
             exponent: self.exponent,
             entries,
         };

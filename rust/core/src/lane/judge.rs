@@ -97,9 +97,7 @@ impl Judge {
         let Some(found) = &self.in_flight else {
             return Err(Error::config("entries", "no batch is in flight"));
         };
-        let is_within =
-            |e: &Entry| found.formed_at <= e.first && e.first <= e.last && e.last < found.end;
-        if !finding.entries.iter().all(is_within) {
+        if !finding.entries.iter().all(|entry| found.covers(entry)) {
             return Err(Error::config("entries", "an entry is not within the batch"));
         }
         let Finding { entries, worker, is_calling, worker_deaths, is_alone, is_exclusive } =

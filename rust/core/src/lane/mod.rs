@@ -15,6 +15,7 @@ pub mod selection;
 mod sieve;
 mod source;
 pub mod takeover;
+mod windowing;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -24,7 +25,9 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-use crate::checkpoint::{Entry, LanesFile, Lease, Mapping, Membership};
+use crate::checkpoint::{
+    Entry, LanesFile, Lease, Mapping, Membership, OpenWindow, State as WindowState,
+};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::stream::{Housekeeper, Log};
@@ -68,6 +71,21 @@ pub struct Work {
     pub is_resumed: bool,
     /// Whether it must run alone in its runner.
     pub is_alone: bool,
+    /// Name of the stream that the lane reads.
+    pub stream: Arc<str>,
+    /// The shard that it reads.
+    pub shard: ShardId,
+    /// The window that the batch is in; `None` of a lane without windows.
+    pub window: Option<Window>,
+}
+
+/// The tumbling window that a call is made in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its bounds, and the state that the last call that succeeded left.
+    pub open: OpenWindow,
+    /// Whether this is its final call, without records.
+    pub is_final: bool,
 }
 
 /// A lane that a runner asks for.
@@ -100,7 +118,8 @@ pub enum Added {
     Held,
     /// A living supervisor has to judge its batch in flight first.
     Judge,
-    /// The factor in force has no such lane.
+    /// The factor in force has no such lane, or its lanes have windows and the request has none, or
+    /// the other way round.
     Stale,
     /// A parent shard is not finished.
     Parents,
@@ -209,7 +228,8 @@ impl LaneSet {
             }
         }
         let file = mapping.lanes_file(&request.stream, shard)?;
-        if slot >= file.head()?.factor {
+        let head = file.head()?;
+        if slot >= head.factor || head.is_windowed != limits.tumbling.is_some() {
             return Ok(Added::Stale);
         }
         let Some(lease) = Lease::try_take(self.log.fs(), &file.lease_path(slot), &self.owner())?
@@ -337,6 +357,17 @@ impl LaneSet {
         rest: Duration,
     ) -> Result<()> {
         self.in_hands(lane, |held| held.keep(entries, exponent, Some(rest)).map(|()| FREE))
+    }
+
+    /// Takes the state that a successful call of a lane in hands left. It counts, and is written,
+    /// together with the next move of the checkpoint: by [`LaneSet::hold`], [`LaneSet::wait`] or
+    /// [`LaneSet::settle`]. `is_ended_early`: the window is to be closed once the batch is settled.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a lane without an open window, or a state of more than
+    /// [`STATE_BYTES_MAX`](crate::checkpoint::window::STATE_BYTES_MAX) bytes.
+    pub fn keep_state(&self, lane: u32, state: WindowState, is_ended_early: bool) -> Result<()> {
+        self.in_hands(lane, |held| held.keep_state(state, is_ended_early).map(|()| IN_HANDS))
     }
 
     /// Notes that the batch of a lane in hands is done: checkpoint at its end, lane free.

@@ -11,7 +11,7 @@ use super::sieve::Sieve;
 use crate::checkpoint::{Entry, Place};
 use crate::error::Result;
 use crate::log::{Cursor, ReadBuffer, ShardLog};
-use crate::types::{Position, SequenceNumber, Start};
+use crate::types::{Position, SequenceNumber, ShardId, Start};
 
 /// Read-aheads kept for one shard: one for the lanes in front, others for those that lag.
 const BUFFERS_MAX: usize = 3;
@@ -59,6 +59,16 @@ impl Source {
     /// Where reading goes on after records that are no longer kept.
     pub(super) fn cursor_behind(&self, lost_to: SequenceNumber) -> Result<Cursor> {
         self.shard.cursor(Start::AtSequence(lost_to + 1))
+    }
+
+    /// Name of the stream, and the shard.
+    pub(super) fn name(&self) -> (Arc<str>, ShardId) {
+        (Arc::clone(self.shard.stream()), self.shard.id())
+    }
+
+    /// See [`ShardLog::barrier`].
+    pub(super) fn barrier(&self) -> Result<Option<SequenceNumber>> {
+        self.shard.barrier()
     }
 
     pub(super) fn shard_epoch(&self) -> u32 {

@@ -92,7 +92,7 @@ impl World {
 }
 
 fn request(slot: u32, size: usize) -> Request {
-    let limits = Limits { size, window: Duration::ZERO, bytes: 6 << 20 };
+    let limits = Limits { size, window: Duration::ZERO, bytes: 6 << 20, tumbling: None };
     Request {
         lane: slot,
         stream: "orders".into(),
@@ -154,7 +154,7 @@ mod batches {
         let world = World::new(1);
         let set = world.set(1);
         let window = Duration::from_millis(500);
-        let limits = Limits { size: 100, window, bytes: 1000 };
+        let limits = Limits { size: 100, window, bytes: 1000, tumbling: None };
         set.add(&world.mapping, &Request { limits, ..request(0, 1) }).unwrap();
         world.put(&["a"]);
         assert!(set.next(Duration::from_millis(20)).unwrap().is_none());
@@ -174,7 +174,7 @@ mod batches {
         let world = World::new(1);
         world.put_sized(3, 1000);
         let set = world.set(1);
-        let limits = Limits { size: 100, window: LONG, bytes: 2500 };
+        let limits = Limits { size: 100, window: LONG, bytes: 2500, tumbling: None };
         set.add(&world.mapping, &Request { limits, ..request(0, 1) }).unwrap();
 
         assert_eq!(vec![0, 1], numbers(&next(&set)));

@@ -565,7 +565,7 @@ impl ShardLog {
     /// Under `append.lock`, after a writer died between two states: walks the batches from the last
     /// one announced, adopts what is whole (nobody was told it failed) and cuts the rest (nobody was
     /// told it is there).
-    fn repair_tail(&self) -> Result<()> {
+    pub(super) fn repair_tail(&self) -> Result<()> {
         let page = self.page();
         let state = self.state.load()?;
         let found = recovery::walk_from_page(&page, &state, &self.segments, self.directory.fs())?;

@@ -8,6 +8,7 @@
 //! good (until `fsck --repair`).
 
 mod append;
+mod barrier;
 mod damage;
 mod directory;
 pub(crate) mod holes;

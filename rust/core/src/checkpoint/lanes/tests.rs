@@ -142,7 +142,7 @@ fn the_durable_slot_of_a_lane_that_is_never_quiet_is_not_left_far_behind() {
     let slots = || {
         let state = file.state.lock();
         let _locked = file.lock(&state, Lock::Shared).unwrap();
-        let pair = file.read_pair(0).unwrap().0.map(|slot| slot.unwrap().next_seq);
+        let pair = file.read_slots(0).unwrap().0.map(|slot| slot.unwrap().next_seq);
         let target = usize::try_from(state.held[&0].target).unwrap();
         (pair[1 - target], pair[target])
     };
