@@ -21,6 +21,7 @@ __all__ = [
     "RECORD_BYTES_MAX",
     "SHARDS_MAX",
     "SLOT_ENTRIES_MAX",
+    "STATE_BYTES_MAX",
     "ArrowBatch",
     "Board",
     "Entry",
@@ -39,6 +40,7 @@ __all__ = [
     "ShardReader",
     "Stream",
     "Work",
+    "WorkWindow",
     "__version__",
     "exit_when_closed",
     "raise_file_limit",
@@ -58,6 +60,8 @@ FACTOR_MAX: int
 """Most lanes of one shard."""
 SHARDS_MAX: int
 """Most shards of one log."""
+STATE_BYTES_MAX: int
+"""Most bytes of the state of a window."""
 SLOT_ENTRIES_MAX: int
 """Entries an in-flight slot holds."""
 DEAD_LETTER_BYTES_EXTRA: int
@@ -485,6 +489,9 @@ class InFlight:
     def is_exclusive(self) -> bool:
         """Whether it ran with nothing else in its worker."""
     @property
+    def is_final(self) -> bool:
+        """Whether it is the final call of a window: its entry stands for the call."""
+    @property
     def formed_at(self) -> int:
         """The checkpoint when the batch was formed."""
     @property
@@ -519,14 +526,25 @@ class LaneStatus:
     def is_leased(self) -> bool: ...
     @property
     def checkpoint_us(self) -> int: ...
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the lane has tumbling windows."""
+    @property
+    def window_us(self) -> tuple[int, int] | None:
+        """Start and end of the window that is open, µs."""
 
 @final
 class Mapping:
     """The durable record of a mapping and its lanes files, `mappings/<name>/`."""
 
     @staticmethod
-    def register(log: Log, name: str, *, factor: int, start: _Start | None = None) -> Mapping:
-        """Create or open it and set the wanted factor; synced. `start` counts only when it is new."""
+    def register(
+        log: Log, name: str, *, factor: int, start: _Start | None = None, windowed: bool = False
+    ) -> Mapping:
+        """Create or open it and set the wanted factor; synced. `start` counts only when it is new.
+
+        `windowed`: its lanes are to have tumbling windows, which needs a factor of 1.
+        """
     @staticmethod
     def open(log: Log, name: str) -> Mapping | None: ...
     @staticmethod
@@ -535,6 +553,8 @@ class Mapping:
     def name(self) -> str: ...
     @property
     def wanted_factor(self) -> int: ...
+    @property
+    def wants_windows(self) -> bool: ...
     @property
     def is_paused(self) -> bool: ...
     def prepare(self, stream: str) -> list[str]:
@@ -613,6 +633,33 @@ class Work:
         """Whether it was in flight before: taken over from a dead runner, or back from a wait."""
     @property
     def is_alone(self) -> bool: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def shard_id(self) -> str: ...
+    @property
+    def window(self) -> WorkWindow | None:
+        """The window that the calls are made in; None of a lane without windows."""
+
+@final
+class WorkWindow:
+    """The tumbling window that work is handed out in."""
+
+    @property
+    def start_us(self) -> int: ...
+    @property
+    def end_us(self) -> int: ...
+    @property
+    def state_kind(self) -> int:
+        """What the state is: 0 none, 1 JSON, 2 bytes."""
+    @property
+    def state(self) -> bytes:
+        """As the last call that succeeded left it."""
+    @property
+    def is_final(self) -> bool:
+        """Whether this is the final call; then there are no records, and one entry stands for it."""
+    @property
+    def is_ended_early(self) -> bool: ...
 
 @final
 class LaneSet:
@@ -637,6 +684,7 @@ class LaneSet:
         filter: Filter | None = None,
         board: Board | None = None,
         index: int = 0,
+        tumbling_window: float | None = None,
         alone: bool = False,
         exclusive: bool = False,
     ) -> Literal["ok", "held", "judge", "stale", "parents", "exclusive"]:
@@ -653,7 +701,8 @@ class LaneSet:
         Returns:
             `ok`; `held`: somebody else has the lease; `judge`: another living worker was calling
             its batch, or another runner of this one, whose supervisor has to look at it first;
-            `stale`: the factor in force has no such lane; `parents`: a parent shard is not
+            `stale`: the factor in force has no such lane, or one with windows or without, other than
+            `tumbling_window` says; `parents`: a parent shard is not
             finished; `exclusive`: its batch was in flight at two deaths of a worker, ask again
             with the worker for itself. Only with `ok` is the lease kept.
         """
@@ -675,6 +724,13 @@ class LaneSet:
         """
     def wait(self, lane: int, entries: Sequence[Entry], exponent: int, seconds: float) -> None:
         """`hold`, and let go of the lane; `next` hands the batch out again after `seconds`."""
+    def keep_state(self, lane: int, kind: int, data: bytes, *, ended_early: bool) -> None:
+        """Take the state that a successful call left.
+
+        It is written with the position, as soon as that moves: by `hold`, `wait`, `yield_` or
+        `settle`. `next` forgets one that was not. `ended_early`: the window is closed once the
+        batch is settled.
+        """
     def settle(self, lane: int, exponent: int = 0) -> None:
         """Note that the batch is done: checkpoint at its end, lane free."""
     def yield_(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:

@@ -148,10 +148,6 @@ class TestRefusals:
         assert "did you mean `record`?" in refused("input", input="records")
         assert "did you mean `latest`?" in refused("start", start="lates")
 
-    @pytest.mark.parametrize("option", ["tumbling_window"])
-    def test_what_comes_later_is_refused_and_never_ignored(self, option):
-        assert "later release" in refused(option, **{option: "x"})
-
     @pytest.mark.parametrize("option", ["to", "on_success"])
     def test_a_function_does_not_feed_itself(self, option):
         assert "would never end" in refused(option, **{option: "orders"})

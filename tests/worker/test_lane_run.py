@@ -31,6 +31,10 @@ class Work:
     exponent: int = 0
     is_resumed: bool = False
     is_alone: bool = False
+    stream: str = "orders"
+    shard_id: str = "shardId-000000000000"
+    end: int = 0
+    window: object = None
 
 
 @dataclass

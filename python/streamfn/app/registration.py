@@ -69,6 +69,7 @@ class App:
                 version=code_version(handler),
                 **fields,
             )
+            _check_window(mapping)
             _check_signature(handler, mapping)
             self._add(mapping, handler)
             return handler
@@ -118,6 +119,14 @@ def _function_name(name: str | None, handler: Handler) -> str:
     if own == "<lambda>":
         raise ConfigError("name", "a lambda has no name of its own, give it one with `name=`")
     return checked_name("name", own)
+
+
+def _check_window(mapping: EventSourceMapping) -> None:
+    """Refuse windows for a function that could not see their state."""
+    if mapping.tumbling is not None and not INPUTS[mapping.input].has_state:
+        able = " or ".join(f'`input="{each.name}"`' for each in INPUTS.values() if each.has_state)
+        reason = f'`input="{mapping.input}"` does not show the state of a window, use {able}'
+        raise ConfigError("tumbling_window", reason)
 
 
 def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:

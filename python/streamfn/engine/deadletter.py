@@ -31,8 +31,8 @@ from .settle import microseconds
 
 Status = Literal["open", "queued", "resolved", "dropped"]
 
-Place = tuple[str, str, int]
-"""Stream, shard id and sequence number of a record's origin."""
+Place = tuple[str, str, int, bool]
+"""Stream, shard id and sequence number of a record's origin, or where a window was closed."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 READ_RECORDS: Final = 1_000
@@ -69,6 +69,8 @@ class DeadLetter:
     last_failed: datetime
     function_version: str
     status: Status
+    window: tuple[datetime, datetime] | None = None
+    """Start and end of a window whose final call was given up; `data` is its state then."""
 
 
 class DeadLetters:
@@ -112,10 +114,12 @@ class DeadLetters:
         Args:
             ids: Which; None: all that are open.
 
+        The state of a window stays: there is no record to call the function with.
+
         Raises:
             KeyError: An id that does not exist; nothing was queued.
         """
-        chosen = self._chosen(ids)
+        chosen = [each for each in self._chosen(ids) if each.window is None]
         if not chosen:
             return 0
         name = f"{self._mapping_name}.redrive"
@@ -181,6 +185,7 @@ class DeadLetters:
             letter.round,
             letter.attempts,
             _microseconds(letter.first_failed),
+            None if letter.window is None else _bounds(letter.window),
         )
 
     def _refresh(self) -> None:
@@ -203,7 +208,8 @@ class DeadLetters:
 
     def _apply(self, record: Record, header: dict[str, Any]) -> None:
         origin = Origin.read(header)
-        place = (origin.stream, origin.shard_id, origin.sequence_number)
+        is_window = origin.window is not None
+        place = (origin.stream, origin.shard_id, origin.sequence_number, is_window)
         known = self._letters.get(place)
         if header["kind"] == "failed":
             # WHY: queued, and failed again in the same round: written twice by a crash. Its copy
@@ -223,8 +229,9 @@ def _follows(header: dict[str, Any], known: DeadLetter) -> bool:
 
 
 def _read_letter(record: Record, header: dict[str, Any], origin: Origin) -> DeadLetter:
+    window = None if origin.window is None else (_time(origin.window[0]), _time(origin.window[1]))
     return DeadLetter(
-        id=f"{origin.shard_id}:{origin.sequence_number}",
+        id=f"{origin.shard_id}:{origin.sequence_number}" + (":window" if window else ""),
         data=record.data,
         partition_key=record.partition_key,
         headers={name: v for name, v in record.headers.items() if name != DEAD_LETTER_HEADER},
@@ -243,6 +250,7 @@ def _read_letter(record: Record, header: dict[str, Any], origin: Origin) -> Dead
         last_failed=_time(header["last_failed_us"]),
         function_version=header["function_version"],
         status="open",
+        window=window,
     )
 
 
@@ -252,3 +260,7 @@ def _time(microseconds: int) -> datetime:
 
 def _microseconds(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def _bounds(window: tuple[datetime, datetime]) -> tuple[int, int]:
+    return _microseconds(window[0]), _microseconds(window[1])

@@ -27,6 +27,7 @@ from .loops import Loops
 from .outcome import Expired, Failed, Failure, Outcome, Partial, Rejected, Reported, Success, ended
 from .output import Output, Outputs
 from .settle import age_horizon, microseconds
+from .windows import State, WindowTurn
 
 CANCEL_GRACE: Final = timedelta(seconds=1)
 """How long an `async` call may take to end once it was cancelled; then its process is killed."""
@@ -82,25 +83,41 @@ class Invoker:
         """
         context = self._context(records, attempt)
         batch = Batch(records, context, clock=self._clock)
-        kind = self._input
         values: list[Output] = []
         try:
-            event = kind.event(batch)
-            second = (kind.context(context),) if self._takes_context else ()
-            returned = self._handler(event, *second)
-            if self.is_async:
-                returned = self._finish(returned)
-            returned = kind.returned(returned)
-            if self._outputs.are_wanted and not self._is_report(returned):
-                if isinstance(returned, Iterator):
-                    returned = list(returned)
-                values = self._outputs.of_values(returned)
+            returned, values = self._call(batch)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
             return ended(error, self._users_frames(error))
         outcome = self._outcome(returned, batch)
         if isinstance(outcome, Success) and self._outputs.are_wanted:
             return Success(values + self._outputs.of_call(returned, records, context))
         return replace(outcome, outputs=values) if isinstance(outcome, Partial) else outcome
+
+    def call_window(
+        self, turn: WindowTurn, state: State, records: Records, attempt: int
+    ) -> tuple[Outcome, State]:
+        """Call the function within a window, and return the state that it left as well.
+
+        Args:
+            turn: The window.
+            state: What the call before left.
+            records: None in a final call.
+            attempt: 1 for the first call of these records, or the first final call.
+        """
+        call = turn.call(state)
+        batch = Batch(records, self._window_context(turn, records, attempt), clock=self._clock,
+                      call=call)  # fmt: skip
+        try:
+            returned, values = self._call(batch)
+            left = State.of(call.state)
+        except BaseException as error:  # noqa: BLE001 -- as above
+            return ended(error, self._users_frames(error)), state
+        if not records:
+            return Success(values), left
+        outcome = self._outcome(returned, batch)
+        if isinstance(outcome, Success) and self._outputs.are_wanted:
+            outcome = Success(values + self._outputs.of_call(returned, records, batch.context))
+        return outcome, left
 
     def call_records(
         self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
@@ -128,6 +145,22 @@ class Invoker:
             return Swept(done, ended(error, self._users_frames(error)), outputs)
         return Swept(done, None, outputs)
 
+    def _call(self, batch: Batch) -> tuple[object, list[Output]]:
+        """Call the function; return what it returned, and what of that goes to `to`."""
+        kind = self._input
+        event = kind.event(batch)
+        second = (kind.context(batch.context),) if self._takes_context else ()
+        returned = self._handler(event, *second)
+        if self.is_async:
+            returned = self._finish(returned)
+        returned = kind.returned(returned)
+        is_state = batch.window is not None and kind.keep_state(batch, returned)
+        if is_state or not self._outputs.are_wanted or self._is_report(returned):
+            return returned, []
+        if isinstance(returned, Iterator):
+            returned = list(returned)
+        return returned, self._outputs.of_values(returned)
+
     def _outcome(self, returned: object, batch: Batch) -> Outcome:
         """Put together what the function returned and what it gave to `batch.fail`."""
         report: Outcome = Success()
@@ -136,7 +169,7 @@ class Invoker:
         failures = batch.failures
         if not failures or isinstance(report, Failed):
             return report
-        if isinstance(report, Reported):
+        if isinstance(report, Reported) and batch.window is None:
             lowest, error = failures[0]
             return Reported(min(report.lowest, lowest), Failure.of(error))
         return Partial({number: ended(error) for number, error in failures})
@@ -169,14 +202,23 @@ class Invoker:
         return self._mapping.retry.report_failures and response.is_report(returned)
 
     def _context(self, records: Records, attempt: int) -> Context:
-        mapping = self._mapping
+        request = request_id(self._mapping.name, records)
+        return self._context_of(request, records.stream, records.shard_id, attempt)
+
+    def _window_context(self, turn: WindowTurn, records: Records, attempt: int) -> Context:
+        if records:
+            return self._context(records, attempt)
+        request = turn.request_id(self._mapping.name, _REQUESTS)
+        return self._context_of(request, turn.stream, turn.shard_id, attempt)
+
+    def _context_of(self, request_id: str, stream: str, shard_id: str, attempt: int) -> Context:
         return Context(
-            request_id=request_id(mapping.name, records),
+            request_id=request_id,
             attempt=attempt,
-            deadline=self._clock.now() + mapping.timeout,
-            function=mapping.function,
-            stream=records.stream,
-            shard_id=records.shard_id,
+            deadline=self._clock.now() + self._mapping.timeout,
+            function=self._mapping.function,
+            stream=stream,
+            shard_id=shard_id,
             log=self._log,
             clock=self._clock,
         )

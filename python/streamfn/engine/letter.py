@@ -16,7 +16,7 @@ with the record for good.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -49,6 +49,8 @@ class Origin:
     """Calls it failed in during earlier rounds."""
     first_failed_us: int = 0
     """0: not before this round."""
+    window: tuple[int, int] | None = None
+    """Start and end, µs, of the window whose final call this is about, not a record."""
 
     @classmethod
     def of(cls, record: Record, mapping: EventSourceMapping) -> Origin:
@@ -62,8 +64,11 @@ class Origin:
     @classmethod
     def read(cls, header: Mapping[str, Any]) -> Origin:
         """Read it from a header of any kind."""
+        place = dict(header["origin"])
+        window = place.pop("window", None)
         return cls(
-            **header["origin"],
+            **place,
+            window=None if window is None else (window[0], window[1]),
             round=header["round"],
             attempts=header.get("attempts", 0),
             first_failed_us=header.get("first_failed_us", 0),
@@ -72,12 +77,13 @@ class Origin:
     @property
     def place(self) -> dict[str, Any]:
         """The field `origin` of the header."""
-        return {
+        place: dict[str, Any] = {
             "stream": self.stream,
             "shard_id": self.shard_id,
             "sequence_number": self.sequence_number,
             "timestamp_us": self.timestamp_us,
         }
+        return place if self.window is None else {**place, "window": list(self.window)}
 
 
 def read(record: Record) -> dict[str, Any] | None:
@@ -96,7 +102,7 @@ def failed(
     letter: Letter, mapping: EventSourceMapping, now_us: int, traceback_bytes: int
 ) -> dict[str, bytes]:
     """Return the headers of a dead letter: the record's own and ours."""
-    origin = Origin.of(letter.record, mapping)
+    origin = replace(Origin.of(letter.record, mapping), window=letter.window)
     failure = letter.failure
     values = {
         "kind": "failed",

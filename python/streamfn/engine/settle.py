@@ -49,6 +49,8 @@ class Letter:
     failure: Failure
     attempts: int
     first_failed_us: int
+    window: tuple[int, int] | None = None
+    """Start and end, µs, of a window whose final call is given up; the record is its state."""
 
 
 @dataclass(frozen=True, slots=True)

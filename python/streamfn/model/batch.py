@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from streamfn._core import ArrowBatch, Record, Records
 from streamfn.clock import Clock, SystemClock
 from streamfn.errors import FunctionFailed
+from streamfn.model.window import Window, WindowCall
 
 if TYPE_CHECKING:
     from streamfn.model.context import Context
@@ -22,20 +23,38 @@ class Batch(Sequence[Record]):
     and later records of its key in this batch, are tried again, the others are done.
     """
 
-    __slots__ = ("_clock", "_context", "_failures", "_records")
+    __slots__ = ("_call", "_clock", "_context", "_failures", "_records")
 
     def __init__(
-        self, records: Records, context: Context | None = None, *, clock: Clock | None = None
+        self,
+        records: Records,
+        context: Context | None = None,
+        *,
+        clock: Clock | None = None,
+        call: WindowCall | None = None,
     ) -> None:
         self._records = records
         self._context = context
+        self._call = call
         self._clock = clock or SystemClock()
         self._failures: dict[int, BaseException] = {}
 
     @classmethod
-    def of(cls, records: Sequence[Record], context: Context | None = None) -> Batch:
-        """Make a batch from records built by hand, to call a function in a test."""
-        return cls(Records(records), context)
+    def of(
+        cls,
+        records: Sequence[Record],
+        context: Context | None = None,
+        *,
+        call: WindowCall | None = None,
+    ) -> Batch:
+        """Make a batch from records built by hand, to call a function in a test.
+
+        Args:
+            records: Its records; none of a final call.
+            context: Of the call.
+            call: The window that it is made in, for a function with `tumbling_window`.
+        """
+        return cls(Records(records), context, call=call)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -99,6 +118,40 @@ class Batch(Sequence[Record]):
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         """Hand the records to an Arrow library (the Arrow PyCapsule interface)."""
         return self.to_arrow().__arrow_c_array__(requested_schema)
+
+    @property
+    def window(self) -> Window | None:
+        """The tumbling window that this call is made in; None without `tumbling_window`."""
+        return None if self._call is None else self._call.window
+
+    @property
+    def state(self) -> Any:  # noqa: ANN401 -- whatever the function left
+        """What the function carries from call to call of a window: a JSON value or bytes.
+
+        None in the first call. What stands here when a call has succeeded, assigned or changed in
+        place, is what the next one gets.
+
+        Raises:
+            RuntimeError: On assignment, without `tumbling_window`.
+        """
+        return None if self._call is None else self._call.state
+
+    @state.setter
+    def state(self, value: Any) -> None:  # noqa: ANN401 -- as above
+        if self._call is None:
+            message = "nothing keeps this state: the function has no `tumbling_window`"
+            raise RuntimeError(message)
+        self._call.state = value
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the window is over: there are no records, only the state."""
+        return self._call is not None and self._call.is_final
+
+    @property
+    def is_terminated_early(self) -> bool:
+        """Whether the final call comes before the window's end: the state grew too large."""
+        return self._call is not None and self._call.is_terminated_early
 
     @property
     def iterator_age(self) -> timedelta:

@@ -14,7 +14,12 @@ from streamfn.errors import ConfigError
 
 from .batch import Batch
 from .context import Context
-from .lambda_input import LambdaContext, check_json, kinesis_event
+from .lambda_input import LambdaContext, check_json, kinesis_event, take_state
+
+
+def _state_as_assigned(batch: Batch, returned: object) -> bool:  # noqa: ARG001 -- one of a kind
+    """Leave `batch.state` as the function left it."""
+    return False
 
 
 def _as_it_is(value: Any) -> Any:  # noqa: ANN401 -- whatever it is
@@ -33,19 +38,28 @@ class InputKind:
     """Makes the second, for a function that takes one."""
     returned: Callable[[object], object] = _as_it_is
     """Looks at what the function returned; an error that it raises is the call's."""
+    keep_state: Callable[[Batch, object], bool] = _state_as_assigned
+    """With `tumbling_window`: may put what came back into `batch.state`, and returns whether it
+    did; its errors are the call's."""
     takes: str = ""
     """Name of the class that the first parameter may be annotated with; "" is any."""
+    has_state: bool = True
+    """Whether the first argument lets a function see its window and its state."""
     is_per_record: bool = False
     """Whether a call gets one record, as it is, instead of `event(batch)`."""
 
 
 INPUTS: Final[dict[str, InputKind]] = {
     "batch": InputKind(name="batch", takes="Batch"),
-    "record": InputKind(name="record", takes="Record", is_per_record=True),
+    "record": InputKind(name="record", takes="Record", is_per_record=True, has_state=False),
     "lambda": InputKind(
-        name="lambda", event=kinesis_event, context=LambdaContext, returned=check_json
+        name="lambda",
+        event=kinesis_event,
+        context=LambdaContext,
+        returned=check_json,
+        keep_state=take_state,
     ),
-    "arrow": InputKind(name="arrow", event=Batch.to_arrow, takes="ArrowBatch"),
+    "arrow": InputKind(name="arrow", event=Batch.to_arrow, takes="ArrowBatch", has_state=False),
 }
 """All kinds, by name."""
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
+
+from streamfn.errors import InvalidResponse
 
 from .batch import Batch
 from .context import Context
@@ -39,12 +41,52 @@ def kinesis_event(batch: Batch) -> dict[str, Any]:
     `eventID` and the ARN of the place where it was first put; its `sequenceNumber` is that of the
     copy, for this is what a report of failures names.
     """
+    if not batch:
+        return {"Records": []} | _window_fields(batch)
     records = batch.records.kinesis_records(_shared(batch.records.stream))
     if batch.records.stream.endswith(REDRIVE_SUFFIX):
         for shown, record in zip(records, batch, strict=True):
             stream, shard_id, number = origin(record)
             shown |= {"eventID": f"{shard_id}:{number}", "eventSourceARN": stream_arn(stream)}
-    return {"Records": records}
+    return {"Records": records} | _window_fields(batch)
+
+
+def _window_fields(batch: Batch) -> dict[str, Any]:
+    """Return what the event has under a tumbling window; nothing without.
+
+    Source: AWS's `TimeWindow` event; without a state yet, `state` is an empty object.
+    """
+    if batch.window is None:
+        return {}
+    start, end = (_zulu(time) for time in (batch.window.start, batch.window.end))
+    return {
+        "window": {"start": start, "end": end},
+        "state": {} if batch.state is None else batch.state,
+        "shardId": batch.context.shard_id,
+        "eventSourceARN": stream_arn(batch.context.stream),
+        "isFinalInvokeForWindow": batch.is_final,
+        "isWindowTerminatedEarly": batch.is_terminated_early,
+    }
+
+
+def _zulu(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def take_state(batch: Batch, returned: object) -> bool:
+    """Make the `state` that a handler returned the window's.
+
+    Source: W-1, an answer without `state` fails the call.
+
+    Raises:
+        InvalidResponse: There is none.
+    """
+    if not isinstance(returned, dict) or "state" not in returned:
+        reason = "under a tumbling window the answer needs a field `state`"
+        raise InvalidResponse(reason)
+    # A handler's numbers may be Decimals, which AWS passes on as numbers.
+    batch.state = json.loads(json.dumps(returned["state"], default=_decimal))
+    return True
 
 
 def _shared(stream: str) -> dict[str, Any]:

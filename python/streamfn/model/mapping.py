@@ -8,7 +8,14 @@ from typing import Any, Final, cast
 
 from streamfn._core import FACTOR_MAX, Filter
 from streamfn.errors import ConfigError
-from streamfn.model.policy import Backoff, BackoffPolicy, BatchPolicy, OnExhausted, RetryPolicy
+from streamfn.model.policy import (
+    Backoff,
+    BackoffPolicy,
+    BatchPolicy,
+    OnExhausted,
+    RetryPolicy,
+    WindowPolicy,
+)
 from streamfn.model.record import REDRIVE_SUFFIX
 
 Start = str | datetime
@@ -34,6 +41,8 @@ class EventSourceMapping:
     filter: tuple[str, ...] = ()
     """Event patterns as JSON texts, any of which may match. None: every record is delivered."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    tumbling: WindowPolicy | None = None
+    """Tumbling windows, with a state for each shard; None: there are none."""
     timeout: timedelta = DEFAULT_TIMEOUT
     """Longest duration of one call; then its process is killed."""
     on_failure: str | None = "dlq"
@@ -58,6 +67,9 @@ class EventSourceMapping:
             raise ConfigError("parallelization_factor", reason)
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ConfigError("max_concurrency", f"{self.max_concurrency} is not 1 or more")
+        if self.tumbling is not None and self.parallelization_factor > 1:
+            reason = "the lanes of a shard cannot share a state, leave out `parallelization_factor`"
+            raise ConfigError("tumbling_window", reason)
         if self.timeout <= timedelta(0):
             raise ConfigError("timeout", "a timeout must be above zero")
 
@@ -92,6 +104,7 @@ class EventSourceMapping:
                 "report_failures": retry.report_failures,
                 "on_exhausted": retry.on_exhausted,
             },
+            "tumbling": _window_fields(self.tumbling),
             "timeout": self.timeout.total_seconds(),
             "on_failure": self.on_failure,
             "to": self.to,
@@ -114,6 +127,7 @@ class EventSourceMapping:
                 "start": start if start in STARTS else datetime.fromisoformat(start),
                 "filter": tuple(values["filter"]),
                 "retry": _retry(values["retry"]),
+                "tumbling": _window(values["tumbling"]),
                 "timeout": timedelta(seconds=values["timeout"]),
                 "batch": BatchPolicy(
                     size=values["batch"]["size"],
@@ -125,6 +139,19 @@ class EventSourceMapping:
 
 
 STARTS: Final = ("trim_horizon", "latest")
+
+
+def _window_fields(policy: WindowPolicy | None) -> dict[str, float | None] | None:
+    if policy is None:
+        return None
+    return {"width": policy.width.total_seconds(), "state_bytes_max": policy.state_bytes_max}
+
+
+def _window(fields: dict[str, Any] | None) -> WindowPolicy | None:
+    if fields is None:
+        return None
+    width = timedelta(seconds=fields["width"])
+    return WindowPolicy(width=width, state_bytes_max=fields["state_bytes_max"])
 
 
 def _backoff_fields(backoff: BackoffPolicy) -> dict[str, float] | None:

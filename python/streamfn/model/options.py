@@ -24,6 +24,7 @@ from streamfn.model.policy import (
     Bound,
     OnExhausted,
     RetryPolicy,
+    WindowPolicy,
 )
 from streamfn.units import parse_duration, parse_size
 
@@ -68,6 +69,8 @@ class StreamOptions(TypedDict, total=False):
     """Lanes per shard (1); order is kept per partition key."""
     max_concurrency: int | None
     """Lanes of this function that one worker calls at once (no limit of its own)."""
+    tumbling_window: str | float | timedelta | None
+    """Width of the windows that `batch.state` is kept for (none); one lane per shard only."""
     timeout: str | float | timedelta
     """Longest duration of one call (60 s); then its process is killed."""
     on_failure: str | None
@@ -80,11 +83,6 @@ class StreamOptions(TypedDict, total=False):
     preset: str | None
     """`"aws"`: AWS's defaults; arguments given here win."""
 
-
-LATER: Final[Mapping[str, str]] = {
-    "tumbling_window": "tumbling windows",
-}
-"""Arguments of a later release: refused, never ignored."""
 
 NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_BYTES_MAX}}}")
 
@@ -114,23 +112,20 @@ def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, B
     """Check the names of the arguments and fill in those of the preset, which may also bound them.
 
     Raises:
-        ConfigError: An unknown argument or preset, or one of a later release.
+        ConfigError: An unknown argument or preset.
     """
-    for option, value in options.items():
-        if option in LATER:
-            if value is not None:
-                raise ConfigError(option, f"{LATER[option]} come in a later release, leave it out")
-        elif option not in StreamOptions.__annotations__:
+    for option in options:
+        if option not in StreamOptions.__annotations__:
             reason = f"unknown argument, {nearest(option, StreamOptions.__annotations__)}"
             raise ConfigError(option, reason)
-    values = {option: value for option, value in options.items() if option not in LATER}
+    values = dict(options)
     preset = values.pop("preset", None)
     if preset is None:
         return values, {}
     if preset not in PRESETS:
         raise ConfigError("preset", f"unknown preset `{preset}`, {nearest(preset, PRESETS)}")
     chosen = PRESETS[preset]
-    return {**chosen.values, **values}, chosen.bounds
+    return {**chosen.values, **chosen.further, **values}, chosen.bounds
 
 
 def mapping_fields(
@@ -151,6 +146,7 @@ def mapping_fields(
         "on_success": _destination("on_success", values.get("on_success")),
         "batch": _batch_policy(values),
         "retry": _retry_policy(values),
+        "tumbling": _window_policy(values),
     }
     for count in ("parallelization_factor", "max_concurrency"):
         if values.get(count) is not None:
@@ -166,6 +162,7 @@ def _check_bounds(fields: Mapping[str, Any], bounds: Mapping[str, Bound]) -> Non
         "batch_window": batch.window,
         "max_retries": retry.max_retries,
         "max_record_age": retry.max_record_age,
+        "tumbling_window": fields["tumbling"] and fields["tumbling"].width,
         **fields,
     }
     for argument, bound in bounds.items():
@@ -184,6 +181,14 @@ def _batch_policy(values: Mapping[str, Any]) -> BatchPolicy:
     if "batch_bytes" in values:
         given["bytes"] = _read("batch_bytes", parse_size, values["batch_bytes"])
     return BatchPolicy(**given)
+
+
+def _window_policy(values: Mapping[str, Any]) -> WindowPolicy | None:
+    given = values.get("tumbling_window")
+    width = None if given is None else _read("tumbling_window", parse_duration, given)
+    if not width:
+        return None
+    return WindowPolicy(width=width, state_bytes_max=values.get("state_bytes_max"))
 
 
 def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:

@@ -88,6 +88,20 @@ class BatchPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPolicy:
+    """Tumbling windows: adjacent stretches of time, each with a state and a final call."""
+
+    width: timedelta
+    """Windows are its multiples since 1970, UTC; records are in them by their append time."""
+    state_bytes_max: int | None = None
+    """A larger state closes the window early. None: no limit."""
+
+    def __post_init__(self) -> None:
+        if self.width <= timedelta(0):
+            raise ConfigError("tumbling_window", "a window cannot be negative; 0 switches it off")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """What happens to a batch whose call failed."""
 
@@ -161,6 +175,8 @@ class Preset:
     """Arguments that it sets; one given in the code wins."""
     bounds: Mapping[str, Bound]
     """Of arguments, whoever set them."""
+    further: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the policies that no argument sets."""
 
 
 # SOURCE: AWS Lambda API, CreateEventSourceMapping (defaults and ranges), and the quotas of Lambda
@@ -186,8 +202,10 @@ PRESETS: Final[dict[str, Preset]] = {
             "max_retries": Bounds(-1, 10_000),
             "max_record_age": Bounds(timedelta(seconds=60), timedelta(seconds=604_800)),
             "parallelization_factor": Bounds(1, 10),
+            "tumbling_window": Bounds(timedelta(0), timedelta(seconds=900), timedelta(seconds=1)),
             "timeout": Bounds(timedelta(seconds=1), timedelta(seconds=900)),
             "filter": PatternBounds(patterns=5, chars=4_096),
         },
+        further={"state_bytes_max": 2**20},
     ),
 }

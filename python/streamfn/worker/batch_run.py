@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from streamfn._core import Record, Work
+from streamfn._core import Record, Records, Work
 from streamfn.engine.outcome import Outcome, Partial, Success
 from streamfn.engine.settle import Decision, expire, judged, settle
 from streamfn.engine.worklist import Worklist
@@ -54,10 +54,10 @@ class BatchRun(LaneRun):
         board = self._tools.board
         board.begin(hands.cell, self._job.lane, self._deadline(hands))
         try:
-            outcome = hands.invoker.call_batch(records, attempt)
+            outcome = self._invoke(hands, records, attempt)
         finally:
             board.end(hands.cell)
-        decision = settle(self._worklist, outcome, self._case)
+        decision = self._decide(outcome)
         if isinstance(outcome, Success | Partial):
             self._outputs = list(outcome.outputs)
         if isinstance(outcome, Success):
@@ -70,6 +70,13 @@ class BatchRun(LaneRun):
         if self._job.function.destination.is_redriven(records[0]):
             self._resolved = self._done(decision)
         self._apply(decision)
+
+    def _invoke(self, hands: Hands, records: Records, attempt: int) -> Outcome:
+        return hands.invoker.call_batch(records, attempt)
+
+    def _decide(self, outcome: Outcome) -> Decision:
+        """Return what follows from the outcome of the head."""
+        return settle(self._worklist, outcome, self._case)
 
     def _apply(self, decision: Decision) -> None:
         """Make the decision's list the work list; its letters go out before the next step."""

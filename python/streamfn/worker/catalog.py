@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamfn import _core
 from streamfn._core import LaneStatus, Log
@@ -27,6 +28,13 @@ class Catalogued:
     """Which records of its stream the function sees; None: all."""
 
 
+class Shape(NamedTuple):
+    """What the lanes of a shard are like."""
+
+    factor: int
+    is_windowed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A lane as a scan found it."""
@@ -35,7 +43,7 @@ class Found:
     status: LaneStatus
     is_paused: bool
     is_changing: bool
-    """The wanted factor is not in force in its shard yet."""
+    """The wanted factor, or windows, are not in force in its shard yet."""
 
 
 class Catalog:
@@ -81,6 +89,7 @@ class Catalog:
                 self._log,
                 mapping.name,
                 factor=mapping.parallelization_factor,
+                windowed=mapping.tumbling is not None,
                 start=mapping.start,
             )
             self._mappings[mapping.name] = Catalogued(
@@ -137,18 +146,20 @@ class Catalog:
             self._report("lane_trouble", mapping=mapping, **fields_of(error))
 
     def _lanes(self, each: Catalogued) -> Iterator[Found]:
-        wanted, is_paused = each.record.wanted_factor, each.record.is_paused
+        wanted = Shape(each.record.wanted_factor, each.record.wants_windows)
+        is_paused = each.record.is_paused
         lanes = each.record.lanes()
-        if any(lane.factor != wanted for lane in lanes):
-            self._change_factors(each, lanes, wanted)
+        if any(_shape(lane) != wanted for lane in lanes):
+            self._change_shapes(each, lanes, wanted)
             lanes = each.record.lanes()
         for lane in lanes:
             key = LaneKey(each.mapping.name, lane.stream, lane.shard_id, lane.slot)
-            yield Found(key, lane, is_paused, lane.factor != wanted)
+            yield Found(key, lane, is_paused, _shape(lane) != wanted)
 
-    def _change_factors(self, each: Catalogued, lanes: Sequence[LaneStatus], wanted: int) -> None:
-        """Put the wanted factor in force where no lane is held and nothing is in flight."""
-        shards = {(lane.stream, lane.shard_id) for lane in lanes if lane.factor != wanted}
+    def _change_shapes(self, each: Catalogued, lanes: Sequence[LaneStatus], wanted: Shape) -> None:
+        """Put what is wanted in force where no lane is held and nothing is in flight."""
+        before = {(lane.stream, lane.shard_id): lane for lane in lanes}
+        shards = {(lane.stream, lane.shard_id) for lane in lanes if _shape(lane) != wanted}
         busy = {
             (lane.stream, lane.shard_id)
             for lane in lanes
@@ -156,13 +167,21 @@ class Catalog:
         }
         for stream, shard_id in sorted(shards - busy):
             if each.record.change_factor(stream, shard_id):
-                self._report(
-                    "factor_changed",
-                    mapping=each.mapping.name,
-                    stream=stream,
-                    shard_id=shard_id,
-                    factor=wanted,
-                )
+                self._tell_of_change(each.mapping.name, before[stream, shard_id], wanted)
+
+    def _tell_of_change(self, mapping: str, lane: LaneStatus, wanted: Shape) -> None:
+        place = {"mapping": mapping, "stream": lane.stream, "shard_id": lane.shard_id}
+        if lane.factor != wanted.factor:
+            self._report("factor_changed", **place, factor=wanted.factor)
+        if lane.is_windowed != wanted.is_windowed:
+            self._report("windows_changed", **place, windows=wanted.is_windowed)
+        if lane.window_us is not None:
+            start_us, end_us = lane.window_us
+            self._report("window_dropped", **place, start_us=start_us, end_us=end_us)
+
+
+def _shape(lane: LaneStatus) -> Shape:
+    return Shape(lane.factor, lane.is_windowed)
 
 
 def fields_of(error: BaseException) -> dict[str, str]:

@@ -228,8 +228,7 @@ class LaneRun(ABC):
         self._tools.board.add(self._job.index, counter, amount)
 
     def _report(self, event: str, **fields: object) -> None:
-        records = self._work.records
-        place = {"stream": records.stream, "shard_id": records.shard_id}
+        place = {"stream": self._work.stream, "shard_id": self._work.shard_id}
         self._tools.report(event, mapping=self._mapping.name, **place, **fields)
 
     def _deadline(self, hands: Hands) -> float:

@@ -19,9 +19,10 @@ from streamfn.model.inputs import INPUTS
 
 from .batch_run import BatchRun
 from .gate import Gate
-from .lane_run import Hands, LaneFunction, LaneJob, Tools
+from .lane_run import Hands, LaneFunction, LaneJob, LaneRun, Tools
 from .record_run import RecordRun
 from .waiters import Waiters
+from .window_run import FinalRun, WindowRun
 
 NEXT_SECONDS: Final = 1.0
 """How long a thread waits for work before it looks around."""
@@ -156,8 +157,7 @@ class LaneThreads:
         job = self.jobs[work.lane]
         run = job.suspended
         if run is None:
-            kind = INPUTS[job.function.mapping.input]
-            run = (RecordRun if kind.is_per_record else BatchRun)(work, job, self._tools)
+            run = _kind_of_run(work, job)(work, job, self._tools)
         try:
             run.proceed(hands)
         except LeaseLost:
@@ -175,3 +175,9 @@ class LaneThreads:
         """End the process: what is on disk is right, what is in memory may not be."""
         self._tools.report("runner_broken", traceback=traceback.format_exc())
         os._exit(EXIT_BROKEN)
+
+
+def _kind_of_run(work: Work, job: LaneJob) -> type[LaneRun]:
+    if work.window is not None:
+        return FinalRun if work.window.is_final else WindowRun
+    return RecordRun if INPUTS[job.function.mapping.input].is_per_record else BatchRun

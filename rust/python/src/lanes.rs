@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use streamfn_core::checkpoint::window::STATE_BYTES_MAX;
+use streamfn_core::checkpoint::{State, StateKind};
 use streamfn_core::lane::{self as core, Added, Filtering, Limits, Request};
 use streamfn_core::Deadline;
 
@@ -17,7 +21,9 @@ use crate::stream::shard_id;
 use crate::wait::{seconds, SLICE};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("STATE_BYTES_MAX", STATE_BYTES_MAX)?;
     m.add_class::<Work>()?;
+    m.add_class::<WorkWindow>()?;
     m.add_class::<LaneSet>()?;
     m.add_function(wrap_pyfunction!(slot_of, m)?)?;
     m.add_function(wrap_pyfunction!(exit_when_closed, m)?)
@@ -66,8 +72,66 @@ impl Work {
         self.inner.is_alone
     }
 
+    #[getter]
+    fn stream(&self) -> &str {
+        &self.inner.stream
+    }
+
+    #[getter]
+    fn shard_id(&self) -> String {
+        self.inner.shard.to_string()
+    }
+
+    #[getter]
+    fn window(&self) -> Option<WorkWindow> {
+        self.inner.window.clone().map(|inner| WorkWindow { inner })
+    }
+
     fn __repr__(&self) -> String {
         format!("<Work lane {} {:?}>", self.inner.lane, self.inner.records)
+    }
+}
+
+/// The tumbling window that work is handed out in.
+#[pyclass(frozen, module = "streamfn._core")]
+pub(crate) struct WorkWindow {
+    inner: core::Window,
+}
+
+#[pymethods]
+impl WorkWindow {
+    #[getter]
+    fn start_us(&self) -> u64 {
+        self.inner.open.start
+    }
+
+    #[getter]
+    fn end_us(&self) -> u64 {
+        self.inner.open.end
+    }
+
+    #[getter]
+    fn state_kind(&self) -> u8 {
+        self.inner.open.state.kind.number()
+    }
+
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.open.state.bytes)
+    }
+
+    #[getter]
+    fn is_final(&self) -> bool {
+        self.inner.is_final
+    }
+
+    #[getter]
+    fn is_ended_early(&self) -> bool {
+        self.inner.open.is_ended_early
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<WorkWindow {} to {}>", self.inner.open.start, self.inner.open.end)
     }
 }
 
@@ -101,7 +165,7 @@ impl LaneSet {
     }
 
     #[pyo3(signature = (lane, mapping, stream, shard_id, slot, *, batch_size, batch_window, batch_bytes,
-        filter = None, board = None, index = 0, alone = false, exclusive = false))]
+        filter = None, board = None, index = 0, tumbling_window = None, alone = false, exclusive = false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python method")]
     fn add(
         &self,
@@ -117,6 +181,7 @@ impl LaneSet {
         filter: Option<&Filter>,
         board: Option<&Board>,
         index: usize,
+        tumbling_window: Option<f64>,
         alone: bool,
         exclusive: bool,
     ) -> PyResult<&'static str> {
@@ -125,7 +190,12 @@ impl LaneSet {
             stream: stream.to_owned(),
             shard: self::shard_id(shard_id)?,
             slot,
-            limits: Limits { size: batch_size, window: seconds(batch_window), bytes: batch_bytes },
+            limits: Limits {
+                size: batch_size,
+                window: seconds(batch_window),
+                bytes: batch_bytes,
+                tumbling: tumbling_window.map(|width| micros(seconds(width))),
+            },
             filtering: filter.map(|filter| Filtering {
                 filter: Arc::clone(filter.inner()),
                 counts: board.map(|board| (Arc::clone(board.inner()), index)),
@@ -187,6 +257,14 @@ impl LaneSet {
         py.detach(|| self.inner.wait(lane, entries, exponent, rest)).into_py()
     }
 
+    #[pyo3(signature = (lane, kind, data, *, ended_early))]
+    fn keep_state(&self, lane: u32, kind: u8, data: &[u8], ended_early: bool) -> PyResult<()> {
+        let kind = StateKind::from_number(kind).ok_or_else(|| {
+            PyValueError::new_err(format!("{kind} is not a kind: 0 none, 1 JSON, 2 bytes"))
+        })?;
+        self.inner.keep_state(lane, State { kind, bytes: data.into() }, ended_early).into_py()
+    }
+
     #[pyo3(signature = (lane, exponent = 0))]
     fn settle(&self, py: Python<'_>, lane: u32, exponent: u32) -> PyResult<()> {
         py.detach(|| self.inner.settle(lane, exponent)).into_py()
@@ -226,6 +304,10 @@ impl LaneSet {
     fn __repr__(&self) -> String {
         format!("<LaneSet {:?}>", self.inner.lanes())
     }
+}
+
+fn micros(width: Duration) -> u64 {
+    u64::try_from(width.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The lane of a shard that a record goes to.

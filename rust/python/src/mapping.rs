@@ -160,6 +160,11 @@ impl InFlight {
     }
 
     #[getter]
+    fn is_final(&self) -> bool {
+        self.inner.is_final
+    }
+
+    #[getter]
     fn formed_at(&self) -> u64 {
         self.inner.formed_at
     }
@@ -242,6 +247,16 @@ impl LaneStatus {
         self.inner.written
     }
 
+    #[getter]
+    fn is_windowed(&self) -> bool {
+        self.inner.is_windowed
+    }
+
+    #[getter]
+    fn window_us(&self) -> Option<(u64, u64)> {
+        self.inner.window
+    }
+
     fn __repr__(&self) -> String {
         let lane = &self.inner;
         format!(
@@ -266,17 +281,19 @@ impl Mapping {
 #[pymethods]
 impl Mapping {
     #[staticmethod]
-    #[pyo3(signature = (log, name, *, factor, start = None))]
+    #[pyo3(signature = (log, name, *, factor, start = None, windowed = false))]
     fn register(
         py: Python<'_>,
         log: &Log,
         name: &str,
         factor: u32,
         start: Option<&Bound<'_, PyAny>>,
+        windowed: bool,
     ) -> PyResult<Self> {
         let start = parse_start(start)?;
         let log = log.inner()?;
-        let inner = py.detach(|| core::Mapping::register(log, name, factor, start)).into_py()?;
+        let wanted = core::Shape { factor, is_windowed: windowed };
+        let inner = py.detach(|| core::Mapping::register(log, name, wanted, start)).into_py()?;
         Ok(Self { inner })
     }
 
@@ -301,6 +318,11 @@ impl Mapping {
     #[getter]
     fn wanted_factor(&self) -> PyResult<u32> {
         self.inner.wanted_factor().into_py()
+    }
+
+    #[getter]
+    fn wants_windows(&self) -> PyResult<bool> {
+        Ok(self.inner.wanted().into_py()?.is_windowed)
     }
 
     #[getter]

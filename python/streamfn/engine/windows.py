@@ -1,0 +1,158 @@
+"""Calls in a tumbling window: their state as bytes, and what a failed one means for its batch.
+
+A state counts only together with the records that it was made of. So a call that leaves records
+of its own batch open leaves no state behind, except up to the lowest that it reported:
+
+outcome                       state      next
+───────────────────────────   ────────   ─────────────────────────────────────────────────
+Success                       the new    the next call
+Reported, with progress       the new    from the lowest reported on
+Reported, without             the old    as without windows
+Failed, Rejected              the old    as without windows
+Partial                       the old    all again: each failed record alone, others around it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from streamfn._core import STATE_BYTES_MAX, Entry, Records, Work
+from streamfn.errors import InvalidResponse
+from streamfn.model.window import Window, WindowCall
+
+from .outcome import Outcome, Partial, Reported, Success
+from .settle import Case, Decision
+from .worklist import Call, Worklist, narrowed
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NONE, JSON, BYTES = range(3)
+"""Kinds of a state on disk."""
+
+
+class State(NamedTuple):
+    """A state as the window file holds it."""
+
+    kind: int
+    data: bytes
+
+    @classmethod
+    def of(cls, value: object) -> State:
+        """Write a state that a function left.
+
+        Raises:
+            InvalidResponse: It is neither a JSON value nor bytes, or too large for any file.
+        """
+        if value is None:
+            return cls(NONE, b"")
+        if isinstance(value, bytes | bytearray | memoryview):
+            state = cls(BYTES, bytes(value))
+        else:
+            try:
+                state = cls(JSON, json.dumps(value, separators=(",", ":")).encode())
+            except (TypeError, ValueError) as error:
+                message = f"the state of a window is a JSON value or bytes: {error}"
+                raise InvalidResponse(message) from None
+        if len(state.data) > STATE_BYTES_MAX:
+            message = f"the state has {len(state.data):,} bytes, at most {STATE_BYTES_MAX:,} fit"
+            raise InvalidResponse(message)
+        return state
+
+    def value(self) -> Any:  # noqa: ANN401 -- whatever the function left
+        """Return the state as it was; nothing that a failed call did to it."""
+        if self.kind == NONE:
+            return None
+        return self.data if self.kind == BYTES else json.loads(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTurn:
+    """The window that a lane's calls are made in."""
+
+    stream: str
+    shard_id: str
+    position: int
+    """The next sequence number to read, of a final call."""
+    start_us: int
+    end_us: int
+    state: State
+    is_final: bool
+    is_terminated_early: bool
+
+    @classmethod
+    def of(cls, work: Work) -> WindowTurn:
+        """Read the window that work was handed out in.
+
+        Args:
+            work: Of a lane with windows.
+        """
+        found = work.window
+        assert found is not None, "a lane with windows is always in one"
+        return cls(
+            work.stream,
+            work.shard_id,
+            work.end,
+            found.start_us,
+            found.end_us,
+            State(found.state_kind, found.state),
+            found.is_final,
+            found.is_ended_early,
+        )
+
+    @property
+    def window(self) -> Window:
+        """Its bounds."""
+        start, end = (EPOCH + timedelta(microseconds=us) for us in (self.start_us, self.end_us))
+        return Window(start, end)
+
+    def call(self, state: State) -> WindowCall:
+        """Return what the function is given, a copy of the state."""
+        return WindowCall(
+            window=self.window,
+            state=state.value(),
+            is_final=self.is_final,
+            is_terminated_early=self.is_terminated_early,
+        )
+
+    def request_id(self, mapping_name: str, namespace: UUID) -> str:
+        """Return a UUID that all final calls of this window have in common, crashes included."""
+        from uuid import uuid5  # noqa: PLC0415
+
+        bounds = f"window {self.start_us}-{self.end_us} at {self.position}"
+        place = f"{mapping_name}/{self.stream}/{self.shard_id}/{bounds}"
+        return str(uuid5(namespace, place))
+
+
+def keeps_state(outcome: Outcome, records: Records) -> bool:
+    """Whether the state that a call left counts: whether the position moves with it."""
+    if isinstance(outcome, Reported):
+        return outcome.lowest > records.first
+    return isinstance(outcome, Success)
+
+
+def around(worklist: Worklist, outcome: Partial, case: Case) -> Decision | None:
+    """Take a batch apart at the records that failed; None if it is one record already."""
+    head = worklist.head
+    if len(head.records(case.batch)) <= 1:
+        return None
+    calls = [Call((piece,)) for entry in head.entries for piece in _pieces(entry, outcome.failures)]
+    return Decision(worklist.replaced(calls), is_split=True)
+
+
+def _pieces(entry: Entry, failed: Collection[int]) -> Iterator[Entry]:
+    first = entry.first
+    for number in sorted(number for number in failed if entry.first <= number <= entry.last):
+        if first < number:
+            yield _fresh(narrowed(entry, first, number - 1))
+        yield _fresh(narrowed(entry, number, number))
+        first = number + 1
+    if first <= entry.last:
+        yield _fresh(narrowed(entry, first, entry.last))
+
+
+def _fresh(entry: Entry) -> Entry:
+    return Entry(entry.first, entry.last, 0, False, 0, 0, entry.first_failed_us)  # noqa: FBT003
