@@ -11,6 +11,7 @@ class Head:
     counter: int
     generation: int
     factor: int
+    flags: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _valid(slots: list[bytes], layout: str, magic: bytes) -> list[tuple]:
 def read_lanes(data: bytes) -> tuple[Head, list[Lane]]:
     """A lanes file: its head, and the lanes of the factor in force."""
     slots = [data[at : at + 32] for at in (0, 4096)]
-    head = max((Head(*f) for f in _valid(slots, "<QQI", b"SFLANES\x01")), key=lambda h: h.counter)
+    head = max((Head(*f) for f in _valid(slots, "<QQHH", b"SFLANES\x01")), key=lambda h: h.counter)
     return head, [read_lane(data, 8192 + 12288 * i, head) for i in range(head.factor)]
 
 
@@ -124,3 +125,34 @@ def read_mapping(data: bytes) -> Mapping:
                 at += 2 + length
             records.append(Mapping(counter, factor, bool(flags & 1), (kind, value), names))
     return max(records, key=lambda record: record.counter)
+
+
+@dataclass(frozen=True)
+class Pair:
+    counter: int
+    generation: int
+    lease_epoch: int
+    next: int
+    hint: tuple[int, int]
+    written: int
+    closed_to: int
+    window: tuple[int, int] | None
+    shard_epoch: int
+    is_ended_early: bool
+    kind: int
+    state: bytes
+
+
+def read_windows(files: list[bytes], head: Head) -> Pair:
+    """The two window files of a shard: the pair that counts."""
+    layout, pairs = "<QQQQQQQQQIBBHI", []
+    for data in files:
+        (length,) = struct.unpack_from("<I", data, 88) if len(data) >= 96 else (0,)
+        for fields in _valid([data[: 96 + length]], layout, b"SFWINDW\x01"):
+            *numbers, hint, written, closed_to, start, end, epoch, flags, kind, _, _ = fields
+            window = (start, end) if flags & 1 else None
+            ends = bool(flags & 2), kind, data[92 : 92 + length]
+            place = position(hint), written, closed_to, window, epoch
+            pairs.append(Pair(*numbers, *place, *ends))
+    valid = [pair for pair in pairs if pair.generation == head.generation]
+    return max(valid, key=lambda pair: pair.counter)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from decoder import crc32c, read_format, read_manifest, read_segment_header, read_shard, read_state
-from decoder_lanes import read_lanes, read_mapping
+from decoder_lanes import read_lanes, read_mapping, read_windows
 
 import streamfn
 from streamfn import _core
@@ -149,6 +149,28 @@ class TestOtherFiles:
             record.start,
             record.streams,
         )
+
+    def test_window_files_hold_the_position_and_the_state(self, log, log_dir):
+        log.create_stream("s").put_many([b"x"] * 10)
+        mapping = _core.Mapping.register(log.core, "app.fn", factor=1, windowed=True)
+        [shard_id] = mapping.prepare("s")
+        lanes = _core.LaneSet(log.core, worker="ab" * 16, runner=3)
+        limits = {"batch_size": 4, "batch_window": 0.0, "batch_bytes": 2**20}
+        lanes.add(0, mapping, "s", shard_id, 0, **limits, tumbling_window=3600.0)
+        folder = log_dir / "mappings" / "app.fn" / "s"
+
+        work = lanes.next(1.0)
+        lanes.keep_state(0, 1, b'{"n":4}', ended_early=False)
+        lanes.settle(0)
+
+        head, _ = read_lanes((folder / f"{shard_id}.lanes").read_bytes())
+        pair = read_windows([(folder / f"{shard_id}.window.{x}").read_bytes() for x in "ab"], head)
+        assert (1, 1) == (head.factor, head.flags)
+        assert (4, 1, b'{"n":4}') == (pair.next, pair.kind, pair.state)
+        assert (work.window.start_us, work.window.end_us) == pair.window
+        assert (0, False) == (pair.closed_to, pair.is_ended_early)
+        record = read_mapping((log_dir / "mappings" / "app.fn" / "mapping").read_bytes())
+        assert 1 == record.wanted_factor
 
 
 def test_the_checksum_is_crc_32c():

@@ -15,6 +15,7 @@ class Lane:
     stream: str = "orders"
     shard_id: str = "shardId-000000000000"
     slot: int = 0
+    window_us: tuple[int, int] | None = None
 
 
 def scan(*lanes):
@@ -29,6 +30,14 @@ class TestBurstWatch:
 
         assert not watch.is_over(scan(Lane(), Lane(slot=1)))
         assert watch.is_over(scan(Lane(), Lane(slot=1)))
+
+    def test_a_window_that_is_over_is_something_to_do_and_an_open_one_is_not(self):
+        watch, lane = BurstWatch(), Lane(window_us=(60, 120))
+
+        assert not watch.is_over(scan(lane), 120)
+        assert not watch.is_near
+        assert not watch.is_over(scan(lane), 119)
+        assert watch.is_over(scan(lane), 119)
 
     def test_a_batch_in_flight_is_something_to_do(self):
         """A wait in back-off too: its slot is not empty."""

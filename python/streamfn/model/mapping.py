@@ -74,6 +74,11 @@ class EventSourceMapping:
             raise ConfigError("timeout", "a timeout must be above zero")
 
     @property
+    def window_seconds(self) -> float | None:
+        """Width of the tumbling windows; None: there are none."""
+        return None if self.tumbling is None else self.tumbling.width.total_seconds()
+
+    @property
     def dlq_stream(self) -> str:
         """Internal stream of this mapping's dead letters."""
         return f"{self.name}.dlq"

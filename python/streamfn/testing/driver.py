@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Final, cast
 
 from streamfn import _core
-from streamfn._core import Board, Entry, LaneSet, Records, Work
+from streamfn._core import Board, Entry, LaneSet, Work
 from streamfn.app import App
 from streamfn.engine.deadletter import DeadLetter, DeadLetters
 from streamfn.engine.destination import FailureDestination
@@ -17,12 +17,10 @@ from streamfn.engine.loops import Loops
 from streamfn.engine.output import as_output
 from streamfn.engine.settle import microseconds
 from streamfn.errors import StreamNotFound
-from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.record import Record
-from streamfn.worker.batch_run import BatchRun
-from streamfn.worker.lane_run import Hands, LaneFunction, LaneJob, LaneRun, Tools
-from streamfn.worker.record_run import RecordRun
+from streamfn.worker.lane_run import Hands, LaneFunction, LaneJob, Tools
+from streamfn.worker.runs import run_of
 from streamfn.worker.verdict import Cell, after_runner_death, verdicts
 from streamfn.worker.verdict import Death as RunnerDeath
 
@@ -45,6 +43,7 @@ class Call:
     stream: str
     shard_id: str
     sequence_numbers: list[int]
+    """Of its records; none in the final call of a window."""
     attempt: int
     """1 for the first call of these records."""
 
@@ -78,6 +77,9 @@ class _Lanes:
 
     def hold(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
         self.inner.hold(lane, entries, exponent)
+
+    def keep_state(self, lane: int, kind: int, data: bytes, *, ended_early: bool) -> None:
+        self.inner.keep_state(lane, kind, data, ended_early=ended_early)
 
     def settle(self, lane: int, exponent: int = 0) -> None:
         self.inner.settle(lane, exponent)
@@ -194,7 +196,11 @@ class Driver:
         for stream in filter(None, (mapping.stream, mapping.to, mapping.on_success)):
             core.create_stream(stream, exist_ok=True)
         record = _core.Mapping.register(
-            core, mapping.name, factor=mapping.parallelization_factor, start=mapping.start
+            core,
+            mapping.name,
+            factor=mapping.parallelization_factor,
+            start=mapping.start,
+            windowed=mapping.tumbling is not None,
         )
         destination = FailureDestination(core, mapping, self.clock)
         function = LaneFunction(mapping, destination, mapping.compiled_filter())
@@ -204,24 +210,16 @@ class Driver:
             self.log,
             self.clock,
             self._loops,
-            lambda records, attempt: self._note_call(mapping, records, attempt),
+            lambda *call: self._note_call(Call(mapping.function, *call)),
         )
         self._functions[mapping.name] = function, invoker, record, index
 
     def _note_event(self, event: str, /, **fields: object) -> None:
         self.events.append((event, fields))
 
-    def _note_call(self, mapping: EventSourceMapping, records: Records, attempt: int) -> None:
+    def _note_call(self, call: Call) -> None:
         self._calls_left -= 1
-        self.all_calls.append(
-            Call(
-                mapping.function,
-                records.stream,
-                records.shard_id,
-                records.sequence_numbers(),
-                attempt,
-            )
-        )
+        self.all_calls.append(call)
 
     def _start_runner(self) -> None:
         self._runner += 1
@@ -285,6 +283,7 @@ class Driver:
             filter=lane.filter,
             board=self._board,
             index=lane.job.index,
+            tumbling_window=mapping.window_seconds,
         )
         return answer == "ok"
 
@@ -306,11 +305,8 @@ class Driver:
 
     def _proceed(self, lane: _Lane, work: Work) -> Death | None:
         _, invoker, _, _ = self._functions[lane.mapping.name]
-        is_per_record = INPUTS[lane.mapping.input].is_per_record
-        kind: type[LaneRun] = RecordRun if is_per_record else BatchRun
-        run = lane.job.suspended or kind(work, lane.job, self._tools)
         try:
-            run.proceed(Hands(self._tools, 0, invoker))
+            run_of(work, lane.job, self._tools).proceed(Hands(self._tools, 0, invoker))
         except Died as died:
             return died.death
         return None

@@ -14,6 +14,7 @@ from streamfn.engine.invoker import Interrupt, Invoker, Swept
 from streamfn.engine.loops import Loops
 from streamfn.engine.outcome import Outcome
 from streamfn.engine.output import Output
+from streamfn.engine.windows import State, WindowTurn
 from streamfn.model.function import Handler
 from streamfn.model.handles import LogHandle
 from streamfn.model.mapping import EventSourceMapping
@@ -45,8 +46,8 @@ class Died(BaseException):
         self.death = death
 
 
-Told = Callable[[Records, int], None]
-"""Told of the records and the attempt of each call, when it begins."""
+Told = Callable[[str, str, list[int], int], None]
+"""Told of each call when it begins: its stream, shard, sequence numbers and attempt."""
 
 
 class MortalInvoker(Invoker):
@@ -63,7 +64,7 @@ class MortalInvoker(Invoker):
     ) -> None:
         super().__init__(mapping, handler, log, clock, loops)
         self._told, self._timeout = told, mapping.timeout.total_seconds()
-        self._next: tuple[Records, int] | None = None
+        self._next: tuple[str, str, list[int], int] | None = None
         self._crash: Crash | None = None
         self._handler = self._watched(self._handler)
 
@@ -73,10 +74,25 @@ class MortalInvoker(Invoker):
         Raises:
             Died: The process would be dead now.
         """
-        self._next, began = (records, attempt), self._clock.monotonic()
+        self._next, began = _call_of(records, attempt), self._clock.monotonic()
         outcome = super().call_batch(records, attempt)
         self._die_if_dead(None, began)
         return outcome
+
+    def call_window(
+        self, turn: WindowTurn, state: State, records: Records, attempt: int
+    ) -> tuple[Outcome, State]:
+        """As `Invoker`.
+
+        Raises:
+            Died: As `call_batch`.
+        """
+        numbers = records.sequence_numbers()
+        self._next = (turn.stream, turn.shard_id, numbers, attempt)
+        began = self._clock.monotonic()
+        outcome, left = super().call_window(turn, state, records, attempt)
+        self._die_if_dead(None, began)
+        return outcome, left
 
     def call_records(
         self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
@@ -90,7 +106,7 @@ class MortalInvoker(Invoker):
         for record in running:
             place = records.index(record.sequence_number)
             alone = records[place : place + 1]
-            self._next, began = (alone, attempt), self._clock.monotonic()
+            self._next, began = _call_of(alone, attempt), self._clock.monotonic()
             swept = super().call_records(alone, iter(alone), attempt, interrupt)
             self._die_if_dead(record.sequence_number, began)
             outputs += swept.outputs
@@ -128,3 +144,7 @@ class MortalInvoker(Invoker):
         except Crash as crash:
             self._crash = crash
             raise
+
+
+def _call_of(records: Records, attempt: int) -> tuple[str, str, list[int], int]:
+    return records.stream, records.shard_id, records.sequence_numbers(), attempt

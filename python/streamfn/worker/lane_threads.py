@@ -15,14 +15,11 @@ from typing import Final
 from streamfn._core import Board, LaneSet, Work
 from streamfn.engine.invoker import Invoker
 from streamfn.errors import Corruption, LeaseLost, SequenceTrimmed, StorageIO
-from streamfn.model.inputs import INPUTS
 
-from .batch_run import BatchRun
 from .gate import Gate
-from .lane_run import Hands, LaneFunction, LaneJob, LaneRun, Tools
-from .record_run import RecordRun
+from .lane_run import Hands, LaneFunction, LaneJob, Tools
+from .runs import run_of
 from .waiters import Waiters
-from .window_run import FinalRun, WindowRun
 
 NEXT_SECONDS: Final = 1.0
 """How long a thread waits for work before it looks around."""
@@ -155,11 +152,8 @@ class LaneThreads:
 
     def _run(self, work: Work, hands: Hands) -> None:
         job = self.jobs[work.lane]
-        run = job.suspended
-        if run is None:
-            run = _kind_of_run(work, job)(work, job, self._tools)
         try:
-            run.proceed(hands)
+            run_of(work, job, self._tools).proceed(hands)
         except LeaseLost:
             self._lose(job)
         else:
@@ -175,9 +169,3 @@ class LaneThreads:
         """End the process: what is on disk is right, what is in memory may not be."""
         self._tools.report("runner_broken", traceback=traceback.format_exc())
         os._exit(EXIT_BROKEN)
-
-
-def _kind_of_run(work: Work, job: LaneJob) -> type[LaneRun]:
-    if work.window is not None:
-        return FinalRun if work.window.is_final else WindowRun
-    return RecordRun if INPUTS[job.function.mapping.input].is_per_record else BatchRun

@@ -22,6 +22,7 @@ import orjson
 from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
+from streamfn.engine.settle import microseconds
 from streamfn.errors import LogFull, StreamNotFound
 from streamfn.model.worker import WorkerConfig
 
@@ -208,7 +209,7 @@ class Loop:
     def _end_if_done(self) -> None:
         """End a burst when there is nothing left to do, or when not all of it can be done."""
         lanes = [(f.key.mapping, f.status) for f in self._keeper.found if not f.is_paused]
-        if self._burst.is_over(lanes):
+        if self._burst.is_over(lanes, microseconds(self._clock)):
             self._ending.drain()
         elif self._intake.is_corrupt:
             self._ending.drain(EXIT_CORRUPT)

@@ -89,8 +89,7 @@ class RunnerControl:
         self._mouth.say(Assigned(command.lane, answer, reason))
 
     def _add(self, command: Assign, function: LaneFunction) -> Answer:
-        batch, tumbling = function.mapping.batch, function.mapping.tumbling
-        is_source = command.stream == function.mapping.stream
+        batch, is_source = function.mapping.batch, command.stream == function.mapping.stream
         answer: Answer = self._lanes.add(
             command.lane,
             self._mapping(command.mapping),
@@ -105,7 +104,7 @@ class RunnerControl:
             filter=function.filter if is_source else None,
             board=self._threads.board,
             index=command.index,
-            tumbling_window=None if tumbling is None else tumbling.width.total_seconds(),
+            tumbling_window=function.mapping.window_seconds,
             alone=command.is_alone,
             exclusive=command.is_exclusive,
         )

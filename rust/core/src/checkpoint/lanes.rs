@@ -441,7 +441,7 @@ impl LanesFile {
             Some(which) => self.window_files.sync(which),
             None => self.file.sync_data().at(&self.path),
         });
-        self.judge_sync(&mut state, synced)?;
+        judge_sync(&mut state, synced)?;
         for (slot, counter) in before {
             match state.held.get_mut(&slot) {
                 Some(held) if held.counter == counter => held.note_synced(),
@@ -625,19 +625,9 @@ impl LanesFile {
     fn sync_slots(&self, state: &mut State) -> Result<()> {
         self.check(state)?;
         let synced = self.file.sync_data().at(&self.path);
-        self.judge_sync(state, synced.and_then(|()| self.window_files.sync_both()))?;
+        judge_sync(state, synced.and_then(|()| self.window_files.sync_both()))?;
         state.held.values_mut().for_each(Held::note_synced);
         Ok(())
-    }
-
-    fn judge_sync(&self, state: &mut State, synced: Result<()>) -> Result<()> {
-        synced.inspect_err(|error| {
-            state.failed = Some(match error {
-                Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
-                Error::LogFull { .. } => libc::ENOSPC,
-                _ => libc::EIO,
-            });
-        })
     }
 
     fn read<const N: usize>(&self, position: u64) -> Result<[u8; N]> {
@@ -707,6 +697,17 @@ impl LanesFile {
         let mapping = self.label.split(' ').next().unwrap_or_default();
         format!("set its position with `streamfn fn seek {mapping}`")
     }
+}
+
+/// Notes a sync that failed: nothing is written after it.
+fn judge_sync(state: &mut State, synced: Result<()>) -> Result<()> {
+    synced.inspect_err(|error| {
+        state.failed = Some(match error {
+            Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+            Error::LogFull { .. } => libc::ENOSPC,
+            _ => libc::EIO,
+        });
+    })
 }
 
 /// A lane as its slots say, or its window files if it has some.

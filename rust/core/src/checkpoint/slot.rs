@@ -300,6 +300,10 @@ impl Entry {
 
 /// A lane's batch in flight: who has it, and what of it is still open.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "the flags of the slot, each asked for by its name"
+)]
 pub struct InFlight {
     /// The boot it was written in; after another one nothing in the slot counts.
     pub boot_id: [u8; 16],
@@ -767,6 +771,7 @@ mod tests {
             let record = MappingRecord {
                 counter: 1,
                 wanted_factor: 1,
+                wants_windows: false,
                 is_paused: false,
                 start: Start::Latest,
                 begun: vec![name.to_owned()],

@@ -320,13 +320,11 @@ impl HeldLane {
             let reason = format!("{} bytes are more than {STATE_BYTES_MAX}", state.bytes.len());
             return Err(Error::config("state", reason));
         }
-        match self.windowing.as_mut().filter(|windowing| windowing.open().is_some()) {
-            Some(windowing) => windowing.keep(state, is_ended_early),
-            None => {
-                let reason = format!("lane {} is in no window", self.number);
-                return Err(Error::config("state", reason));
-            }
-        }
+        let Some(windowing) = self.windowing.as_mut().filter(|w| w.open().is_some()) else {
+            let reason = format!("lane {} is in no window", self.number);
+            return Err(Error::config("state", reason));
+        };
+        windowing.keep(state, is_ended_early);
         Ok(())
     }
 
