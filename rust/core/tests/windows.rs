@@ -69,6 +69,7 @@ impl World {
             is_alone: false,
             // After two deaths of a worker a batch asks for one of its own.
             is_exclusive: self.runner > 1,
+            filtering: None,
         };
         self.set.add(&self.mapping, &request).unwrap()
     }

@@ -107,7 +107,7 @@ impl Story {
         let least = self.written.iter().rev().find(synced).map_or(START, |w| w.position);
         let most = self.written.iter().rev().find(|w| w.at <= point).unwrap().position;
         assert!((least..=most).contains(&found), "point {point}: {least} {found} {most}");
-        let expected = (found > START).then(|| windows_at(found)).unwrap_or_default();
+        let expected = if found > START { windows_at(found) } else { Windows::default() };
         assert_eq!(Some(&expected), view.windows.as_ref(), "point {point}");
         file.checkpoint_windows(0, at(found + 1), &windows_at(found + 1), 1).unwrap();
         assert_eq!(found + 1, open(&fs).lane(0).unwrap().unwrap().checkpoint.next_seq);
