@@ -97,6 +97,46 @@ def write_half(folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def write_windowed(folder):
+    """A log with window files: a JSON state in an open window, written over a longer one of bytes."""
+    log = _core.Log.open(str(folder))
+    log.create_stream("counted", durability="process").put_many([b"x"] * 20)
+    mapping = _core.Mapping.register(log, "golden.windowed", factor=1, windowed=True)
+    mapping.prepare("counted")
+    lanes = _core.LaneSet(log, worker="0" * 32, runner=0)
+    lanes.add(
+        0, mapping, "counted", "shardId-000000000000", 0,
+        batch_size=4, batch_window=0.0, batch_bytes=2**20, tumbling_window=10 * 365 * 86_400.0,
+    )  # fmt: skip
+    for kind, state in ((2, b"\xff" * 300), (1, b'{"n":8}'), (2, b"\xff" * 200), (1, b'{"n":16}')):
+        lanes.next(1.0)
+        lanes.keep_state(0, kind, state, ended_early=False)
+        lanes.settle(0)
+    lanes.close()
+    found = described(log)
+    found["windows"] = windows_of(log)
+    log.close()
+    (folder / "control").unlink()
+    return found
+
+
+def windows_of(log):
+    """What the next call of the windowed lane is given."""
+    mapping = _core.Mapping.open(log, "golden.windowed")
+    lanes = _core.LaneSet(log, worker="0" * 32, runner=0)
+    lanes.add(
+        0, mapping, "counted", "shardId-000000000000", 0,
+        batch_size=4, batch_window=0.0, batch_bytes=2**20, tumbling_window=10 * 365 * 86_400.0,
+    )  # fmt: skip
+    work = lanes.next(1.0)
+    window = work.window
+    lanes.yield_(0, work.entries, 0)
+    lanes.close()
+    numbers = work.records.sequence_numbers()
+    state = [window.state_kind, window.state.decode()]
+    return [numbers, window.start_us, window.end_us, *state]
+
+
 def described(log):
     """Everything that has to be read from the log, as JSON."""
     streams = {}
@@ -138,7 +178,7 @@ def described(log):
     return {"streams": streams, "lanes": lanes, "shards": shards, "paused": paused}
 
 
-GOLDEN = {"v1": write, "v1-marked": write_marked}
+GOLDEN = {"v1": write, "v1-marked": write_marked, "v1-windowed": write_windowed}
 """By name; a name is never used again."""
 
 

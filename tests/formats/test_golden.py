@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from decoder import read_manifest, read_shard
 from decoder_lanes import read_lanes
-from make_golden import described
+from make_golden import described, windows_of
 
 from streamfn import _core
 
@@ -23,13 +23,16 @@ def golden(request, tmp_path):
 
 
 def test_there_are_golden_logs_of_this_version():
-    assert {"v1", "v1-marked"} <= set(VERSIONS)
+    assert {"v1", "v1-marked", "v1-windowed"} <= set(VERSIONS)
 
 
 def test_everything_in_it_is_read(golden):
     folder, expected = golden
 
-    found = described(_core.Log.open(str(folder)))
+    log = _core.Log.open(str(folder))
+    found = described(log)
+    if "windows" in expected:
+        found["windows"] = windows_of(log)
 
     assert expected == {what: found[what] for what in expected}
 
@@ -72,3 +75,4 @@ def test_together_they_have_everything_the_format_has():
     assert max(len(list(shard.glob("*.seg"))) for shard in shards) > 1
     assert {head.generation for head, _ in lanes} >= {1, 2}
     assert any(lane.in_flight for _, file in lanes for lane in file)
+    assert {head.flags for head, _ in lanes} == {0, 1}

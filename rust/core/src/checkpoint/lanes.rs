@@ -564,9 +564,11 @@ impl LanesFile {
             let place = Place { next_seq, hint, shard_epoch };
             let pair =
                 WindowPair { counter: 1, generation, place, written, ..WindowPair::default() };
-            match self.read_windows(head)? {
+            let counts =
+                if head.is_windowed { self.window_files.newest(head.generation)? } else { None };
+            match counts {
                 // WHY: until the head is written the old pair counts, and has to stay.
-                Some((counts, _)) => self.window_files.write(1 - counts, &pair)?,
+                Some((which, _)) => self.window_files.write(1 - which, &pair)?,
                 None => self.window_files.begin(&pair)?,
             }
         }

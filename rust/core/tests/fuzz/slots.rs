@@ -6,7 +6,10 @@ use streamfn_core::checkpoint::slot::{
     Checkpoint, Head, MappingRecord, IN_FLIGHT_BYTES_MAX, MAPPING_BYTES, SLOT_ENTRIES_MAX,
     STREAMS_MAX,
 };
-use streamfn_core::checkpoint::{Cause, Entry, InFlight};
+use streamfn_core::checkpoint::window::{Pair, STATE_BYTES_MAX};
+use streamfn_core::checkpoint::{
+    Cause, Entry, InFlight, OpenWindow, Place, State, StateKind, Windows,
+};
 use streamfn_core::format::checksum::crc32c;
 use streamfn_core::format::{holes, Damage, Hole, SegmentHeader, ShardState};
 use streamfn_core::log::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -82,6 +85,7 @@ pub(crate) fn head() -> Slot<Head> {
             counter: random.number(),
             generation: random.number(),
             factor: 1 + random.below(FACTOR_MAX as usize) as u32,
+            is_windowed: false,
         },
         encode: Head::encode,
         decode: Head::decode,
@@ -127,6 +131,7 @@ pub(crate) fn in_flight() -> Slot<InFlight> {
                 is_calling: random.once_in(2),
                 is_alone: random.once_in(2),
                 is_exclusive: random.once_in(2),
+                is_final: random.once_in(2),
                 worker_deaths: random.below(9) as u32,
                 exponent: random.below(33) as u32,
                 runner: random.below(99) as u32,
@@ -163,6 +168,7 @@ pub(crate) fn mapping() -> Slot<MappingRecord> {
         make: |random| MappingRecord {
             counter: random.number(),
             wanted_factor: 1 + random.below(FACTOR_MAX as usize) as u32,
+            wants_windows: false,
             is_paused: random.once_in(2),
             start: *random.choose(&[
                 Start::TrimHorizon,
@@ -180,6 +186,47 @@ pub(crate) fn mapping() -> Slot<MappingRecord> {
             (1..=FACTOR_MAX).contains(&record.wanted_factor)
                 && record.begun.len() <= STREAMS_MAX
                 && record.begun.iter().all(|name| is_name(name))
+        },
+    }
+}
+
+/// Window file of a lane.
+pub(crate) fn window_pair() -> Slot<Pair> {
+    Slot {
+        name: "window pair",
+        crc_at: |bytes| {
+            let length = bytes.get(88..92).and_then(|length| length.try_into().ok());
+            92 + (length.map_or(0, u32::from_le_bytes) as usize).min(1 << 16)
+        },
+        hot: 120,
+        make: |random| {
+            let bytes = vec![random.number() as u8; random.below(300)].into();
+            let kind = *random.choose(&[StateKind::Json, StateKind::Bytes]);
+            let open = OpenWindow {
+                start: random.number(),
+                end: random.number(),
+                state: State { kind, bytes },
+                is_ended_early: random.once_in(2),
+            };
+            let open = random.once_in(2).then_some(open);
+            let place = Place {
+                next_seq: random.number(),
+                hint: Position::from_word(random.number()),
+                shard_epoch: random.number() as u32,
+            };
+            Pair {
+                counter: random.number(),
+                generation: random.number(),
+                lease_epoch: random.number(),
+                place,
+                written: random.number(),
+                windows: Windows { open, closed_to: random.number() },
+            }
+        },
+        encode: Pair::encode,
+        decode: Pair::decode,
+        is_within_limits: |pair| {
+            pair.windows.open.as_ref().is_none_or(|open| open.state.bytes.len() <= STATE_BYTES_MAX)
         },
     }
 }
