@@ -98,7 +98,7 @@ def write_half(folder):
 
 
 def write_windowed(folder):
-    """A log with window files: a JSON state in an open window, written over a longer one of bytes."""
+    """A log with window files: a JSON state, written over a longer one of bytes."""
     log = _core.Log.open(str(folder))
     log.create_stream("counted", durability="process").put_many([b"x"] * 20)
     mapping = _core.Mapping.register(log, "golden.windowed", factor=1, windowed=True)
