@@ -352,10 +352,11 @@ impl File for SimFile {
         let synced = uninterrupted(|| self.fs.whole(Call::Sync));
         let name = self.fs.name_of(self.inode);
         let mut state = self.fs.state();
-        // A failed sync of a shard is noted in its folder for all who come later. That of a lanes file
-        // only the process knows that was told.
+        // A failed sync of a shard is noted in its folder for all who come later. That of a lanes file,
+        // or a window file, only the process knows that was told.
+        let is_of_lanes = name.contains(".lanes") || name.contains(".window.");
         let failed = state.unsettled.get(&self.inode);
-        if failed.is_some_and(|at| self.opened < *at || !name.contains(".lanes")) {
+        if failed.is_some_and(|at| self.opened < *at || !is_of_lanes) {
             state.retried.push(name.clone());
         }
         if synced.is_err() {
