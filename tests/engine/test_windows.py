@@ -5,6 +5,7 @@ Each test puts records at times of its own and runs the engine until nothing is 
 
 from copy import copy
 from datetime import timedelta
+from itertools import chain
 
 import pytest
 
@@ -67,7 +68,10 @@ def summing(finals, bad=(), fail=()):
 class TestState:
     """What a call leaves, and what the next one gets."""
 
-    def test_w2_w3_w4_a_window_adds_up_and_has_one_final_call(self):
+    @pytest.mark.fact("W-2")
+    @pytest.mark.fact("W-3")
+    @pytest.mark.fact("W-4")
+    def test_a_window_adds_up_and_has_one_final_call(self):
         """Windows come from append times; the final call has no records and the state."""
         finals = []
         stage = Windowed(summing(finals), batch_size=2).put(1, 2, 3, at=5).put(4, at=59)
@@ -116,12 +120,14 @@ class TestState:
 class TestFailures:
     """The state is that of the last call that succeeded, whatever failed since."""
 
-    def test_w6_a_batch_that_fails_is_bisected_and_only_the_bad_record_is_missing(self):
+    @pytest.mark.fact("W-6")
+    def test_a_batch_that_fails_is_bisected_and_only_the_bad_record_is_missing(self):
         finals = []
         stage = Windowed(summing(finals, bad={4}), max_retries=1).put(1, 2, 4, 8, 16).put(at=60)
 
         assert finals == [(0, 27)]
         assert [each.data for each in stage.letters] == [b"4"]
+        assert list(dict.fromkeys(chain(*stage.driver.calls("total")))) == [0, 1, 2, 3, 4]
 
     def test_records_that_were_failed_one_by_one_count_once_if_at_all(self):
         """`batch.fail` takes the batch apart: what the call left in the state is dropped."""
@@ -134,7 +140,8 @@ class TestFailures:
         calls = stage.driver.calls("total")
         assert calls == [[0, 1, 2, 3, 4], [0], [1], [1], [2, 3], [4], [4], []]
 
-    def test_w1_a_report_moves_the_state_with_the_position(self):
+    @pytest.mark.fact("W-1")
+    def test_a_report_moves_the_state_with_the_position(self):
         """`state` and `batchItemFailures` in one answer: the state is of the records before."""
         seen = []
 
@@ -151,7 +158,8 @@ class TestFailures:
         Windowed(total, input="lambda").put(1, 2, 3, 4, 5).put(at=60)
         assert seen == [({}, 5), ({"n": 2}, 3), ({"n": 5}, 0)]
 
-    def test_w1_an_answer_without_state_is_a_failed_call(self):
+    @pytest.mark.fact("W-1")
+    def test_an_answer_without_state_is_a_failed_call(self):
         def total(event, context):
             return {"batchItemFailures": []}
 
@@ -177,7 +185,8 @@ class TestFailures:
 class TestFinalCall:
     """W-4: it is repeated until it succeeds or is given up; then its state is a dead letter."""
 
-    def test_w4_it_is_retried_with_one_request_id_and_the_lane_waits(self):
+    @pytest.mark.fact("W-4")
+    def test_it_is_retried_with_one_request_id_and_the_lane_waits(self):
         seen = []
 
         def total(batch: Batch) -> None:
@@ -196,7 +205,8 @@ class TestFinalCall:
         assert len(set(seen[1:4])) == 1
 
     @pytest.mark.parametrize("error", [ValueError, Reject])
-    def test_w4_when_it_is_given_up_the_state_is_a_dead_letter(self, error):
+    @pytest.mark.fact("W-4")
+    def test_when_it_is_given_up_the_state_is_a_dead_letter(self, error):
         def total(batch: Batch) -> None:
             batch.state = {"n": 7}
             if batch.is_final:
@@ -211,7 +221,8 @@ class TestFinalCall:
         assert letter.id == "shardId-000000000000:1:window"
         assert stage.driver.redrive("total") == 0, "there is no record to call it with"
 
-    def test_w4_its_age_is_that_of_the_window(self):
+    @pytest.mark.fact("W-4")
+    def test_its_age_is_that_of_the_window(self):
         def total(batch: Batch) -> None:
             if batch.is_final:
                 raise ValueError
@@ -236,7 +247,8 @@ class TestFinalCall:
 class TestLambdaEvent:
     """`input="lambda"`: AWS's fields."""
 
-    def test_w2_a_state_above_the_limit_ends_the_window_early(self):
+    @pytest.mark.fact("W-2")
+    def test_a_state_above_the_limit_ends_the_window_early(self):
         """Inside the preset; the state is in the final call, and the rest begins afresh."""
         seen = []
 
@@ -285,7 +297,8 @@ class TestLambdaEvent:
 class TestShards:
     """W-5: the end of a shard closes its window, and its children begin afresh."""
 
-    def test_w5_a_split_closes_the_window_and_children_start_afresh(self):
+    @pytest.mark.fact("W-5")
+    def test_a_split_closes_the_window_and_children_start_afresh(self):
         finals = []
         stage = Windowed(summing(finals)).put(1, 2, at=5)
         stream = stage.driver.log.stream("orders")

@@ -52,8 +52,9 @@ def expected_finals(stream):
 
 
 @pytest.mark.slow
+@pytest.mark.fact("W-4")
 @pytest.mark.timeout(120 + 3 * KILLS)
-def test_w4_the_state_of_a_final_call_is_exact_whatever_is_killed(
+def test_the_state_of_a_final_call_is_exact_whatever_is_killed(
     log, workers, finals_dir, kill_tree, until
 ):
     """A repeated final call has the same window and state; by shard and window it is one result."""
