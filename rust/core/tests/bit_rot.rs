@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use simulation::{Disk, SimFs};
+use streamfn_core::format::checksum::crc32c;
 use streamfn_core::{
     Compression, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, ShardLog,
     Start, StreamConfig,
@@ -276,4 +277,62 @@ fn a_zeroed_sector_loses_no_other_batch() {
         figures.note(&found, &written, hit, &|| format!("sector at {sector} zeroed"));
     }
     figures.print("sectors zeroed");
+}
+
+/// Makes every checksum right again, and the chain.
+fn fix(segment: &mut [u8]) {
+    let mut at = HEADER;
+    let mut previous = [0; 4];
+    while at < segment.len() {
+        let batch = &mut segment[at..];
+        let length = u32::from_le_bytes(batch[8..12].try_into().unwrap()) as usize;
+        let body = crc32c(&batch[96..96 + length]);
+        batch[28..32].copy_from_slice(&body.to_le_bytes());
+        batch[80..84].copy_from_slice(&previous);
+        previous = crc32c(&batch[..92]).to_le_bytes();
+        batch[92..96].copy_from_slice(&previous);
+        at += 96 + length.next_multiple_of(8);
+    }
+}
+
+#[test]
+fn a_list_of_headers_that_is_not_whole_is_reported_though_all_checksums_match() {
+    let fs = SimFs::new();
+    let log = open(&fs).unwrap();
+    let config = StreamConfig {
+        compression: Compression::None,
+        durability: Durability::Process,
+        ..StreamConfig::default()
+    };
+    let patience = Patience::of(Duration::from_secs(30));
+    let stream = log.create_stream("s", &config, &patience).unwrap();
+    for n in 0..3_u8 {
+        let mut put = stream.begin_put().unwrap();
+        let headers = [("name-of-a-header", &b"its value"[..]), ("other", b"")];
+        put.push(&[n], None, headers.into_iter()).unwrap();
+        put.commit(&patience).unwrap();
+    }
+    let whole = streamfn_core::fs::read(&fs, Path::new(SEGMENT)).unwrap();
+    let name = b"name-of-a-header";
+    let size = (whole.len() - HEADER) / 3;
+    let second = &whole[HEADER + size..];
+    let list = HEADER + size + second.windows(name.len()).position(|text| text == name).unwrap();
+    let shard = stream.shard(ShardId(0)).unwrap();
+    // The count of headers, the length of the name, the name, the length of the value.
+    for (place, byte) in [(list - 4, 3), (list - 2, 99), (list, 0xff), (list + name.len(), 200)] {
+        let mut damaged = whole.clone();
+        damaged[place] = byte;
+        fix(&mut damaged);
+        fs.patch(Path::new(SEGMENT), 0, &damaged);
+
+        let first = shard.cursor(Start::AtSequence(1)).unwrap();
+        match shard.read(&first, &mut ReadBuffer::default()) {
+            Err(Error::Corruption { first: 1, last: 1, reason, .. }) => {
+                assert!(reason.contains("headers"), "{reason}");
+            }
+            other => panic!("{place}: {other:?}"),
+        }
+        let (found, reports) = salvage_from(&shard);
+        assert_eq!((vec![0, 2], 1), (found.into_keys().collect(), reports), "{place}");
+    }
 }

@@ -214,3 +214,25 @@ fn a_batch_of_a_newer_version_is_reported_by_a_reader_too() {
 
     assert!(matches!(values(&stream), Err(Error::UnsupportedFormat { .. })));
 }
+
+#[test]
+fn a_section_that_must_be_understood_is_refused_and_is_no_damage() {
+    // The third section of a body with keys is their offsets.
+    let fs = stopped_log(SEGMENT, |bytes| {
+        let batch = 4096 + 2 * (bytes.len() - 4096) / 3;
+        let kind = batch + 96 + 8 + 2 * 12;
+        bytes[kind..kind + 4].copy_from_slice(&[77, 0, 1, 0]);
+        let length = u32::from_le_bytes(bytes[batch + 8..batch + 12].try_into().unwrap()) as usize;
+        let body = crc32c(&bytes[batch + 96..batch + 96 + length]);
+        patch(bytes, batch + 28, &body.to_le_bytes(), batch, batch + 92);
+    });
+
+    let log = open(&fs).unwrap();
+
+    match values(&log.stream("s").unwrap()) {
+        Err(Error::UnsupportedFormat { found, .. }) => {
+            assert!(found.contains("section"), "{found}");
+        }
+        other => panic!("{other:?}"),
+    }
+}

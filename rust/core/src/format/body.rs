@@ -24,6 +24,10 @@ const TS_DELTAS: u16 = 7;
 const KEY_VALIDITY: u16 = 9;
 const FLAG_MUST_UNDERSTAND: u16 = 1;
 
+/// Of a section that a newer version wrote, and that no reader may step over.
+pub const UNKNOWN_SECTION: Damage =
+    Damage("a section of a kind that must be understood is unknown");
+
 const TABLE_HEAD_BYTES: usize = 8;
 const SECTION_BYTES: usize = 12;
 const SECTIONS_MAX: usize = 32;
@@ -227,17 +231,26 @@ impl<'a> Headers<'a> {
         let mut rest = Bytes(bytes);
         Self { left: rest.u16().unwrap_or(0), rest }
     }
+
+    /// Whether all of them are there and nothing else.
+    fn is_whole(&self) -> bool {
+        let mut all = self.clone();
+        all.by_ref().for_each(drop);
+        all.left == 0 && all.rest.0.is_empty()
+    }
 }
 
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
+        let left = self.left.checked_sub(1)?;
         let length = self.rest.u16()? as usize;
         let name = std::str::from_utf8(self.rest.take(length)?).ok()?;
         let length = self.rest.u32()? as usize;
-        Some((name, self.rest.take(length)?))
+        let value = self.rest.take(length)?;
+        self.left = left;
+        Some((name, value))
     }
 }
 
@@ -327,8 +340,8 @@ impl DecodedBatch {
     /// Takes apart a decompressed body.
     ///
     /// # Errors
-    /// [`Damage`] if sections overlap the end, offsets do not rise, a key is not UTF-8, or a section
-    /// that must be understood is unknown.
+    /// [`Damage`] if sections overlap the end, offsets do not rise, a key is not UTF-8, or a list of
+    /// headers is not whole; [`UNKNOWN_SECTION`] if one that must be understood is not known.
     pub fn new(
         header: BatchHeader,
         position: Position,
@@ -354,6 +367,7 @@ impl DecodedBatch {
         } else {
             batch.read_table()?;
             batch.check().ok_or(Damage("the columns do not fit the body"))?;
+            batch.check_headers()?;
         }
         Ok(batch)
     }
@@ -385,7 +399,7 @@ impl DecodedBatch {
                 TS_DELTAS => self.ts_deltas = Some(place),
                 KEY_VALIDITY => self.key_validity = Some(place),
                 _ if flags & FLAG_MUST_UNDERSTAND != 0 => {
-                    return Err(Damage("a section of a kind that must be understood is unknown"));
+                    return Err(UNKNOWN_SECTION);
                 }
                 _ => {}
             }
@@ -415,6 +429,14 @@ impl DecodedBatch {
             return None;
         }
         Some(())
+    }
+
+    /// WHY here: later, when somebody asks for a header, there is nobody to tell that it is lost.
+    fn check_headers(&self) -> Result<(), Damage> {
+        let Some(headers) = &self.headers else { return Ok(()) };
+        let is_whole = |index| Headers::new(headers.get(&self.body, index)).is_whole();
+        let all = (0..self.header.record_count).all(is_whole);
+        all.then_some(()).ok_or(Damage("a list of headers is not whole"))
     }
 
     /// Sequence number of the first record.
@@ -596,6 +618,33 @@ mod tests {
             if let Ok(batch) = DecodedBatch::new(header, Position::default(), "s".into(), ShardId(0), SharedBytes::whole(body)) {
                 read(&batch);
             }
+        }
+    }
+
+    #[test]
+    fn a_list_of_headers_that_is_cut_or_changed_is_damage() {
+        let whole = encode_headers([("h", &b"vv"[..]), ("n\u{f6}", b"")].into_iter()).unwrap();
+        let refused = |list: &[u8]| {
+            let mut builder = RecordBuilder::default();
+            builder.push(b"before", None, &[]);
+            builder.push(b"data", None, list);
+            let body = SharedBytes::whole(builder.with_body(|parts| parts.concat()));
+            let header = BatchHeader { record_count: 2, ..BatchHeader::default() };
+            let batch =
+                DecodedBatch::new(header, Position::default(), "s".into(), ShardId(0), body);
+            batch.err().map(|damage| damage.0)
+        };
+
+        assert_eq!(None, refused(&whole));
+        let damage = Some("a list of headers is not whole");
+        for length in 1..whole.len() {
+            assert_eq!(damage, refused(&whole[..length]), "{length} bytes");
+        }
+        assert_eq!(damage, refused(&[&whole[..], &[0]].concat()), "a byte too many");
+        for (place, byte) in [(0, 1), (0, 3), (2, 2), (5, 1), (12, 0xff)] {
+            let mut changed = whole.clone();
+            changed[place] = byte;
+            assert_eq!(damage, refused(&changed), "byte {place}");
         }
     }
 

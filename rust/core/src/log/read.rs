@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, IoContext, Result};
+use crate::format::body::UNKNOWN_SECTION;
 use crate::format::checksum::crc32c;
 use crate::format::compression::decompress;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, SUPPORTED};
@@ -403,7 +404,14 @@ impl ShardLog {
                 .map_err(|Damage(reason)| self.damaged(cursor, header, reason.into()))?,
         };
         DecodedBatch::new(*header, cursor.position, Arc::clone(self.stream()), self.id(), body)
-            .map_err(|Damage(reason)| self.damaged(cursor, header, reason.into()))
+            .map_err(|damage| match damage {
+                UNKNOWN_SECTION => Error::UnsupportedFormat {
+                    path: self.path_of(cursor.position.segment),
+                    found: "a section that only a newer version knows".into(),
+                    supported: SUPPORTED.into(),
+                },
+                Damage(reason) => self.damaged(cursor, header, reason.into()),
+            })
     }
 
     fn path_of(&self, ordinal: u32) -> std::path::PathBuf {

@@ -50,6 +50,7 @@ fn decoders() -> Vec<Box<dyn Decoder>> {
         Box::new(slots::mapping()),
         Box::new(slots::window_pair()),
         Box::new(slots::list_of_holes()),
+        Box::new(slots::index()),
     ]
 }
 

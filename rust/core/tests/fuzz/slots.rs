@@ -11,7 +11,7 @@ use streamfn_core::checkpoint::{
     Cause, Entry, InFlight, OpenWindow, Place, State, StateKind, Windows,
 };
 use streamfn_core::format::checksum::crc32c;
-use streamfn_core::format::{holes, Damage, Hole, SegmentHeader, ShardState};
+use streamfn_core::format::{holes, seal, Damage, Hole, SegmentHeader, ShardState};
 use streamfn_core::log::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use streamfn_core::stream::{Manifest, Retention};
 use streamfn_core::types::{is_valid_internal_name, is_valid_name, FACTOR_MAX, SHARDS_MAX};
@@ -284,6 +284,27 @@ pub(crate) fn list_of_holes() -> Slot<Vec<Hole>> {
         is_within_limits: |list| {
             list.len() <= holes::HOLES_MAX && list.iter().all(|hole| hole.first <= hole.last)
         },
+    }
+}
+
+/// Index of a closed segment; its checksum stands in the header of its batch.
+pub(crate) fn index() -> Slot<Vec<seal::Entry>> {
+    Slot {
+        name: "index",
+        crc_at: |_| usize::MAX,
+        hot: 64,
+        make: |random| {
+            let entries = 0..random.below(5);
+            let entry = |_| seal::Entry {
+                base_seq: random.number(),
+                offset: random.number(),
+                max_ts: random.number(),
+            };
+            entries.map(entry).collect()
+        },
+        encode: |entries| seal::encode(entries),
+        decode: seal::decode,
+        is_within_limits: |_| true,
     }
 }
 
