@@ -116,7 +116,7 @@ filters: $(VENV)/.tools $(VENV)/.built ## compare filters with a naive matcher o
 
 .PHONY: crash
 crash: $(VENV)/.made ## stop the machine everywhere, fail every call, flip every bit: the full size (minutes)
-	@STREAMFN_CRASH_FULL=1 $(CARGO) test --package streamfn-core --locked --quiet --test crash --test lanes_crash \
+	@STREAMFN_CRASH_FULL=1 $(CARGO) test --package streamfn-core --locked --quiet --test crash --test lanes_crash --test windows_crash \
 		--test reshard --test remove_stream --test io_errors --test bit_rot --test torn_tail -- --nocapture
 
 .PHONY: mutants

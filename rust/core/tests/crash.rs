@@ -24,7 +24,7 @@ use std::sync::Mutex;
 use crash_workloads::{
     all, open, open_shards, put, read, Found, History, Workload, MAPPING, STREAM,
 };
-use simulation::{Bound, Crasher, Disk, SimFs};
+use simulation::{Bound, Crasher, Disk, Garbage, SimFs};
 use streamfn_core::checkpoint::Mapping;
 use streamfn_core::{Durability, Error, Log};
 
@@ -216,16 +216,19 @@ struct Effort {
 
 impl Effort {
     fn from_environment() -> Self {
-        let bound = |exhaustive, drawn| Bound { exhaustive, drawn, has_garbage: false };
+        let bound = |exhaustive, drawn| Bound { exhaustive, drawn, garbage: Garbage::Whole };
         if std::env::var_os("STREAMFN_CRASH_FULL").is_some() {
             let (first, second) = (bound(128, 12), bound(32, 4));
             Self { first, second, recrash_every: 1, points_min: 1_000_000 }
         } else {
             let (first, second) = (bound(16, 3), bound(8, 1));
-            Self { first, second, recrash_every: 16, points_min: 50_000 }
+            Self { first, second, recrash_every: 64, points_min: 50_000 }
         }
     }
 }
+
+/// After so many failures the rest is not tried: each says how to repeat it.
+const EXAMPLES_MAX: usize = 10;
 
 #[derive(Default)]
 struct Figures {
@@ -241,10 +244,15 @@ impl Figures {
         self.wrong.lock().unwrap().get(&what).copied().unwrap_or(0)
     }
 
+    /// Whether enough is wrong to stop here.
+    fn is_over(&self) -> bool {
+        self.examples.lock().unwrap().len() >= EXAMPLES_MAX
+    }
+
     fn note(&self, case: Case, (what, why): &(Wrong, String)) {
         *self.wrong.lock().unwrap().entry(*what).or_default() += 1;
         let mut examples = self.examples.lock().unwrap();
-        if examples.len() < 10 {
+        if examples.len() < EXAMPLES_MAX {
             examples.push(format!(
                 "{what:?}: {why}\n    STREAMFN_CRASH_CASE={} cargo test -p streamfn-core --test crash",
                 case.to_text()
@@ -305,6 +313,9 @@ impl Enumeration<'_> {
             let check = Check { history: &history, workload: self.workload, point };
             let states = crasher.states(point as u64, &self.effort.first);
             for (state, disk) in states.into_iter().enumerate() {
+                if self.figures.is_over() {
+                    return;
+                }
                 tried += 1;
                 let case = Case { workload: self.number, first: (point, state), second: None };
                 if !self.is_wanted(case) {

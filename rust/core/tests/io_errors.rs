@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Call, Crasher, Fault, SimFs};
+use simulation::{Bound, Call, Crasher, Fault, Garbage, SimFs};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
@@ -199,7 +199,7 @@ fn run(fs: &SimFs, durability: Durability, is_closed: bool) -> Told {
 fn check(fs: &SimFs, told: &Told, durability: Durability) -> std::result::Result<(), String> {
     let mut crasher = Crasher::on(SimFs::new().disk());
     fs.changes().iter().for_each(|change| crasher.step(change));
-    let few = Bound { exhaustive: 4, drawn: 1, has_garbage: false };
+    let few = Bound { exhaustive: 4, drawn: 1, garbage: Garbage::No };
     let clock = Arc::new(ManualClock::new(NOW + 1_000 * MINUTE));
     for (index, disk) in crasher.states(1, &few).into_iter().enumerate() {
         let text = |error: streamfn_core::Error| format!("state {index}: {error}");
@@ -321,5 +321,24 @@ fn a_sync_that_failed_stops_the_shard_until_it_is_repaired() {
         assert!(put(&stream, b"refused").is_err(), "a new process is refused too");
         assert!(read(&stream).unwrap().1.contains_key(&0), "reading goes on");
         assert_eq!(Vec::<String>::new(), fs.retried_syncs());
+    }
+}
+
+#[test]
+fn a_batch_that_could_not_be_written_is_shown_to_nobody() {
+    for durability in [Durability::Group, Durability::Process] {
+        let fs = SimFs::new();
+        let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+        let config = StreamConfig { durability, ..StreamConfig::default() };
+        let stream = log.create_stream("s", &config, &patience()).unwrap();
+        let first = put(&stream, b"before").unwrap();
+        fs.fail_next(Call::Write, Fault::Errno(ENOSPC));
+
+        assert!(put(&stream, b"refused").is_err());
+
+        assert_eq!(first + 1, stream.shard(ShardId(0)).unwrap().visible_end());
+        assert_eq!(1, read(&stream).unwrap().1.len());
+        assert_eq!(first + 1, put(&stream, b"after").unwrap());
+        assert_eq!(2, read(&stream).unwrap().1.len());
     }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use simulation::ledger::Ledger;
-use simulation::{Bound, Call, Crasher, Disk, Fault, SimFs};
+use simulation::{Bound, Call, Crasher, Disk, Fault, Garbage, SimFs};
 use streamfn_core::checkpoint::{LanesFile, Place};
 use streamfn_core::fs::Fs;
 
@@ -107,7 +107,7 @@ impl Story {
 /// unsynced one may also hold garbage.
 fn bound() -> Bound {
     let exhaustive = if is_full() { 2_048 } else { 128 };
-    Bound { exhaustive, drawn: 16, has_garbage: true }
+    Bound { exhaustive, drawn: 16, garbage: Garbage::Any }
 }
 
 /// Takes over, writes and syncs the lanes that a crash left, with another crash after each change.
@@ -126,7 +126,7 @@ fn go_on(fs: &SimFs, found: &[u64], point: usize) -> usize {
     let mut crasher = Crasher::on(before);
     for (number, change) in fs.changes().iter().enumerate() {
         crasher.step(change);
-        let few = Bound { exhaustive: 8, drawn: 2, has_garbage: true };
+        let few = Bound { exhaustive: 8, drawn: 2, garbage: Garbage::Any };
         for disk in crasher.states(number as u64, &few) {
             tried += 1;
             let lanes = open(&SimFs::on(disk)).lanes();

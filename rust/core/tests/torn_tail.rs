@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use streamfn_core::format::record_batch::{HeaderRead, HEADER_BYTES};
+use streamfn_core::format::BatchHeader;
 use streamfn_core::{
     Compression, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
     StreamConfig,
@@ -151,6 +153,27 @@ fn a_flipped_bit_in_the_middle_is_corruption_and_nothing_behind_it_is_cut() {
         .unwrap();
     let (found, _) = shard.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
     assert_eq!(b"value 2", found.value(0));
+}
+
+#[test]
+fn a_batch_that_does_not_follow_the_one_before_it_is_not_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let crashed = crashed_log(folder.path(), 3);
+    let path = segment_of(&crashed);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let batch = (bytes.len() - 4096) / 3;
+    // The second batch as another life of the log would have written it: the third is a stale rest,
+    // though its number is the next one.
+    let head = &mut bytes[4096 + batch..][..HEADER_BYTES];
+    let HeaderRead::Valid(header, _) = BatchHeader::decode(head) else { panic!("it was whole") };
+    let other = BatchHeader { base_ts: header.base_ts + 1, max_ts: header.max_ts + 1, ..header };
+    head.copy_from_slice(&other.encode().0);
+    std::fs::write(&path, &bytes).unwrap();
+
+    let log = open(&crashed);
+
+    let found = read(&log.stream("s").unwrap()).unwrap();
+    assert_eq!(vec![(0, "value 0".to_owned()), (1, "value 1".to_owned())], found);
 }
 
 #[test]

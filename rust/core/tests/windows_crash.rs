@@ -16,7 +16,7 @@ mod simulation;
 use std::path::Path;
 use std::sync::Arc;
 
-use simulation::{Bound, Change, Crasher, Disk, SimFs};
+use simulation::{Bound, Change, Crasher, Disk, Garbage, SimFs};
 use streamfn_core::checkpoint::{LanesFile, OpenWindow, Place, Shape, State, StateKind, Windows};
 use streamfn_core::fs::Fs;
 
@@ -27,7 +27,7 @@ const START: u64 = 100;
 /// An unsynced sector may also hold garbage, as on a device that writes none as a whole.
 fn bound() -> Bound {
     let exhaustive = if std::env::var_os("STREAMFN_CRASH_FULL").is_some() { 2_048 } else { 64 };
-    Bound { exhaustive, drawn: 16, has_garbage: true }
+    Bound { exhaustive, drawn: 16, garbage: Garbage::Any }
 }
 
 fn at(next_seq: u64) -> Place {

@@ -290,8 +290,6 @@ impl Log {
             let shard = shard_config(&name.into(), config, meta, &[]);
             ShardLog::create(&self.directory, &folder.join(meta.id.to_string()), &shard)?;
         }
-        // WHY: the manifest must not be there before the folders it names.
-        fs.sync_dir(folder).at(folder)?;
         let manifest = Manifest { config: config.clone(), created: self.clock().now(), shards };
         topology::store(fs, &manifest, &manifest_path)?;
         let parent = fs::parent(folder);

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::simulation::ledger::Ledger;
-use crate::simulation::SimFs;
+use crate::simulation::{Change, SimFs};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
+use streamfn_core::format::record_batch::HeaderRead;
+use streamfn_core::format::BatchHeader;
 use streamfn_core::log::Keep;
 use streamfn_core::{
-    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, Retention, ShardId,
-    Start, StreamConfig,
+    Compression, DecodedBatch, Durability, Log, OpenOptions, Patience, ReadBuffer, Result,
+    Retention, ShardId, Start, StreamConfig,
 };
 
 pub(crate) const STREAM: &str = "s";
@@ -65,6 +67,13 @@ pub(crate) fn read(log: &Arc<Log>) -> Result<Found> {
                 }
             }
             cursor = after;
+        }
+        for seq in records.keys() {
+            // By the index, where there is one.
+            let cursor = shard.cursor(Start::AtSequence(*seq))?;
+            let batch = shard.read(&cursor, &mut buffer)?;
+            let holds = |batch: &DecodedBatch| (batch.base_seq()..batch.next_seq()).contains(seq);
+            assert!(batch.is_some_and(|(batch, _)| holds(&batch)), "{seq} is not found");
         }
         found.insert(meta.id, (horizon, records));
     }
@@ -138,6 +147,8 @@ pub(crate) enum Step {
     Idle,
     /// Begins a new segment in each shard.
     Roll,
+    /// Gives closed segments their index.
+    Seal,
     /// Lets go of all segments but the last.
     Retain,
     /// Raises the trim horizon above the first record.
@@ -152,6 +163,8 @@ pub(crate) enum Step {
     Checkpoint,
     /// Syncs the lanes.
     SyncLanes,
+    /// Opens the lanes of the shards whose parents are done, as their owners do.
+    Begin,
     /// Changes the number of lanes.
     Factor(u32),
     /// Splits the first open shard.
@@ -223,6 +236,7 @@ impl Run {
                 std::mem::forget(std::mem::replace(&mut self.log, open_beside(&fs, &self.clock)));
             }
             Step::Roll => self.roll(),
+            Step::Seal => self.seal(),
             Step::Retain => self.retain(&Keep { bytes: Some(0), ..Keep::default() }),
             Step::Trim => self.trim(),
             Step::RetainConsumed => self.retain_consumed(),
@@ -240,12 +254,13 @@ impl Run {
                 file.checkpoint(slot, Place { next_seq, ..Place::default() }, run.now).unwrap();
             }),
             Step::SyncLanes => {
-                for shard in self.shards() {
+                for shard in self.shards_with_lanes() {
                     self.mapping().lanes_file(STREAM, shard).unwrap().sync().unwrap();
                     let point = self.fs.point();
                     self.history.lanes.get_mut(&shard).unwrap().note_synced(point);
                 }
             }
+            Step::Begin => self.begin_children(),
             Step::Factor(factor) => self.change_factor(factor),
             Step::Split => {
                 let open = self.open_shards();
@@ -276,6 +291,10 @@ impl Run {
         open_shards(&self.log).unwrap()
     }
 
+    fn shards_with_lanes(&self) -> Vec<ShardId> {
+        self.history.lanes.keys().copied().collect()
+    }
+
     fn put(&mut self, number: usize, count: usize, size: usize) {
         let stream = self.log.stream(STREAM).unwrap();
         let begun = self.fs.point();
@@ -297,6 +316,19 @@ impl Run {
         self.clock.set(self.now);
         // A segment is closed at an eighth of the age kept, and nothing is that old.
         self.retain(&Keep { since: Some(self.now - 4 * STEP_US), ..Keep::default() });
+    }
+
+    fn seal(&mut self) {
+        let begun = self.fs.point();
+        (0..3).for_each(|_| self.log.tick());
+        let is_seal = |change: &Change| match change {
+            Change::Write(_, _, bytes) => match BatchHeader::decode(bytes) {
+                HeaderRead::Valid(header, _) => header.is_control && header.record_count == 0,
+                _ => false,
+            },
+            _ => false,
+        };
+        assert!(self.fs.changes()[begun..].iter().any(is_seal), "nothing was sealed");
     }
 
     fn retain(&mut self, keep: &Keep) {
@@ -350,16 +382,30 @@ impl Run {
     }
 
     fn each_lane(&mut self, act: impl Fn(&mut Self, ShardId, u32)) {
-        for shard in self.shards() {
+        for shard in self.shards_with_lanes() {
             for slot in 0..self.mapping().factor(STREAM, shard).unwrap() {
                 act(self, shard, slot);
             }
         }
     }
 
+    fn begin_children(&mut self) {
+        let stream = self.log.stream(STREAM).unwrap();
+        for meta in stream.shards().unwrap() {
+            let is_past = self.mapping().is_past_parents(&stream, &meta).unwrap();
+            assert!(is_past, "the workload puts the parents' lanes at their end");
+            // From here on their records may be done: that the parents' are must be on the disk.
+            let point = self.fs.point();
+            for parent in meta.parents {
+                self.history.lanes.get_mut(&parent).unwrap().note_synced(point);
+            }
+        }
+    }
+
     fn change_factor(&mut self, factor: u32) {
+        let shards = self.shards_with_lanes();
         self.map(factor);
-        for shard in self.shards() {
+        for shard in shards {
             let begun = self.fs.point();
             assert!(self.mapping().change_factor(STREAM, shard).unwrap());
             let since = self.fs.point();
@@ -376,8 +422,8 @@ fn open_beside(fs: &SimFs, clock: &Arc<ManualClock>) -> Arc<Log> {
 /// The workloads; a case of a failure names them by their number.
 pub(crate) fn all() -> Vec<Workload> {
     use Step::{
-        Checkpoint, Die, Factor, Idle, Map, Merge, Put, Reopen, Retain, RetainConsumed, Roll,
-        Split, Sync, SyncLanes, Take, Trim,
+        Begin, Checkpoint, Die, Factor, Idle, Map, Merge, Put, Reopen, Retain, RetainConsumed,
+        Roll, Seal, Split, Sync, SyncLanes, Take, Trim,
     };
     let logs = [
         vec![Put(1, 10), Idle, Put(2, 900), Sync, Idle, Put(1, 2_000), Put(1, 10), Sync, Idle],
@@ -387,6 +433,9 @@ pub(crate) fn all() -> Vec<Workload> {
         vec![Put(1, 10), Roll, Put(2, 700), Roll, Roll, Put(1, 10), Sync, Put(1, 10)],
         vec![Put(1, 600), Sync, Roll, Reopen, Put(1, 10), Roll, Idle, Put(1, 10)],
         vec![Put(2, 10), Roll, Put(1, 10), Roll, Put(1, 10), Retain, Put(2, 300), Retain],
+        vec![Put(1, 10), Roll, Put(1, 700), Roll, Seal, Put(1, 10), Roll, Seal, Put(1, 10)],
+        vec![Put(2, 10), Roll, Seal, Die, Put(1, 10), Roll, Seal, Retain, Put(1, 10), Reopen],
+        vec![Put(2, 10), Roll, Put(1, 10), Split, Seal, Put(2, 10), Merge, Seal, Put(1, 10)],
         vec![Put(2, 10), Split, Put(2, 600), Merge, Put(2, 10), Sync, Reopen, Put(2, 10)],
         vec![Put(2, 10), Roll, Split, Die, Put(2, 10), Roll, Merge, Retain, Put(2, 10)],
         vec![Put(3, 10), Trim, Put(1, 600), Roll, Trim, Put(1, 10), Retain, Reopen, Put(1, 10)],
@@ -424,6 +473,32 @@ pub(crate) fn all() -> Vec<Workload> {
             Roll,
             RetainConsumed,
             Put(1, 9),
+        ],
+        vec![
+            Put(2, 10),
+            Map(2),
+            Take,
+            Split,
+            Checkpoint,
+            Map(2),
+            Begin,
+            Take,
+            Put(2, 10),
+            Checkpoint,
+            RetainConsumed,
+        ],
+        vec![
+            Put(1, 10),
+            Map(1),
+            Split,
+            Factor(2),
+            Merge,
+            Map(2),
+            Take,
+            Checkpoint,
+            Begin,
+            Put(1, 10),
+            Checkpoint,
         ],
     ];
     let both = [Durability::Group, Durability::Process];

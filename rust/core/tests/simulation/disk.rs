@@ -184,6 +184,8 @@ struct Dirty {
     /// For each sector, what it was after each write since; `None` where it was cut away.
     sectors: BTreeMap<u64, Vec<Option<Sector>>>,
     lengths: Vec<u64>,
+    /// Sectors of which a write covered a part only.
+    in_part: BTreeSet<u64>,
     /// A sync of them failed: they may be on the disk or not, and no later sync settles it.
     lost_sectors: BTreeMap<u64, Vec<Option<Sector>>>,
     lost_lengths: Vec<u64>,
@@ -214,14 +216,25 @@ pub(crate) struct Bound {
     pub(crate) exhaustive: usize,
     /// Otherwise the usual suspects, and so many drawn by lot.
     pub(crate) drawn: usize,
-    /// Whether a sector may also hold something that nobody ever wrote.
-    pub(crate) has_garbage: bool,
+    /// Which sectors may also hold something that nobody ever wrote.
+    pub(crate) garbage: Garbage,
+}
+
+/// Unsynced sectors that may hold what nobody ever wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Garbage {
+    /// None: a device writes a sector wholly or not at all.
+    No,
+    /// Those that were only written as a whole: what else they held is not lost with them.
+    Whole,
+    /// Any.
+    Any,
 }
 
 impl Bound {
     /// All states if they are a handful; otherwise the usual suspects, and `drawn` more.
     pub(crate) fn few(drawn: usize) -> Self {
-        Self { exhaustive: 8, drawn, has_garbage: false }
+        Self { exhaustive: 8, drawn, garbage: Garbage::No }
     }
 }
 
@@ -266,8 +279,12 @@ impl Crasher {
         match change {
             Change::Write(inode, offset, bytes) => {
                 self.cache.apply(change);
-                let last = (offset + bytes.len() as u64).saturating_sub(1) / SECTOR as u64;
-                self.note(*inode, offset / SECTOR as u64..=last);
+                let end = offset + bytes.len() as u64;
+                let (first, last) = (offset / SECTOR as u64, end.saturating_sub(1) / SECTOR as u64);
+                self.note(*inode, first..=last);
+                let in_part = &mut self.dirty.entry(*inode).or_default().in_part;
+                in_part.extend((!offset.is_multiple_of(SECTOR as u64)).then_some(first));
+                in_part.extend((!end.is_multiple_of(SECTOR as u64)).then_some(last));
             }
             Change::Truncate(inode, length) => {
                 let before = self.cache.files.get(inode).map_or(0, |file| file.length);
@@ -275,6 +292,7 @@ impl Crasher {
                 let (last, is_shorter) = (before / SECTOR as u64, *length < before);
                 let first = if is_shorter { length / SECTOR as u64 } else { last + 1 };
                 self.note(*inode, first..=last);
+                self.dirty.entry(*inode).or_default().in_part.insert(first);
             }
             Change::Sync(inode) => self.settle(*inode),
             Change::SyncFailed(inode) => {
@@ -334,6 +352,7 @@ impl Crasher {
         for (number, versions) in std::mem::take(&mut dirty.sectors) {
             file.set(number, versions.last().and_then(Option::as_ref));
         }
+        dirty.in_part.clear();
         if let Some(length) = std::mem::take(&mut dirty.lengths).last() {
             file.truncate(*length);
         }
@@ -342,7 +361,7 @@ impl Crasher {
         }
     }
 
-    fn units(&self, has_garbage: bool) -> Vec<Unit> {
+    fn units(&self, garbage: Garbage) -> Vec<Unit> {
         let mut units: Vec<_> = (0..self.names.len()).map(Unit::Name).collect();
         for (inode, dirty) in &self.dirty {
             let durable = self.durable.files.get(inode).map_or(0, |file| file.length);
@@ -354,7 +373,8 @@ impl Crasher {
             }
             for (number, versions) in dirty.lost_sectors.iter().chain(&dirty.sectors) {
                 let mut versions = versions.clone();
-                if has_garbage {
+                let is_whole = || !dirty.in_part.contains(number);
+                if garbage == Garbage::Any || garbage == Garbage::Whole && is_whole() {
                     versions.insert(0, Some(Arc::new([0xa5; SECTOR])));
                 }
                 units.push(Unit::Sector(*inode, *number, versions));
@@ -395,7 +415,7 @@ impl Crasher {
     /// nothing, everything, everything but the data, each thing alone, all but each thing, and some
     /// drawn by `seed`.
     pub(crate) fn states(&self, seed: u64, bound: &Bound) -> Vec<Disk> {
-        let units = self.units(bound.has_garbage);
+        let units = self.units(bound.garbage);
         let ways: Vec<usize> = units.iter().map(Unit::ways).collect();
         let possible =
             ways.iter().try_fold(1_usize, |product, ways| product.checked_mul(*ways)).unwrap_or(0);

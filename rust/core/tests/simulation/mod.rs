@@ -21,7 +21,7 @@ use streamfn_core::fs::{read_fully, uninterrupted, write_fully, File, Fs, Lock, 
 
 use disk::{folder_of, name_of};
 #[allow(unused_imports, reason = "each test file uses its part")]
-pub(crate) use disk::{Bound, Change, Crasher, Disk};
+pub(crate) use disk::{Bound, Change, Crasher, Disk, Garbage};
 
 const EINTR: i32 = 4;
 const EMFILE: i32 = 24;
