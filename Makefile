@@ -108,6 +108,13 @@ hand-overs: ## hand a turn to and fro between two processes, ten million times, 
 	@STREAMFN_HAND_OVERS=$${STREAMFN_HAND_OVERS:-10000000} \
 	$(CARGO) test --release --package streamfn-core --locked --test hand_over -- --nocapture no_wake_up
 
+STEPS ?= 100000
+.PHONY: model
+model: $(VENV)/.tools $(VENV)/.built ## try the engine STEPS=100000 times against a model of its promises, windows a fifth of that
+	@STREAMFN_MODEL_STEPS=$(STEPS) STREAMFN_WINDOW_MODEL_STEPS=$$(($(STEPS) / 5)) \
+	$(BIN)/python -m pytest --quiet --capture=no tests/testing/test_against_a_model.py \
+		tests/testing/test_windows_against_a_model.py
+
 PAIRS ?= 1000000
 .PHONY: filters
 filters: $(VENV)/.tools $(VENV)/.built ## compare filters with a naive matcher on PAIRS=1000000 random patterns and events

@@ -1,6 +1,6 @@
 """kill -9 while tumbling windows open and close: the state of every final call is exact.
 
-`STREAMFN_WINDOW_KILLS` sets how many kills there are.
+`STREAMFN_WINDOW_KILLS` sets how many kills there are, `STREAMFN_WINDOW_SEED` when and whom.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 KILLS = int(os.environ.get("STREAMFN_WINDOW_KILLS", "24"))
+SEED = int(os.environ.get("STREAMFN_WINDOW_SEED", "7"))
 RECORDS = 6_000 + 250 * KILLS
 SECONDS_A_KILL = 0.55
 WIDTH_US = 250_000
@@ -58,15 +59,17 @@ def test_the_state_of_a_final_call_is_exact_whatever_is_killed(
     log, workers, finals_dir, kill_tree, until
 ):
     """A repeated final call has the same window and state; by shard and window it is one result."""
-    log.create_stream("orders", shards=2)
+    stream = log.create_stream("orders", shards=2)
     script, seconds = Path(__file__).parent / "producer.py", SECONDS_A_KILL * KILLS
     numbers = map(str, (RECORDS, 50, seconds))
     producer = subprocess.Popen([sys.executable, script, log.path, "orders", *numbers])
-    chance = random.Random(7)
+    chance = random.Random(SEED)
     killed = 0
     worker = workers.start("windowed", "--processes", 2, FINALS=finals_dir)
     while killed < KILLS:
         time.sleep(chance.uniform(0.1, 2 * SECONDS_A_KILL - 0.1))
+        if killed % 8 == 5:
+            split_or_merge(stream)
         if killed % 3 == 2:
             killed += bool(kill_tree.worker(worker))
             worker.wait(10)
@@ -75,10 +78,13 @@ def test_the_state_of_a_final_call_is_exact_whatever_is_killed(
             killed += bool(kill_tree.runner(worker, chance))
     assert producer.wait(60) == 0
 
-    expected = expected_finals(log.stream("orders"))
+    expected = expected_finals(stream)
     until(lambda: set(read_finals(finals_dir)) == set(expected), 60)
     finals = read_finals(finals_dir)
+    count = sum(map(len, finals.values()))
+    print(f"kills {killed}, windows {len(expected)}, final calls {count}")
     assert len(expected) > KILLS, "windows opened and closed all the time"
+    assert count > len(expected), "some final calls were repeated"
     assert {window: [total] for window, total in expected.items()} == {
         window: unique(states) for window, states in finals.items()
     }
@@ -104,9 +110,65 @@ def test_a_burst_leaves_the_window_open_and_the_next_worker_goes_on(
     assert unique(states) == [[40, sum(range(40))]]
 
 
+@pytest.mark.slow
+def test_a_pause_leaves_the_window_open_and_a_resume_goes_on(
+    log, workers, finals_dir, until, run_streamfn
+):
+    """What was counted before the pause, and what came meanwhile, is in the state once."""
+    stream = log.create_stream("orders")
+    workers.start("windowed", "--processes", 1, FINALS=finals_dir)
+    stream.put_many([b"x"] * 100)
+    until(lambda: read_finals(finals_dir))
+
+    assert run_streamfn("fn", "pause", "total", "--log-dir", log.path).returncode == 0
+    before = read_finals(finals_dir)
+    stream.put_many([b"x"] * 100)
+    time.sleep(3 * WIDTH_US / 1e6)
+    assert read_finals(finals_dir) == before, "no window closes meanwhile"
+    stream.put_many([b"x"] * 100)
+    assert run_streamfn("fn", "resume", "total", "--log-dir", log.path).returncode == 0
+
+    expected = {window: [total] for window, total in expected_finals(stream).items()}
+    until(lambda: set(read_finals(finals_dir)) == set(expected))
+    assert {key: unique(states) for key, states in read_finals(finals_dir).items()} == expected
+
+
+@pytest.mark.slow
+def test_after_a_seek_the_windows_from_there_on_are_counted_afresh(
+    log, workers, finals_dir, until, run_streamfn
+):
+    """The state of the window that was open is forgotten: each final call says what it said."""
+    stream = log.create_stream("orders", shards=2)
+    workers.start("windowed", "--processes", 1, FINALS=finals_dir)
+    for _ in range(4):
+        wait_for_a_new_window(WIDTH_US / 1e6)
+        stream.put_many([b"x"] * 100, [f"k{n}" for n in range(100)])
+    until(lambda: sum(map(len, read_finals(finals_dir).values())) >= 6)
+    before = read_finals(finals_dir)
+
+    seek = run_streamfn("fn", "seek", "total", "beginning", "--log-dir", log.path)
+    assert seek.returncode == 0, seek.stderr
+
+    expected = {window: [total] for window, total in expected_finals(stream).items()}
+    until(lambda: all(len(read_finals(finals_dir)[w]) > len(before[w]) for w in expected))
+    assert {key: unique(states) for key, states in read_finals(finals_dir).items()} == expected
+
+
 def wait_for_a_new_window(width):
     """Sleep until a window of this width, in seconds, has begun just now."""
     time.sleep(width - time.time() % width + 0.01)
+
+
+def split_or_merge(stream):
+    """Split the first of two open shards; merge the first two of three."""
+    shards = [shard for shard in stream.info().shards if shard.is_open]
+    first, second, *more = [
+        shard.shard_id for shard in sorted(shards, key=lambda shard: shard.hash_keys)
+    ]
+    if more:
+        stream.merge(first, second)
+    else:
+        stream.split(first)
 
 
 def unique(states):

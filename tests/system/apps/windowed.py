@@ -39,5 +39,5 @@ def total(batch: Batch) -> None:
         numbers = [record.sequence_number for record in batch]
         count, sum_before = batch.state or (0, 0)
         batch.state = [count + len(numbers), sum_before + sum(numbers)]
-    if CHANCE.random() < 0.03:
+    if CHANCE.random() < (0.2 if batch.is_final else 0.03):
         raise ValueError("by chance")
