@@ -549,6 +549,17 @@ class Mapping:
     def open(log: Log, name: str) -> Mapping | None: ...
     @staticmethod
     def names(log: Log) -> list[str]: ...
+    @staticmethod
+    def remove(log: Log, name: str, *, timeout: float | None = None) -> bool:
+        """Forget it for good, wholly or not at all; False: there is none.
+
+        Its dead letters stay, and copies that wait to be redriven. A handle that is open refuses
+        everything from then on, also when there is a new mapping of that name.
+
+        Raises:
+            LockTimeout: A lane of it is leased, nothing has changed; or its lock was not free
+                within so many seconds (30).
+        """
     @property
     def name(self) -> str: ...
     @property

@@ -63,6 +63,43 @@ class TestPause:
         assert function.is_paused, "it rests all the same, once that lane ends"
 
 
+class TestRm:
+    """Tests for `fn rm`."""
+
+    def test_it_is_forgotten(self, run, function):
+        assert run("fn", "rm", "total").code == 2
+
+        ended = run("fn", "rm", "total", "--yes", "--json")
+
+        assert (ended.code, ended.json) == (0, {"removed": "shop.total"})
+        assert run("fn", "ls", "--json").json == []
+
+    def test_its_dead_letters_stay_and_show_again(self, run, function, log_dir):
+        with Log.open(log_dir) as log:
+            log.core.create_stream("shop.total.dlq", internal=True).put(b"letter")
+
+        assert run("fn", "rm", "total", "--yes").code == 0
+
+        assert run("tail", "shop.total.dlq", "-e").stdout.strip() == b"letter"
+
+    def test_one_that_runs_is_left_alone(self, run, function):
+        judge = function.judge("orders", "shardId-000000000000", 1)
+
+        ended = run("fn", "rm", "total", "--yes")
+
+        judge.release()
+        assert ended.code == 75
+        assert ended.stderr.startswith("error: `shop.total` is running")
+        assert "the supervisor, process" in ended.stderr
+        assert run("fn", "rm", "total", "--yes").code == 0
+
+    def test_an_unknown_one_is_told(self, run, function):
+        ended = run("fn", "rm", "totl", "--yes")
+
+        assert ended.code == 1
+        assert ended.stderr == "error: there is no function `totl` (hint: did you mean `total`?)\n"
+
+
 class TestSeek:
     """Tests for `fn seek`."""
 

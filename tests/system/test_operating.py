@@ -1,4 +1,4 @@
-"""Pause, resume and seek while a worker runs."""
+"""Pause, resume, seek and remove while a worker runs."""
 
 import time
 
@@ -55,3 +55,25 @@ def test_a_seek_moves_a_running_function(log, workers, notes, until, run_streamf
     until(lambda: len(handled(notes)) >= 70)
     time.sleep(0.2)
     assert sorted(handled(notes)[50:]) == list(range(30, 50))
+
+
+def test_a_function_is_removed_when_no_worker_runs_it(log, workers, notes, until, run_streamfn):
+    """A worker that knew it does not bring it back, the next one does."""
+    remove = ("fn", "rm", "work", "--yes", "--log-dir", log.path)
+    put(log.create_stream("orders"), 20)
+    worker = workers.start("paced", "--processes", 1, NOTES=notes.path, SIZE=5)
+    until(lambda: len(handled(notes)) == 20)
+    refused = run_streamfn(*remove)
+    assert (refused.returncode, "is running" in refused.stderr) == (75, True)
+    assert run_streamfn("fn", "pause", "work", "--log-dir", log.path).returncode == 0
+
+    assert run_streamfn(*remove).returncode == 0
+
+    until(lambda: "was removed" in workers.errors_of(worker))
+    put(log.stream("orders"), 20)
+    time.sleep(0.3)
+    assert len(handled(notes)) == 20
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert workers.run("paced", "--burst", NOTES=notes.path, SIZE=5) == 0
+    assert sorted(handled(notes)[20:]) == list(range(40)), "from the beginning"

@@ -16,7 +16,7 @@ from streamfn.units import format_count
 from .console import voice, write_json, write_listing
 from .exits import CommandError, Exit
 from .functions import mapping_name
-from .params import Duration, json_option, log_dir_option, open_log, voice_options
+from .params import Duration, confirm, json_option, log_dir_option, open_log, voice_options
 from .times import iso, parse_time
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -35,7 +35,7 @@ def _timeout_option(command: _Command) -> _Command:
 
 @click.group("fn")
 def command() -> None:
-    """List, pause and move functions."""
+    """List, pause, move and remove functions."""
 
 
 @command.command("ls")
@@ -166,6 +166,32 @@ def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log
     voice.note(f"`{name}` reads on from {position}")
     columns = {"stream": "STREAM", "shard_id": "SHARD", "sequence_number": "FROM>"}
     write_listing(rows, columns, as_json=as_json, none="")
+
+
+@command.command("rm")
+@click.argument("function", metavar="FN")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@log_dir_option
+@voice_options
+def rm(*, function: str, yes: bool, as_json: bool, log_dir: str) -> None:
+    """Forget FN: where it was, and what it had in flight. It holds back no record any more.
+
+    Its dead letters stay. A worker that runs it must be stopped first, or FN paused; the next
+    worker that has FN begins anew.
+    """
+    with open_log(log_dir) as log:
+        name = mapping_name(log, function)
+        confirm(f"Forget {name} and how far it is?", yes=yes)
+        try:
+            _core.Mapping.remove(log.core, name)
+        except LockTimeout as error:
+            message = f"`{name}` is running: {error}"
+            hint = f"stop its workers, or `streamfn fn pause {function}`"
+            raise CommandError(message, hint, Exit.TRY_AGAIN) from None
+    voice.note(f"forgot `{name}`")
+    if as_json:
+        write_json({"removed": name})
 
 
 def sources(mapping: _core.Mapping) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -86,6 +87,20 @@ def voice_options(command: _Command) -> _Command:
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless told not to; what destroys is never done by a script that does not say so.
+
+    Raises:
+        UsageError: Nobody is there to be asked.
+        Abort: The answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this is final, add --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def open_log(log_dir: str) -> Log:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ from streamfn.model.stream import Durability, ShardInfo, StreamInfo
 from streamfn.units import format_count, format_size
 
 from .console import voice, write_json, write_listing
-from .params import StreamName, json_option, log_dir_option, open_log, voice_options
+from .params import StreamName, confirm, json_option, log_dir_option, open_log, voice_options
 from .times import moment, parse_time
 
 
@@ -187,7 +186,7 @@ def trim(
     first_kept = _first_kept(before)
     with open_log(log_dir) as log:
         stream = log.stream(name)
-        _confirm(f"Let go of the records of {name} before {before}?", yes=yes)
+        confirm(f"Let go of the records of {name} before {before}?", yes=yes)
         freed = stream.trim(first_kept, shard=shard)
         shards = stream.info().shards
     voice.note(f"trimmed `{name}`, {format_size(freed)} freed")
@@ -210,7 +209,7 @@ def rm(*, name: str, force: bool, yes: bool, as_json: bool, log_dir: str) -> Non
     """
     with open_log(log_dir) as log:
         found = log.stream(name).info()
-        _confirm(f"Remove {name} with {format_count(found.records, 'record')}?", yes=yes)
+        confirm(f"Remove {name} with {format_count(found.records, 'record')}?", yes=yes)
         log.remove_stream(name, force=force)
     voice.note(f"removed `{name}`, {format_size(found.bytes)}")
     if as_json:
@@ -223,15 +222,6 @@ def _first_kept(before: str) -> int | datetime:
     if not before.isdigit():
         raise click.BadParameter(f"`{before}` is not @TIME or a sequence number")
     return int(before)
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to; what destroys is never done by a script that does not say so."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError("this is final, add --yes")
-    click.confirm(question, abort=True, err=True)
 
 
 def _summary(stream: StreamInfo) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import threading
 from typing import assert_never
 
 from streamfn import _core
-from streamfn.errors import StreamfnError
+from streamfn.errors import ConfigError, StreamfnError
 
 from .lane_run import LaneFunction, LaneJob
 from .lane_threads import LaneThreads
@@ -82,6 +82,7 @@ class RunnerControl:
             answer = self._add(command, function)
         except StreamfnError as error:
             answer, reason = "refused", str(error)
+            self._mappings.pop(command.mapping, None)  # it may have been removed: look anew
         if answer == "ok":
             job.is_added = True
         else:
@@ -113,7 +114,8 @@ class RunnerControl:
     def _mapping(self, name: str) -> _core.Mapping:
         if name not in self._mappings:
             mapping = _core.Mapping.open(self._log, name)
-            assert mapping is not None, "the supervisor registered it"
+            if mapping is None:
+                raise ConfigError("mapping", f"`{name}` was removed")
             self._mappings[name] = mapping
         return self._mappings[name]
 

@@ -114,7 +114,14 @@ pub fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Any error of opening or reading it.
 pub fn read(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
-    let file = fs.open(path, Open::Read)?;
+    read_all(fs.open(path, Open::Read)?.as_ref())
+}
+
+/// Reads a whole file that is open.
+///
+/// # Errors
+/// Any error of reading it.
+pub fn read_all(file: &dyn File) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
     let got = file.read_at(&mut bytes, 0)?;

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use streamfn_core::checkpoint::membership::parse_uuid;
+use streamfn_core::checkpoint::removal::remove_mapping;
 use streamfn_core::checkpoint::{self as core, Cause};
 use streamfn_core::lane::judge::{Finding, Judge};
 use streamfn_core::sync::Mutex;
@@ -308,6 +309,13 @@ impl Mapping {
     fn names(py: Python<'_>, log: &Log) -> PyResult<Vec<String>> {
         let log = log.inner()?;
         py.detach(|| core::Mapping::names(log)).into_py()
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (log, name, *, timeout = None))]
+    fn remove(py: Python<'_>, log: &Log, name: &str, timeout: Option<f64>) -> PyResult<bool> {
+        let log = log.inner()?;
+        patiently(py, timeout, |patience| remove_mapping(log, name, patience))
     }
 
     #[getter]

@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::sync::Mutex;
@@ -19,7 +19,7 @@ use super::lease::Lease;
 use super::slot::{InFlight, MappingRecord, Shape, MAPPING_BYTES, STREAMS_MAX};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
-use crate::fs::{self, Open};
+use crate::fs::{self, File, Fs, Open};
 use crate::log::LockedFile;
 use crate::stream::{Log, ShardMeta, Stream};
 use crate::types::{
@@ -30,6 +30,7 @@ const STRIDE: u64 = MAPPING_BYTES as u64;
 /// Another process making lanes files for a large stream syncs each of them.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const LANES_SUFFIX: &str = ".lanes";
+const RECORD: &str = "mapping";
 
 /// A mapping: which position each of its lanes has in each stream it reads.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub struct Mapping {
     log: Arc<Log>,
     name: String,
     folder: PathBuf,
+    /// Its record as this handle found it, kept open: so that another mapping, made under the name
+    /// after this one was removed, is not taken for it.
+    found: OnceLock<Arc<dyn File>>,
     /// Lanes files this handle has used, by stream and shard.
     files: Mutex<BTreeMap<(String, ShardId), Arc<LanesFile>>>,
 }
@@ -154,13 +158,14 @@ impl Mapping {
             return Ok(Vec::new());
         }
         let mut names = fs.list(&folder).at(&folder)?;
-        names.retain(|name| fs.exists(&folder.join(name).join("mapping")).unwrap_or(false));
+        names.retain(|name| fs.exists(&folder.join(name).join(RECORD)).unwrap_or(false));
         Ok(names)
     }
 
-    fn at(log: &Arc<Log>, name: &str) -> Self {
+    pub(super) fn at(log: &Arc<Log>, name: &str) -> Self {
         let folder = log.root().join("mappings").join(name);
-        Self { log: Arc::clone(log), name: name.to_owned(), folder, files: Mutex::default() }
+        let (log, name) = (Arc::clone(log), name.to_owned());
+        Self { log, name, folder, found: OnceLock::new(), files: Mutex::default() }
     }
 
     /// Its name, `<app>.<function>`.
@@ -197,6 +202,14 @@ impl Mapping {
         Ok(self.record()?.is_paused)
     }
 
+    /// Refuses if it was removed since it was opened, also if there is another of its name by now.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; as [`Mapping::register`].
+    pub fn check_present(&self) -> Result<()> {
+        self.record().map(|_| ())
+    }
+
     /// Makes sure that each shard of a stream has a lanes file; returns the shards.
     ///
     /// # Errors
@@ -217,11 +230,16 @@ impl Mapping {
         let folder = self.folder.join(stream);
         self.log.fs().create_dir(&folder).at(&folder)?;
         self.log.fs().sync_dir(&self.folder).at(&self.folder)?;
-        // What is redriven came from this mapping itself; none of it may be skipped.
+        // What is redriven came from this mapping itself; none of it may be skipped but what was done
+        // before it was removed.
         let is_own = stream.strip_prefix(self.name.as_str()) == Some(".redrive");
-        let is_new = !is_begun(&record) && !is_own;
+        let is_new = !is_begun(&record);
         for shard in self.missing(stream, &shards)? {
-            let start = if is_new { record.start } else { Start::AtSequence(0) };
+            let start = match (is_own, is_new) {
+                (true, _) => Start::TrimHorizon,
+                (false, true) => record.start,
+                (false, false) => Start::AtSequence(0),
+            };
             let place = resolve(&source, shard, start)?;
             let (path, now) = (self.lanes_path(stream, shard), self.log.clock().now());
             LanesFile::create(self.log.fs(), &path, record.wanted(), place, now)?;
@@ -474,12 +492,56 @@ impl Mapping {
         Ok(leases)
     }
 
+    /// Forgets all of it; call it under the lock, with the leases of all its lanes.
+    ///
+    /// The removal of the record is the commit: a mapping is there if its record is.
+    pub(super) fn erase(&self) -> Result<()> {
+        let path = self.record_path();
+        self.log.fs().remove(&path).at(&path)?;
+        self.log.fs().sync_dir(&self.folder).at(&self.folder)?;
+        Self::sweep(&self.log)
+    }
+
+    /// Clears the folders of mappings that were removed, or made, in part; call it under the lock.
+    fn sweep(log: &Log) -> Result<()> {
+        let (fs, mappings) = (log.fs(), log.root().join("mappings"));
+        let mut was_left = false;
+        for name in fs.list(&mappings).at(&mappings)? {
+            let folder = mappings.join(name);
+            // What is no folder is the lock.
+            let Ok(names) = fs.list(&folder) else { continue };
+            if !names.iter().any(|name| name == RECORD) {
+                for name in names {
+                    remove_all(fs, &folder.join(name))?;
+                }
+                remove_empty(fs, &folder)?;
+                was_left = true;
+            }
+        }
+        if was_left {
+            fs.sync_dir(&mappings).at(&mappings)?;
+        }
+        Ok(())
+    }
+
+    /// The streams it has lanes in, and the shards; also if its record cannot be read.
+    pub(super) fn shards_on_disk(&self) -> Result<Vec<(String, ShardId)>> {
+        let mut shards = Vec::new();
+        for stream in self.log.fs().list(&self.folder).at(&self.folder)? {
+            if stream != RECORD {
+                let found = self.shards_with_lanes(&stream)?;
+                shards.extend(found.into_iter().map(|shard| (stream.clone(), shard)));
+            }
+        }
+        Ok(shards)
+    }
+
     fn lanes_path(&self, stream: &str, shard: ShardId) -> PathBuf {
         self.folder.join(stream).join(format!("{shard}{LANES_SUFFIX}"))
     }
 
     fn record_path(&self) -> PathBuf {
-        self.folder.join("mapping")
+        self.folder.join(RECORD)
     }
 
     /// One lock for the records of all mappings: they change rarely.
@@ -496,13 +558,18 @@ impl Mapping {
         })
     }
 
-    /// The newer valid slot; `None` if the mapping was never made.
+    /// The newer valid slot; `None` if the mapping was never made, or is no longer there.
     fn load(&self) -> Result<Option<MappingRecord>> {
         let path = self.record_path();
-        let bytes = match fs::read(self.log.fs().as_ref(), &path) {
+        let file = match self.log.fs().open(&path, Open::Read) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.at(&path)?,
         };
+        let found = self.found.get_or_init(|| Arc::clone(&file));
+        if found.identity().at(&path)? != file.identity().at(&path)? {
+            return Ok(None);
+        }
+        let bytes = fs::read_all(file.as_ref()).at(&path)?;
         let newest = bytes
             .chunks(MAPPING_BYTES)
             .take(2)
@@ -519,6 +586,8 @@ impl Mapping {
 
     fn create(&self, record: &MappingRecord) -> Result<()> {
         let fs = self.log.fs();
+        // WHY: lanes of one that was removed, or never wholly made, are not this one's.
+        Self::sweep(&self.log)?;
         fs.create_dir(&self.folder).at(&self.folder)?;
         let path = self.record_path();
         let bytes = [record.encode(), vec![0; MAPPING_BYTES]].concat();
@@ -551,6 +620,21 @@ impl Mapping {
         file.write_at(&[&record.encode()], position).at(&path)?;
         file.sync_data().at(&path)
     }
+}
+
+/// Removes a file, or a folder of files.
+fn remove_all(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
+    let Ok(names) = fs.list(path) else { return fs.remove(path).at(path) };
+    for name in names {
+        let file = path.join(name);
+        fs.remove(&file).at(&file)?;
+    }
+    remove_empty(fs, path)
+}
+
+fn remove_empty(fs: &Arc<dyn Fs>, folder: &Path) -> Result<()> {
+    fs.sync_dir(folder).at(folder)?;
+    fs.remove_dir(folder).at(folder)
 }
 
 /// Where a shard's lanes begin.

@@ -1,4 +1,4 @@
-//! What a person does to a mapping: pause, resume, seek.
+//! What a person does to a mapping: pause, resume, seek, remove.
 //!
 //! ```text
 //! seek    paused, durably ── all leases of the stream taken ── each shard's lanes begin anew ── as before
@@ -83,6 +83,20 @@ impl Mapping {
         drop(leases);
         self.set_paused(was_paused)?;
         Ok(places.into_iter().map(|(shard, place)| (shard, place.next_seq)).collect())
+    }
+
+    /// The leases of all lanes it has, once their owners have given them back; its record may be
+    /// damaged.
+    pub(super) fn every_lease(&self, patience: &Patience<'_>) -> Result<Vec<Lease>> {
+        let mut all = Vec::new();
+        for (stream, shard) in self.shards_on_disk()? {
+            match self.leases(&stream, shard, patience) {
+                // Nobody can run lanes that cannot be read.
+                Err(Error::CheckpointConflict { .. }) => {}
+                leases => all.extend(leases?),
+            }
+        }
+        Ok(all)
     }
 
     /// The leases of all lanes of a shard, once their owners have given them back.

@@ -1,11 +1,64 @@
-//! Removing a stream together with what mappings remember of it.
+//! Removing a mapping, and a stream together with what mappings remember of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::mapping::Mapping;
 use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::stream::Log;
+
+/// Longer than a supervisor that judges keeps the lease of a lane.
+const BRIEFLY: Duration = Duration::from_millis(200);
+
+/// Removes a mapping: its positions, what it has in flight, what it wants. False if there is none.
+///
+/// Its dead letters stay, and what waits to be redriven, which the next mapping of that name reads;
+/// of its redrives, what is done is let go of.
+///
+/// # Errors
+/// [`Error::LockTimeout`] naming the owner of a lane that is leased (nothing has changed), or of the
+/// lock; [`Error::Io`]. After an error that came in the middle it is there, or gone, as a whole.
+///
+/// # Durability
+/// Durable when it returns.
+pub fn remove_mapping(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Result<bool> {
+    let is_there = || Ok::<_, Error>(Mapping::names(log)?.iter().any(|known| known == name));
+    if !is_there()? {
+        return Ok(false);
+    }
+    Mapping::alone(log, patience, || {
+        if !is_there()? {
+            return Ok(false);
+        }
+        let mapping = Mapping::at(log, name);
+        let leases = mapping.every_lease(&Patience::of(BRIEFLY))?;
+        trim_redrives(&mapping, patience)?;
+        mapping.erase()?;
+        drop(leases);
+        log.bump();
+        Ok(true)
+    })
+}
+
+/// Lets go of what was redriven and is done, so that nobody is called with it again.
+fn trim_redrives(mapping: &Mapping, patience: &Patience<'_>) -> Result<()> {
+    let redrives = format!("{}.redrive", mapping.name());
+    let stream = match mapping.log().stream(&redrives) {
+        Err(Error::StreamNotFound { .. }) => return Ok(()),
+        other => other?,
+    };
+    for (_, shard) in mapping.shards_on_disk()?.into_iter().filter(|(of, _)| *of == redrives) {
+        let file = mapping.lanes_file(&redrives, shard)?;
+        // What cannot be read is kept: it comes again.
+        let Ok(lanes) = file.lanes() else { continue };
+        let done = lanes.iter().map(|lane| lane.checkpoint.next_seq).min().unwrap_or(0);
+        // WHY: a checkpoint that a power cut takes back would ask for records that are gone.
+        file.sync_all()?;
+        stream.shard(shard)?.trim(done, patience)?;
+    }
+    Ok(())
+}
 
 /// Removes a stream. Mappings that have read it keep it, unless `is_forced`: then they forget it, so
 /// that a new stream of that name is new to them. Their dead letters stay.

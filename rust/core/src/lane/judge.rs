@@ -68,6 +68,7 @@ impl Judge {
         let Some(lease) = Lease::try_take(log.fs(), &file.lease_path(slot), &owner)? else {
             return Ok(None);
         };
+        mapping.check_present()?;
         let Some(view) = file.take(slot)? else { return Ok(None) };
         let in_flight = view.still_open(log.boot_id()).filter(|open| !open.entries.is_empty());
         let cache = Arc::new(BatchCache::new(BUDGET_BYTES));

@@ -236,6 +236,8 @@ impl LaneSet {
         else {
             return Ok(Added::Held);
         };
+        // WHY after the lease: who removes the mapping has to have it, too.
+        mapping.check_present()?;
         let Some(view) = file.lane(slot)? else { return Ok(Added::Stale) };
         let mut in_flight = view.still_open(self.log.boot_id());
         let taker = Taker { worker: self.worker, runner: self.runner, is_exclusive };

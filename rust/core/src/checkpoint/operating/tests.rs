@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::checkpoint::removal::remove_mapping;
 use crate::checkpoint::{Entry, InFlight, Place};
 use crate::stream::{Log, OpenOptions, StreamConfig};
 
@@ -151,4 +152,19 @@ fn a_number_that_is_no_longer_kept_is_refused() {
 
     assert!(matches!(refused, Err(Error::SequenceTrimmed { lost_from: 3, lost_to: 19 })));
     assert_eq!(vec![(ShardId(0), 20)], world.seek(Start::TrimHorizon).unwrap());
+}
+
+#[test]
+fn one_whose_lane_is_leased_is_not_removed() {
+    let world = World::new();
+    let remove = || remove_mapping(&world.log, "shop.total", &Patience::of(LONG));
+    let file = world.mapping.lanes_file(STREAM, ShardId(0)).unwrap();
+    let lease = Lease::try_take(world.log.fs(), &file.lease_path(1), "runner 7").unwrap().unwrap();
+
+    let refused = remove();
+
+    assert!(matches!(refused, Err(Error::LockTimeout { holder, .. }) if holder == "runner 7"));
+    assert_eq!(vec![0, 0], world.checkpoints());
+    drop(lease);
+    assert!(remove().unwrap());
 }
