@@ -746,6 +746,11 @@ class LaneSet:
         """Note that the batch is done: checkpoint at its end, lane free."""
     def yield_(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
         """`wait` for no time; for a runner that stops. Not an attempt."""
+    def pass_on(self) -> None:
+        """Wake a thread that sleeps in `next` if there is more to do.
+
+        For a thread that let go of a lane and does not go on with `next` itself.
+        """
     def set_burst(self, on: bool) -> None:
         """Close batch windows at once, and write idle positions at once."""
     def stop(self) -> None:

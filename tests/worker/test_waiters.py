@@ -55,3 +55,19 @@ def test_tasks_end_before_join_returns():
     waiters.join()
 
     assert sorted(ended) == [0, 1, 2, 3]
+
+
+def test_a_thread_that_has_ended_a_task_says_so_once_it_can_take_the_next():
+    """Whoever hears it needs no further thread."""
+    done, names = threading.Semaphore(0), set()
+
+    def task(cell):
+        names.add(threading.current_thread().name)
+
+    waiters = Waiters([1, 2, 3], came_free=done.release)
+    for _ in range(20):
+        assert waiters.run(task)
+        assert done.acquire(timeout=10)
+    waiters.join()
+
+    assert names == {"async-1"}

@@ -61,7 +61,8 @@ class LaneThreads:
 
     def start(self, count: int) -> None:
         """Start all threads but the first, which is `run` in the caller's."""
-        self._waiters = Waiters(range(count, Board.CELLS))
+        # WHY: the lane is free again, and the threads that could take it may all be asleep.
+        self._waiters = Waiters(range(count, Board.CELLS), self._tools.lanes.pass_on)
         for cell in range(1, count):
             thread = threading.Thread(target=self.run, args=(cell,), name=f"lanes-{cell}")
             thread.daemon = True

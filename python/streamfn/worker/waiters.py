@@ -13,8 +13,14 @@ Task = Callable[[int], None]
 class Waiters:
     """Starts a thread when all that it has are busy, up to one for each cell; they never end."""
 
-    def __init__(self, cells: Iterable[int]) -> None:
-        self._free = list(cells)
+    def __init__(self, cells: Iterable[int], came_free: Callable[[], None] = lambda: None) -> None:
+        """Make one without threads.
+
+        Args:
+            cells: A cell for each thread there may be.
+            came_free: Called by a thread that has ended a task, and can take the next.
+        """
+        self._free, self._came_free = list(cells), came_free
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._idle = 0
         self._lock = threading.Lock()
@@ -50,3 +56,4 @@ class Waiters:
             task(cell)
             with self._lock:
                 self._idle += 1
+            self._came_free()

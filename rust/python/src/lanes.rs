@@ -281,6 +281,10 @@ impl LaneSet {
         py.detach(|| self.inner.wait(lane, entries, exponent, Duration::ZERO)).into_py()
     }
 
+    fn pass_on(&self, py: Python<'_>) {
+        py.detach(|| self.inner.pass_on());
+    }
+
     fn set_burst(&self, on: bool) {
         self.inner.set_burst(on);
     }

@@ -312,6 +312,7 @@ impl LaneSet {
     /// [`Error::Io`] (it is tried again after a second). Other lanes are not touched.
     pub fn next(&self, most: Duration) -> Result<Option<Work>> {
         let deadline = Deadline::after(most);
+        let mut asleep = None;
         loop {
             self.log.check()?;
             if self.is_stopped() {
@@ -320,6 +321,7 @@ impl LaneSet {
             let seen = self.log.wake_word();
             let due = match self.look()? {
                 Found::Work(work) => {
+                    drop(asleep);
                     self.pass_on();
                     return Ok(Some(work));
                 }
@@ -329,10 +331,28 @@ impl LaneSet {
             if left.is_zero() {
                 return Ok(None);
             }
+            if asleep.is_none() {
+                // INVARIANT: there is a look after this. Who frees a lane counts sleepers after that:
+                // either this thread is among them, or its look finds the lane free.
+                asleep = Some(Asleep::among(&self.sleepers));
+                continue;
+            }
             let nap = due.map_or(left, |due| due.left().min(left)).min(NAP_MAX);
-            self.sleepers.fetch_add(1, Ordering::SeqCst);
             self.log.wait(seen, nap);
-            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes a thread that sleeps in [`LaneSet::next`] if there is more to do; it would not hear that a
+    /// lane came free. For a thread that let go of one and does not go on with `next` itself.
+    pub fn pass_on(&self) {
+        if self.sleepers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let is_burst = self.is_burst.load(Ordering::Acquire);
+        let is_ready =
+            |holder: &Holder| matches!(holder, Holder::Free(held) if held.is_ready(is_burst));
+        if self.state.lock().lanes.values().any(is_ready) {
+            self.log.bump();
         }
     }
 
@@ -498,19 +518,21 @@ impl LaneSet {
         }
         done.map(|_| ())
     }
+}
 
-    /// Wakes another thread if there is more to do: one that went to sleep while the lane was taken
-    /// would not hear that it came free.
-    fn pass_on(&self) {
-        if self.sleepers.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let is_burst = self.is_burst.load(Ordering::Acquire);
-        let is_ready =
-            |holder: &Holder| matches!(holder, Holder::Free(held) if held.is_ready(is_burst));
-        if self.state.lock().lanes.values().any(is_ready) {
-            self.log.bump();
-        }
+/// Counts a thread among those that sleep, until it is dropped.
+struct Asleep<'a>(&'a AtomicU32);
+
+impl<'a> Asleep<'a> {
+    fn among(sleepers: &'a AtomicU32) -> Self {
+        sleepers.fetch_add(1, Ordering::SeqCst);
+        Self(sleepers)
+    }
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

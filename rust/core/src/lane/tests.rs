@@ -192,6 +192,27 @@ mod batches {
         });
     }
 
+    /// As with `async` functions: one thread takes the lanes, others wait for the calls.
+    #[test]
+    fn a_thread_that_sleeps_hears_of_a_lane_that_another_lets_go() {
+        let world = World::new(1);
+        world.put(&["a"; 20]);
+        let set = world.with_lane(1);
+        let patience = Deadline::after(SECOND); // a nap each turn would take twice as long
+        std::thread::scope(|scope| {
+            let (taken, takes) = mpsc::channel();
+            let set = &set;
+            scope.spawn(move || (0..20).for_each(|_| taken.send(next(set)).unwrap()));
+            for turn in 0..20 {
+                assert_eq!(vec![turn], numbers(&takes.recv().unwrap()));
+                std::thread::sleep(Duration::from_millis(5)); // the other one goes to sleep
+                set.settle(0, 0).unwrap();
+                set.pass_on();
+            }
+        });
+        assert!(!patience.is_past());
+    }
+
     #[test]
     fn a_stopped_set_hands_out_nothing() {
         let world = World::new(1);
