@@ -1,5 +1,6 @@
 """Tests for `streamfn.worker.assignment`: pure planning."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,16 @@ class TestTaking:
         now, _ = carried_out(situation(lanes(8), runners=POOL[:1], expected=1))
 
         assert held(now) == {0: 4}
+
+    def test_a_runner_that_is_up_first_takes_some_of_each_mapping(self):
+        """Or all of one would wait until the others are up."""
+        views = lanes(4) | lanes(4, "shop.notify") | lanes(4, "shop.third")
+
+        now, _ = carried_out(situation(views, runners=POOL[:1], expected=1))
+
+        assert Counter(key.mapping for key in now.places) == {
+            "shop.total": 2, "shop.notify": 2, "shop.third": 2
+        }  # fmt: skip
 
     def test_a_runner_at_its_limit_gets_none(self):
         """`max_concurrency` below the number of runners."""

@@ -188,7 +188,7 @@ def _take_shared(now: Situation, result: Plan) -> None:
     pool = _Pool(now)
     counts = _counts(now)
     lanes = [lane for lane in _takeable(now) if not lane.is_alone and not lane.is_exclusive]
-    for lane in sorted(lanes, key=lambda lane: (not lane.is_open, lane.key)):
+    for lane in _in_turn(lanes):
         if counts[lane.key.mapping] >= now.shares[lane.key.mapping]:
             continue
         runner = pool.roomiest(lane.key.mapping)
@@ -197,6 +197,20 @@ def _take_shared(now: Situation, result: Plan) -> None:
         result.takes.append(Take(lane.key, runner))
         pool.add(lane.key.mapping, runner)
         counts[lane.key.mapping] += 1
+
+
+def _in_turn(lanes: Iterable[LaneView]) -> list[LaneView]:
+    """Order lanes by what is open, then so that mappings take turns.
+
+    WHY: the first runner has no room for all of them while others are on their way. What it does
+    not take waits until those are up, and that must not be the lanes of one mapping.
+    """
+    turns: Counter[str] = Counter()
+    keyed = []
+    for lane in sorted(lanes, key=lambda lane: (not lane.is_open, lane.key)):
+        keyed.append((not lane.is_open, turns[lane.key.mapping], lane.key, lane))
+        turns[lane.key.mapping] += 1
+    return [lane for *_, lane in sorted(keyed, key=lambda each: each[:3])]
 
 
 def _balance(now: Situation, result: Plan) -> None:
