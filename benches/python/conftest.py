@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
-from report import FilterRates, Rates, filter_table, lines, storage_table
+from report import FilterRates, Rates, figure_table, filter_table, lines
 from scenario import FULL, SMALL, Size, cases
 from storage import Figure
 
 SIZE = pytest.StashKey[Size]()
 RATES = pytest.StashKey[Rates]()
 FIGURES = pytest.StashKey[list[Figure]]()
+LANE_FIGURES = pytest.StashKey[list[Figure]]()
 FILTER_RATES = pytest.StashKey[FilterRates]()
 
 
@@ -27,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     rates: Rates = defaultdict(lambda: defaultdict(list))
     config.stash[RATES] = rates
     config.stash[FIGURES] = []
+    config.stash[LANE_FIGURES] = []
     filter_rates: FilterRates = defaultdict(lambda: defaultdict(list))
     config.stash[FILTER_RATES] = filter_rates
 
@@ -40,10 +42,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables after a full run."""
     stash = terminalreporter.config.stash
-    if stash[SIZE] is FULL and stash[FIGURES]:
-        terminalreporter.write_line("")
-        for line in storage_table(stash[FIGURES], os.getloadavg()):
-            terminalreporter.write_line(line)
+    for title, figures in (("storage", stash[FIGURES]), ("lanes", stash[LANE_FIGURES])):
+        if stash[SIZE] is FULL and figures:
+            terminalreporter.write_line("")
+            for line in figure_table(title, figures, os.getloadavg()):
+                terminalreporter.write_line(line)
     if stash[SIZE] is FULL and stash[RATES]:
         terminalreporter.write_line("")
         for line in lines(stash[RATES], stash[SIZE]):
@@ -70,6 +73,12 @@ def rates(pytestconfig: pytest.Config) -> Rates:
 def figures(pytestconfig: pytest.Config) -> list[Figure]:
     """Where the figures of the storage engine are noted."""
     return pytestconfig.stash[FIGURES]
+
+
+@pytest.fixture(scope="session")
+def lane_figures(pytestconfig: pytest.Config) -> list[Figure]:
+    """Where the figures of lanes are noted."""
+    return pytestconfig.stash[LANE_FIGURES]
 
 
 @pytest.fixture(scope="session")

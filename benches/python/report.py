@@ -45,9 +45,11 @@ def table(rates: Rates) -> Iterator[str]:
         yield f"| {scenario} | " + " | ".join(cells) + " |"
 
 
-def storage_table(figures: list[Figure], load: tuple[float, float, float]) -> Iterator[str]:
-    """What the storage engine takes by itself; `load` is that of the last 1, 5 and 15 minutes."""
-    yield "| storage | measured | goal |"
+def figure_table(
+    title: str, figures: list[Figure], load: tuple[float, float, float]
+) -> Iterator[str]:
+    """Figures that are not rates of peers; `load` is that of the last 1, 5 and 15 minutes."""
+    yield f"| {title} | measured | goal |"
     yield "|---|---|---|"
     for figure in figures:
         yield f"| {figure.what} | {figure.result} | {figure.goal} |"
