@@ -20,6 +20,7 @@ use simulation::{Bound, Call, Crasher, Fault, Garbage, SimFs};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
+use streamfn_core::fs::Fs;
 use streamfn_core::log::Keep;
 use streamfn_core::{
     Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
@@ -341,4 +342,31 @@ fn a_batch_that_could_not_be_written_is_shown_to_nobody() {
         assert_eq!(first + 1, put(&stream, b"after").unwrap());
         assert_eq!(2, read(&stream).unwrap().1.len());
     }
+}
+
+/// The horizon was raised in memory only: after a power cut the files below it would be missing.
+#[test]
+fn a_trim_horizon_that_was_not_synced_takes_no_file() {
+    let fs = SimFs::new();
+    let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+    let config = StreamConfig {
+        compression: Compression::None,
+        segment_bytes: 1 << 20,
+        ..StreamConfig::default()
+    };
+    let stream = log.create_stream("s", &config, &patience()).unwrap();
+    for _ in 0..3 {
+        put(&stream, &vec![0; 700_000]).unwrap();
+    }
+    let shard = stream.shard(ShardId(0)).unwrap();
+    let keep = Keep { bytes: Some(0), ..Keep::default() };
+    let files = fs.list(Path::new(SHARD)).unwrap();
+    fs.fail_next(Call::Sync, Fault::Errno(EIO));
+    assert!(shard.retain(&keep).is_err());
+
+    let again = shard.retain(&keep);
+
+    assert!(matches!(again, Err(streamfn_core::Error::StoragePoisoned { .. })), "{again:?}");
+    let left = fs.list(Path::new(SHARD)).unwrap();
+    assert!(files.iter().all(|file| left.contains(file)), "{files:?} {left:?}");
 }

@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 
 use super::mapping::Mapping;
 use crate::clock::Stopwatch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::{Keep, Trimmed};
 use crate::stream::{Housekeeper, Log, Stream};
 use crate::types::{SequenceNumber, ShardId};
@@ -53,9 +53,11 @@ impl Housekeeper for Retainer {
 /// One pass over all streams that have a retention.
 ///
 /// # Errors
-/// The first error met; the streams before it are done.
+/// The first error met. A shard whose storage failed does not keep the others from their turn; after
+/// any other error, those behind it have to wait for the next pass.
 pub fn retain_all(log: &Arc<Log>) -> Result<Trimmed> {
     let mut total = Trimmed::default();
+    let mut poisoned = None;
     for name in log.streams()? {
         let stream = log.stream(&name)?;
         let retention = stream.config().retention;
@@ -66,12 +68,18 @@ pub fn retain_all(log: &Arc<Log>) -> Result<Trimmed> {
             let from = if retention.is_consumed { consumed(log, &stream, meta.id)? } else { None };
             let since = retention.age_us.map(|age| log.clock().now().saturating_sub(age));
             let keep = Keep { since, bytes: retention.bytes, from };
-            let trimmed = stream.shard(meta.id)?.retain(&keep)?;
+            let trimmed = match stream.shard(meta.id)?.retain(&keep) {
+                Err(error @ Error::StoragePoisoned { .. }) => {
+                    poisoned = poisoned.or(Some(error));
+                    continue;
+                }
+                trimmed => trimmed?,
+            };
             total.segments += trimmed.segments;
             total.bytes += trimmed.bytes;
         }
     }
-    Ok(total)
+    poisoned.map_or(Ok(total), Err)
 }
 
 /// The lowest checkpoint of all mappings on a shard; `None` while no mapping reads it.

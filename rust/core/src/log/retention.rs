@@ -52,7 +52,8 @@ impl ShardLog {
     ///
     /// # Errors
     /// [`crate::Error::LockTimeout`] if writers are busy, errors of the file system; the next pass
-    /// goes on from there.
+    /// goes on from there. [`crate::Error::StoragePoisoned`] if a sync of the shard failed: nothing is
+    /// removed then.
     pub fn retain(&self, keep: &Keep) -> Result<Trimmed> {
         self.directory.check()?;
         if keep.since.is_none() && self.page().committed().segment == self.first_ordinal()? {
@@ -163,6 +164,9 @@ impl ShardLog {
         if gone.is_empty() {
             return Ok(trimmed);
         }
+        // WHY: what `state` says of the horizon may be what a failed sync left in memory. Files that
+        // went on such a promise would be missing after the next stop of the machine.
+        self.page().check(&self.folder)?;
         // INVARIANT: first the promise, then the deed. A reader that finds a file gone reads the
         // horizon and says what was lost.
         if self.trim_horizon()? < horizon {
