@@ -32,7 +32,7 @@ RUST_FLOORS = [
     {"log"},
     {"stream"},
     {"checkpoint", "filter"},
-    {"lane"},
+    {"lane", "fsck"},
 ]
 """From the ground up."""
 

@@ -6,10 +6,12 @@ every 100 ms. Sizes are bytes; times are seconds as float unless a name ends in 
 UTC). Errors are the classes of `streamfn.errors`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dict
 from datetime import datetime
 from typing import Any, Literal, Self, TypeAlias, final, overload
+
+from streamfn.errors import Corruption
 
 __all__ = [
     "BATCH_SIZE_MAX",
@@ -26,6 +28,8 @@ __all__ = [
     "Board",
     "Entry",
     "Filter",
+    "Finding",
+    "FsckReport",
     "InFlight",
     "LaneJudge",
     "LaneSet",
@@ -43,6 +47,7 @@ __all__ = [
     "WorkWindow",
     "__version__",
     "exit_when_closed",
+    "fsck",
     "raise_file_limit",
     "slot_of",
 ]
@@ -344,7 +349,9 @@ class Stream:
         """
     def trim(self, shard_id: str, before: int | datetime, timeout: float | None = None) -> int:
         """Let go of a shard's records before a sequence number or a time; bytes freed."""
-    def reader(self, shard_id: str, start: _Start | None = None) -> ShardReader: ...
+    def reader(
+        self, shard_id: str, start: _Start | None = None, *, skip_corruption: bool = False
+    ) -> ShardReader: ...
 
 @final
 class ShardReader:
@@ -364,9 +371,94 @@ class ShardReader:
 
         Raises:
             SequenceTrimmed: Retention was faster; open a new reader.
-            Corruption: The next record batch is damaged.
+            Corruption: The next record batch is damaged, and the reader does not skip it.
         """
+    def take_skipped(self) -> list[Corruption]:
+        """Return the damage that was passed over since this was called last."""
     def close(self) -> None: ...
+
+# ---------------------------------------------------------------- examining a log directory
+
+@final
+class Finding:
+    """One thing that an examination found."""
+
+    @property
+    def code(self) -> str:
+        """Name of its kind, such as `batch-damaged`; it does not change."""
+    @property
+    def severity(self) -> str:
+        """`damage`, or `note`: nothing is broken, or the next opening puts it right by itself."""
+    @property
+    def path(self) -> str: ...
+    @property
+    def position(self) -> int | None:
+        """The byte in the file, where there is one."""
+    @property
+    def first(self) -> int | None:
+        """First sequence number concerned."""
+    @property
+    def last(self) -> int | None: ...
+    @property
+    def stream(self) -> str | None: ...
+    @property
+    def shard_id(self) -> str | None: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def action(self) -> str:
+        """What to do about it; empty: nothing."""
+    @property
+    def repaired(self) -> str | None:
+        """What a repair did about it."""
+
+@final
+class FsckReport:
+    """What an examination, or a repair, found."""
+
+    @property
+    def findings(self) -> list[Finding]: ...
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything is broken; after a repair: still broken, or lost by it."""
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether nobody else had the log open."""
+    @property
+    def streams(self) -> int: ...
+    @property
+    def shards(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    @property
+    def batches(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def mappings(self) -> int: ...
+
+def fsck(
+    path: str,
+    *,
+    deep: bool = False,
+    repair: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> FsckReport:
+    """Examine a log directory; with `repair`, put right what can be derived.
+
+    Args:
+        path: The log directory.
+        deep: Read, decompress and decode every body too.
+        repair: Change the log. Nobody else may have it open.
+        progress: Told, about ten times a second, how many bytes of how many were looked at.
+
+    Raises:
+        ConfigError: It is not a log directory.
+        LockTimeout: `repair`, and somebody has the log open.
+        UnsupportedFormat: It was written by another version.
+    """
 
 # ---------------------------------------------------------------- shared with the supervisor
 
@@ -698,6 +790,7 @@ class LaneSet:
         tumbling_window: float | None = None,
         alone: bool = False,
         exclusive: bool = False,
+        skip_corruption: bool = False,
     ) -> Literal["ok", "held", "judge", "stale", "parents", "exclusive"]:
         """Take the lease and open the lane under the caller's number `lane`.
 
@@ -725,6 +818,12 @@ class LaneSet:
         What a lane meets is raised here, and the others go on: `LeaseLost` (it is gone from the
         set), `SequenceTrimmed` (once; it goes on with what is kept), `Corruption` and `StorageIO`
         (it is tried again after a second).
+        """
+    def take_damage(self) -> list[tuple[int, int, Corruption, bool]]:
+        """Return the damage that lanes met since this was called last, and wake `next` no more.
+
+        Lane, its slot, the error, and whether the lane passed it: otherwise it stopped there, and
+        looks again after ten seconds.
         """
     def hold(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
         """Rewrite the in-flight slot: the open rest of the batch, first call first.

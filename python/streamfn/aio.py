@@ -28,6 +28,7 @@ from streamfn.log import Log as SyncLog
 from streamfn.log import Stream as SyncStream
 from streamfn.log.reading import BYTES_MAX, RECORDS_MAX, WAIT_SECONDS
 from streamfn.model.batch import Batch
+from streamfn.model.mapping import OnCorruption
 from streamfn.model.put import PutResult, PutResults
 from streamfn.model.stream import StreamInfo
 
@@ -144,13 +145,15 @@ class Stream:
         *,
         shard: str | None = None,
         follow: bool = False,
+        on_corruption: OnCorruption = "raise",
     ) -> AsyncIterator[Batch]:
         """Iterate over the records in batches; as `streamfn.Stream.read`."""
         if follow:
-            async for batch in self._follow(start, shard):
+            async for batch in self._follow(start, shard, on_corruption):
                 yield batch
             return
-        batches = await self._run(partial(self._stream.read, start, shard=shard))
+        read = partial(self._stream.read, start, shard=shard, on_corruption=on_corruption)
+        batches = await self._run(read)
         while (batch := await self._run(partial(next, batches, None))) is not None:
             yield batch
 
@@ -185,8 +188,11 @@ class Stream:
     def __repr__(self) -> str:
         return f"<aio.Stream {self.name}>"
 
-    async def _follow(self, start: str | int | datetime, shard: str | None) -> AsyncIterator[Batch]:
-        follower = await self._run(partial(self._stream.follower, start, shard=shard))
+    async def _follow(
+        self, start: str | int | datetime, shard: str | None, on_corruption: OnCorruption
+    ) -> AsyncIterator[Batch]:
+        follow = partial(self._stream.follower, start, shard=shard, on_corruption=on_corruption)
+        follower = await self._run(follow)
         while not follower.is_over:
             seen = self._waker.seen()
             found = await self._run(partial(follower.poll, RECORDS_MAX, BYTES_MAX))

@@ -134,6 +134,7 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
         retries=35,
         bisects=330,
         dead_lettered=35,
+        lost=2,
         matched=6_064,
         filtered=10,
         not_json=3,
@@ -147,6 +148,6 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
         .err.rstrip()
         .endswith(
             "shop.total 6,064 records in 543 calls, 35 retried, 330 bisected, 35 dead-lettered, "
-            "6,064 matched, 10 filtered out, 3 not JSON"
+            "2 lost, 6,064 matched, 10 filtered out, 3 not JSON"
         )
     )

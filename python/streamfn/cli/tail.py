@@ -16,7 +16,7 @@ from typing import IO
 import click
 
 from streamfn.log import Log, Stream
-from streamfn.log.reading import Follower
+from streamfn.log.reading import Follower, poll
 from streamfn.model.record import Record
 from streamfn.model.stream import ShardInfo
 
@@ -53,6 +53,13 @@ WAIT_SECONDS = 0.1
     help=r"%s payload, %k key, %p shard, %o sequence number, %T time in ms, %h headers; "
     r"\n ends a line [default: %s\n].",
 )
+@click.option(
+    "--on-corruption",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="Of damaged records: stop there, or go on behind them and say which are lost.",
+)
 @click.option("--shard", metavar="SHARD", help="Of this shard only, such as shardId-000000000000.")
 @click.option(
     "--output",
@@ -70,6 +77,7 @@ def command(  # noqa: PLR0913 -- one parameter for each option
     ends: bool,
     count: int | None,
     form: str | None,
+    on_corruption: str,
     shard: str | None,
     output: str | None,
     as_json: bool,
@@ -84,7 +92,9 @@ def command(  # noqa: PLR0913 -- one parameter for each option
     line = _json_line if as_json else _formatted(form or DEFAULT_FORMAT)
     written = 0
     with open_log(log_dir) as log:
-        records = _Place(log, log.stream(stream), offset, shard).records(follow=not ends)
+        place = _Place(log, log.stream(stream), offset, shard)
+        place.skips = on_corruption == "skip"
+        records = place.records(follow=not ends)
         with _sink(output) as sink:
             for record in records:
                 if record is None:
@@ -101,6 +111,8 @@ class _Place:
 
     def __init__(self, log: Log, stream: Stream, offset: str, shard: str | None) -> None:
         self.log, self.stream = log, stream
+        self.skips = False
+        """Whether damaged records are passed over."""
         shards = stream.info().shards
         self.shards = [each for each in shards if shard in {None, each.shard_id}]
         self.is_alone = shard is not None
@@ -143,9 +155,9 @@ class _Place:
             window *= 4
 
     def _up_to(self, shard_id: str, start: Start, end: int) -> Iterator[Record]:
-        reader = self.stream.core.reader(shard_id, start)
+        reader = self.stream.core.reader(shard_id, start, skip_corruption=self.skips)
         while reader.position < end:
-            records = reader.poll(POLL_RECORDS, POLL_BYTES)
+            records = poll(reader, POLL_RECORDS, POLL_BYTES)
             if not records:
                 break
             yield from records.between(records.first, end - 1)
@@ -156,9 +168,12 @@ class _Place:
         start, core = self.start, self.log.core
         least = start if isinstance(start, int) else 0
         readers = {
-            each: self.stream.core.reader(each, max(end, least)) for each, end in self.ends.items()
+            each: self.stream.core.reader(each, max(end, least), skip_corruption=self.skips)
+            for each, end in self.ends.items()
         }
-        follower = Follower(self.stream.core, readers, is_alone=self.is_alone)
+        follower = Follower(
+            self.stream.core, readers, is_alone=self.is_alone, skip_corruption=self.skips
+        )
         while not follower.is_over:
             seen = core.wake()
             polled = follower.poll(POLL_RECORDS, POLL_BYTES)

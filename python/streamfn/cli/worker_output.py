@@ -39,6 +39,11 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "runner_not_started": (ERROR, "runner not started: {error_message}"),
     "runner_broken": (ERROR, "runner broken by an error of streamfn itself"),
     "lane_trouble": (ERROR, "lane in trouble: {error}"),
+    "lane_stopped": (
+        ERROR,
+        "stopped at damage, the other lanes go on: {error} (hint: see `streamfn fsck`)",
+    ),
+    "damage_passed": (ERROR, "passed over damage, {count} given up: {error}"),
     "lane_refused": (ERROR, "lane refused: {error_message}"),
     "lease_lost": (WARN, "another runner has the lane now"),
     "release_failed": (WARN, "lane not given back: {error}"),
@@ -73,7 +78,18 @@ _TOLD: Final = {
 }
 """Fields that a line for people tells in its words."""
 
-_DETAIL: Final = {"request_id", "worker", "pid", "slot", "is_solo", "destination", "condition"}
+_DETAIL: Final = {
+    "request_id",
+    "worker",
+    "pid",
+    "slot",
+    "lane",
+    "path",
+    "position",
+    "is_solo",
+    "destination",
+    "condition",
+}
 """Fields that a line for people has with `-v` only."""
 
 
@@ -114,7 +130,8 @@ class WorkerOutput:
             calls = format_count(each.calls, "call")
             words = f"{format_count(each.records, 'record')} in {calls}"
             figures = {"retried": each.retries, "bisected": each.bisects,
-                       "dead-lettered": each.dead_lettered}  # fmt: skip
+                       "dead-lettered": each.dead_lettered,
+                       "lost": each.lost}  # fmt: skip
             if each.matched or each.filtered or each.not_json:
                 figures |= {"matched": each.matched, "filtered out": each.filtered,
                             "not JSON": each.not_json}  # fmt: skip

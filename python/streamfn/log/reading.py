@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from streamfn import _core
 from streamfn.model.batch import Batch
@@ -14,6 +16,15 @@ BYTES_MAX = 8 * 2**20
 """Most payload bytes of one batch."""
 WAIT_SECONDS = 0.1
 """Longest wait before Python may handle a signal."""
+LOGGER: Final = logging.getLogger("streamfn")
+
+
+def poll(reader: _core.ShardReader, records_max: int, bytes_max: int) -> _core.Records:
+    """Return what a reader has now, and say what it passed over on the way."""
+    records = reader.poll(records_max, bytes_max)
+    for damage in reader.take_skipped():
+        LOGGER.warning("passed over damage: %s", damage)
+    return records
 
 
 def up_to(
@@ -33,7 +44,7 @@ def up_to(
             if parents[shard_id] & waiting.keys():
                 continue
             end = ends[shard_id]
-            records = reader.poll(RECORDS_MAX, BYTES_MAX) if reader.position < end else None
+            records = poll(reader, RECORDS_MAX, BYTES_MAX) if reader.position < end else None
             if records and records.last >= end:
                 records = records.between(records.first, end - 1)
             if not records:
@@ -53,6 +64,7 @@ class Follower:
         *,
         since: datetime | None = None,
         is_alone: bool = False,
+        skip_corruption: bool = False,
     ) -> None:
         """Begin where the readers are.
 
@@ -61,9 +73,11 @@ class Follower:
             readers: By shard id.
             since: Where shards that appear later are read from; None: their first record.
             is_alone: Whether only these shards are read, and none that appears later.
+            skip_corruption: Whether damage is passed over in shards that appear later.
         """
         self._stream, self._readers = stream, dict(readers)
         self._since, self._is_alone = since, is_alone
+        self._skip_corruption = skip_corruption
         self._parents = {each.shard_id: set(each.parents) for each in stream.shards()}
         self._childless: set[str] = set()
 
@@ -78,7 +92,7 @@ class Follower:
         for shard_id, reader in list(self._readers.items()):
             if self._parents.get(shard_id, set()) & self._readers.keys():
                 continue
-            records = reader.poll(records_max, bytes_max)
+            records = poll(reader, records_max, bytes_max)
             if records:
                 found.append(records)
             elif reader.is_finished:
@@ -96,7 +110,9 @@ class Follower:
             self._childless -= set(each.parents)
             if each.shard_id not in self._parents:
                 self._parents[each.shard_id] = set(each.parents)
-                self._readers[each.shard_id] = self._stream.reader(each.shard_id, self._since)
+                self._readers[each.shard_id] = self._stream.reader(
+                    each.shard_id, self._since, skip_corruption=self._skip_corruption
+                )
                 is_new = True
         return is_new
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 from streamfn import _core
 from streamfn.errors import ConfigError
 from streamfn.model.batch import Batch
+from streamfn.model.mapping import OnCorruption
 from streamfn.model.put import PutResult, PutResults
 from streamfn.model.stream import ShardInfo, StreamInfo
 
@@ -95,6 +97,7 @@ class Stream:
         *,
         shard: str | None = None,
         follow: bool = False,
+        on_corruption: OnCorruption = "raise",
     ) -> Iterator[Batch]:
         """Iterate over the records in batches, each of one shard and in its order.
 
@@ -108,29 +111,43 @@ class Stream:
             follow: Go on for ever, waiting for new records and new shards (of one `shard`: until
                 it is split or merged). Otherwise the iteration ends at what was visible when it
                 began.
+            on_corruption: Of damaged records: `"raise"` stops there; `"skip"` goes on behind them,
+                and logs a warning that names the sequence numbers given up.
 
         Raises:
             ConfigError: There is no such shard.
             SequenceTrimmed: Records asked for are no longer kept.
-            Corruption: A record batch is damaged.
+            Corruption: Records are damaged, and `on_corruption="raise"`.
         """
         if follow:
-            return following(self._log, self.follower(start, shard=shard))
+            follower = self.follower(start, shard=shard, on_corruption=on_corruption)
+            return following(self._log, follower)
         shards = self._shards(shard)
-        return up_to(self._readers(shards, start), shards)
+        skip = _skips(on_corruption)
+        return up_to(self._readers(shards, start, skip=skip), shards)
 
     def follower(
-        self, start: str | int | datetime = "trim_horizon", *, shard: str | None = None
+        self,
+        start: str | int | datetime = "trim_horizon",
+        *,
+        shard: str | None = None,
+        on_corruption: OnCorruption = "raise",
     ) -> Follower:
         """Return what `read(follow=True)` reads with: it polls, and waits for nothing.
 
         Args:
             start: As `read`.
             shard: As `read`.
+            on_corruption: As `read`.
         """
-        readers = self._readers(self._shards(shard), start)
-        since = start if isinstance(start, datetime) else None
-        return Follower(self._core, readers, since=since, is_alone=shard is not None)
+        skip = _skips(on_corruption)
+        return Follower(
+            self._core,
+            self._readers(self._shards(shard), start, skip=skip),
+            since=start if isinstance(start, datetime) else None,
+            is_alone=shard is not None,
+            skip_corruption=skip,
+        )
 
     def split(
         self, shard: str, *, at: int | None = None, timeout: float | None = None
@@ -212,9 +229,12 @@ class Stream:
         return f"<Stream {self.name}>"
 
     def _readers(
-        self, shards: list[_core.ShardInfo], start: str | int | datetime
+        self, shards: list[_core.ShardInfo], start: str | int | datetime, *, skip: bool
     ) -> dict[str, _core.ShardReader]:
-        return {each.shard_id: self._core.reader(each.shard_id, start) for each in shards}
+        return {
+            each.shard_id: self._core.reader(each.shard_id, start, skip_corruption=skip)
+            for each in shards
+        }
 
     def _shards(self, only: str | None) -> list[_core.ShardInfo]:
         shards = self._core.shards()
@@ -225,6 +245,12 @@ class Stream:
             known = ", ".join(shard.shard_id for shard in shards)
             raise ConfigError("shard", f"`{self.name}` has no shard `{only}`, use one of {known}")
         return chosen
+
+
+def _skips(on_corruption: OnCorruption) -> bool:
+    if on_corruption not in get_args(OnCorruption):
+        raise ConfigError("on_corruption", f"`{on_corruption}` is not `raise` or `skip`")
+    return on_corruption == "skip"
 
 
 def _shard_info(shard: _core.ShardInfo) -> ShardInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from streamfn._core import FACTOR_MAX, Filter
 from streamfn.errors import ConfigError
@@ -18,6 +18,8 @@ from streamfn.model.policy import (
 )
 from streamfn.model.record import REDRIVE_SUFFIX
 
+OnCorruption = Literal["raise", "skip"]
+"""Where bytes of the log are damaged: stop there, or pass them and give up the records."""
 Start = str | datetime
 """`"trim_horizon"`, `"latest"`, or an aware datetime; counts only when the mapping is new."""
 DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
@@ -51,6 +53,8 @@ class EventSourceMapping:
     """Stream that takes what successful calls return or yield."""
     on_success: str | None = None
     """Stream that takes an invocation record of each successful call."""
+    on_corruption: OnCorruption = "raise"
+    """Where records are damaged: stop the lane and say so, or pass them, counted and logged."""
     version: str = ""
     """Changes with the function's code; see `streamfn.model.function.code_version`."""
 
@@ -112,6 +116,7 @@ class EventSourceMapping:
             "tumbling": _window_fields(self.tumbling),
             "timeout": self.timeout.total_seconds(),
             "on_failure": self.on_failure,
+            "on_corruption": self.on_corruption,
             "to": self.to,
             "on_success": self.on_success,
             "version": self.version,

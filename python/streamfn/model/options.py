@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Final, TypedDict, TypeVar
+from typing import Any, Final, TypedDict, TypeVar, cast, get_args
 
 from streamfn._core import NAME_BYTES_MAX
 from streamfn.errors import ConfigError
 from streamfn.model.filter import Pattern, checked_patterns
 from streamfn.model.inputs import INPUTS
-from streamfn.model.mapping import DEFAULT_TIMEOUT, STARTS, Start
+from streamfn.model.mapping import DEFAULT_TIMEOUT, STARTS, OnCorruption, Start
 from streamfn.model.policy import (
     PRESETS,
     BackoffPolicy,
@@ -75,6 +75,8 @@ class StreamOptions(TypedDict, total=False):
     """Longest duration of one call (60 s); then its process is killed."""
     on_failure: str | None
     """`"dlq"` (default), another stream's name, or None: drop, counted and logged."""
+    on_corruption: OnCorruption
+    """Damaged records: `"raise"` (default) stops there and says so, `"skip"` gives them up."""
     to: str | None
     """Stream that takes each item a successful call returns or yields: bytes, text, anything else
     as JSON, or a tuple `(data, key)`."""
@@ -144,6 +146,7 @@ def mapping_fields(
         "on_failure": _destination("on_failure", values.get("on_failure", "dlq")),
         "to": _destination("to", values.get("to")),
         "on_success": _destination("on_success", values.get("on_success")),
+        "on_corruption": _on_corruption(values.get("on_corruption", "raise")),
         "batch": _batch_policy(values),
         "retry": _retry_policy(values),
         "tumbling": _window_policy(values),
@@ -216,6 +219,13 @@ def _input(value: object) -> str:
     if not isinstance(value, str) or value not in INPUTS:
         raise ConfigError("input", f"unknown input `{value}`, {nearest(str(value), INPUTS)}")
     return value
+
+
+def _on_corruption(value: object) -> OnCorruption:
+    if value not in get_args(OnCorruption):
+        known = nearest(str(value), get_args(OnCorruption))
+        raise ConfigError("on_corruption", f"unknown word `{value}`, {known}")
+    return cast("OnCorruption", value)
 
 
 def _start(value: object) -> Start:

@@ -26,6 +26,8 @@ class Counter(IntEnum):
     DROPPED = 8
     """Given up under `on_failure=None`."""
     REDRIVEN_OK = 9
+    LOST = 10
+    """Sequence numbers of damaged records that were passed over."""
     MATCHED = Board.MATCHED
     """Records that the mapping's filter took; counted, with the two below, by the lanes."""
     FILTERED = Board.FILTERED

@@ -10,10 +10,11 @@ from typing import Any, Final
 from streamfn._core import Board
 from streamfn.clock import Clock
 from streamfn.engine.invoker import CANCEL_GRACE
-from streamfn.errors import ConfigError, Corruption
+from streamfn.errors import ConfigError
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.worker import WorkerConfig
 
+from .assignment import LaneKey
 from .catalog import Catalog, chosen
 from .crew import Crew
 from .judging import Judging
@@ -51,8 +52,8 @@ class Intake:
         """Whether the first runner has come up: the mappings are known."""
         self.has_given_up = False
         """No runner came up."""
-        self.is_corrupt = False
-        """A lane met damaged bytes."""
+        self.stopped: set[LaneKey] = set()
+        """Lanes that stopped at damage."""
         self.has_news = False
         """Something happened that the lanes have to be looked at for."""
 
@@ -113,8 +114,8 @@ class Intake:
     def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         event = fields.pop("event")
         runner.is_broken |= event == "runner_broken"
-        is_lanes = event == "lane_trouble"
-        self.is_corrupt |= is_lanes and fields.get("error_type") == Corruption.__name__
+        if event == "lane_stopped":
+            self.stopped.add(self._parts.keeper.key_of(fields.pop("lane")))
         self._parts.report(event, **fields)
 
     def _ready(self, runner: RunnerProcess, message: Ready) -> None:

@@ -12,7 +12,7 @@ running; it stays as it is until the dead letters of the call are durable.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -66,6 +66,8 @@ class LaneJob:
     index: int
     """Place of its mapping on the board."""
     function: LaneFunction
+    place: Mapping[str, object] = field(default_factory=dict)
+    """Its stream, shard and slot, for reports."""
     interrupt: Interrupt = field(default_factory=Interrupt)
     suspended: LaneRun | None = None
     """A run whose dead letters could not be delivered yet; it goes on from there."""

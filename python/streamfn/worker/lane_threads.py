@@ -14,8 +14,9 @@ from typing import Final
 
 from streamfn._core import Board, LaneSet, Work
 from streamfn.engine.invoker import Invoker
-from streamfn.errors import Corruption, LeaseLost, SequenceTrimmed, StorageIO
+from streamfn.errors import LeaseLost, SequenceTrimmed, StorageIO
 
+from .counters import Counter
 from .gate import Gate
 from .lane_run import Hands, LaneFunction, LaneJob, Tools
 from .runs import run_of
@@ -107,17 +108,44 @@ class LaneThreads:
     def _next(self) -> Work | None:
         """Take a lane that has work; what another one met on the way is told, and it goes on."""
         try:
-            return self._tools.lanes.next(NEXT_SECONDS)
+            work = self._tools.lanes.next(NEXT_SECONDS)
+            self._tell_of_damage()
         except LeaseLost:
             held = set(self._tools.lanes.lanes())
             for job in list(self.jobs.values()):
                 if job.is_added and job.lane not in held:
                     self._lose(job)
-        except (SequenceTrimmed, Corruption, StorageIO) as error:
+        except (SequenceTrimmed, StorageIO) as error:
             self._tools.report(
                 "lane_trouble", error_type=type(error).__name__, error_message=str(error)
             )
+        else:
+            return work
         return None
+
+    def _tell_of_damage(self) -> None:
+        """Tell of damage that lanes met; a lane that passed it counts what is given up."""
+        for lane, slot, error, is_passed in self._tools.lanes.take_damage():
+            job = self.jobs.get(lane)
+            if job is None:
+                continue  # given back meanwhile: whoever takes the lane meets it again
+            lost = error.last - error.first + 1
+            if is_passed and slot == 0:
+                # Every lane of a shard passes the same place; its numbers are counted once.
+                self._tools.board.add(job.index, Counter.LOST, lost)
+            self._tools.report(
+                "damage_passed" if is_passed else "lane_stopped",
+                mapping=job.function.mapping.name,
+                lane=lane,
+                **job.place,
+                path=error.path,
+                position=error.position,
+                first=error.first,
+                last=error.last,
+                records=lost,
+                error_type=type(error).__name__,
+                error_message=str(error),
+            )
 
     def _take(self, work: Work, cell: int, invokers: dict[str, Invoker]) -> None:
         """Run the lane, and then those that waited for their turn at the same function."""

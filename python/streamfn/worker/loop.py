@@ -207,12 +207,15 @@ class Loop:
         self._scan_seconds = self._last_scan - now
 
     def _end_if_done(self) -> None:
-        """End a burst when there is nothing left to do, or when not all of it can be done."""
-        lanes = [(f.key.mapping, f.status) for f in self._keeper.found if not f.is_paused]
+        """End a burst when there is nothing left to do but what damage keeps from being done."""
+        stopped = self._intake.stopped
+        lanes = [
+            (found.key.mapping, found.status)
+            for found in self._keeper.found
+            if not found.is_paused and found.key not in stopped
+        ]
         if self._burst.is_over(lanes, microseconds(self._clock)):
-            self._ending.drain()
-        elif self._intake.is_corrupt:
-            self._ending.drain(EXIT_CORRUPT)
+            self._ending.drain(EXIT_CORRUPT if stopped else 0)
 
     def _begin(self) -> None:
         """The mappings are known: tell the other workers, and ours."""

@@ -36,6 +36,8 @@ class MappingProgress:
     """Records that it did not take."""
     not_json: int
     """Records that it did not take, and whose data is not JSON."""
+    lost: int
+    """Sequence numbers given up under `on_corruption="skip"`."""
     in_flight: int
     """Calls in progress."""
     behind: int
@@ -56,6 +58,7 @@ class MappingProgress:
             crashes=counts[Counter.CRASHES],
             timeouts=counts[Counter.TIMEOUTS],
             redriven=counts[Counter.REDRIVEN_OK],
+            lost=counts[Counter.LOST],
             matched=counts[Counter.MATCHED],
             filtered=counts[Counter.FILTERED],
             not_json=counts[Counter.NOT_JSON],

@@ -74,7 +74,13 @@ class RunnerControl:
             reason = "the app this runner imported has no such function"
             self._mouth.say(Assigned(command.lane, "refused", reason))
             return
-        job = LaneJob(command.lane, command.index, function, is_open=command.is_open)
+        job = LaneJob(
+            command.lane,
+            command.index,
+            function,
+            place={"stream": command.stream, "shard_id": command.shard_id, "slot": command.slot},
+            is_open=command.is_open,
+        )
         self._threads.jobs[command.lane] = job
         answer: Answer
         reason = ""
@@ -108,6 +114,7 @@ class RunnerControl:
             tumbling_window=function.mapping.window_seconds,
             alone=command.is_alone,
             exclusive=command.is_exclusive,
+            skip_corruption=function.mapping.on_corruption == "skip",
         )
         return answer
 

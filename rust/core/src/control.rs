@@ -181,6 +181,55 @@ impl Control {
     }
 }
 
+/// What page 0 says, for those who only look: uuid and boot id.
+pub(crate) fn view_log(page: &[u8]) -> Option<([u8; 16], [u8; 16])> {
+    (u64_at(page, 0)? == LOG_MAGIC).then_some(())?;
+    Some((array_at(page, 16)?, array_at(page, 32)?))
+}
+
+fn array_at<const N: usize>(page: &[u8], at: usize) -> Option<[u8; N]> {
+    page.get(at..at + N)?.try_into().ok()
+}
+
+fn u64_at(page: &[u8], at: usize) -> Option<u64> {
+    array_at(page, at).map(u64::from_le_bytes)
+}
+
+/// What a shard's page says, for those who only look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageView {
+    pub(crate) owner: u64,
+    pub(crate) committed: Position,
+    pub(crate) durable: Position,
+    pub(crate) durable_end: SequenceNumber,
+    pub(crate) visible: Position,
+    pub(crate) visible_end: SequenceNumber,
+    pub(crate) next_seq: SequenceNumber,
+    pub(crate) is_writing: bool,
+    /// The `errno` of a failed sync; 0: none.
+    pub(crate) errno: u32,
+}
+
+impl PageView {
+    /// Reads the bytes of a page; `None` if they are none.
+    pub(crate) fn decode(page: &[u8]) -> Option<Self> {
+        let word = |at: usize| u64_at(page, at);
+        let half = |at: usize| array_at(page, at).map(u32::from_le_bytes);
+        (word(0)? == SHARD_MAGIC).then_some(())?;
+        Some(Self {
+            owner: word(8)?,
+            committed: Position::from_word(word(64)?),
+            durable: Position::from_word(word(128)?),
+            durable_end: word(136)?,
+            visible: Position::from_word(word(192)?),
+            visible_end: word(200)?,
+            next_seq: word(256)?,
+            is_writing: half(320)? != 0,
+            errno: half(324)?,
+        })
+    }
+}
+
 /// One shard's page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Page<'a> {

@@ -29,6 +29,7 @@ pub mod error;
 pub mod filter;
 pub mod format;
 pub mod fs;
+pub mod fsck;
 pub mod lane;
 pub mod log;
 pub mod memory;

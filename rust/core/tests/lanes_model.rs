@@ -156,6 +156,7 @@ impl World {
             filtering: None,
             is_alone: false,
             is_exclusive: self.is_exclusive,
+            passes_damage: false,
         }
     }
 

@@ -67,6 +67,7 @@ impl World {
             slot: 0,
             limits,
             is_alone: false,
+            passes_damage: false,
             // After two deaths of a worker a batch asks for one of its own.
             is_exclusive: self.runner > 1,
             filtering: None,

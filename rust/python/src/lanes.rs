@@ -12,7 +12,7 @@ use streamfn_core::lane::{self as core, Added, Filtering, Limits, Request};
 use streamfn_core::Deadline;
 
 use crate::board::Board;
-use crate::error::IntoPy;
+use crate::error::{into_py, IntoPy};
 use crate::filter::Filter;
 use crate::log::Log;
 use crate::mapping::{worker_uuid, Entry, Mapping};
@@ -165,7 +165,8 @@ impl LaneSet {
     }
 
     #[pyo3(signature = (lane, mapping, stream, shard_id, slot, *, batch_size, batch_window, batch_bytes,
-        filter = None, board = None, index = 0, tumbling_window = None, alone = false, exclusive = false))]
+        filter = None, board = None, index = 0, tumbling_window = None, alone = false, exclusive = false,
+        skip_corruption = false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python method")]
     fn add(
         &self,
@@ -184,6 +185,7 @@ impl LaneSet {
         tumbling_window: Option<f64>,
         alone: bool,
         exclusive: bool,
+        skip_corruption: bool,
     ) -> PyResult<&'static str> {
         let request = Request {
             lane,
@@ -202,6 +204,7 @@ impl LaneSet {
             }),
             is_alone: alone,
             is_exclusive: exclusive,
+            passes_damage: skip_corruption,
         };
         let added = py.detach(|| self.inner.add(mapping.inner(), &request)).into_py()?;
         Ok(match added {
@@ -222,7 +225,7 @@ impl LaneSet {
         let deadline = Deadline::after(seconds(timeout));
         loop {
             let work = py.detach(|| self.inner.next(deadline.left().min(SLICE))).into_py()?;
-            if work.is_some() || deadline.is_past() {
+            if work.is_some() || deadline.is_past() || self.inner.has_damage() {
                 return Ok(work.map(|inner| Work { inner }));
             }
             py.check_signals()?;
@@ -230,6 +233,12 @@ impl LaneSet {
                 return Ok(None);
             }
         }
+    }
+
+    fn take_damage(&self, py: Python<'_>) -> Vec<(u32, u32, Py<PyAny>, bool)> {
+        let met = self.inner.take_damage().into_iter();
+        let error = |error| into_py(error).into_value(py).into_any();
+        met.map(|met| (met.lane, met.slot, error(met.error), met.is_passed)).collect()
     }
 
     fn hold(

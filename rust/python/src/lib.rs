@@ -6,6 +6,7 @@ mod arrow;
 mod board;
 mod error;
 mod filter;
+mod fsck;
 mod lambda_event;
 mod lanes;
 mod log;
@@ -38,6 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     board::register(m)?;
     mapping::register(m)?;
     lanes::register(m)?;
+    fsck::register(m)?;
     m.add_function(wrap_pyfunction!(raise_file_limit, m)?)?;
     Ok(())
 }

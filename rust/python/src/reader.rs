@@ -6,7 +6,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use streamfn_core::lane::selection::Selection;
 use streamfn_core::sync::Mutex;
-use streamfn_core::{Cursor, Deadline, Error, ReadBuffer, ShardLog, Start};
+use streamfn_core::{Cursor, Deadline, DecodedBatch, Error, ReadBuffer, ShardLog, Start};
 
 use crate::error::{into_py, IntoPy};
 use crate::log::Handle;
@@ -57,6 +57,7 @@ pub(crate) struct ShardReader {
     log: Arc<Handle>,
     shard: Arc<ShardLog>,
     place: Mutex<Place>,
+    skips_damage: bool,
 }
 
 struct Place {
@@ -64,12 +65,40 @@ struct Place {
     buffer: ReadBuffer,
     /// Records of the last batch read that were not handed out yet.
     rest: Selection,
+    /// Damage that was passed over, and that nobody has taken note of.
+    skipped: Vec<Error>,
 }
 
 impl ShardReader {
-    pub(crate) fn new(log: Arc<Handle>, shard: Arc<ShardLog>, cursor: Cursor) -> Self {
-        let place = Place { cursor, buffer: ReadBuffer::default(), rest: Selection::default() };
-        Self { log, shard, place: Mutex::new(place) }
+    pub(crate) fn new(
+        log: Arc<Handle>,
+        shard: Arc<ShardLog>,
+        cursor: Cursor,
+        skips_damage: bool,
+    ) -> Self {
+        let place = Place {
+            cursor,
+            buffer: ReadBuffer::default(),
+            rest: Selection::default(),
+            skipped: Vec::new(),
+        };
+        Self { log, shard, place: Mutex::new(place), skips_damage }
+    }
+
+    /// The next batch; with `skips_damage`, of those that can be read.
+    fn read(
+        &self,
+        place: &mut Place,
+    ) -> streamfn_core::Result<Option<(Arc<DecodedBatch>, Cursor)>> {
+        loop {
+            match self.shard.read(&place.cursor, &mut place.buffer) {
+                Err(error @ Error::Corruption { .. }) if self.skips_damage => {
+                    place.cursor = self.shard.skip_damage(&place.cursor)?.cursor;
+                    place.skipped.push(error);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// What is there now, at most `limit` records and, beyond the first, `max_bytes`.
@@ -80,9 +109,12 @@ impl ShardReader {
         while count < limit {
             if place.rest.is_empty() {
                 let place = &mut *place;
-                let Some((batch, after)) = self.shard.read(&place.cursor, &mut place.buffer)?
-                else {
-                    break;
+                let (batch, after) = match self.read(place) {
+                    Ok(Some(found)) => found,
+                    Ok(None) => break,
+                    // What was read before is handed out first; the next call meets the error again.
+                    Err(_) if count > 0 => break,
+                    Err(error) => return Err(error),
                 };
                 place.rest = Selection::of_batch(&batch).between(place.cursor.next_seq, u64::MAX);
                 place.cursor = after;
@@ -118,12 +150,11 @@ impl ShardReader {
 
     #[getter]
     fn at_end(&self) -> PyResult<bool> {
-        let place = self.place.lock();
+        let mut place = self.place.lock();
         if !place.rest.is_empty() {
             return Ok(false);
         }
-        let next = self.shard.read(&place.cursor, &mut ReadBuffer::default()).into_py()?;
-        Ok(next.is_none())
+        Ok(self.read(&mut place).into_py()?.is_none())
     }
 
     #[getter]
@@ -145,6 +176,11 @@ impl ShardReader {
             py.detach(|| log.wait(seen, deadline.left().min(SLICE)));
             py.check_signals()?;
         }
+    }
+
+    fn take_skipped(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let skipped = std::mem::take(&mut self.place.lock().skipped);
+        skipped.into_iter().map(|error| into_py(error).into_value(py).into_any()).collect()
     }
 
     /// Nothing to give back but memory; here so that all readers are used alike.

@@ -245,12 +245,13 @@ impl Stream {
         })
     }
 
-    #[pyo3(signature = (shard_id, start = None))]
+    #[pyo3(signature = (shard_id, start = None, *, skip_corruption = false))]
     fn reader(
         &self,
         py: Python<'_>,
         shard_id: &str,
         start: Option<&Bound<'_, PyAny>>,
+        skip_corruption: bool,
     ) -> PyResult<ShardReader> {
         let start = parse_start(start)?;
         let shard = self::shard_id(shard_id)?;
@@ -258,7 +259,7 @@ impl Stream {
         py.detach(|| {
             let shard = self.inner.shard(shard)?;
             let cursor = shard.cursor(start)?;
-            Ok(ShardReader::new(Arc::clone(&self.log), shard, cursor))
+            Ok(ShardReader::new(Arc::clone(&self.log), shard, cursor, skip_corruption))
         })
         .into_py()
     }

@@ -30,9 +30,9 @@ use crate::fs::{self, File, Fs, Lock, Open};
 use crate::log::wait_for;
 use crate::types::{Micros, Position, SequenceNumber};
 
-const STRIDE: u64 = 4096;
-const LANES_START: u64 = 2 * STRIDE;
-const LANE_BYTES: u64 = 3 * STRIDE;
+pub(crate) const STRIDE: u64 = 4096;
+pub(crate) const LANES_START: u64 = 2 * STRIDE;
+pub(crate) const LANE_BYTES: u64 = 3 * STRIDE;
 /// The lock is held for microseconds; a process stopped while it has it is named after this.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 

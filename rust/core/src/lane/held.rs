@@ -18,7 +18,7 @@ use super::batching::{Limits, Tally};
 use super::cache::CachedBatch;
 use super::selection::{Builder, Selection};
 use super::sieve::Sieve;
-use super::source::{covered, Share, Source};
+use super::source::{covered, AtDamage, Share, Source};
 use super::takeover::Taker;
 use super::windowing::Windowing;
 use super::{Window, Work, CHECKPOINT_INTERVAL};
@@ -37,6 +37,8 @@ const TURN_BYTES_MAX: usize = 16 * 1024 * 1024;
 const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How long a lane rests when a writer has the lock that it needs for a moment.
 const REST_AFTER_BUSY: Duration = Duration::from_millis(5);
+/// How long a lane that met damage rests before it looks whether the file was put right.
+const REST_AT_DAMAGE: Duration = Duration::from_secs(10);
 /// What naming some records of a batch costs beside them.
 const PART_BYTES: usize = 64;
 
@@ -62,6 +64,7 @@ pub(super) struct Opening {
     pub(super) slot: u32,
     pub(super) taker: Taker,
     pub(super) is_alone: bool,
+    pub(super) at_damage: AtDamage,
     pub(super) limits: Limits,
     pub(super) sieve: Option<Sieve>,
     pub(super) file: Arc<LanesFile>,
@@ -109,6 +112,7 @@ impl OpenBatch {
 pub(super) struct HeldLane {
     number: u32,
     share: Share,
+    at_damage: AtDamage,
     generation: u64,
     taker: Taker,
     limits: Limits,
@@ -175,6 +179,7 @@ impl HeldLane {
         Ok(Some(Self {
             number,
             share: Share { factor: view.head.factor, slot },
+            at_damage: opening.at_damage,
             generation: view.head.generation,
             is_alone: opening.is_alone || taker.is_exclusive || (is_open && in_flight.is_alone),
             taker,
@@ -250,12 +255,30 @@ impl HeldLane {
                 self.skip_lost(lost_to)?;
                 Err(Error::SequenceTrimmed { lost_from, lost_to })
             }
+            Err(error @ Error::Corruption { .. }) => {
+                if self.passes_damage() && self.open.is_none() {
+                    self.cursor = self.source.cursor_behind_damage(&self.cursor)?;
+                } else {
+                    self.rest = Some(Deadline::after(REST_AT_DAMAGE));
+                }
+                Err(error)
+            }
             Err(error) => {
                 self.rest = Some(Deadline::after(REST_AFTER_ERROR));
                 Err(error)
             }
             done => done,
         }
+    }
+
+    /// Its number among the lanes of the shard.
+    pub(super) fn slot(&self) -> u32 {
+        self.share.slot
+    }
+
+    /// Whether the lane goes on behind damage; it stops there otherwise.
+    pub(super) fn passes_damage(&self) -> bool {
+        self.at_damage == AtDamage::Pass
     }
 
     /// Notes what of the batch is still open. `rest`: nobody works on it for that long.
@@ -349,7 +372,14 @@ impl HeldLane {
         let mut looked_through = 0;
         while !self.forming.tally.is_full && !self.is_tumbling() {
             let visible_end = self.source.visible_end();
-            let Some(cached) = self.source.read(&self.cursor)? else {
+            let read = match self.source.read(&self.cursor) {
+                // What was read before the damage is called first; the next turn meets it again.
+                Err(Error::Corruption { .. }) if self.forming.tally.count > 0 => {
+                    return self.form();
+                }
+                read => read?,
+            };
+            let Some(cached) = read else {
                 self.seen_end = Some(visible_end);
                 break;
             };
@@ -509,10 +539,15 @@ impl HeldLane {
             None if open.entries.is_empty() => Selection::default(),
             None => {
                 let sieve = self.sieve.as_mut();
-                let (records, after) =
-                    self.source.collect(self.share, &open.entries, open.from, sieve)?;
-                open.after = Some(after);
-                if self.sieve.is_some() && self.source.visible_end() >= open.end {
+                let (share, entries) = (self.share, &open.entries);
+                let found =
+                    self.source.collect(share, entries, open.from, sieve, self.at_damage)?;
+                let records = found.records;
+                open.after = Some(found.after);
+                let may_lack = self.sieve.is_some() || found.damage.is_some();
+                // Told at the next turn.
+                self.trouble = found.damage;
+                if may_lack && self.source.visible_end() >= open.end {
                     // WHY: the filter may be another one than when the batch was formed, and nobody
                     // is to be called with an entry of no records.
                     open.entries.retain(|e| !records.between(e.first, e.last).is_empty());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cache::BatchCache;
 use super::sieve::{Filtering, Sieve};
-use super::source::{Share, Source};
+use super::source::{AtDamage, Share, Source};
 use crate::checkpoint::slot::shorten;
 use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Mapping, Place};
 use crate::error::{Error, Result};
@@ -140,8 +140,10 @@ impl Judge {
         let range = [Entry::fresh(first, last)];
         let filtering = self.filter.clone().map(|filter| Filtering { filter, counts: None });
         let mut sieve = filtering.map(Sieve::new).transpose()?;
-        let (records, _) =
-            self.source.collect(self.share, &range, self.checkpoint, sieve.as_mut())?;
+        // Whoever takes the lane meets the damage; here it only matters who is left.
+        let (place, sieve) = (self.checkpoint, sieve.as_mut());
+        let found = self.source.collect(self.share, &range, place, sieve, AtDamage::Pass)?;
+        let records = found.records;
         Ok((0..records.len()).filter_map(|i| records.sequence_number(i)).collect())
     }
 

@@ -44,7 +44,7 @@ pub use sieve::Filtering;
 use cache::BatchCache;
 use held::{HeldLane, Opening, Surroundings};
 use sieve::Sieve;
-use source::Source;
+use source::{AtDamage, Source};
 use takeover::{verdict, Taker, Verdict};
 
 /// Bytes that a runner's lanes may keep in memory ahead of their functions, by default.
@@ -107,6 +107,21 @@ pub struct Request {
     pub is_alone: bool,
     /// Whether the worker has nothing else to run.
     pub is_exclusive: bool,
+    /// Whether it goes on behind damage, giving up what is lost; it stops there otherwise.
+    pub passes_damage: bool,
+}
+
+/// Damage that a lane met.
+#[derive(Debug)]
+pub struct DamageMet {
+    /// The lane's number in its set.
+    pub lane: u32,
+    /// Its number among the lanes of the shard.
+    pub slot: u32,
+    /// [`Error::Corruption`]: where, and which numbers.
+    pub error: Error,
+    /// Whether the lane went on behind it; otherwise it stopped, and looks again after a while.
+    pub is_passed: bool,
 }
 
 /// What came of asking for a lane.
@@ -143,6 +158,7 @@ struct State {
     /// Free lanes, the one that has waited longest for a turn first.
     queue: VecDeque<u32>,
     sources: HashMap<(String, ShardId), Arc<Source>>,
+    damage: Vec<DamageMet>,
     files: BTreeMap<PathBuf, Arc<LanesFile>>,
 }
 
@@ -216,7 +232,8 @@ impl LaneSet {
         self.log.check()?;
         request.limits.check()?;
         let sieve = request.filtering.clone().map(Sieve::new).transpose()?;
-        let &Request { lane, shard, slot, limits, is_alone, is_exclusive, .. } = request;
+        let &Request { lane, shard, slot, limits, is_alone, is_exclusive, passes_damage, .. } =
+            request;
         if self.state.lock().lanes.contains_key(&lane) {
             return Err(Error::config("lane", format!("lane {lane} is in the set already")));
         }
@@ -257,6 +274,7 @@ impl LaneSet {
             slot,
             taker,
             is_alone,
+            at_damage: if passes_damage { AtDamage::Pass } else { AtDamage::Stop },
             limits,
             sieve,
             file,
@@ -308,8 +326,8 @@ impl LaneSet {
     ///
     /// # Errors
     /// What a lane met: [`Error::LeaseLost`] (the lane is gone from the set),
-    /// [`Error::SequenceTrimmed`] (it goes on with what is kept), [`Error::Corruption`] or
-    /// [`Error::Io`] (it is tried again after a second). Other lanes are not touched.
+    /// [`Error::SequenceTrimmed`] (it goes on with what is kept), [`Error::Io`] (it is tried again
+    /// after a second). Other lanes are not touched. Damage is no error: see [`LaneSet::take_damage`].
     pub fn next(&self, most: Duration) -> Result<Option<Work>> {
         let deadline = Deadline::after(most);
         let mut asleep = None;
@@ -328,7 +346,7 @@ impl LaneSet {
                 Found::Nothing(due) => due,
             };
             let left = deadline.left();
-            if left.is_zero() {
+            if left.is_zero() || self.has_damage() {
                 return Ok(None);
             }
             if asleep.is_none() {
@@ -399,6 +417,16 @@ impl LaneSet {
     /// it was lost.
     pub fn settle(&self, lane: u32, exponent: u32) -> Result<()> {
         self.in_hands(lane, |held| held.settle(exponent).map(|()| FREE))
+    }
+
+    /// Whether lanes met damage that nobody has taken note of; [`LaneSet::next`] then returns early.
+    pub fn has_damage(&self) -> bool {
+        !self.state.lock().damage.is_empty()
+    }
+
+    /// The damage that lanes met since this was called last.
+    pub fn take_damage(&self) -> Vec<DamageMet> {
+        std::mem::take(&mut self.state.lock().damage)
     }
 
     /// Whether batch windows close at once and positions are written at once.
@@ -476,8 +504,14 @@ impl LaneSet {
             }
             let is_lost = matches!(turn, Err(Error::LeaseLost { .. }));
             due = earlier(due, held.due());
+            let (slot, is_passed) = (held.slot(), held.passes_damage());
             self.put_back(&mut state, lane, held, is_lost);
-            turn?;
+            match turn {
+                Err(error @ Error::Corruption { .. }) => {
+                    state.damage.push(DamageMet { lane, slot, error, is_passed });
+                }
+                other => drop(other?),
+            }
         }
         Ok(Found::Nothing(due))
     }

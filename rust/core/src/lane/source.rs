@@ -9,7 +9,7 @@ use super::cache::{BatchCache, CachedBatch};
 use super::selection::{Builder, Selection};
 use super::sieve::Sieve;
 use crate::checkpoint::{Entry, Place};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::{Cursor, ReadBuffer, ShardLog};
 use crate::types::{Position, SequenceNumber, ShardId, Start};
 
@@ -32,6 +32,24 @@ pub(super) struct Source {
 pub(super) struct Share {
     pub(super) factor: u32,
     pub(super) slot: u32,
+}
+
+/// What becomes of damage that is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtDamage {
+    /// Go on behind it, giving up what is lost.
+    Pass,
+    /// Fail.
+    Stop,
+}
+
+/// Records of a work list that were read again.
+pub(super) struct Collected {
+    pub(super) records: Selection,
+    /// From where reading can go on behind them.
+    pub(super) after: Cursor,
+    /// The damage that was passed over, if any.
+    pub(super) damage: Option<Error>,
 }
 
 impl Source {
@@ -83,7 +101,7 @@ impl Source {
 
     /// The batch at a cursor; `None` at the visible end.
     pub(super) fn read(&self, cursor: &Cursor) -> Result<Option<Arc<CachedBatch>>> {
-        if let Some(batch) = self.cache.get(self.number, cursor.position) {
+        if let Some(batch) = self.cached(cursor) {
             return Ok(Some(batch));
         }
         if self.shard.visible_end() <= cursor.next_seq {
@@ -91,7 +109,7 @@ impl Source {
         }
         let mut buffers = self.buffers.lock();
         // WHY: another lane may have read it while this one waited for the buffers.
-        if let Some(batch) = self.cache.get(self.number, cursor.position) {
+        if let Some(batch) = self.cached(cursor) {
             return Ok(Some(batch));
         }
         let mut buffer = take_buffer(&mut buffers, cursor.position);
@@ -108,6 +126,21 @@ impl Source {
         Ok(Some(batch))
     }
 
+    /// The batch at a cursor, if it is in memory and goes on where the cursor is.
+    fn cached(&self, cursor: &Cursor) -> Option<Arc<CachedBatch>> {
+        let found = self.cache.get(self.number, cursor.position)?;
+        // WHY: a lane that passed over damage may have left the batch behind it here. Who comes from
+        // before the damage has to meet it, too.
+        let batch = found.batch();
+        let goes_on = batch.base_seq() <= cursor.next_seq || batch.control().is_some();
+        goes_on.then_some(found)
+    }
+
+    /// A place behind the damage that reading met at a cursor.
+    pub(super) fn cursor_behind_damage(&self, cursor: &Cursor) -> Result<Cursor> {
+        Ok(self.shard.skip_damage(cursor)?.cursor)
+    }
+
     /// Moves a cursor of a lane behind a batch.
     pub(super) fn pass(&self, batch: &CachedBatch, cursor: &mut Cursor) {
         self.cache.pass(self.number, batch.batch().position());
@@ -118,22 +151,33 @@ impl Source {
     }
 
     /// The records of a lane that a work list covers, as far as they are kept, visible and what the
-    /// filter takes, and a cursor from which reading can go on behind them. `from` is a place before them, if one is
-    /// known.
+    /// filter takes. `from` is a place before them, if one is known; `at_damage` says
+    /// whether to pass over what cannot be read.
     pub(super) fn collect(
         &self,
         share: Share,
         entries: &[Entry],
         from: Cursor,
         mut sieve: Option<&mut Sieve>,
-    ) -> Result<(Selection, Cursor)> {
+        at_damage: AtDamage,
+    ) -> Result<Collected> {
         let lowest = entries.iter().map(|entry| entry.first).min().unwrap_or(0);
         let highest = entries.iter().map(|entry| entry.last).max().unwrap_or(lowest);
         let mut builder = Builder::default();
         let is_before = from != Cursor::default() && from.next_seq <= lowest;
         let mut cursor =
             if is_before { from } else { self.shard.cursor(Start::AtSequence(lowest))? };
-        while let Some(cached) = self.read(&cursor)? {
+        let mut damage = None;
+        loop {
+            let cached = match self.read(&cursor) {
+                Err(error @ Error::Corruption { .. }) if at_damage == AtDamage::Pass => {
+                    damage = damage.or(Some(error));
+                    cursor = self.cursor_behind_damage(&cursor)?;
+                    continue;
+                }
+                other => other?,
+            };
+            let Some(cached) = cached else { break };
             let batch = cached.batch();
             if batch.base_seq() <= highest {
                 let picked = cached.picked(share.factor, share.slot, lowest);
@@ -152,7 +196,7 @@ impl Source {
             }
             self.pass(&cached, &mut cursor);
         }
-        Ok((covered(&builder.finish(), entries), cursor))
+        Ok(Collected { records: covered(&builder.finish(), entries), after: cursor, damage })
     }
 }
 

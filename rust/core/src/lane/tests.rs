@@ -102,6 +102,7 @@ fn request(slot: u32, size: usize) -> Request {
         filtering: None,
         is_alone: false,
         is_exclusive: false,
+        passes_damage: false,
     }
 }
 
@@ -966,5 +967,114 @@ mod filters {
             self.wait(0, entries, 0, Duration::ZERO).unwrap();
             assert!(self.close(LONG).unwrap());
         }
+    }
+}
+
+mod damage {
+    use super::*;
+    use crate::fs::Open;
+    use crate::log::ReadBuffer;
+
+    fn passing(slot: u32) -> Request {
+        Request { passes_damage: true, ..request(slot, 100) }
+    }
+
+    /// Takes what there is; by lane, the numbers that were called.
+    fn drain(set: &LaneSet) -> BTreeMap<u32, Vec<SequenceNumber>> {
+        let mut called: BTreeMap<u32, Vec<SequenceNumber>> = BTreeMap::new();
+        let mut quiet = 0;
+        while quiet < 3 {
+            match set.next(Duration::from_millis(20)).unwrap() {
+                Some(work) => {
+                    called.entry(work.lane).or_default().extend(numbers(&work));
+                    set.settle(work.lane, 0).unwrap();
+                    quiet = 0;
+                }
+                None => quiet += 1,
+            }
+        }
+        called
+    }
+
+    /// Lane, whether it passed, and the numbers of each damage that was met.
+    fn met(set: &LaneSet) -> Vec<(u32, bool, SequenceNumber, SequenceNumber)> {
+        let met = set.take_damage().into_iter().map(|met| match met.error {
+            Error::Corruption { first, last, .. } => (met.lane, met.is_passed, first, last),
+            error => panic!("{error}"),
+        });
+        let mut met: Vec<_> = met.collect();
+        met.sort_unstable();
+        met
+    }
+
+    fn damage_body(world: &World, seq: SequenceNumber) {
+        let shard = world.log.stream("orders").unwrap().shard(SHARD).unwrap();
+        let cursor = shard.cursor(Start::AtSequence(seq)).unwrap();
+        let (batch, _) = shard.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
+        let position = batch.position();
+        let names = world.log.fs().list(shard.folder()).unwrap();
+        let name = names.iter().find(|n| n.starts_with(&format!("{:08x}-", position.segment)));
+        let file = world.log.fs().open(&shard.folder().join(name.unwrap()), Open::Write).unwrap();
+        file.write_at(&[b"rot"], position.offset + 96).unwrap();
+    }
+
+    #[test]
+    fn one_lane_stops_and_one_passes_and_each_says_so() {
+        let world = World::new(2);
+        for number in 0..10 {
+            world.put(&[&format!("key {number}")]);
+        }
+        damage_body(&world, 5);
+        let set = world.set(1);
+        set.add(&world.mapping, &passing(0)).unwrap();
+        set.add(&world.mapping, &request(1, 100)).unwrap();
+
+        let called = drain(&set);
+
+        assert_eq!(vec![(0, true, 5, 5), (1, false, 5, 5)], met(&set));
+        assert!(called[&1].iter().all(|seq| *seq < 5), "{called:?}");
+        assert!(called[&0].iter().any(|seq| *seq > 5) && !called[&0].contains(&5), "{called:?}");
+        set.close(LONG).unwrap();
+        assert_eq!(10, world.checkpoint(0));
+        assert!(world.checkpoint(1) <= 5);
+    }
+
+    #[test]
+    fn what_one_lane_read_behind_a_gap_hides_the_gap_from_no_other() {
+        let mut world = World::new(2);
+        let config = StreamConfig { segment_bytes: 1 << 20, ..StreamConfig::default() };
+        world.log.create_stream("large", &config, &Patience::of(LONG)).unwrap();
+        let stream = world.log.stream("large").unwrap();
+        let mut noise = 1_u64;
+        for _ in 0..12 {
+            let data: Vec<u8> = std::iter::repeat_with(|| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                noise.to_le_bytes()[7]
+            })
+            .take(300_000)
+            .collect();
+            let mut put = stream.begin_put().unwrap();
+            put.push(&data, None, std::iter::empty()).unwrap();
+            put.commit(&Patience::of(LONG)).unwrap();
+        }
+        world.mapping = Mapping::register(&world.log, "shop.large", 2, Start::TrimHorizon).unwrap();
+        world.mapping.prepare("large").unwrap();
+        let folder = stream.shard(SHARD).unwrap().folder().to_owned();
+        let names = world.log.fs().list(&folder).unwrap();
+        let second = names.iter().find(|name| name.starts_with("00000001-")).unwrap();
+        world.log.fs().remove(&folder.join(second)).unwrap();
+        let set = world.set(1);
+        set.add(&world.mapping, &Request { stream: "large".into(), ..passing(0) }).unwrap();
+        drain(&set);
+        let (first, last) = match met(&set)[..] {
+            [(0, true, first, last)] => (first, last),
+            ref other => panic!("{other:?}"),
+        };
+        set.add(&world.mapping, &Request { stream: "large".into(), ..request(1, 100) }).unwrap();
+
+        let called = drain(&set);
+
+        assert_eq!(vec![(1, false, first, last)], met(&set));
+        assert!(called.get(&1).is_none_or(|seqs| seqs.iter().all(|seq| *seq < first)));
     }
 }

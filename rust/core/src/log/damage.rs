@@ -1,11 +1,11 @@
 //! Going on behind a damaged place: nothing is cut, and what was lost is said.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
-use crate::format::BatchHeader;
+use crate::format::{BatchHeader, DecodedBatch};
 use crate::types::{Position, SequenceNumber};
 
-use super::read::{Cursor, ReadBuffer};
+use super::read::{numbers_before, Cursor, Next, ReadBuffer};
 use super::{ShardLog, SEGMENT_START};
 
 /// A place behind damage, and the numbers that were given up to get there.
@@ -19,9 +19,16 @@ pub struct Skipped {
     pub lost_to: SequenceNumber,
 }
 
+impl Skipped {
+    /// Whether any number was given up.
+    pub fn is_loss(&self) -> bool {
+        self.lost_from < self.lost_to
+    }
+}
+
 impl ShardLog {
-    /// Finds the next whole record batch behind a cursor that [`ShardLog::read`] reports as damaged;
-    /// the visible end if there is none.
+    /// Finds the next whole record batch behind the damage that [`ShardLog::read`] meets at a cursor;
+    /// the visible end if there is none. Where nothing is damaged the cursor stays as it is.
     ///
     /// # Errors
     /// Errors of reading.
@@ -29,10 +36,9 @@ impl ShardLog {
         self.directory.check()?;
         let mut buffer = ReadBuffer::default();
         let visible = self.page().visible();
-        let mut position = cursor.position;
-        if !self.is_before_gap(cursor, &mut buffer)? {
-            position.offset += 8;
-        }
+        let Some(mut position) = self.search_from(cursor, &mut buffer)? else {
+            return Ok(Self::skipped(cursor, *cursor));
+        };
         while position < visible {
             let limit = if position.segment == visible.segment { visible.offset } else { u64::MAX };
             match self.next_magic(position, limit, &mut buffer)? {
@@ -43,12 +49,14 @@ impl ShardLog {
                 Some(offset) => {
                     position.offset = offset;
                     let found = Cursor::at(position, cursor.next_seq);
-                    if let Some(header) = self.whole_batch(&found, &mut buffer) {
-                        let holds = cursor.is_searching() && header.next_seq() > cursor.next_seq;
-                        if header.base_seq >= cursor.next_seq || holds {
-                            let next_seq = header.base_seq.max(cursor.next_seq);
-                            let found = Cursor::at(position, next_seq);
-                            return Ok(Self::skipped(cursor, found));
+                    if let Some(batch) = self.whole_batch(&found, &mut buffer) {
+                        // A copy of some log inside of a record is no batch of this shard's future.
+                        let is_known = batch.next_seq() <= self.visible_end();
+                        let holds = cursor.is_searching() && batch.next_seq() > cursor.next_seq;
+                        if is_known && (batch.base_seq() >= cursor.next_seq || holds) {
+                            // Numbers that EPOCH jumps over were never in the log.
+                            let next_seq = numbers_before(&batch).max(cursor.next_seq);
+                            return Ok(Self::skipped(cursor, Cursor::at(position, next_seq)));
                         }
                     }
                     position.offset += 8;
@@ -58,10 +66,43 @@ impl ShardLog {
         Ok(Self::skipped(cursor, Cursor::at(visible, self.visible_end().max(cursor.next_seq))))
     }
 
-    /// Whether a whole batch lies at the cursor, and only numbers before it are missing.
-    fn is_before_gap(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<bool> {
-        Ok(self.open_segment(&Cursor::at(cursor.position, SequenceNumber::MAX), buffer)?
-            && self.whole_batch(cursor, buffer).is_some_and(|found| cursor.is_before_gap(&found)))
+    /// Where the search for a whole batch begins; `None` if reading at the cursor meets no damage.
+    fn search_from(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Option<Position>> {
+        let mut cursor = *cursor;
+        loop {
+            match self.next_header(&cursor, buffer) {
+                Ok(Next::End) => return Ok(None),
+                Ok(Next::Segment(start)) => cursor = start,
+                Ok(Next::Batch(header, crc)) => {
+                    let after = cursor.after(&header, crc);
+                    if header.record_count == 0 || header.next_seq() <= cursor.next_seq {
+                        cursor = after;
+                        continue;
+                    }
+                    return match self.read_body(&cursor, &header, buffer) {
+                        Ok(batch) => Ok(cursor.is_behind_loss(&batch).then_some(cursor.position)),
+                        // The header is whole: it says where the next batch begins.
+                        Err(Error::Corruption { .. }) => Ok(Some(after.position)),
+                        Err(error) => Err(error),
+                    };
+                }
+                Err(Error::Corruption { .. }) => {
+                    return self.search_behind(&cursor, buffer).map(Some)
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// As [`Self::search_from`] where no header is that could come next: a whole batch may lie there,
+    /// and only numbers before it be missing.
+    fn search_behind(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Position> {
+        let position = cursor.position;
+        let is_whole = self.open_segment(&Cursor::at(position, SequenceNumber::MAX), buffer)?
+            && self
+                .whole_batch(cursor, buffer)
+                .is_some_and(|batch| cursor.is_before_gap(batch.header()));
+        Ok(if is_whole { position } else { Position { offset: position.offset + 8, ..position } })
     }
 
     fn skipped(from: &Cursor, cursor: Cursor) -> Skipped {
@@ -90,13 +131,11 @@ impl ShardLog {
         Ok(None)
     }
 
-    /// The header at a cursor, if the whole batch can be read.
-    fn whole_batch(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Option<BatchHeader> {
+    /// The batch at a cursor, if all of it can be read.
+    fn whole_batch(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Option<DecodedBatch> {
         let range = buffer.fetch(cursor.position.offset, HEADER_BYTES, u64::MAX).ok()?;
         match BatchHeader::decode(buffer.slice(range)) {
-            HeaderRead::Valid(header, _) => {
-                self.read_body(cursor, &header, buffer).ok().map(|_| header)
-            }
+            HeaderRead::Valid(header, _) => self.read_body(cursor, &header, buffer).ok(),
             _ => None,
         }
     }

@@ -88,8 +88,13 @@ pub struct ShardConfig {
 impl ShardConfig {
     /// Marks the shard's page as its own.
     pub(crate) fn owner(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(format!("{}/{}", self.stream, self.id).as_bytes())
+        owner_of(&self.stream, self.id)
     }
+}
+
+/// Marks the page of this shard in the control file.
+pub(crate) fn owner_of(stream: &str, id: ShardId) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(format!("{stream}/{id}").as_bytes())
 }
 
 /// One shard's log, shared by all threads of the process.

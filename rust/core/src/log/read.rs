@@ -12,6 +12,7 @@ use crate::format::{BatchHeader, Control, Damage, DecodedBatch, SharedBytes};
 use crate::fs::File;
 use crate::types::{Micros, Position, SequenceNumber, Start};
 
+use super::damage::Skipped;
 use super::segment::Segment;
 use super::{ShardLog, SEGMENT_START};
 
@@ -86,6 +87,21 @@ impl Cursor {
     pub(super) fn is_before_gap(&self, header: &BatchHeader) -> bool {
         self.is_chained_by(header) && header.base_seq > self.expected()
     }
+
+    /// Whether a batch comes next, but numbers before it are missing without a mark.
+    pub(super) fn is_behind_loss(&self, batch: &DecodedBatch) -> bool {
+        numbers_before(batch) > self.expected()
+    }
+}
+
+/// The end of the numbers that were in the log before a batch. Numbers jump at EPOCH, which says what
+/// was expected when it was written; what another kind of batch may jump over is not known here.
+pub(super) fn numbers_before(batch: &DecodedBatch) -> SequenceNumber {
+    match batch.control() {
+        Some(Control::Epoch { .. }) => batch.header().durable_end,
+        Some(Control::Unknown { .. }) => 0,
+        _ => batch.base_seq(),
+    }
 }
 
 /// The read-ahead of one reader of one shard.
@@ -149,7 +165,9 @@ impl ShardLog {
             Start::AtSequence(seq) => self.cursor_at(seq),
             Start::AtTimestamp(time) => {
                 let mut cursor = self.cursor_before(time)?;
-                self.skip_headers(&mut cursor, |header| header.max_ts < time)?;
+                let is_before =
+                    |next: Option<&BatchHeader>| next.is_some_and(|next| next.base_ts < time);
+                self.skip_headers(&mut cursor, |header| header.max_ts < time, is_before)?;
                 Ok(cursor)
             }
         }
@@ -188,7 +206,8 @@ impl ShardLog {
         let first = segments.iter().rev().find(holds).or(segments.first());
         let first = first.ok_or_else(|| self.no_segments())?;
         let position = Position { segment: first.ordinal, offset: SEGMENT_START };
-        Ok(Cursor::at(position, first.base_seq.max(horizon)))
+        // Between the horizon and the first segment there is nothing, or a file is missing.
+        Ok(Cursor::at(position, horizon))
     }
 
     /// A place before the first record appended at or after `time`, and not far from it.
@@ -227,11 +246,10 @@ impl ShardLog {
         let start = Position { segment: segment.ordinal, offset: SEGMENT_START };
         let indexed = self.indexed_place(segment, |entry| entry.base_seq <= seq);
         let mut cursor = Cursor::at(indexed.map_or(start, |(position, _)| position), seq);
-        match self.skip_headers(&mut cursor, |header| header.next_seq() <= seq) {
-            // WHY: who reads here is told, and can go on behind it, as anywhere else.
-            Ok(()) | Err(Error::Corruption { .. }) => Ok(cursor),
-            Err(error) => Err(error),
-        }
+        let end = self.visible_end();
+        let is_before = |next: Option<&BatchHeader>| next.map_or(end, |next| next.base_seq) <= seq;
+        self.skip_headers(&mut cursor, |header| header.next_seq() <= seq, is_before)?;
+        Ok(cursor)
     }
 
     fn no_segments(&self) -> Error {
@@ -244,14 +262,35 @@ impl ShardLog {
         }
     }
 
-    /// Moves a cursor to the first batch that is not to be skipped; to the damage, if that is an error.
-    fn skip_headers(&self, cursor: &mut Cursor, skip: impl Fn(&BatchHeader) -> bool) -> Result<()> {
+    /// Moves a cursor to the first batch that is not to be skipped. Damage is stepped over too if what
+    /// follows it (`None`: the visible end) `is_before` the place that is looked for; otherwise the
+    /// cursor stays in front of it, so that reading says what is lost.
+    fn skip_headers(
+        &self,
+        cursor: &mut Cursor,
+        skip: impl Fn(&BatchHeader) -> bool,
+        is_before: impl Fn(Option<&BatchHeader>) -> bool,
+    ) -> Result<()> {
         let mut buffer = ReadBuffer::default();
         loop {
-            match self.next_header(cursor, &mut buffer)? {
-                Next::Batch(header, crc) if skip(&header) => *cursor = cursor.after(&header, crc),
-                Next::Batch(..) | Next::End => return Ok(()),
-                Next::Segment(start) => *cursor = start,
+            match self.next_header(cursor, &mut buffer) {
+                Ok(Next::Batch(header, crc)) if skip(&header) => {
+                    *cursor = cursor.after(&header, crc);
+                }
+                Ok(Next::Batch(..) | Next::End) => return Ok(()),
+                Ok(Next::Segment(start)) => *cursor = start,
+                Err(Error::Corruption { .. }) => {
+                    let behind = self.skip_damage(cursor)?.cursor;
+                    let next = match self.next_header(&behind, &mut ReadBuffer::default())? {
+                        Next::Batch(header, _) => Some(header),
+                        Next::End | Next::Segment(_) => None,
+                    };
+                    if !is_before(next.as_ref()) {
+                        return Ok(());
+                    }
+                    *cursor = behind;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -268,7 +307,14 @@ impl ShardLog {
         buffer: &mut ReadBuffer,
     ) -> Result<Option<(Arc<DecodedBatch>, Cursor)>> {
         self.directory.check()?;
-        let mut cursor = *cursor;
+        self.read_batch(*cursor, buffer).map_err(|error| self.with_numbers(error, cursor))
+    }
+
+    fn read_batch(
+        &self,
+        mut cursor: Cursor,
+        buffer: &mut ReadBuffer,
+    ) -> Result<Option<(Arc<DecodedBatch>, Cursor)>> {
         loop {
             match self.next_header(&cursor, buffer)? {
                 Next::End => return Ok(None),
@@ -280,12 +326,8 @@ impl ShardLog {
                         continue;
                     }
                     let batch = self.read_body(&cursor, &header, buffer)?;
-                    let may_jump = matches!(
-                        batch.control(),
-                        Some(Control::Epoch { .. } | Control::Unknown { .. })
-                    );
-                    if cursor.is_before_gap(&header) && !may_jump {
-                        return Err(self.gap(&cursor, header.base_seq));
+                    if cursor.is_behind_loss(&batch) {
+                        return Err(self.gap(&cursor, numbers_before(&batch)));
                     }
                     return Ok(Some((Arc::new(batch), after)));
                 }
@@ -419,6 +461,14 @@ impl ShardLog {
             Ok(Some(segment)) => segment.path().to_owned(),
             _ => self.folder.clone(),
         }
+    }
+
+    /// Puts into an error about damage which numbers a reader at `cursor` cannot have.
+    fn with_numbers(&self, error: Error, cursor: &Cursor) -> Error {
+        let Error::Corruption { path, position, reason, .. } = error else { return error };
+        let lost = self.skip_damage(cursor).ok().filter(Skipped::is_loss);
+        let (first, end) = lost.map_or((cursor.next_seq, 0), |s| (s.lost_from, s.lost_to));
+        Error::Corruption { path, position, first, last: end.saturating_sub(1).max(first), reason }
     }
 
     fn damaged(&self, cursor: &Cursor, header: &BatchHeader, reason: String) -> Error {

@@ -121,6 +121,11 @@ impl Segments {
         Self { fs, folder, known: RwLock::default() }
     }
 
+    /// Whether a file of this name is a segment.
+    pub(crate) fn is_name(name: &str) -> bool {
+        parse_file_name(name).is_some()
+    }
+
     fn refresh(&self) -> Result<()> {
         let names = self.fs.list(&self.folder).at(&self.folder)?;
         let mut known = self.known.write();

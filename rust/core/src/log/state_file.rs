@@ -29,6 +29,19 @@ impl StateFile {
         Ok(Self { path: path.to_owned(), file: fs.open(path, Open::Write).at(path)? })
     }
 
+    /// The whole file, with this state in both slots.
+    pub(crate) fn both_slots(state: &ShardState) -> Vec<u8> {
+        let mut slots = [state.counter, state.counter + 1]
+            .map(|counter| (Self::place(counter), ShardState { counter, ..*state }.encode()));
+        slots.sort_unstable_by_key(|(place, _)| *place);
+        let mut bytes = Vec::new();
+        for (place, slot) in slots {
+            bytes.resize(usize::try_from(place).expect("0 or 4096"), 0);
+            bytes.extend(slot);
+        }
+        bytes
+    }
+
     fn place(counter: u64) -> u64 {
         (counter % 2) * STATE_SLOT_STRIDE
     }

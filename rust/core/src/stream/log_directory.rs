@@ -468,7 +468,7 @@ fn create_dirs(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
 }
 
 /// FORMAT: magic, format major and minor u16, 4 zeros, uuid, zeros, CRC-32C of the first 60 bytes.
-fn encode_format(uuid: [u8; 16]) -> Vec<u8> {
+pub(crate) fn encode_format(uuid: [u8; 16]) -> Vec<u8> {
     let mut bytes = FORMAT_MAGIC.to_vec();
     bytes.extend(FORMAT_MAJOR.to_le_bytes());
     bytes.extend(FORMAT_MINOR.to_le_bytes());
@@ -479,7 +479,7 @@ fn encode_format(uuid: [u8; 16]) -> Vec<u8> {
     bytes
 }
 
-fn decode_format(bytes: &[u8], path: &Path) -> Result<[u8; 16]> {
+pub(crate) fn decode_format(bytes: &[u8], path: &Path) -> Result<[u8; 16]> {
     let damaged = |reason: &str| Error::Corruption {
         path: path.to_owned(),
         position: 0,

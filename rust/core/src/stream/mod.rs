@@ -22,9 +22,11 @@ use crate::log::{recovery, Directory, ShardConfig, ShardLog};
 use crate::types::{Micros, ShardId};
 
 pub use config::{Retention, StreamConfig};
+pub(crate) use log_directory::{decode_format, encode_format};
 pub use log_directory::{Housekeeper, Log, OpenOptions};
 pub use manifest::{Manifest, ShardMeta};
 pub use put::{Put, PutOutcome};
+pub(crate) use removal::MARKER as REMOVED_MARKER;
 pub(crate) use topology::Topology;
 
 /// A named set of shards.

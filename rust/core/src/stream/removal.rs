@@ -19,7 +19,8 @@ use crate::log::Directory;
 use super::topology::Changing;
 use super::Stream;
 
-const MARKER: &str = "removed";
+/// Stands in a stream's folder instead of the manifest while the stream is being removed.
+pub(crate) const MARKER: &str = "removed";
 
 impl Stream {
     /// Whether the stream was removed while this process had it open.

@@ -1,0 +1,89 @@
+"""`streamfn fsck`: is the log whole, and what can be put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from streamfn import _core
+from streamfn.units import format_count, format_size
+
+from .console import progress_bar, voice, write_json, write_line
+from .exits import Exit
+from .params import json_option, voice_options
+
+FIELDS = (
+    "code", "severity", "stream", "shard_id", "path", "position", "first", "last", "what",
+    "meaning", "action", "repaired",
+)  # fmt: skip
+"""Of a finding, in the order of `--json`."""
+
+
+@click.command("fsck")
+@click.argument("log_dir", metavar="DIR")
+@click.option("--deep", is_flag=True, help="Read, decompress and decode every record batch.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Put right what can be derived; nothing else may have the log open. What is replaced or"
+    " cut is kept in quarantine/.",
+)
+@json_option
+@voice_options
+def command(*, log_dir: str, deep: bool, repair: bool, as_json: bool) -> int:
+    """Examine the log directory DIR.
+
+    Ends with 0 if all is well, and with 5 if something is damaged or, after --repair, was lost.
+    Without --repair nothing is changed, and the log may be in use; what others are writing at the
+    moment is then not judged.
+    """
+    with progress_bar("repairing" if repair else "examining", total=1) as show:
+        report = _core.fsck(
+            log_dir,
+            deep=deep,
+            repair=repair,
+            progress=lambda done, total: show(done / total if total else 1),
+        )
+    if as_json:
+        write_json([{field: getattr(each, field) for field in FIELDS} for each in report.findings])
+    else:
+        for finding in report.findings:
+            _write(finding, Path(log_dir).absolute())
+    voice.note(_summary(report))
+    return Exit.CORRUPT if report.is_damaged else Exit.OK
+
+
+def _write(finding: _core.Finding, root: Path) -> None:
+    """Write a finding for people: what and where, then what it means and what to do."""
+    lines = [f"{finding.severity}: {finding.code}: {_place(finding, root)}", f"  {finding.what}"]
+    lines.append(f"  {finding.meaning}")
+    if finding.repaired is not None:
+        lines.append(f"  repaired: {finding.repaired}")
+    elif finding.action:
+        lines.append(f"  to do: {finding.action}")
+    for line in lines:
+        write_line(line.encode(errors="replace"))
+
+
+def _place(finding: _core.Finding, root: Path) -> str:
+    path = Path(finding.path)
+    place = str(path.relative_to(root) if path.is_relative_to(root) else path)
+    if finding.position is not None:
+        place += f", byte {finding.position}"
+    if finding.first is not None:
+        place += f", sequence numbers {finding.first} to {finding.last}"
+    return place
+
+
+def _summary(report: _core.FsckReport) -> str:
+    counts: dict[str, int] = {"damage": 0, "note": 0}
+    for finding in report.findings:
+        counts[finding.severity] += 1
+    looked = ", ".join((
+        format_count(report.streams, "stream"), format_count(report.shards, "shard"),
+        format_count(report.segments, "segment"), f"{report.batches:,} record batches",
+        format_size(report.bytes), format_count(report.mappings, "mapping"),
+    ))  # fmt: skip
+    said = f"{counts['damage']:,} damaged, {format_count(counts['note'], 'note')}"
+    return f"examined {looked}: {said if any(counts.values()) else 'all is well'}"

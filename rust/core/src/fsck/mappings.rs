@@ -1,0 +1,483 @@
+//! The mappings: records, lanes files, and what in them others cannot do without.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::finding::{Finding, Kind};
+use super::repair::Repair;
+use super::Examination;
+use crate::checkpoint::lanes::{LANES_START, LANE_BYTES, STRIDE};
+use crate::checkpoint::slot::{
+    Checkpoint, Head, InFlight, MappingRecord, CHECKPOINT_BYTES, HEAD_BYTES, IN_FLIGHT_BYTES_MAX,
+    MAPPING_BYTES,
+};
+use crate::checkpoint::window::Pair;
+use crate::clock::Patience;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{self, File, Fs, Lock, Open};
+use crate::log::wait_for;
+use crate::types::{SequenceNumber, ShardId, Start, FACTOR_MAX};
+
+/// A lanes file is locked for microseconds; whoever holds it longer is stopped.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LANES_SUFFIX: &str = ".lanes";
+const WINDOW_EXTENSIONS: [&str; 2] = ["window.a", "window.b"];
+
+/// A lanes file being examined.
+struct Lanes<'a> {
+    path: &'a Path,
+    stream: &'a str,
+    shard: ShardId,
+    bytes: Vec<u8>,
+    /// The window files beside it.
+    windows: [(Slot, Option<Pair>); 2],
+}
+
+/// Looks through all mappings.
+pub(super) fn examine(examination: &mut Examination<'_>) -> Result<()> {
+    let folder = examination.root.join("mappings");
+    for name in examination.folders(&folder)? {
+        let folder = folder.join(name);
+        match mapping(examination, &folder) {
+            // Others may remove a function while it is looked at.
+            Err(Error::Io { source, .. })
+                if !examination.is_exclusive
+                    && source.kind() == std::io::ErrorKind::NotFound
+                    && !examination.fs().exists(&folder.join("mapping")).at(&folder)? => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn mapping(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
+    examination.checked.mappings += 1;
+    if !record(examination, folder)? {
+        return Ok(());
+    }
+    for name in examination.names(folder)? {
+        let path = folder.join(&name);
+        if examination.is_folder(&path) {
+            stream(examination, &name, &path)?;
+        } else if name != "mapping" {
+            examination.foreign(&path);
+        }
+    }
+    Ok(())
+}
+
+/// Examines the record of a mapping; false if there is none.
+fn record(examination: &mut Examination<'_>, folder: &Path) -> Result<bool> {
+    let path = folder.join("mapping");
+    if !examination.fs().exists(&path).at(&path)? {
+        // Its folder is made before it; without lanes it is a registration that did not finish. Who
+        // removes a function removes the record first.
+        let has_lanes =
+            examination.names(folder)?.iter().any(|n| examination.is_folder(&folder.join(n)));
+        if has_lanes {
+            examination.tell(Finding::new(Kind::MappingRemoved, path, "the record is missing"));
+        }
+        return Ok(false);
+    }
+    let slots = examination.read_slots(&path, |bytes| {
+        let slot = |at: usize| {
+            let bytes = bytes.get(at..at + MAPPING_BYTES).unwrap_or_default();
+            state_of(bytes, |bytes| MappingRecord::decode(bytes).is_ok())
+        };
+        [Some(slot(0)), Some(slot(MAPPING_BYTES))]
+    })?;
+    let slots = slots.map(|slot| slot.unwrap_or(Slot::Damaged));
+    let kinds = (Kind::MappingDamaged, Kind::MappingSlotDamaged);
+    if let Some((kind, position, detail)) = judge(slots, kinds, MAPPING_BYTES as u64) {
+        examination.tell(Finding::new(kind, path, detail).at(position));
+    }
+    Ok(true)
+}
+
+/// What became of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Valid,
+    /// All zeros: it has not been written yet.
+    Unused,
+    Damaged,
+}
+
+fn state_of(bytes: &[u8], is_valid: impl Fn(&[u8]) -> bool) -> Slot {
+    match bytes {
+        _ if is_valid(bytes) => Slot::Valid,
+        [_, ..] if bytes.iter().all(|byte| *byte == 0) => Slot::Unused,
+        _ => Slot::Damaged,
+    }
+}
+
+/// Which of the two kinds a pair of slots is, where, and in words; `None` if it is whole.
+fn judge(
+    slots: [Slot; 2],
+    (both, one): (Kind, Kind),
+    stride: u64,
+) -> Option<(Kind, u64, &'static str)> {
+    match slots {
+        [Slot::Valid, Slot::Valid | Slot::Unused] | [Slot::Unused, Slot::Valid] => None,
+        [Slot::Valid, Slot::Damaged] => Some((one, stride, "slot 1 is damaged")),
+        [Slot::Damaged, Slot::Valid] => Some((one, 0, "slot 0 is damaged")),
+        _ => Some((both, 0, "both slots are damaged")),
+    }
+}
+
+fn stream(examination: &mut Examination<'_>, stream: &str, folder: &Path) -> Result<()> {
+    for name in examination.names(folder)? {
+        let path = folder.join(&name);
+        let shard = name.strip_suffix(LANES_SUFFIX).and_then(ShardId::parse);
+        match shard {
+            Some(shard) => {
+                let found = read_locked(examination, &path, stream, shard)?;
+                lanes(examination, &found);
+            }
+            None if path.extension().is_some_and(|extension| extension == "lease") => {}
+            // They are looked at together with the lanes file.
+            None if is_window(&name) => {}
+            None => examination.foreign(&path),
+        }
+    }
+    Ok(())
+}
+
+fn is_window(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(shard, extension)| {
+        ShardId::parse(shard).is_some() && WINDOW_EXTENSIONS.contains(&extension)
+    })
+}
+
+/// A lanes file and its window files as they stand at one moment.
+fn read_locked<'a>(
+    examination: &Examination<'_>,
+    path: &'a Path,
+    stream: &'a str,
+    shard: ShardId,
+) -> Result<Lanes<'a>> {
+    let file: Arc<dyn File> = examination.fs().open(path, Open::Read).at(path)?;
+    // WHY not an error: a stopped process must not end an examination; a slot that is being written
+    // at this moment is looked at all the same.
+    let is_locked = wait_for(&file, path, Lock::Shared, &Patience::of(LOCK_PATIENCE)).is_ok();
+    let lanes = Lanes::read(examination.fs(), path, stream, shard);
+    if is_locked {
+        file.unlock().at(path)?;
+    }
+    lanes
+}
+
+/// The two window files beside a lanes file; a lane without windows has none.
+fn read_windows(fs: &Arc<dyn Fs>, lanes: &Path) -> Result<[(Slot, Option<Pair>); 2]> {
+    let read = |extension: &str| {
+        let path = lanes.with_extension(extension);
+        if !fs.exists(&path).at(&path)? {
+            return Ok((Slot::Unused, None));
+        }
+        let bytes = read_file(fs, &path)?;
+        Ok(match Pair::decode(&bytes) {
+            Ok(pair) => (Slot::Valid, Some(pair)),
+            Err(_) if bytes.iter().all(|byte| *byte == 0) => (Slot::Unused, None),
+            Err(_) => (Slot::Damaged, None),
+        })
+    };
+    let [a, b] = WINDOW_EXTENSIONS;
+    Ok([read(a)?, read(b)?])
+}
+
+fn lanes(examination: &mut Examination<'_>, lanes: &Lanes<'_>) {
+    let heads = [0, STRIDE]
+        .map(|at| state_of(lanes.slot(at, HEAD_BYTES), |bytes| Head::decode(bytes).is_ok()));
+    let kinds = (Kind::LanesDamaged, Kind::LanesSlotDamaged);
+    if let Some((kind, position, detail)) = judge(heads, kinds, STRIDE) {
+        examination.tell(lanes.finding(kind, detail).at(position));
+    }
+    let Some(head) = lanes.head() else { return };
+    let end = examination.end_of(lanes.stream, lanes.shard);
+    if head.is_windowed {
+        windows(examination, lanes, head, end);
+    }
+    for number in 0..head.factor {
+        lane(examination, lanes, head, number, end);
+    }
+}
+
+/// The window files of a lane that has windows: there stands its position.
+fn windows(
+    examination: &mut Examination<'_>,
+    lanes: &Lanes<'_>,
+    head: Head,
+    end: Option<SequenceNumber>,
+) {
+    let finding = |kind, extension: &str, detail: String| {
+        let path = lanes.path.with_extension(extension);
+        Finding::new(kind, path, detail).of(lanes.stream, Some(lanes.shard)).at(0)
+    };
+    let current = lanes.pairs().filter(|pair| pair.generation == head.generation);
+    let Some(pair) = current.max_by_key(|pair| pair.counter) else {
+        let [path, _] = WINDOW_EXTENSIONS;
+        let detail = "neither window file has a position and a state".to_owned();
+        examination.tell(finding(Kind::WindowsDamaged, path, detail));
+        return;
+    };
+    for ((slot, _), extension) in lanes.windows.iter().zip(WINDOW_EXTENSIONS) {
+        if *slot == Slot::Damaged {
+            let detail = "this one of the two window files is damaged".to_owned();
+            examination.tell(finding(Kind::WindowFileDamaged, extension, detail));
+        }
+    }
+    if let Some(end) = end.filter(|end| pair.place.next_seq > *end) {
+        let detail = format!("the lane is at {}, the shard ends at {end}", pair.place.next_seq);
+        let [path, _] = WINDOW_EXTENSIONS;
+        examination.tell(finding(Kind::CheckpointBeyond, path, detail));
+    }
+}
+
+fn lane(
+    examination: &mut Examination<'_>,
+    lanes: &Lanes<'_>,
+    head: Head,
+    number: u32,
+    end: Option<SequenceNumber>,
+) {
+    let start = LANES_START + u64::from(number) * LANE_BYTES;
+    let found = lanes.pair(number);
+    let slots = [start, start + STRIDE].map(|at| {
+        state_of(lanes.slot(at, CHECKPOINT_BYTES), |bytes| Checkpoint::decode(bytes).is_ok())
+    });
+    let current = found.iter().flatten().filter(|slot| slot.generation == head.generation);
+    let Some(checkpoint) = current.max_by_key(|slot| slot.counter) else {
+        let detail = format!("lane {number} has no valid checkpoint");
+        examination.tell(lanes.finding(Kind::CheckpointDamaged, detail).at(start));
+        return;
+    };
+    if let [Slot::Damaged, _] | [_, Slot::Damaged] = slots {
+        let at = if slots == [Slot::Damaged, Slot::Valid] { start } else { start + STRIDE };
+        let detail = format!("one of the two checkpoints of lane {number} is damaged");
+        examination.tell(lanes.finding(Kind::CheckpointSlotDamaged, detail).at(at));
+    }
+    if let Some(end) = end.filter(|end| !head.is_windowed && checkpoint.next_seq > *end) {
+        let detail =
+            format!("lane {number} is at {}, the shard ends at {end}", checkpoint.next_seq);
+        examination.tell(lanes.finding(Kind::CheckpointBeyond, detail).at(start));
+    }
+    let in_flight = start + 2 * STRIDE;
+    let bytes = lanes.slot(in_flight, IN_FLIGHT_BYTES_MAX);
+    if state_of(bytes, |bytes| InFlight::decode(bytes).is_ok()) == Slot::Damaged {
+        let detail = format!("the in-flight slot of lane {number} is damaged");
+        examination.tell(lanes.finding(Kind::InFlightDamaged, detail).at(in_flight));
+    }
+}
+
+impl<'a> Lanes<'a> {
+    fn read(fs: &Arc<dyn Fs>, path: &'a Path, stream: &'a str, shard: ShardId) -> Result<Self> {
+        Ok(Self {
+            path,
+            stream,
+            shard,
+            bytes: read_file(fs, path)?,
+            windows: read_windows(fs, path)?,
+        })
+    }
+
+    fn slot(&self, at: u64, length: usize) -> &[u8] {
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(self.bytes.len());
+        let to = from.saturating_add(length).min(self.bytes.len());
+        self.bytes.get(from..to).unwrap_or_default()
+    }
+
+    fn finding(&self, kind: Kind, detail: impl Into<String>) -> Finding {
+        Finding::new(kind, self.path, detail).of(self.stream, Some(self.shard))
+    }
+
+    /// How many lanes there is room for.
+    fn room(&self) -> u32 {
+        let bytes = (self.bytes.len() as u64).saturating_sub(LANES_START);
+        u32::try_from(bytes / LANE_BYTES).unwrap_or(0)
+    }
+
+    fn pair(&self, number: u32) -> [Option<Checkpoint>; 2] {
+        let start = LANES_START + u64::from(number) * LANE_BYTES;
+        [start, start + STRIDE].map(|at| Checkpoint::decode(self.slot(at, CHECKPOINT_BYTES)).ok())
+    }
+
+    fn checkpoints(&self) -> impl Iterator<Item = Checkpoint> + '_ {
+        (0..self.room()).flat_map(|number| self.pair(number)).flatten()
+    }
+
+    fn head(&self) -> Option<Head> {
+        let heads = [0, STRIDE].map(|at| Head::decode(self.slot(at, HEAD_BYTES)).ok());
+        heads.into_iter().flatten().max_by_key(|head| head.counter)
+    }
+
+    /// The head as the checkpoints tell it: the highest generation, and how many lanes have it. A
+    /// change of the factor that was not finished may be taken for one that was: its lanes begin at
+    /// the lowest checkpoint of all, so that nothing is passed over.
+    fn derived_head(&self) -> Option<Head> {
+        let generation = self.checkpoints().map(|slot| slot.generation).max()?;
+        let has_it = |number: &u32| {
+            self.pair(*number).iter().flatten().any(|slot| slot.generation == generation)
+        };
+        let factor = u32::try_from((0..self.room()).take_while(has_it).count()).ok()?;
+        (1..=FACTOR_MAX).contains(&factor).then_some(Head {
+            counter: generation,
+            generation,
+            factor,
+            is_windowed: self.pairs().any(|pair| pair.generation == generation),
+        })
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.windows.iter().filter_map(|(_, pair)| pair.as_ref())
+    }
+
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        if let Some(place) = self.bytes.get_mut(from..from.saturating_add(bytes.len())) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// Writes both heads; false if nobody knows what they said.
+    fn repair_heads(&mut self) -> bool {
+        let Some(head) = self.head().or_else(|| self.derived_head()) else { return false };
+        // INVARIANT: counters rise by one from the 1 in slot 0.
+        let place = head.counter.saturating_sub(1) % 2 * STRIDE;
+        self.put(place, &head.encode());
+        let before = Head { counter: head.counter.saturating_sub(1), ..head };
+        self.put(STRIDE - place, &before.encode());
+        true
+    }
+
+    /// Where one of a lane's two checkpoints is damaged, writes it after the other.
+    fn repair_checkpoints(&mut self) {
+        let Some(head) = self.head() else { return };
+        for number in 0..head.factor.min(self.room()) {
+            let start = LANES_START + u64::from(number) * LANE_BYTES;
+            let (whole, at) = match self.pair(number) {
+                [Some(whole), None] => (whole, start + STRIDE),
+                [None, Some(whole)] => (whole, start),
+                _ => continue,
+            };
+            let is_unused = self.slot(at, CHECKPOINT_BYTES).iter().all(|byte| *byte == 0);
+            if !is_unused && whole.generation == head.generation {
+                let counter = whole.counter.saturating_sub(1);
+                self.put(at, &Checkpoint { counter, ..whole }.encode());
+            }
+        }
+    }
+}
+
+/// By stream and shard: the highest checkpoint and the highest segment that any lane names.
+pub(super) fn furthest(
+    fs: &Arc<dyn Fs>,
+    root: &Path,
+) -> Result<BTreeMap<(String, ShardId), (SequenceNumber, u32)>> {
+    let mut found = BTreeMap::new();
+    for (path, stream, shard) in lanes_files(fs, root) {
+        let lanes = Lanes::read(fs, &path, &stream, shard)?;
+        let most = found.entry((stream.clone(), shard)).or_insert((0, 0));
+        let places = lanes.pairs().map(|pair| (pair.place.next_seq, pair.place.hint));
+        for (next_seq, hint) in lanes.checkpoints().map(|c| (c.next_seq, c.hint)).chain(places) {
+            *most = (most.0.max(next_seq), most.1.max(hint.segment));
+        }
+    }
+    Ok(found)
+}
+
+fn read_file(fs: &Arc<dyn Fs>, path: &Path) -> Result<Vec<u8>> {
+    fs::read(&**fs, path).at(path)
+}
+
+/// All lanes files of a log, with stream and shard.
+fn lanes_files(fs: &Arc<dyn Fs>, root: &Path) -> Vec<(PathBuf, String, ShardId)> {
+    let list = |folder: &Path| fs.list(folder).unwrap_or_default();
+    let mut found = Vec::new();
+    let mappings = root.join("mappings");
+    for mapping in list(&mappings) {
+        let mapping = mappings.join(mapping);
+        for stream in list(&mapping) {
+            let folder = mapping.join(&stream);
+            for name in list(&folder) {
+                if let Some(shard) = name.strip_suffix(LANES_SUFFIX).and_then(ShardId::parse) {
+                    found.push((folder.join(name), stream.clone(), shard));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Puts right what of the mappings can be derived: one slot from the other, a record and a head from
+/// the lanes. A lane whose checkpoints are both damaged stays as it is.
+pub(super) fn repair(repair: &mut Repair<'_>) -> Result<()> {
+    let fs = Arc::clone(repair.fs());
+    for (path, stream, shard) in lanes_files(&fs, repair.root) {
+        let kinds = [Kind::LanesDamaged, Kind::LanesSlotDamaged, Kind::CheckpointSlotDamaged];
+        if kinds.iter().any(|kind| repair.has(*kind, &path)) {
+            repair.keep(&path, 0)?;
+            let mut lanes = Lanes::read(&fs, &path, &stream, shard)?;
+            let is_headed = lanes.repair_heads();
+            lanes.repair_checkpoints();
+            fs::replace(&*fs, &path, &lanes.bytes).at(&path)?;
+            let is_it = |finding: &Finding| {
+                finding.path == path
+                    && kinds.contains(&finding.kind)
+                    && (is_headed || finding.kind != Kind::LanesDamaged)
+            };
+            repair.mark(is_it, "worked out from what is whole in the file");
+        }
+    }
+    for kind in [Kind::MappingDamaged, Kind::MappingSlotDamaged] {
+        let paths: Vec<PathBuf> = repair.paths_of(kind);
+        for path in paths {
+            let record = derived_record(&fs, &path)?;
+            let second = MappingRecord { counter: record.counter + 1, ..record.clone() };
+            // INVARIANT: counters rise by one from the 1 in slot 0.
+            let slots = if record.counter % 2 == 1 { [record, second] } else { [second, record] };
+            let bytes: Vec<u8> = slots.iter().flat_map(MappingRecord::encode).collect();
+            repair.replace(&path, &bytes)?;
+            let is_it = |finding: &Finding| finding.kind == kind && finding.path == path;
+            repair.mark(is_it, "worked out from the other slot and the lanes files");
+        }
+    }
+    Ok(())
+}
+
+/// The record as its valid slot has it; else as the lanes files tell: their factor, not paused, and
+/// nothing of a stream skipped that has no lanes yet.
+fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
+    let bytes = fs::read(&**fs, path).unwrap_or_default();
+    let slots = bytes.chunks(MAPPING_BYTES).filter_map(|slot| MappingRecord::decode(slot).ok());
+    if let Some(record) = slots.max_by_key(|record| record.counter) {
+        return Ok(record);
+    }
+    let folder = fs::parent(path);
+    let mut record = MappingRecord {
+        counter: 1,
+        wanted_factor: 1,
+        is_paused: false,
+        wants_windows: false,
+        start: Start::TrimHorizon,
+        begun: Vec::new(),
+    };
+    for stream in fs.list(folder).at(folder)? {
+        for name in fs.list(&folder.join(&stream)).unwrap_or_default() {
+            if name.strip_suffix(LANES_SUFFIX).is_none() {
+                continue;
+            }
+            if !record.begun.contains(&stream) {
+                record.begun.push(stream.clone());
+            }
+            let bytes = read_file(fs, &folder.join(&stream).join(&name))?;
+            let heads = [0, 4096].into_iter().filter_map(|at| Head::decode(bytes.get(at..)?).ok());
+            if let Some(head) = heads.max_by_key(|head| head.counter) {
+                record.wanted_factor = head.factor;
+                record.wants_windows = head.is_windowed;
+            }
+        }
+    }
+    Ok(record)
+}
