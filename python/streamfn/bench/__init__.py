@@ -1,0 +1,1 @@
+"""What this machine's disk and streamfn on it can do: the measurements of `streamfn bench`."""
