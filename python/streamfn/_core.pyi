@@ -21,6 +21,7 @@ __all__ = [
     "NAME_BYTES_MAX",
     "PARTITION_KEY_CHARS_MAX",
     "RECORD_BYTES_MAX",
+    "REPLAY_MARK",
     "SHARDS_MAX",
     "SLOT_ENTRIES_MAX",
     "STATE_BYTES_MAX",
@@ -67,6 +68,8 @@ SHARDS_MAX: int
 """Most shards of one log."""
 STATE_BYTES_MAX: int
 """Most bytes of the state of a window."""
+REPLAY_MARK: str
+"""Between the name of a mapping and the number of a replay of it."""
 SLOT_ENTRIES_MAX: int
 """Entries an in-flight slot holds."""
 DEAD_LETTER_BYTES_EXTRA: int
@@ -624,6 +627,9 @@ class LaneStatus:
     @property
     def window_us(self) -> tuple[int, int] | None:
         """Start and end of the window that is open, µs."""
+    @property
+    def is_at_end(self) -> bool:
+        """Whether nothing is left for it to do now: nothing in flight, no open window."""
 
 @final
 class Mapping:
@@ -683,6 +689,35 @@ class Mapping:
             LockTimeout: A worker did not give its lanes back in time; nothing has changed.
             SequenceTrimmed: That number is no longer kept.
         """
+    @property
+    def stretches(self) -> dict[str, tuple[int, int]]:
+        """Of a replay: what it reads, as `plan_replay` returned it; else nothing."""
+    def plan_replay(
+        self, stream: str, start: _Start, end: _Start, *, shard_id: str | None = None
+    ) -> dict[str, tuple[int, int]]:
+        """Return what a replay would read of each shard: the first number, and the one behind the last.
+
+        `end` is not in it. A time is that of the first record put then or later.
+
+        Raises:
+            ConfigError: The mapping does not read the stream, or there is no such shard.
+            SequenceTrimmed: `start` is a number that is no longer kept.
+        """
+    def replay(
+        self, stream: str, stretches: Dict[str, tuple[int, int]], *, timeout: float | None = None
+    ) -> Mapping:
+        """Make a replay, `<name>@replay-N`; workers that run the function find, run and remove it.
+
+        Durable; a crash leaves the whole replay or none. This mapping's own lanes are not touched.
+
+        Raises:
+            ConfigError: No stretch has a record.
+            SequenceTrimmed: Some records are no longer kept; there is no replay then.
+        """
+    def finish_replay(self) -> bool:
+        """Remove a replay if all of it is done and no lane is leased; True: it is removed now."""
+    def set_wanted(self, *, factor: int, windowed: bool = False) -> None:
+        """Have the lanes of a replay be as those of its function now; `change_factor` does it."""
     def lanes(self, stream: str | None = None) -> list[LaneStatus]: ...
     def judge(
         self, stream: str, shard_id: str, slot: int, filter: Filter | None = None

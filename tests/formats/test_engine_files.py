@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from decoder import crc32c, read_format, read_manifest, read_segment_header, read_shard, read_state
-from decoder_lanes import read_lanes, read_mapping, read_windows
+from decoder_lanes import read_lanes, read_mapping, read_stretches, read_windows
 
 import streamfn
 from streamfn import _core
@@ -171,6 +171,22 @@ class TestOtherFiles:
         assert (0, False) == (pair.closed_to, pair.is_ended_early)
         record = read_mapping((log_dir / "mappings" / "app.fn" / "mapping").read_bytes())
         assert 1 == record.wanted_factor
+
+    def test_a_replay_says_what_it_reads(self, log, log_dir):
+        log.create_stream("s", shards=3).put_many([b"x"] * 30)
+        mapping = _core.Mapping.register(log.core, "app.fn", factor=2)
+        mapping.prepare("s")
+        plan = mapping.plan_replay("s", 4, "latest")
+
+        replay = mapping.replay("s", plan)
+
+        folder = log_dir / "mappings" / replay.name
+        data = (folder / "mapping").read_bytes()
+        assert list(plan.values()) == list(read_stretches(data).values())
+        assert (2, ["s"]) == (read_mapping(data).wanted_factor, read_mapping(data).streams)
+        for shard_id, (first, _) in plan.items():
+            _head, lanes = read_lanes((folder / "s" / f"{shard_id}.lanes").read_bytes())
+            assert [first, first] == [lane.checkpoint.next for lane in lanes]
 
 
 def test_the_checksum_is_crc_32c():

@@ -15,7 +15,7 @@ from streamfn.units import format_count
 
 from .console import voice, write_json, write_listing
 from .exits import CommandError, Exit
-from .functions import mapping_name
+from .functions import mapping_name, replays_of
 from .params import Duration, confirm, json_option, log_dir_option, open_log, voice_options
 from .times import iso, parse_time
 
@@ -88,13 +88,16 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         summary, lanes = _row(log, name), [_lane(lane) for lane in _opened(log, name).lanes()]
+        replays = replays_of(log, name)
     if as_json:
-        write_json({**summary, "lane_list": lanes})
+        write_json({**summary, "lane_list": lanes, "replays": replays})
         return
     voice.note(
         f"{name}: {summary['state']}, {format_count(summary['records_behind'], 'record')} behind, "
         f"{format_count(summary['dead_letters'], 'open dead letter')}"
     )
+    for replay in replays:
+        voice.note(f"being replayed: {replay} (hint: `streamfn fn info {replay}`)")
     columns = {
         "stream": "STREAM", "shard_id": "SHARD", "slot": "LANE>", "checkpoint": "CHECKPOINT>",
         "end": "END>", "open": "IN FLIGHT", "is_leased": "HELD", "written": "WRITTEN",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamfn import _core
 from streamfn.log import Log
+from streamfn.model.mapping import function_of
 from streamfn.model.options import nearest
 
 from .exits import CommandError
@@ -29,3 +30,16 @@ def mapping_name(log: Log, name: str) -> str:
         raise CommandError(f"there is no function `{name}`: none ran on this log yet", hint)
     known = [*names, *(each.partition(".")[2] for each in names)]
     raise CommandError(f"there is no function `{name}`", nearest(name, known))
+
+
+def replays_of(log: Log, name: str) -> list[str]:
+    """Return the names of the replays of a mapping that are not over."""
+    names = _core.Mapping.names(log.core)
+    return sorted(each for each in names if each != name and function_of(each) == name)
+
+
+def replays_from(log: Log, stream: str) -> list[str]:
+    """Return the names of the replays that read a stream and are not over."""
+    names = [each for each in _core.Mapping.names(log.core) if function_of(each) != each]
+    replays = [_core.Mapping.open(log.core, name) for name in names]
+    return sorted(each.name for each in replays if each and each.lanes(stream))

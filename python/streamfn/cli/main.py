@@ -19,7 +19,7 @@ from .console import shows_colour, voice
 from .exits import CommandError, Exit, exit_code, one_line
 from .params import voice_options
 
-COMMANDS = ("worker", "put", "tail", "dlq", "stream", "fn", "filter", "fsck", "bench", "demo")
+COMMANDS = tuple("worker put tail replay dlq stream fn filter fsck bench demo".split())
 """In the order of `--help`; each is the attribute `command` of the file of its name."""
 
 

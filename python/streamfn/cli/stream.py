@@ -12,6 +12,7 @@ from streamfn.model.stream import Durability, ShardInfo, StreamInfo
 from streamfn.units import format_count, format_size
 
 from .console import voice, write_json, write_listing
+from .functions import replays_from
 from .params import StreamName, confirm, json_option, log_dir_option, open_log, voice_options
 from .times import moment, parse_time
 
@@ -107,9 +108,11 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
     """Show the stream NAME and its shards."""
     with open_log(log_dir) as log:
         found = log.stream(name).info()
+        replays = replays_from(log, name)
     if as_json:
         shards = [_shard(shard) for shard in found.shards]
-        write_json({**_summary(found), "retention": found.retention, "shards": shards})
+        details = {"retention": found.retention, "replays": replays, "shards": shards}
+        write_json({**_summary(found), **details})
         return
     summary = _summary(found)
     voice.note(
@@ -117,6 +120,8 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
         f"durability {found.durability}, compression {found.compression}, "
         f"created {summary['created']}"
     )
+    if replays:
+        voice.note(f"being replayed: {', '.join(replays)}")
     rows = [{**_shard(shard), "bytes": format_size(shard.bytes)} for shard in found.shards]
     columns = {
         "shard_id": "SHARD", "trim_horizon": "FIRST>", "end": "END>", "bytes": "SIZE>",

@@ -32,6 +32,8 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_death_noticed": (WARN, "another worker died, its lane is taken over"),
     "waiting_for_stream": (INFO, "waiting for stream `{stream}`"),
     "factor_changed": (INFO, "now {factor} lanes in this shard"),
+    "replay_started": (INFO, "replay begins, or goes on"),
+    "replay_finished": (INFO, "replay is over"),
     "runner_started": (DEBUG, "runner started"),
     "runner_stopped": (DEBUG, "runner stopped"),
     "runner_died": (ERROR, "runner died: {reason}"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
 
-from streamfn._core import FACTOR_MAX, Filter
+from streamfn._core import FACTOR_MAX, REPLAY_MARK, Filter
 from streamfn.errors import ConfigError
 from streamfn.model.policy import (
     Backoff,
@@ -149,6 +149,11 @@ class EventSourceMapping:
 
 
 STARTS: Final = ("trim_horizon", "latest")
+
+
+def function_of(name: str) -> str:
+    """Return the mapping that a replay is of, by its name; any other name is its own."""
+    return name.partition(REPLAY_MARK)[0]
 
 
 def _window_fields(policy: WindowPolicy | None) -> dict[str, float | None] | None:

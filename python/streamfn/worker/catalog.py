@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from streamfn import _core
 from streamfn._core import LaneStatus, Log
 from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
-from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.mapping import EventSourceMapping, function_of
 
 from .assignment import LaneKey
 from .lane_run import Report
@@ -17,7 +17,7 @@ from .lane_run import Report
 
 @dataclass(frozen=True, slots=True)
 class Catalogued:
-    """A mapping and its durable record."""
+    """A mapping and its durable record; or a function's mapping, and the record of a replay."""
 
     mapping: EventSourceMapping
     record: _core.Mapping
@@ -26,6 +26,20 @@ class Catalogued:
     is_asynchronous: bool
     filter: _core.Filter | None
     """Which records of its stream the function sees; None: all."""
+
+    @property
+    def name(self) -> str:
+        """Name of the record: the mapping's, or that of a replay."""
+        return self.record.name
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the record is that of a replay."""
+        return self.name != self.mapping.name
+
+    def filter_on(self, stream: str) -> _core.Filter | None:
+        """Return which records of a stream the function sees; None: all."""
+        return None if stream == self.mapping.redrive_stream else self.filter
 
 
 class Shape(NamedTuple):
@@ -44,6 +58,8 @@ class Found:
     is_paused: bool
     is_changing: bool
     """The wanted factor, or windows, are not in force in its shard yet."""
+    is_over: bool = False
+    """It is a replay's, and has reached its end."""
 
 
 class Catalog:
@@ -60,16 +76,27 @@ class Catalog:
         self._log, self._report, self._is_strict = log, report, is_strict
         self._trouble: dict[str, str] = {}
         self._mappings: dict[str, Catalogued] = {}
+        self._replays: dict[str, Catalogued] = {}
+        """Also those that are over: others may still ask what they were."""
+        self._running: set[str] = set()
+        """Names of the replays that are not over."""
         self._missing: set[str] = set()
 
     def __iter__(self) -> Iterator[Catalogued]:
+        """Go through the app's mappings, without replays."""
         return iter(self._mappings.values())
 
     def __getitem__(self, name: str) -> Catalogued:
-        return self._mappings[name]
+        """Return a mapping, or a replay, by its name."""
+        return self._mappings.get(name) or self._replays[name]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._mappings
+        return name in self._mappings or name in self._replays
+
+    @property
+    def replays(self) -> list[Catalogued]:
+        """The replays that are not over."""
+        return [self._replays[name] for name in sorted(self._running)]
 
     def register(
         self, mappings: Sequence[EventSourceMapping], asynchronous: Iterable[str], only: set[str]
@@ -113,7 +140,9 @@ class Catalog:
     def scan(self) -> list[Found]:
         """Return all lanes as they are now; factors that can change have been changed."""
         self.prepare()
-        return [found for each in self for found in self._readable(each)]
+        self._look_for_replays()
+        found = [found for each in self for found in self._readable(each)]
+        return found + [found for each in self.replays for found in self._of_replay(each)]
 
     def _prepare(self, each: Catalogued, stream: str, *, is_awaited: bool) -> None:
         try:
@@ -129,13 +158,46 @@ class Catalog:
 
     def _readable(self, each: Catalogued) -> list[Found]:
         """Return a mapping's lanes; none, and a report, if they cannot be read."""
-        name = each.mapping.name
         try:
             found = list(self._lanes(each))
         except StreamfnError as error:
-            self._tell_trouble(name, error)
+            self._tell_trouble(each.name, error)
             return []
         return found
+
+    def _look_for_replays(self) -> None:
+        """Find replays of our functions that somebody has asked for."""
+        for name in _core.Mapping.names(self._log):
+            each = self._mappings.get(function_of(name))
+            if each is None or name in self._mappings or name in self._running:
+                continue
+            try:
+                record = _core.Mapping.open(self._log, name)
+                if record is not None:
+                    mapping = each.mapping
+                    factor, windowed = mapping.parallelization_factor, mapping.tumbling is not None
+                    record.set_wanted(factor=factor, windowed=windowed)
+                    self._replays[name] = replace(each, record=record)
+                    self._running.add(name)
+                    self._report("replay_started", mapping=name)
+            except StreamfnError as error:
+                self._tell_trouble(name, error)
+
+    def _of_replay(self, each: Catalogued) -> list[Found]:
+        """Return the lanes of a replay; none once it is over, when it is removed."""
+        try:
+            found = list(self._lanes(each))
+            is_over = all(lane.is_over and not lane.status.is_leased for lane in found)
+            if not (is_over and each.record.finish_replay()):
+                return found
+            self._report("replay_finished", mapping=each.name)
+        except StreamfnError as error:
+            if not was_removed(error):
+                self._tell_trouble(each.name, error)
+                return []
+            # By another worker at its end, or by a person.
+        self._running.discard(each.name)
+        return []
 
     def _tell_trouble(self, mapping: str, error: StreamfnError) -> None:
         """Report what keeps a mapping from its lanes, once for each reason."""
@@ -153,8 +215,9 @@ class Catalog:
             self._change_shapes(each, lanes, wanted)
             lanes = each.record.lanes()
         for lane in lanes:
-            key = LaneKey(each.mapping.name, lane.stream, lane.shard_id, lane.slot)
-            yield Found(key, lane, is_paused, _shape(lane) != wanted)
+            key = LaneKey(each.name, lane.stream, lane.shard_id, lane.slot)
+            is_over = each.is_replay and lane.is_at_end
+            yield Found(key, lane, is_paused, _shape(lane) != wanted, is_over)
 
     def _change_shapes(self, each: Catalogued, lanes: Sequence[LaneStatus], wanted: Shape) -> None:
         """Put what is wanted in force where no lane is held and nothing is in flight."""
@@ -167,7 +230,7 @@ class Catalog:
         }
         for stream, shard_id in sorted(shards - busy):
             if each.record.change_factor(stream, shard_id):
-                self._tell_of_change(each.mapping.name, before[stream, shard_id], wanted)
+                self._tell_of_change(each.name, before[stream, shard_id], wanted)
 
     def _tell_of_change(self, mapping: str, lane: LaneStatus, wanted: Shape) -> None:
         place = {"mapping": mapping, "stream": lane.stream, "shard_id": lane.shard_id}
@@ -182,6 +245,11 @@ class Catalog:
 
 def _shape(lane: LaneStatus) -> Shape:
     return Shape(lane.factor, lane.is_windowed)
+
+
+def was_removed(error: StreamfnError) -> bool:
+    """Whether an error says that the mapping is no longer there."""
+    return isinstance(error, ConfigError) and error.field == "mapping"
 
 
 def fields_of(error: BaseException) -> dict[str, str]:

@@ -16,7 +16,7 @@ from streamfn.engine.settle import microseconds
 from streamfn.errors import StreamfnError
 
 from .assignment import LaneKey
-from .catalog import Catalog, fields_of
+from .catalog import Catalog, fields_of, was_removed
 from .counters import Counter
 from .lane_run import Report
 from .tally import Tally
@@ -96,8 +96,7 @@ class Judging:
     def _is_written(self, key: LaneKey, verdict: Verdict) -> bool:
         judge = self._take(key)
         if judge is None:
-            record = self._court.catalog[key.mapping].record
-            return key.slot >= record.factor(key.stream, key.shard_id)  # there is no such lane now
+            return self._is_gone(key)
         slot, is_written = judge.in_flight(), True
         if slot is not None and slot.is_calling and slot.worker == self._court.worker:
             is_written = self._write(judge, after_runner_death(slot, verdict, self._now_us()), key)
@@ -106,11 +105,18 @@ class Judging:
         judge.release()
         return is_written
 
+    def _is_gone(self, key: LaneKey) -> bool:
+        """Whether there is no such lane now."""
+        try:
+            factor = self._court.catalog[key.mapping].record.factor(key.stream, key.shard_id)
+        except StreamfnError as error:
+            return was_removed(error)
+        return key.slot >= factor
+
     def _take(self, key: LaneKey) -> LaneJudge | None:
         each = self._court.catalog[key.mapping]
-        filter_ = each.filter if key.stream == each.mapping.stream else None
         try:
-            return each.record.judge(key.stream, key.shard_id, key.slot, filter_)
+            return each.record.judge(key.stream, key.shard_id, key.slot, each.filter_on(key.stream))
         except StreamfnError as error:
             self._court.report("lane_trouble", mapping=key.mapping, **fields_of(error))
             return None

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from streamfn._core import InFlight
+from streamfn.model.mapping import function_of
 
 from .assignment import LaneKey, LaneView, Leave, Place, Plan, RunnerView, Situation, Take, plan
 from .catalog import Catalog, Found
@@ -104,10 +105,8 @@ class LaneKeeper:
                 self._runner_view(runner, around.pool) for runner in self._crew if _is_open(runner)
             ],
             workers={
-                each.mapping.name: sum(
-                    each.mapping.name in names for names in around.living.values()
-                )
-                for each in self._catalog
+                each.name: sum(each.mapping.name in names for names in around.living.values())
+                for each in (*self._catalog, *self._catalog.replays)
             },
             expected=self._crew.expected(around.pool),
             solos_max=around.pool,
@@ -163,14 +162,18 @@ class LaneKeeper:
             is_open=slot is not None,
             is_alone=slot is not None and slot.is_alone,
             is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
-            is_barred=found.is_paused or rest is not None or is_others or key in self._judging,
+            is_barred=found.is_paused
+            or found.is_over
+            or rest is not None
+            or is_others
+            or key in self._judging,
             is_drained=found.is_changing,
         )
 
     def _runner_view(self, runner: RunnerProcess, pool: int) -> RunnerView:
         limits = {
-            each.mapping.name: limit_of_seat(each.mapping.max_concurrency, runner.seat.number, pool)
-            for each in self._catalog
+            each.name: limit_of_seat(each.mapping.max_concurrency, runner.seat.number, pool)
+            for each in (*self._catalog, *self._catalog.replays)
             if each.mapping.max_concurrency is not None and not runner.seat.is_solo
         }
         return RunnerView(runner.number, runner.seat.is_solo, limits)
@@ -205,7 +208,8 @@ class LaneKeeper:
     def _solo_lanes(self, mapping: str) -> int:
         solos = {runner.number for runner in self._crew if runner.seat.is_solo}
         return sum(
-            key.mapping == mapping and place.runner in solos for key, place in self._places.items()
+            function_of(key.mapping) == mapping and place.runner in solos
+            for key, place in self._places.items()
         )
 
     def _carry_out(self, made: Plan, now: Situation) -> None:

@@ -24,6 +24,7 @@ from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.engine.settle import microseconds
 from streamfn.errors import LogFull, StreamNotFound
+from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
 
 from .burst import BurstWatch
@@ -214,7 +215,10 @@ class Loop:
             for found in self._keeper.found
             if not found.is_paused and found.key not in stopped
         ]
-        if self._burst.is_over(lanes, microseconds(self._clock)):
+        is_over = self._burst.is_over(lanes, microseconds(self._clock))
+        # WHY: a replay whose lanes are all at their ends is still to be removed.
+        replays = {each.name for each in self._catalog.replays} - {key.mapping for key in stopped}
+        if is_over and not any(name in replays for name, _ in lanes):
             self._ending.drain(EXIT_CORRUPT if stopped else 0)
 
     def _begin(self) -> None:
@@ -259,11 +263,11 @@ class Loop:
     def _show_progress(self) -> None:
         """Tell the observer how far the mappings are."""
         cells = [cell for runner in self._crew for cell in runner.cells()]
-        calling = Counter(self._keeper.key_of(cell.lane).mapping for cell in cells)
+        calling = Counter(function_of(self._keeper.key_of(cell.lane).mapping) for cell in cells)
         behind: Counter[str] = Counter()
         for found in self._keeper.found:
             lane = found.status
-            behind[found.key.mapping] += (lane.end - lane.checkpoint) // lane.factor
+            behind[function_of(found.key.mapping)] += (lane.end - lane.checkpoint) // lane.factor
         boards = [runner.board for runner in self._crew]
         progress = [
             MappingProgress.of(

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from streamfn import _core
 from streamfn.errors import ConfigError, StreamfnError
+from streamfn.model.mapping import function_of
 
 from .lane_run import LaneFunction, LaneJob
 from .lane_threads import LaneThreads
@@ -69,7 +70,7 @@ class RunnerControl:
                 assert_never(command)
 
     def _assign(self, command: Assign) -> None:
-        function = self._functions.get(command.mapping)
+        function = self._functions.get(function_of(command.mapping))
         if function is None:
             reason = "the app this runner imported has no such function"
             self._mouth.say(Assigned(command.lane, "refused", reason))
@@ -96,7 +97,8 @@ class RunnerControl:
         self._mouth.say(Assigned(command.lane, answer, reason))
 
     def _add(self, command: Assign, function: LaneFunction) -> Answer:
-        batch, is_source = function.mapping.batch, command.stream == function.mapping.stream
+        mapping = function.mapping
+        batch, is_redrive = mapping.batch, command.stream == mapping.redrive_stream
         answer: Answer = self._lanes.add(
             command.lane,
             self._mapping(command.mapping),
@@ -108,7 +110,7 @@ class RunnerControl:
             batch_bytes=batch.bytes,
             # WHY: what is redriven was delivered before. A filter that has changed since must not
             # swallow it.
-            filter=function.filter if is_source else None,
+            filter=None if is_redrive else function.filter,
             board=self._threads.board,
             index=command.index,
             tumbling_window=function.mapping.window_seconds,

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use streamfn_core::checkpoint::membership::parse_uuid;
 use streamfn_core::checkpoint::removal::remove_mapping;
-use streamfn_core::checkpoint::{self as core, Cause};
+use streamfn_core::checkpoint::{self as core, Cause, Stretch};
 use streamfn_core::lane::judge::{Finding, Judge};
 use streamfn_core::sync::Mutex;
 use streamfn_core::{sys, Error, ShardId};
@@ -21,6 +21,7 @@ use crate::stream::shard_id;
 use crate::wait::patiently;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("REPLAY_MARK", core::slot::REPLAY_MARK)?;
     m.add("SLOT_ENTRIES_MAX", core::SLOT_ENTRIES_MAX)?;
     m.add_class::<Entry>()?;
     m.add_class::<InFlight>()?;
@@ -254,6 +255,11 @@ impl LaneStatus {
     }
 
     #[getter]
+    fn is_at_end(&self) -> bool {
+        self.inner.is_at_end()
+    }
+
+    #[getter]
     fn window_us(&self) -> Option<(u64, u64)> {
         self.inner.window
     }
@@ -374,6 +380,52 @@ impl Mapping {
         Ok(sought.into_iter().map(|(shard, seq)| (shard.to_string(), seq)).collect())
     }
 
+    #[getter]
+    fn stretches(&self) -> PyResult<BTreeMap<String, (u64, u64)>> {
+        self.inner.stretches().map(by_shard).into_py()
+    }
+
+    #[pyo3(signature = (stream, start, end, *, shard_id = None))]
+    fn plan_replay(
+        &self,
+        stream: &str,
+        start: &Bound<'_, PyAny>,
+        end: &Bound<'_, PyAny>,
+        shard_id: Option<&str>,
+    ) -> PyResult<BTreeMap<String, (u64, u64)>> {
+        let (from, to) = (parse_start(Some(start))?, parse_start(Some(end))?);
+        let shard = shard_id.map(self::shard_id).transpose()?;
+        let plan = start.py().detach(|| self.inner.plan_replay(stream, from, to, shard));
+        plan.map(|stretches| by_shard(&stretches)).into_py()
+    }
+
+    #[pyo3(signature = (stream, stretches, *, timeout = None))]
+    fn replay(
+        &self,
+        py: Python<'_>,
+        stream: &str,
+        stretches: BTreeMap<String, (u64, u64)>,
+        timeout: Option<f64>,
+    ) -> PyResult<Self> {
+        let stretch = |(shard, (first, until)): (String, (u64, u64))| {
+            Ok(Stretch { shard: shard_id(&shard)?, first, until })
+        };
+        let stretches = stretches.into_iter().map(stretch).collect::<PyResult<Vec<_>>>()?;
+        let inner =
+            patiently(py, timeout, |patience| self.inner.replay(stream, &stretches, patience))?;
+        Ok(Self { inner })
+    }
+
+    fn finish_replay(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.inner.finish_replay()).into_py()
+    }
+
+    #[pyo3(signature = (*, factor, windowed = false))]
+    fn set_wanted(&self, py: Python<'_>, factor: u32, windowed: bool) -> PyResult<()> {
+        let wanted = core::Shape { factor, is_windowed: windowed };
+        py.detach(|| self.inner.set_wanted(wanted)).into_py()
+    }
+
     #[pyo3(signature = (stream = None))]
     fn lanes(&self, py: Python<'_>, stream: Option<&str>) -> PyResult<Vec<LaneStatus>> {
         let lanes = py.detach(|| self.inner.lanes(stream)).into_py()?;
@@ -399,6 +451,12 @@ impl Mapping {
     fn __repr__(&self) -> String {
         format!("<Mapping {}>", self.inner.name())
     }
+}
+
+/// First and until of each stretch, by its shard.
+fn by_shard(stretches: &[Stretch]) -> BTreeMap<String, (u64, u64)> {
+    let entry = |it: &Stretch| (it.shard.to_string(), (it.first, it.until));
+    stretches.iter().map(entry).collect()
 }
 
 /// A lane's lease in the hands of a supervisor.

@@ -16,7 +16,7 @@ use crate::sync::Mutex;
 
 use super::lanes::{LaneView, LanesFile, Place};
 use super::lease::Lease;
-use super::slot::{InFlight, MappingRecord, Shape, MAPPING_BYTES, STREAMS_MAX};
+use super::slot::{replayed, InFlight, MappingRecord, Shape, Stretch, MAPPING_BYTES, STREAMS_MAX};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File, Fs, Open};
@@ -31,6 +31,8 @@ const STRIDE: u64 = MAPPING_BYTES as u64;
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const LANES_SUFFIX: &str = ".lanes";
 const RECORD: &str = "mapping";
+/// Behind the two slots of the record.
+const STRETCHES_START: usize = 2 * MAPPING_BYTES;
 
 /// A mapping: which position each of its lanes has in each stream it reads.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Mapping {
     /// Its record as this handle found it, kept open: so that another mapping, made under the name
     /// after this one was removed, is not taken for it.
     found: OnceLock<Arc<dyn File>>,
+    /// Of a replay: what it reads.
+    stretches: OnceLock<Vec<Stretch>>,
     /// Lanes files this handle has used, by stream and shard.
     files: Mutex<BTreeMap<(String, ShardId), Arc<LanesFile>>>,
 }
@@ -70,6 +74,13 @@ pub struct LaneStatus {
     pub is_windowed: bool,
     /// Start and end of the window that is open.
     pub window: Option<(Micros, Micros)>,
+}
+
+impl LaneStatus {
+    /// Whether nothing is left for it to do now.
+    pub fn is_at_end(&self) -> bool {
+        self.checkpoint >= self.end && self.in_flight.is_none() && self.window.is_none()
+    }
 }
 
 impl Mapping {
@@ -139,7 +150,8 @@ impl Mapping {
     /// As [`Mapping::register`].
     pub fn open(log: &Arc<Log>, name: &str) -> Result<Option<Self>> {
         log.check()?;
-        if !(is_valid_name(name) || is_valid_internal_name(name)) {
+        let function = replayed(name).unwrap_or(name);
+        if !(is_valid_name(function) || is_valid_internal_name(function)) {
             return Ok(None);
         }
         let mapping = Self::at(log, name);
@@ -165,7 +177,8 @@ impl Mapping {
     pub(super) fn at(log: &Arc<Log>, name: &str) -> Self {
         let folder = log.root().join("mappings").join(name);
         let (log, name) = (Arc::clone(log), name.to_owned());
-        Self { log, name, folder, found: OnceLock::new(), files: Mutex::default() }
+        let (found, stretches, files) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        Self { log, name, folder, found, stretches, files }
     }
 
     /// Its name, `<app>.<function>`.
@@ -202,12 +215,64 @@ impl Mapping {
         Ok(self.record()?.is_paused)
     }
 
-    /// Refuses if it was removed since it was opened, also if there is another of its name by now.
+    /// Takes the lease of a lane, if nobody has it; see [`Lease::try_take`].
     ///
     /// # Errors
-    /// [`Error::Config`]; as [`Mapping::register`].
-    pub fn check_present(&self) -> Result<()> {
-        self.record().map(|_| ())
+    /// [`Error::Config`] if it was removed since it was opened, also if there is another of its name
+    /// by now; as [`Lease::try_take`].
+    pub fn try_lease(&self, file: &LanesFile, slot: u32, owner: &str) -> Result<Option<Lease>> {
+        let lease = Lease::try_take(self.log.fs(), &file.lease_path(slot), owner);
+        let lease = lease.map_err(|error| self.told_removed(error))?;
+        // WHY after the lease: who removes the mapping has to have it, too.
+        self.record()?;
+        Ok(lease)
+    }
+
+    /// An error as it was, or that the mapping is gone if it is: then its files are, too.
+    pub(super) fn told_removed(&self, error: Error) -> Error {
+        self.record().err().unwrap_or(error)
+    }
+
+    /// Whether it is a replay, see [`Mapping::replay`].
+    pub fn is_replay(&self) -> bool {
+        replayed(&self.name).is_some()
+    }
+
+    /// What a replay reads, shard by shard; nothing if it is none.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    pub fn stretches(&self) -> Result<&[Stretch]> {
+        if self.is_replay() && self.stretches.get().is_none() {
+            self.record()?;
+        }
+        Ok(self.stretches.get().map_or(&[], Vec::as_slice))
+    }
+
+    /// What a replay reads of a shard.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    pub fn stretch(&self, shard: ShardId) -> Result<Option<Stretch>> {
+        Ok(self.stretches()?.iter().find(|stretch| stretch.shard == shard).copied())
+    }
+
+    /// Sets what it wants the lanes of a shard to be like; only of a replay, whose function has
+    /// changed since: of others [`Mapping::register`] does.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn set_wanted(&self, wanted: Shape) -> Result<()> {
+        if self.wanted()? == wanted {
+            return Ok(());
+        }
+        self.change(|record| {
+            record.wanted_factor = wanted.factor;
+            record.wants_windows = wanted.is_windowed;
+        })
     }
 
     /// Makes sure that each shard of a stream has a lanes file; returns the shards.
@@ -218,6 +283,9 @@ impl Mapping {
     /// # Durability
     /// All starts are durable when it returns.
     pub fn prepare(&self, stream: &str) -> Result<Vec<ShardId>> {
+        if self.is_replay() {
+            return Ok(self.stretches()?.iter().map(|stretch| stretch.shard).collect());
+        }
         let source = self.log.stream(stream)?;
         let shards: Vec<ShardId> = source.shards()?.iter().map(|meta| meta.id).collect();
         let is_begun = |record: &MappingRecord| record.begun.iter().any(|name| name == stream);
@@ -374,7 +442,7 @@ impl Mapping {
     fn add_status(&self, stream: &str, shard: ShardId, to: &mut Vec<LaneStatus>) -> Result<()> {
         let file = self.lanes_file(stream, shard)?;
         let views = file.lanes()?;
-        let end = self.log.stream(stream)?.shard(shard)?.visible_end();
+        let end = self.end_in(self.log.stream(stream)?.as_ref(), shard)?;
         for (slot, view) in (0..).zip(views) {
             let in_flight = view.still_open(self.log.boot_id());
             let window = view.window().map(|open| (open.start, open.end));
@@ -401,6 +469,9 @@ impl Mapping {
     /// # Errors
     /// [`Error::CheckpointConflict`], [`Error::Io`].
     pub fn is_past_parents(&self, stream: &Stream, shard: &ShardMeta) -> Result<bool> {
+        if self.is_replay() {
+            return self.is_past_ancestors(stream, shard);
+        }
         for &parent in &shard.parents {
             let Some(meta) = stream.shards()?.into_iter().find(|meta| meta.id == parent) else {
                 // Retention has taken it whole.
@@ -570,28 +641,70 @@ impl Mapping {
             return Ok(None);
         }
         let bytes = fs::read_all(file.as_ref()).at(&path)?;
+        if self.is_replay() && self.stretches.get().is_none() {
+            let stretches = bytes.get(STRETCHES_START..).unwrap_or_default();
+            let stretches = Stretch::decode_all(stretches)
+                .map_err(|damage| self.damaged(&format!("its stretches: {}", damage.0)))?;
+            // Another thread may have read the same meanwhile.
+            let _ = self.stretches.set(stretches);
+        }
         let newest = bytes
             .chunks(MAPPING_BYTES)
             .take(2)
             .filter_map(|slot| MappingRecord::decode(slot).ok())
             .max_by_key(|record| record.counter);
-        newest.map(Some).ok_or_else(|| Error::CheckpointConflict {
-            path,
-            reason: format!(
-                "both slots of the record are damaged: remove it with `streamfn fn rm {}`",
-                self.name
-            ),
-        })
+        newest.map(Some).ok_or_else(|| self.damaged("both slots of the record are damaged"))
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        let reason = format!("{what}: remove it with `streamfn fn rm {}`", self.name);
+        Error::CheckpointConflict { path: self.record_path(), reason }
     }
 
     fn create(&self, record: &MappingRecord) -> Result<()> {
-        let fs = self.log.fs();
+        self.create_folder()?;
+        self.commit(&[record.encode(), vec![0; MAPPING_BYTES]].concat())
+    }
+
+    /// Makes a replay with lanes of the `wanted` shape, where its stretches begin; call it under the
+    /// lock.
+    pub(super) fn create_replay(
+        &self,
+        stream: &str,
+        wanted: Shape,
+        stretches: &[Stretch],
+    ) -> Result<()> {
+        self.create_folder()?;
+        let (fs, folder) = (self.log.fs(), self.folder.join(stream));
+        fs.create_dir(&folder).at(&folder)?;
+        for stretch in stretches {
+            let place = Place { next_seq: stretch.first, ..Place::default() };
+            let (path, now) = (self.lanes_path(stream, stretch.shard), self.log.clock().now());
+            LanesFile::create(fs, &path, wanted, place, now)?;
+        }
+        let record = MappingRecord {
+            counter: 1,
+            wanted_factor: wanted.factor,
+            wants_windows: wanted.is_windowed,
+            is_paused: false,
+            start: Start::TrimHorizon,
+            begun: vec![stream.to_owned()],
+        };
+        let slots = [record.encode(), vec![0; MAPPING_BYTES], Stretch::encode_all(stretches)];
+        self.commit(&slots.concat())
+    }
+
+    fn create_folder(&self) -> Result<()> {
         // WHY: lanes of one that was removed, or never wholly made, are not this one's.
         Self::sweep(&self.log)?;
-        fs.create_dir(&self.folder).at(&self.folder)?;
+        self.log.fs().create_dir(&self.folder).at(&self.folder)
+    }
+
+    /// Writes the record: from now on it is there, with all that is in its folder.
+    fn commit(&self, bytes: &[u8]) -> Result<()> {
         let path = self.record_path();
-        let bytes = [record.encode(), vec![0; MAPPING_BYTES]].concat();
-        fs::replace(fs.as_ref(), &path, &bytes).at(&path)?;
+        self.log.fs().sync_dir(&self.folder).at(&self.folder)?;
+        fs::replace(self.log.fs().as_ref(), &path, bytes).at(&path)?;
         self.sync_names()
     }
 

@@ -114,13 +114,14 @@ impl Mapping {
     }
 
     fn lease(&self, path: &Path, patience: &Patience<'_>) -> Result<Lease> {
-        let fs = self.log().fs();
         loop {
-            if let Some(lease) = Lease::try_take(fs, path, "an operator")? {
-                return Ok(lease);
+            match Lease::try_take(self.log().fs(), path, "an operator") {
+                Ok(Some(lease)) => return Ok(lease),
+                Ok(None) => {}
+                Err(error) => return Err(self.told_removed(error)),
             }
             if patience.deadline.is_past() {
-                let (path, holder) = (path.to_owned(), lease::owner(fs, path));
+                let (path, holder) = (path.to_owned(), lease::owner(self.log().fs(), path));
                 return Err(Error::LockTimeout { path, holder });
             }
             if (patience.interrupted)() {

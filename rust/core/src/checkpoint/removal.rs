@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mapping::Mapping;
+use super::slot::replayed;
 use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::stream::Log;
@@ -13,7 +14,7 @@ const BRIEFLY: Duration = Duration::from_millis(200);
 
 /// Removes a mapping: its positions, what it has in flight, what it wants. False if there is none.
 ///
-/// Its dead letters stay, and what waits to be redriven, which the next mapping of that name reads;
+/// Its replays go with it. Its dead letters stay, and what waits to be redriven, which the next mapping of that name reads;
 /// of its redrives, what is done is let go of.
 ///
 /// # Errors
@@ -31,10 +32,14 @@ pub fn remove_mapping(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Re
         if !is_there()? {
             return Ok(false);
         }
-        let mapping = Mapping::at(log, name);
-        let leases = mapping.every_lease(&Patience::of(BRIEFLY))?;
-        trim_redrives(&mapping, patience)?;
-        mapping.erase()?;
+        let is_of_it = |other: &&String| other.as_str() == name || replayed(other) == Some(name);
+        let names = Mapping::names(log)?;
+        let all: Vec<_> = names.iter().filter(is_of_it).map(|one| Mapping::at(log, one)).collect();
+        let taken = all.iter().map(|one| one.every_lease(&Patience::of(BRIEFLY)));
+        let leases = taken.collect::<Result<Vec<_>>>()?;
+        trim_redrives(log, name, patience)?;
+        // Its replays first: without the function nobody would end them.
+        all.iter().rev().try_for_each(Mapping::erase)?;
         drop(leases);
         log.bump();
         Ok(true)
@@ -42,9 +47,10 @@ pub fn remove_mapping(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Re
 }
 
 /// Lets go of what was redriven and is done, so that nobody is called with it again.
-fn trim_redrives(mapping: &Mapping, patience: &Patience<'_>) -> Result<()> {
-    let redrives = format!("{}.redrive", mapping.name());
-    let stream = match mapping.log().stream(&redrives) {
+fn trim_redrives(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Result<()> {
+    let redrives = format!("{name}.redrive");
+    let mapping = Mapping::at(log, name);
+    let stream = match log.stream(&redrives) {
         Err(Error::StreamNotFound { .. }) => return Ok(()),
         other => other?,
     };
@@ -96,6 +102,9 @@ pub fn remove_stream(
         // stream again; the other way round they would skip records of the next one of its name.
         for mapping in &readers {
             mapping.forget(name)?;
+            if mapping.is_replay() {
+                mapping.erase()?;
+            }
         }
         log.remove_stream(name, patience)
     })

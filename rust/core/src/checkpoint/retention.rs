@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::sync::Mutex;
 
-use super::mapping::Mapping;
+use super::mapping::{LaneStatus, Mapping};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::log::{Keep, Trimmed};
@@ -96,7 +96,9 @@ pub fn consumed(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Optio
             // Those read above are durable after this, whoever wrote them.
             mapping.lanes_file(stream.name(), shard)?.sync_all()?;
         }
-        for lane in lanes {
+        // A replay asks for nothing behind its end.
+        let has_need = |lane: &LaneStatus| !(mapping.is_replay() && lane.is_at_end());
+        for lane in lanes.into_iter().filter(has_need) {
             if lane.shard == shard {
                 lowest =
                     Some(lowest.map_or(lane.checkpoint, |other: u64| other.min(lane.checkpoint)));

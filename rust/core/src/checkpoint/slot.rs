@@ -11,6 +11,7 @@
 //!             | n × entry | crc                                                     84 + 40 n bytes
 //! entry       first u64 | last u64 | first failed µs u64 | attempts u32 | detail i32 | cause u8
 //!             | flags u8 | 0 u16 | 0 u32                                                         40 bytes
+//! stretches   "SFREPLY\x01" | n u32 | 0 u32 | n × { shard u32 | 0 u32 | first u64 | until u64 } | crc
 //! mapping     "SFMAPNG\x01" | counter u64 | wanted factor u32 | flags u16 | n u16 | start kind u32
 //!             | start value u64 | n × { length u16 | stream name } | zeros | crc               4096 bytes
 //! ```
@@ -18,7 +19,8 @@
 use crate::format::checksum::crc32c;
 use crate::format::{Bytes, Damage};
 use crate::types::{
-    is_valid_internal_name, is_valid_name, Micros, Position, SequenceNumber, Start, FACTOR_MAX,
+    is_valid_internal_name, is_valid_name, Micros, Position, SequenceNumber, ShardId, Start,
+    FACTOR_MAX,
 };
 
 /// Length of a head slot.
@@ -38,10 +40,12 @@ pub const STREAMS_MAX: usize = 8;
 pub(super) const CRC_BYTES: usize = 4;
 const IN_FLIGHT_HEAD_BYTES: usize = 80;
 const ENTRY_BYTES: usize = 40;
+const STRETCH_BYTES: usize = 24;
 const HEAD_MAGIC: [u8; 8] = *b"SFLANES\x01";
 const CHECKPOINT_MAGIC: [u8; 8] = *b"SFCHKPT\x01";
 const IN_FLIGHT_MAGIC: [u8; 8] = *b"SFFLGHT\x01";
 const MAPPING_MAGIC: [u8; 8] = *b"SFMAPNG\x01";
+const STRETCHES_MAGIC: [u8; 8] = *b"SFREPLY\x01";
 
 const _: () = assert!(CHECKPOINT_BYTES <= 512, "a slot lies in one sector");
 const _: () = assert!(IN_FLIGHT_BYTES_MAX <= 4096, "the in-flight slot has one page of a lane");
@@ -464,6 +468,87 @@ pub fn shorten(entries: &[Entry], end: SequenceNumber) -> Vec<Entry> {
     vec![Entry { first_failed: first_failed.unwrap_or(0), ..Entry::fresh(lowest, last) }]
 }
 
+/// The records of one shard that a replay reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The shard.
+    pub shard: ShardId,
+    /// The first of them.
+    pub first: SequenceNumber,
+    /// The number behind the last.
+    pub until: SequenceNumber,
+}
+
+impl Stretch {
+    /// Whether it has no record.
+    pub fn is_empty(&self) -> bool {
+        self.first >= self.until
+    }
+
+    /// Writes those of a replay, in the order of their shards; they stand behind the two slots of its
+    /// record.
+    pub fn encode_all(stretches: &[Self]) -> Vec<u8> {
+        let count = u32::try_from(stretches.len()).expect("at most 4096 shards");
+        let mut bytes = Vec::with_capacity(16 + stretches.len() * STRETCH_BYTES + CRC_BYTES);
+        bytes.extend(STRETCHES_MAGIC);
+        bytes.extend(count.to_le_bytes());
+        bytes.extend([0; 4]);
+        for Self { shard, first, until } in stretches {
+            bytes.extend(shard.0.to_le_bytes());
+            bytes.extend([0; 4]);
+            bytes.extend(first.to_le_bytes());
+            bytes.extend(until.to_le_bytes());
+        }
+        seal(bytes)
+    }
+
+    /// Reads what [`Stretch::encode_all`] wrote.
+    ///
+    /// # Errors
+    /// [`Damage`] if it was not written wholly.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Damage> {
+        Self::decode_fields(unseal(Some(bytes))?).ok_or(OTHER_FORMAT)
+    }
+
+    fn decode_fields(mut from: Bytes<'_>) -> Option<Vec<Self>> {
+        if from.array::<8>()? != STRETCHES_MAGIC {
+            return None;
+        }
+        let count = from.u32()?;
+        from.take(4)?;
+        if from.0.len() != count as usize * STRETCH_BYTES {
+            return None;
+        }
+        let mut stretches: Vec<Self> = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let shard = ShardId(from.u32()?);
+            from.take(4)?;
+            let stretch = Self { shard, first: from.u64()?, until: from.u64()? };
+            let is_next = stretches.last().is_none_or(|last| last.shard < shard);
+            if !is_next || stretch.first > stretch.until {
+                return None;
+            }
+            stretches.push(stretch);
+        }
+        Some(stretches)
+    }
+}
+
+/// What stands between the name of a mapping and the number of a replay of it.
+pub const REPLAY_MARK: &str = "@replay-";
+
+/// The name of a replay.
+pub(super) fn replay_name(mapping: &str, number: usize) -> String {
+    format!("{mapping}{REPLAY_MARK}{number}")
+}
+
+/// The name of the mapping that a replay, by its name, is of.
+pub fn replayed(name: &str) -> Option<&str> {
+    let (mapping, number) = name.split_once(REPLAY_MARK)?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && number.len() < 20).then_some(mapping)
+}
+
 /// A slot of the durable record of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingRecord {
@@ -674,6 +759,15 @@ mod tests {
         #[test]
         fn a_mapping_record_comes_back_as_it_was(record in mapping_records()) {
             prop_assert_eq!(Ok(record.clone()), MappingRecord::decode(&record.encode()));
+        }
+
+        #[test]
+        fn stretches_come_back_as_they_were(pairs in prop::collection::vec(any::<(u64, u64)>(), 0..20)) {
+            let stretch = |(shard, &(a, b)): (u32, &(u64, u64))| {
+                Stretch { shard: ShardId(3 * shard), first: a.min(b), until: a.max(b) }
+            };
+            let stretches: Vec<Stretch> = (0..).zip(&pairs).map(stretch).collect();
+            prop_assert_eq!(Ok(stretches.clone()), Stretch::decode_all(&Stretch::encode_all(&stretches)));
         }
 
         #[test]

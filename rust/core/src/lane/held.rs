@@ -62,6 +62,8 @@ impl Surroundings {
 pub(super) struct Opening {
     pub(super) number: u32,
     pub(super) slot: u32,
+    /// Of a replay: where it ends.
+    pub(super) until: Option<SequenceNumber>,
     pub(super) taker: Taker,
     pub(super) is_alone: bool,
     pub(super) at_damage: AtDamage,
@@ -178,7 +180,7 @@ impl HeldLane {
         source.join();
         Ok(Some(Self {
             number,
-            share: Share { factor: view.head.factor, slot },
+            share: Share { factor: view.head.factor, slot, until: opening.until },
             at_damage: opening.at_damage,
             generation: view.head.generation,
             is_alone: opening.is_alone || taker.is_exclusive || (is_open && in_flight.is_alone),
@@ -221,7 +223,7 @@ impl HeldLane {
         if self.rest.is_some_and(|rest| !rest.is_past()) {
             return false;
         }
-        let is_unread = || Some(self.source.visible_end()) != self.seen_end;
+        let is_unread = || Some(self.end()) != self.seen_end;
         self.trouble.is_some()
             || self.open.is_some()
             || self.forming.tally.is_due(self.is_window_over(is_burst))
@@ -371,7 +373,12 @@ impl HeldLane {
     fn read_on(&mut self, is_burst: bool) -> Result<Option<Work>> {
         let mut looked_through = 0;
         while !self.forming.tally.is_full && !self.is_tumbling() {
-            let visible_end = self.source.visible_end();
+            let end = self.end();
+            if self.share.until.is_some() && self.cursor.next_seq >= end {
+                self.seen_end = Some(end);
+                self.end_batch();
+                break;
+            }
             let read = match self.source.read(&self.cursor) {
                 // What was read before the damage is called first; the next turn meets it again.
                 Err(Error::Corruption { .. }) if self.forming.tally.count > 0 => {
@@ -380,7 +387,7 @@ impl HeldLane {
                 read => read?,
             };
             let Some(cached) = read else {
-                self.seen_end = Some(visible_end);
+                self.seen_end = Some(end);
                 break;
             };
             self.take_from(&cached)?;
@@ -409,10 +416,9 @@ impl HeldLane {
     fn take_from(&mut self, cached: &CachedBatch) -> Result<()> {
         let batch = cached.batch();
         let forming = &mut self.forming;
-        let Share { factor, slot } = self.share;
         let picked = match &mut self.sieve {
             Some(sieve) => sieve.pick(cached, self.share, self.cursor.next_seq)?,
-            None => cached.picked(factor, slot, self.cursor.next_seq),
+            None => self.share.of(cached, self.cursor.next_seq),
         };
         let windowing = &mut self.windowing;
         let mut is_in_window = |index: u32| {
@@ -446,9 +452,29 @@ impl HeldLane {
             windowing.end();
             return Ok(());
         }
+        let before = self.cursor;
         self.source.pass(cached, &mut self.cursor);
+        if let Some(until) = self.share.until.filter(|until| *until < self.cursor.next_seq) {
+            // The rest of the batch, or a gap, is beyond the end.
+            self.cursor = before;
+            self.cursor.next_seq = until;
+        }
         self.forming.tally.is_full |= is_last && self.forming.tally.count > 0;
         Ok(())
+    }
+
+    /// Where reading ends, for now or, in a replay, for ever.
+    fn end(&self) -> SequenceNumber {
+        let visible_end = self.source.visible_end();
+        self.share.until.map_or(visible_end, |until| until.min(visible_end))
+    }
+
+    /// Closes the batch, and the window, at the end of a replay: nothing will follow.
+    fn end_batch(&mut self) {
+        self.forming.tally.is_full = self.forming.tally.count > 0;
+        if let Some(windowing) = &mut self.windowing {
+            windowing.end();
+        }
     }
 
     fn form(&mut self) -> Result<Option<Work>> {

@@ -65,15 +65,12 @@ impl Judge {
             return Ok(None);
         }
         let owner = format!("the supervisor, process {}", std::process::id());
-        let Some(lease) = Lease::try_take(log.fs(), &file.lease_path(slot), &owner)? else {
-            return Ok(None);
-        };
-        mapping.check_present()?;
+        let Some(lease) = mapping.try_lease(&file, slot, &owner)? else { return Ok(None) };
         let Some(view) = file.take(slot)? else { return Ok(None) };
         let in_flight = view.still_open(log.boot_id()).filter(|open| !open.entries.is_empty());
         let cache = Arc::new(BatchCache::new(BUDGET_BYTES));
         let source = Source::new(0, log.stream(stream)?.shard(shard)?, cache);
-        let share = Share { factor: view.head.factor, slot };
+        let share = Share { factor: view.head.factor, slot, until: None };
         let checkpoint = match source.cursor(view.checkpoint.next_seq, view.checkpoint.hint) {
             // What is no longer kept is nothing to judge; `records` says what it meets.
             Err(Error::SequenceTrimmed { .. }) => Cursor::default(),

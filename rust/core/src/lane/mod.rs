@@ -25,9 +25,7 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-use crate::checkpoint::{
-    Entry, LanesFile, Lease, Mapping, Membership, OpenWindow, State as WindowState,
-};
+use crate::checkpoint::{Entry, LanesFile, Mapping, Membership, OpenWindow, State as WindowState};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::stream::{Housekeeper, Log};
@@ -249,12 +247,9 @@ impl LaneSet {
         if slot >= head.factor || head.is_windowed != limits.tumbling.is_some() {
             return Ok(Added::Stale);
         }
-        let Some(lease) = Lease::try_take(self.log.fs(), &file.lease_path(slot), &self.owner())?
-        else {
+        let Some(lease) = mapping.try_lease(&file, slot, &self.owner())? else {
             return Ok(Added::Held);
         };
-        // WHY after the lease: who removes the mapping has to have it, too.
-        mapping.check_present()?;
         let Some(view) = file.lane(slot)? else { return Ok(Added::Stale) };
         let mut in_flight = view.still_open(self.log.boot_id());
         let taker = Taker { worker: self.worker, runner: self.runner, is_exclusive };
@@ -272,6 +267,7 @@ impl LaneSet {
         let opening = Opening {
             number,
             slot,
+            until: mapping.stretch(shard)?.map(|stretch| stretch.until),
             taker,
             is_alone,
             at_damage: if passes_damage { AtDamage::Pass } else { AtDamage::Stop },

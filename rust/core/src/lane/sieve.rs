@@ -68,7 +68,7 @@ impl Sieve {
             let picked = &latest.picked;
             return Ok(picked.slice(picked.below(below), picked.len()));
         }
-        let all = cached.picked(share.factor, share.slot, from_seq);
+        let all = share.of(cached, from_seq);
         let (picked, counts) = self.sift(cached.batch(), &all);
         self.count(counts)?;
         self.latest = Some(Latest { base_seq, from_seq, picked: picked.clone() });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 
 use super::cache::{BatchCache, CachedBatch};
-use super::selection::{Builder, Selection};
+use super::selection::{Builder, Picked, Selection};
 use super::sieve::Sieve;
 use crate::checkpoint::{Entry, Place};
 use crate::error::{Error, Result};
@@ -32,6 +32,18 @@ pub(super) struct Source {
 pub(super) struct Share {
     pub(super) factor: u32,
     pub(super) slot: u32,
+    /// Of a replay: only those below.
+    pub(super) until: Option<SequenceNumber>,
+}
+
+impl Share {
+    /// The lane's records in a batch, with numbers from `from_seq` on.
+    pub(super) fn of(&self, cached: &CachedBatch, from_seq: SequenceNumber) -> Picked {
+        let picked = cached.picked(self.factor, self.slot, from_seq);
+        let Some(until) = self.until else { return picked };
+        let below = until.saturating_sub(cached.batch().base_seq());
+        picked.slice(0, picked.below(u32::try_from(below).unwrap_or(u32::MAX)))
+    }
 }
 
 /// What becomes of damage that is met.
@@ -180,7 +192,7 @@ impl Source {
             let Some(cached) = cached else { break };
             let batch = cached.batch();
             if batch.base_seq() <= highest {
-                let picked = cached.picked(share.factor, share.slot, lowest);
+                let picked = share.of(&cached, lowest);
                 let above = u32::try_from(highest - batch.base_seq() + 1).unwrap_or(u32::MAX);
                 let picked = picked.slice(0, picked.below(above));
                 builder.push(

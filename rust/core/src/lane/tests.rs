@@ -1078,3 +1078,173 @@ mod damage {
         assert!(called.get(&1).is_none_or(|seqs| seqs.iter().all(|seq| *seq < first)));
     }
 }
+
+mod replays {
+    use super::*;
+    use crate::checkpoint::Stretch;
+
+    /// A replay of shard 0 from `first` on, up to the record before `until`.
+    fn replay(world: &World, first: SequenceNumber, until: SequenceNumber) -> Mapping {
+        let stretch = Stretch { shard: SHARD, first, until };
+        world.mapping.replay("orders", &[stretch], &Patience::of(LONG)).unwrap()
+    }
+
+    /// Runs all of a set's lanes to their ends; returns the batches, as numbers.
+    fn run(set: &LaneSet) -> Vec<Vec<SequenceNumber>> {
+        let mut batches = Vec::new();
+        while let Some(work) = set.next(Duration::from_millis(150)).unwrap() {
+            batches.push(numbers(&work));
+            set.settle(work.lane, 0).unwrap();
+        }
+        batches
+    }
+
+    fn checkpoints(mapping: &Mapping) -> Vec<SequenceNumber> {
+        mapping.lanes(None).unwrap().iter().map(|lane| lane.checkpoint).collect()
+    }
+
+    #[test]
+    fn it_hands_out_its_stretch_and_nothing_else() {
+        let world = World::new(1);
+        for _ in 0..3 {
+            world.put(&["a"; 5]);
+        }
+        let set = world.set(1);
+        for (first, until) in [(3, 12), (0, 15), (5, 10), (7, 8), (4, 5), (14, 15), (2, 5)] {
+            let mapping = replay(&world, first, until);
+            set.add(&mapping, &request(0, 4)).unwrap();
+
+            let got = run(&set).concat();
+
+            assert_eq!((first..until).collect::<Vec<_>>(), got);
+            assert_eq!(vec![until], checkpoints(&mapping));
+            set.remove(0, LONG).unwrap();
+            assert!(mapping.finish_replay().unwrap());
+        }
+        assert_eq!(0, world.checkpoint(0), "the function is where it was");
+    }
+
+    #[test]
+    fn its_last_batch_waits_for_nothing() {
+        let world = World::new(1);
+        world.put(&["a"; 5]);
+        let limits = Limits { size: 100, window: LONG, bytes: 6 << 20, tumbling: None };
+        let set = world.set(1);
+        set.add(&replay(&world, 1, 4), &Request { limits, ..request(0, 1) }).unwrap();
+
+        assert_eq!(vec![vec![1, 2, 3]], run(&set));
+    }
+
+    #[test]
+    fn it_runs_beside_its_function_in_one_set() {
+        let world = World::new(2);
+        world.put(&["a", "b", "c", "d", "e", "f"]);
+        let set = world.set(1);
+        let mapping = replay(&world, 2, 5);
+        for slot in 0..2 {
+            set.add(&world.mapping, &request(slot, 100)).unwrap();
+            set.add(&mapping, &Request { lane: 2 + slot, ..request(slot, 100) }).unwrap();
+        }
+
+        let mut got = run(&set).concat();
+
+        got.sort_unstable();
+        assert_eq!(vec![0, 1, 2, 2, 3, 3, 4, 4, 5], got);
+        assert_eq!(vec![5, 5], checkpoints(&mapping));
+        assert_eq!((6, 6), (world.checkpoint(0), world.checkpoint(1)));
+    }
+
+    #[test]
+    fn its_filter_looks_at_its_stretch_only() {
+        let world = World::new(1);
+        world.put(&["a", "b", "a", "b", "a", "b"]);
+        let board = Arc::new(Board::create().unwrap());
+        let filter = crate::filter::Filter::for_records(&["{\"partitionKey\":[\"a\"]}"]).unwrap();
+        let counts = Some((Arc::clone(&board), 0));
+        let filtering = Some(Filtering { filter: Arc::new(filter), counts });
+        let set = world.set(1);
+        set.add(&replay(&world, 1, 4), &Request { filtering, ..request(0, 4) }).unwrap();
+
+        assert_eq!(vec![vec![2]], run(&set));
+
+        let counters = board.counters(0).unwrap();
+        assert_eq!((1, 2), (counters[board::MATCHED], counters[board::FILTERED]));
+    }
+
+    #[test]
+    fn the_window_that_is_open_at_its_end_has_its_final_call() {
+        let world = World::new(1);
+        world.put(&["a"; 6]);
+        let day = 86_400_000_000;
+        let limits =
+            Limits { size: 2, window: Duration::ZERO, bytes: 6 << 20, tumbling: Some(day) };
+        let wanted = Mapping::register(
+            &world.log,
+            "shop.total",
+            crate::checkpoint::Shape::WINDOWED,
+            Start::TrimHorizon,
+        );
+        let stretch = Stretch { shard: SHARD, first: 1, until: 4 };
+        let mapping = wanted.unwrap().replay("orders", &[stretch], &Patience::of(LONG)).unwrap();
+        let set = world.set(1);
+        set.add(&mapping, &Request { limits, ..request(0, 1) }).unwrap();
+
+        let mut calls = Vec::new();
+        while let Some(work) = set.next(Duration::from_millis(50)).unwrap() {
+            calls.push((numbers(&work), work.window.as_ref().unwrap().is_final));
+            set.settle(0, 0).unwrap();
+        }
+
+        assert_eq!(vec![(vec![1, 2], false), (vec![3], false), (vec![], true)], calls);
+        set.remove(0, LONG).unwrap();
+        assert!(mapping.finish_replay().unwrap());
+    }
+
+    #[test]
+    fn a_shard_begins_when_all_that_came_before_it_is_done() {
+        let world = World::new(1);
+        world.put(&["a"; 5]);
+        let stream = world.log.stream("orders").unwrap();
+        let child = stream.split(SHARD, None, &Patience::of(LONG)).unwrap().0;
+        let grandchild = stream.split(child, None, &Patience::of(LONG)).unwrap().0;
+        world.put(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+        let all = world.mapping.prepare("orders").map(|_| ()).and_then(|()| {
+            world.mapping.plan_replay("orders", Start::TrimHorizon, Start::Latest, None)
+        });
+        let mapping = world.mapping.replay("orders", &all.unwrap(), &Patience::of(LONG)).unwrap();
+        let set = world.set(1);
+        let later = Request { lane: 9, shard: grandchild, ..request(0, 100) };
+        // Of the shard between them nothing but CLOSE is replayed.
+        let between = mapping.lanes_file("orders", child).unwrap();
+        between.take(0).unwrap().unwrap();
+        let place = crate::checkpoint::Place {
+            next_seq: stream.shard(child).unwrap().visible_end(),
+            ..crate::checkpoint::Place::default()
+        };
+        between.checkpoint(0, place, 1).unwrap();
+        between.give_back(0).unwrap();
+        assert_eq!(Added::Parents, set.add(&mapping, &later).unwrap());
+
+        set.add(&mapping, &request(0, 100)).unwrap();
+        run(&set);
+
+        assert_eq!(Added::Ok, set.add(&mapping, &later).unwrap());
+    }
+
+    #[test]
+    fn one_of_a_child_alone_waits_for_nobody() {
+        let world = World::new(1);
+        world.put(&["a"; 5]);
+        let stream = world.log.stream("orders").unwrap();
+        let child = stream.split(SHARD, None, &Patience::of(LONG)).unwrap().0;
+        world.put(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+        let plan = |shard| {
+            world.mapping.plan_replay("orders", Start::TrimHorizon, Start::Latest, Some(shard))
+        };
+        let mapping = world.mapping.replay("orders", &plan(child).unwrap(), &Patience::of(LONG));
+
+        let request = Request { shard: child, ..request(0, 100) };
+
+        assert_eq!(Added::Ok, world.set(1).add(&mapping.unwrap(), &request).unwrap());
+    }
+}

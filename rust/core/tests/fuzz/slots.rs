@@ -8,7 +8,7 @@ use streamfn_core::checkpoint::slot::{
 };
 use streamfn_core::checkpoint::window::{Pair, STATE_BYTES_MAX};
 use streamfn_core::checkpoint::{
-    Cause, Entry, InFlight, OpenWindow, Place, State, StateKind, Windows,
+    Cause, Entry, InFlight, OpenWindow, Place, State, StateKind, Stretch, Windows,
 };
 use streamfn_core::format::checksum::crc32c;
 use streamfn_core::format::{holes, seal, Damage, Hole, SegmentHeader, ShardState};
@@ -186,6 +186,29 @@ pub(crate) fn mapping() -> Slot<MappingRecord> {
             (1..=FACTOR_MAX).contains(&record.wanted_factor)
                 && record.begun.len() <= STREAMS_MAX
                 && record.begun.iter().all(|name| is_name(name))
+        },
+    }
+}
+
+/// What a replay reads.
+pub(crate) fn stretches() -> Slot<Vec<Stretch>> {
+    Slot {
+        name: "stretches",
+        crc_at: |bytes| bytes.len().saturating_sub(4),
+        hot: 64,
+        make: |random| {
+            let stretch = |shard| {
+                let first = u64::from(random.number() as u32);
+                let until = first + random.below(1000) as u64;
+                Stretch { shard: ShardId(shard), first, until }
+            };
+            (0..4).map(stretch).collect()
+        },
+        encode: |stretches| Stretch::encode_all(stretches),
+        decode: Stretch::decode_all,
+        is_within_limits: |stretches| {
+            stretches.iter().all(|stretch| stretch.first <= stretch.until)
+                && stretches.is_sorted_by(|a, b| a.shard < b.shard)
         },
     }
 }

@@ -1,0 +1,110 @@
+"""`streamfn replay`: a function is called again with a stretch of its stream."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from streamfn import _core
+from streamfn.log import Log
+from streamfn.units import format_count
+
+from .console import voice, write_json, write_listing
+from .functions import mapping_name
+from .params import StreamName, json_option, log_dir_option, open_log, voice_options
+from .times import parse_time
+
+Place = str | int | datetime
+"""A start, as the core reads it."""
+
+
+@click.command("replay")
+@click.argument("stream", type=StreamName())
+@click.option("--fn", "function", required=True, metavar="FN", help="The function to call.")
+@click.option(
+    "--from",
+    "first",
+    default="beginning",
+    show_default=True,
+    metavar="beginning|@TIME|SEQ",
+    help="The first record: @TIME is ISO 8601, Unix seconds, or an age such as @-1h.",
+)
+@click.option(
+    "--to",
+    "until",
+    default="end",
+    show_default=True,
+    metavar="end|@TIME|SEQ",
+    help="Up to the record before this one; `end`: up to the newest now.",
+)
+@click.option("--shard", metavar="SHARD", help="Of this shard only.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be replayed.")
+@json_option
+@log_dir_option
+@voice_options
+def command(
+    *,
+    stream: str,
+    function: str,
+    first: str,
+    until: str,
+    shard: str | None,
+    dry_run: bool,
+    as_json: bool,
+    log_dir: str,
+) -> None:
+    """Have FN called again with records of STREAM, while it goes on with new ones.
+
+    The records come in order, by the rules of FN: filter, batches, windows, retries, dead letters.
+    A running worker takes them, or the next one. SEQ needs --shard, or a stream of one shard.
+    """
+    places = _place(first, "beginning", "trim_horizon"), _place(until, "end", "latest")
+    with open_log(log_dir) as log:
+        name = mapping_name(log, function)
+        mapping = _core.Mapping.open(log.core, name)
+        assert mapping is not None, "its name was found"
+        if shard is None and any(isinstance(place, int) for place in places):
+            _check_one_shard(log, stream)
+        stretches = mapping.plan_replay(stream, *places, shard_id=shard)
+        records = sum(behind - begin for begin, behind in stretches.values())
+        is_begun = records > 0 and not dry_run
+        replay = mapping.replay(stream, stretches).name if is_begun else None
+    voice.note(_told(replay, records, name))
+    rows = [
+        {"shard_id": shard_id, "from": begin, "to": behind, "records": behind - begin}
+        for shard_id, (begin, behind) in stretches.items()
+    ]
+    if as_json:
+        found: dict[str, Any] = {"replay": replay, "function": name, "stream": stream}
+        write_json({**found, "records": records, "shards": rows})
+        return
+    columns = {"shard_id": "SHARD", "from": "FROM>", "to": "TO>", "records": "RECORDS>"}
+    write_listing(rows, columns, as_json=False, none="")
+
+
+def _place(text: str, word: str, start: str) -> Place:
+    if text == word:
+        return start
+    if text.startswith("@"):
+        return parse_time(text[1:])
+    if not text.isdigit():
+        raise click.BadParameter(f"`{text}` is not {word}, @TIME or a number")
+    return int(text)
+
+
+def _check_one_shard(log: Log, stream: str) -> None:
+    shards = len(log.stream(stream).info().shards)
+    if shards > 1:
+        reason = f"a number is a place in one shard, and `{stream}` has {shards}"
+        raise click.UsageError(f"{reason}: name a --shard, or a time")
+
+
+def _told(replay: str | None, records: int, name: str) -> str:
+    count = format_count(records, "record")
+    if replay is not None:
+        return f"`{replay}`: {count}; a running worker takes them, or the next one you start"
+    if records:
+        return f"would replay {count} to `{name}`"
+    return "no records there, nothing to replay"
