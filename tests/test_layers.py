@@ -21,7 +21,7 @@ PYTHON_FLOORS = [
     {"log", "app"},
     {"engine", "aio"},
     {"worker"},
-    {"demo", "testing"},
+    {"demo", "testing", "bench"},
     {"cli"},
 ]
 """From the ground up. `__init__` and `__main__` are doors, not rooms: they may import anything."""

@@ -19,7 +19,9 @@ from .console import shows_colour, voice
 from .exits import CommandError, Exit, exit_code, one_line
 from .params import voice_options
 
-COMMANDS = tuple("worker put tail replay dlq stream fn filter fsck bench demo".split())
+COMMANDS = (
+    "worker", "put", "tail", "replay", "dlq", "stream", "fn", "filter", "fsck", "bench", "demo",
+)  # fmt: skip
 """In the order of `--help`; each is the attribute `command` of the file of its name."""
 
 
