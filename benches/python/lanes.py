@@ -47,7 +47,7 @@ class LaneSize:
 
 
 SMALL: Final = LaneSize(rounds=1, keys=256, shared_seconds=3.0, window=1.0)
-FULL: Final = LaneSize(rounds=5, keys=4_096, shared_seconds=20.0, window=5.0)
+FULL: Final = LaneSize(rounds=3, keys=4_096, shared_seconds=15.0, window=5.0)
 
 SLEEPERS: Final = """
 import asyncio, os, time
