@@ -221,8 +221,8 @@ impl Effort {
             let (first, second) = (bound(128, 12), bound(32, 4));
             Self { first, second, recrash_every: 1, points_min: 1_000_000 }
         } else {
-            let (first, second) = (bound(16, 3), bound(8, 1));
-            Self { first, second, recrash_every: 64, points_min: 50_000 }
+            let (first, second) = (bound(12, 2), bound(8, 1));
+            Self { first, second, recrash_every: 96, points_min: 50_000 }
         }
     }
 }

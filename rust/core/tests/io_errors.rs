@@ -314,14 +314,19 @@ fn a_sync_that_failed_stops_the_shard_until_it_is_repaired() {
 
         let first = put(&stream, b"lost");
         assert_eq!(durability == Durability::Process, first.is_ok());
+        let shown = usize::from(first.is_ok()) + 1;
+        assert_eq!(shown, read(&stream).unwrap().1.len(), "what is refused is shown to nobody");
         assert!(log.sync().is_err());
         assert!(put(&stream, b"refused").is_err());
         std::mem::forget(log);
-        let again = open(&fs.for_another_process(), &clock).unwrap();
-        let stream = again.stream("s").unwrap();
-        assert!(put(&stream, b"refused").is_err(), "a new process is refused too");
-        assert!(read(&stream).unwrap().1.contains_key(&0), "reading goes on");
-        assert_eq!(Vec::<String>::new(), fs.retried_syncs());
+        for later in [SimFs::for_another_process, SimFs::for_the_next_boot] {
+            let again = open(&later(&fs), &clock).unwrap();
+            let stream = again.stream("s").unwrap();
+            assert!(put(&stream, b"refused").is_err(), "who opens it later is refused too");
+            assert!(read(&stream).unwrap().1.contains_key(&0), "reading goes on");
+            assert_eq!(Vec::<String>::new(), fs.retried_syncs());
+            std::mem::forget(again);
+        }
     }
 }
 

@@ -203,31 +203,31 @@ impl Shard {
     }
 }
 
+/// A writer of so many batches and so many leaders, each a thread, while a reader looks twice.
+fn write_sync_and_look(batches: u64, leaders: u64) {
+    let shard = Shard::new();
+    let run = |act: Box<dyn Fn(&Shard) + Send>| {
+        let shard = Arc::clone(&shard);
+        thread::spawn(move || act(&shard))
+    };
+    let mut threads = vec![run(Box::new(move |shard| (1..=batches).for_each(|n| shard.write(n))))];
+    threads.extend((0..leaders).map(|_| run(Box::new(Shard::sync))));
+    let before = shard.check();
+    let after = shard.check();
+    assert!(before.0 <= after.0 && before.1 <= after.1, "it went back");
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    shard.sync();
+    assert_eq!((batches, batches), shard.check());
+}
+
 #[test]
 fn only_what_is_on_disk_is_shown_and_what_is_acknowledged_is_shown() {
-    explore("a writer, two sync leaders, a reader", 1, || {
-        let shard = Shard::new();
-        let run = |act: fn(&Shard)| {
-            let shard = Arc::clone(&shard);
-            thread::spawn(move || act(&shard))
-        };
-        let threads = [
-            run(|shard| {
-                shard.write(1);
-                shard.write(2);
-            }),
-            run(Shard::sync),
-            run(Shard::sync),
-        ];
-        let before = shard.check();
-        let after = shard.check();
-        assert!(before.0 <= after.0 && before.1 <= after.1, "it went back");
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        shard.sync();
-        assert_eq!((2, 2), shard.check());
-    });
+    for (batches, leaders, bound) in [(2, 2, 1), (1, 1, 3)] {
+        let name = format!("a writer of {batches}, {leaders} sync leaders, a reader");
+        explore(&name, bound, move || write_sync_and_look(batches, leaders));
+    }
 }
 
 #[test]

@@ -184,9 +184,11 @@ fn a_cut_or_foreign_index_changes_no_result() {
         store(&fs, &paths[0], &one[..end + cut]);
         assert_eq!(expected(), found(&stream), "cut after {cut} bytes");
     }
-    let foreign = [&one[..end], &other[other.len() - other_length..]].concat();
-    store(&fs, &paths[0], &foreign);
-    assert_eq!(expected(), found(&stream), "the index of another segment");
+    let other_end = other.len() - other_length;
+    store(&fs, &paths[0], &[&one[..end], &other[other_end..]].concat());
+    assert_eq!(expected(), found(&stream), "the index of a later segment");
+    store(&fs, &paths[1], &[&other[..other_end], &one[end..]].concat());
+    assert_eq!(expected(), found(&stream), "the index of an earlier segment");
 }
 
 #[test]

@@ -793,15 +793,15 @@ mod children {
         split(&world, true);
         assert_eq!(Added::Parents, set.add(&world.mapping, &child).unwrap());
         split(&world, false);
-        assert_eq!(Added::Parents, set.add(&world.mapping, &child).unwrap());
-        for slot in 0..2 {
-            set.add(&world.mapping, &request(slot, 100)).unwrap();
-        }
         set.set_burst(true);
         let mut settled = 0;
-        while let Some(work) = set.next(Duration::from_millis(20)).unwrap() {
-            set.settle(work.lane, 0).unwrap();
-            settled += work.records.len();
+        for slot in 0..2 {
+            assert_eq!(Added::Parents, set.add(&world.mapping, &child).unwrap());
+            set.add(&world.mapping, &request(slot, 100)).unwrap();
+            while let Some(work) = set.next(Duration::from_millis(20)).unwrap() {
+                set.settle(work.lane, 0).unwrap();
+                settled += work.records.len();
+            }
         }
 
         assert_eq!(40, settled);

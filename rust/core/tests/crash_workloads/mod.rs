@@ -14,7 +14,7 @@ use streamfn_core::format::record_batch::HeaderRead;
 use streamfn_core::format::BatchHeader;
 use streamfn_core::log::Keep;
 use streamfn_core::{
-    Compression, DecodedBatch, Durability, Log, OpenOptions, Patience, ReadBuffer, Result,
+    Compression, Control, DecodedBatch, Durability, Log, OpenOptions, Patience, ReadBuffer, Result,
     Retention, ShardId, Start, StreamConfig,
 };
 
@@ -56,7 +56,10 @@ pub(crate) fn read(log: &Arc<Log>) -> Result<Found> {
         let mut buffer = ReadBuffer::default();
         let mut records = BTreeMap::new();
         let horizon = cursor.next_seq;
+        let mut is_closed = false;
         while let Some((batch, after)) = shard.read(&cursor, &mut buffer)? {
+            assert!(!is_closed, "something follows CLOSE");
+            is_closed = matches!(batch.control(), Some(Control::Close { .. }));
             if batch.control().is_none() {
                 for index in 0..batch.count() {
                     let seq = batch.base_seq() + u64::from(index);
@@ -232,8 +235,9 @@ impl Run {
             Step::Die => {
                 // A dead process closes nothing; its locks, which are not simulated, go with it.
                 std::mem::forget(self.mapping.take());
-                let fs = SimFs::clone(&self.fs);
-                std::mem::forget(std::mem::replace(&mut self.log, open_beside(&fs, &self.clock)));
+                self.fs = self.fs.for_another_process();
+                let next = open_at(&self.fs, Arc::clone(&self.clock)).unwrap();
+                std::mem::forget(std::mem::replace(&mut self.log, next));
             }
             Step::Roll => self.roll(),
             Step::Seal => self.seal(),
@@ -414,11 +418,6 @@ impl Run {
     }
 }
 
-/// A second log on the same disk, as another process of the same boot has it.
-fn open_beside(fs: &SimFs, clock: &Arc<ManualClock>) -> Arc<Log> {
-    open_at(&fs.for_another_process(), Arc::clone(clock)).unwrap()
-}
-
 /// The workloads; a case of a failure names them by their number.
 pub(crate) fn all() -> Vec<Workload> {
     use Step::{
@@ -429,6 +428,7 @@ pub(crate) fn all() -> Vec<Workload> {
         vec![Put(1, 10), Idle, Put(2, 900), Sync, Idle, Put(1, 2_000), Put(1, 10), Sync, Idle],
         vec![Put(1, 10), Put(3, 100), Put(1, 600), Put(2, 2_000), Sync, Put(1, 10)],
         vec![Put(2, 50), Reopen, Put(2, 50), Reopen, Put(1, 1_000)],
+        vec![Put(1, 10), Sync, Put(2, 50), Die, Reopen, Put(1, 10), Die, Put(1, 10)],
         vec![Put(2, 50), Die, Put(2, 700), Die, Put(1, 20), Sync],
         vec![Put(1, 10), Roll, Put(2, 700), Roll, Roll, Put(1, 10), Sync, Put(1, 10)],
         vec![Put(1, 600), Sync, Roll, Reopen, Put(1, 10), Roll, Idle, Put(1, 10)],

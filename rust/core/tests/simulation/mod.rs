@@ -12,10 +12,10 @@ pub(crate) mod ledger;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use streamfn_core::fs::{read_fully, uninterrupted, write_fully, File, Fs, Lock, Open};
 
@@ -107,13 +107,16 @@ struct State {
     /// Such files, and folders, by their names, that were synced again all the same.
     retried: Vec<String>,
     failed_syncs: Vec<String>,
+    /// What processes of this boot have mapped, by inode.
+    mapped: BTreeMap<u64, Arc<OwnedFd>>,
 }
 
 /// The simulated file system; clones are the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct SimFs {
     state: Arc<Mutex<State>>,
-    device: u64,
+    /// Which process this is: each finds folders of its own, so that none is given another's handle.
+    process: u64,
 }
 
 #[derive(Debug)]
@@ -122,15 +125,21 @@ struct SimFile {
     inode: u64,
     /// Calls made when it was opened.
     opened: usize,
+    mapped: OnceLock<Arc<OwnedFd>>,
+}
+
+/// A number that no process has yet.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl SimFs {
     /// A machine that finds this on its disk.
     pub(crate) fn on(disk: Disk) -> Self {
-        static DEVICES: AtomicU64 = AtomicU64::new(1 << 40);
         let next_inode = disk.files.keys().max().map_or(1, |inode| inode + 1);
         let state = State { disk, next_inode, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), device: DEVICES.fetch_add(1, Ordering::Relaxed) }
+        Self { state: Arc::new(Mutex::new(state)), process: next_number() }
     }
 
     /// An empty disk with the folder `/log`.
@@ -146,10 +155,16 @@ impl SimFs {
         self.state.lock().unwrap()
     }
 
-    /// The same disk as another process sees it, which shares no handle with this one.
+    /// The same disk as another process sees it, which shares no handle with this one but what both
+    /// have mapped.
     pub(crate) fn for_another_process(&self) -> Self {
-        let device = Self::on(Disk::default()).device;
-        Self { state: Arc::clone(&self.state), device }
+        Self { state: Arc::clone(&self.state), process: next_number() }
+    }
+
+    /// The same disk after a restart of the machine: nothing that was mapped is left.
+    pub(crate) fn for_the_next_boot(&self) -> Self {
+        self.state().mapped.clear();
+        self.for_another_process()
     }
 
     /// Number of changes so far: a point at which the machine may stop.
@@ -381,11 +396,20 @@ impl File for SimFile {
 
     fn identity(&self) -> io::Result<(u64, u64)> {
         self.fs.whole(Call::Identity)?;
-        Ok((self.fs.device, self.inode))
+        // A file is the same for all processes of all boots.
+        Ok(if self.inode == 0 { (self.fs.process, 0) } else { (1, self.inode) })
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
+        let length = self.content_length();
+        let make = || {
+            let flags = rustix::fs::MemfdFlags::CLOEXEC;
+            let memory = rustix::fs::memfd_create("mapped", flags).unwrap();
+            rustix::fs::ftruncate(&memory, length).unwrap();
+            Arc::new(memory)
+        };
+        let map = || Arc::clone(self.fs.state().mapped.entry(self.inode).or_insert_with(make));
+        Some(self.mapped.get_or_init(map).as_fd())
     }
 }
 
@@ -405,7 +429,12 @@ impl Fs for SimFs {
         let inode = {
             let mut state = self.state();
             if state.disk.folders.contains(&name) {
-                return Ok(Arc::new(SimFile { fs: self.clone(), inode: 0, opened: 0 }));
+                return Ok(Arc::new(SimFile {
+                    fs: self.clone(),
+                    inode: 0,
+                    opened: 0,
+                    mapped: OnceLock::new(),
+                }));
             }
             if !state.disk.folders.contains(folder_of(&name)) {
                 return Err(Self::missing());
@@ -423,7 +452,7 @@ impl Fs for SimFs {
             }
         };
         let opened = self.state().calls.len();
-        Ok(Arc::new(SimFile { fs: self.clone(), inode, opened }))
+        Ok(Arc::new(SimFile { fs: self.clone(), inode, opened, mapped: OnceLock::new() }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
