@@ -48,8 +48,13 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.made pyproject.toml
-	@echo "installing the tools for tests, lints and benches"
-	@$(PIP) --group test --group lint --group bench
+	@echo "installing the tools for tests and lints"
+	@$(PIP) --group test --group lint
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.tools pyproject.toml
+	@echo "installing the peers of the benches"
+	@$(PIP) --group bench || echo "make: not all peers can be had here; the table will name them" >&2
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.made $(RUST_SOURCES) pyproject.toml
@@ -153,15 +158,23 @@ types: $(VENV)/.tools $(VENV)/.built ## mypy, strict
 
 # ---------------------------------------------------------------- wheel, benches
 
-.PHONY: wheel bench
+.PHONY: wheel bench bench-quick bench-full
 wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one for Python 3.11 and all later) into dist/
 	@rm -rf dist
 	@$(BIN)/maturin build --release --locked --out dist
 	@ls dist/*-abi3-*.whl
 
-bench: $(VENV)/.tools $(VENV)/.built ## measure against SQLite and LMDB, and the storage engine by itself (under ten minutes)
-	@$(BIN)/python -m pytest benches/python --full --quiet --benchmark-enable --benchmark-quiet \
-		--benchmark-disable-gc --benchmark-json=target/bench.json --override-ini=timeout=0
+BENCH := $(BIN)/python -m pytest --quiet --benchmark-enable --benchmark-quiet --benchmark-disable-gc \
+	--benchmark-json=target/bench.json --override-ini=timeout=0
+
+bench: $(VENV)/.peers $(VENV)/.built ## measure against SQLite, LMDB and NATS, and the storage engine by itself (under ten minutes)
+	@$(BENCH) benches/python --full
+
+bench-quick: $(VENV)/.peers $(VENV)/.built ## the comparison alone, with fewer records (under 90 seconds)
+	@$(BENCH) benches/python/test_append_consume.py benches/python/test_latency.py --quick
+
+bench-full: $(VENV)/.peers $(VENV)/.built ## all of make bench with every peer and more records (a quarter of an hour)
+	@$(BENCH) benches/python --full --every-peer
 
 .PHONY: clean
 clean: ## remove all that was built or installed

@@ -6,27 +6,35 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
-from report import FilterRates, Rates, figure_table, filter_table, lines
-from scenario import FULL, SMALL, Size, cases
+from peers import absence
+from report import FilterRates, Rates, Ways, figure_table, filter_table, lines
+from scenario import EVERY_PEER, FULL, QUICK, SMALL, Case, Size, cases
 from storage import Figure
 
 SIZE = pytest.StashKey[Size]()
 RATES = pytest.StashKey[Rates]()
+WAYS = pytest.StashKey[Ways]()
 FIGURES = pytest.StashKey[list[Figure]]()
 LANE_FIGURES = pytest.StashKey[list[Figure]]()
 FILTER_RATES = pytest.StashKey[FilterRates]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--full`; without it the benches only prove that they work."""
-    parser.addoption("--full", action="store_true", help="measure, and print the table")
+    """Add the sizes; without one of them the benches only prove that they work."""
+    parser.addoption("--full", action="store_true", help="measure, and print the tables")
+    parser.addoption("--quick", action="store_true", help="the same, smaller and sooner")
+    parser.addoption("--every-peer", action="store_true", help="the same, larger, with all peers")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Settle how much is measured."""
-    config.stash[SIZE] = FULL if config.getoption("--full", default=False) else SMALL
+    sizes = {"--every-peer": EVERY_PEER, "--full": FULL, "--quick": QUICK}
+    asked = [size for option, size in sizes.items() if config.getoption(option, default=False)]
+    config.stash[SIZE] = [*asked, SMALL][0]
     rates: Rates = defaultdict(lambda: defaultdict(list))
     config.stash[RATES] = rates
+    ways: Ways = defaultdict(lambda: defaultdict(list))
+    config.stash[WAYS] = ways
     config.stash[FIGURES] = []
     config.stash[LANE_FIGURES] = []
     filter_rates: FilterRates = defaultdict(lambda: defaultdict(list))
@@ -36,22 +44,33 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test its cases, one after another."""
     for marker in metafunc.definition.iter_markers("jobs"):
-        metafunc.parametrize("case", cases(marker.args, metafunc.config.stash[SIZE]), ids=str)
+        size = metafunc.config.stash[SIZE]
+        turns = [
+            pytest.param(case, id=str(case), marks=_marks(case))
+            for case in cases(marker.args, size)
+        ]
+        metafunc.parametrize("case", turns)
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    """A skip, with the reason, if the case's system is not to be had here."""
+    reason = absence(case.system)
+    return [pytest.mark.skip(reason=f"{case.system}: {reason}")] if reason else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables after a full run."""
     stash = terminalreporter.config.stash
     for title, figures in (("storage", stash[FIGURES]), ("lanes", stash[LANE_FIGURES])):
-        if stash[SIZE] is FULL and figures:
+        if stash[SIZE] is not SMALL and figures:
             terminalreporter.write_line("")
             for line in figure_table(title, figures, os.getloadavg()):
                 terminalreporter.write_line(line)
-    if stash[SIZE] is FULL and stash[RATES]:
+    if stash[SIZE] is not SMALL and stash[RATES]:
         terminalreporter.write_line("")
-        for line in lines(stash[RATES], stash[SIZE]):
+        for line in lines(stash[RATES], stash[WAYS], stash[SIZE]):
             terminalreporter.write_line(line)
-    if stash[SIZE] is FULL and stash[FILTER_RATES]:
+    if stash[SIZE] is not SMALL and stash[FILTER_RATES]:
         terminalreporter.write_line("")
         for line in filter_table(stash[FILTER_RATES]):
             terminalreporter.write_line(line)
@@ -67,6 +86,12 @@ def size(pytestconfig: pytest.Config) -> Size:
 def rates(pytestconfig: pytest.Config) -> Rates:
     """Where results are noted."""
     return pytestconfig.stash[RATES]
+
+
+@pytest.fixture(scope="session")
+def ways(pytestconfig: pytest.Config) -> Ways:
+    """Where the ways of records are noted."""
+    return pytestconfig.stash[WAYS]
 
 
 @pytest.fixture(scope="session")

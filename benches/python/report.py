@@ -7,42 +7,118 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import lmdb
+from peers import NATS, NO_BENCH, ONLY_WITH_EVERY_PEER, REDIS, SYSTEMS, absence
 from scenario import SEED, Size
+from servers import Way
 from storage import Figure
-from systems import BATCH_RECORDS, SYSTEMS
+from systems import BATCH_RECORDS
 
 import streamfn
+from streamfn.bench.measures import LATENCY_RATE
+from streamfn.units import format_duration
+
+KEPT_UP: Final = 0.95
+"""Of the rate that was asked for: less is said below the table."""
 
 Rates = dict[str, dict[str, list[float]]]
 """Records a second, by scenario and system, one figure for each round."""
+
+Ways = dict[str, dict[str, list[Way]]]
+"""How long records were on their way, by scenario and system, one for each round."""
 
 FilterRates = dict[str, dict[int, list[float]]]
 """Events a second, by kind and number of patterns, one figure for each round."""
 
 
-def lines(rates: Rates, size: Size) -> Iterator[str]:
+def lines(rates: Rates, ways: Ways, size: Size) -> Iterator[str]:
     """The whole report as Markdown."""
     yield from surroundings(size)
     yield ""
     yield from table(rates)
+    if ways:
+        yield ""
+        yield from way_table(ways)
+    yield ""
+    yield from absent(size)
 
 
 def table(rates: Rates) -> Iterator[str]:
     """Median rates; and ratios, each the median over rounds of two turns of the same round."""
-    peers = [name for name in SYSTEMS if not name.startswith("streamfn")]
+    measured = _measured(rates)
+    peers = [name for name in measured if not name.startswith("streamfn")]
     ratios = [f"streamfn ÷ {peer}" for peer in peers]
-    yield "| million records a second | " + " | ".join([*SYSTEMS, *ratios]) + " |"
-    yield "|---|" + "--:|" * (len(SYSTEMS) + len(ratios))
+    yield "| million records a second | " + " | ".join([*measured, *ratios]) + " |"
+    yield "|---|" + "--:|" * (len(measured) + len(ratios))
     for scenario, by_system in rates.items():
-        cells = [f"{statistics.median(by_system[name]) / 1e6:.2f}" for name in SYSTEMS]
+        cells = [_millions(statistics.median(by_system[name])) for name in measured]
         for peer in peers:
             pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
-            cells.append(f"{statistics.median(ours / theirs for ours, theirs in pairs):.1f}×")
+            cells.append(_times(statistics.median(ours / theirs for ours, theirs in pairs)))
         yield f"| {scenario} | " + " | ".join(cells) + " |"
+
+
+def way_table(ways: Ways) -> Iterator[str]:
+    """Medians over rounds of p50 and p99; and ratios of the p50, round by round."""
+    measured = _measured(ways)
+    peers = [name for name in measured if name != "streamfn"]
+    titles = [f"{name} {quantile}" for name in measured for quantile in ("p50", "p99")]
+    ratios = [f"{peer} ÷ streamfn, p50" for peer in peers]
+    yield f"| {LATENCY_RATE:,} records a second | " + " | ".join([*titles, *ratios]) + " |"
+    yield "|---|" + "--:|" * (len(titles) + len(ratios))
+    late = []
+    for scenario, by_system in ways.items():
+        cells = []
+        for name in measured:
+            found = [way.times for way in by_system[name]]
+            cells += [_duration([times.median for times in found])]
+            cells += [_duration([times.p99 for times in found])]
+            rate = statistics.median(way.rate for way in by_system[name])
+            if rate < KEPT_UP * LATENCY_RATE:
+                late.append(
+                    f"{name} did not keep up in `{scenario}`: {rate:,.0f} records a second."
+                )
+        for peer in peers:
+            pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
+            ratio = statistics.median(b.times.median / a.times.median for a, b in pairs)
+            cells.append(_times(ratio))
+        yield f"| {scenario} | " + " | ".join(cells) + " |"
+    for line in late:
+        yield ""
+        yield line
+
+
+def absent(size: Size) -> Iterator[str]:
+    """Peers that are not in the tables, and why."""
+    reasons = {name: absence(name) for name in SYSTEMS}
+    if not size.is_every_peer:
+        reasons |= dict.fromkeys(ONLY_WITH_EVERY_PEER, "`make bench-full` measures it")
+    reasons |= dict.fromkeys(NO_BENCH, "no bench of it is written yet")
+    named = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
+    yield "Not measured: " + "; ".join(named) + "."
+
+
+def _measured(found: Rates | Ways) -> list[str]:
+    """The systems that took their turns, in order."""
+    took = {name for by_system in found.values() for name in by_system}
+    return [name for name in SYSTEMS if name in took]
+
+
+def _millions(rate: float) -> str:
+    return f"{rate / 1e6:.2f}" if rate >= 100_000 else f"{rate / 1e6:.4f}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
+
+
+def _duration(seconds: list[float]) -> str:
+    return format_duration(timedelta(seconds=statistics.median(seconds)))
 
 
 def figure_table(
@@ -76,21 +152,43 @@ def filter_table(rates: FilterRates) -> Iterator[str]:
 def surroundings(size: Size) -> Iterator[str]:
     """Date, commit, command, machine, versions and sizes."""
     today = datetime.now(tz=UTC).date()
-    amounts = ", ".join(f"{count:,} of {length:,} B" for length, count in size.records.items())
+    amounts, fewer = (
+        ", ".join(f"{count:,} of {length:,} B" for length, count in records.items())
+        for records in (size.records, size.server_records)
+    )
     lmdb_version = ".".join(str(part) for part in lmdb.version())
-    yield f"{today}, commit {_commit()}, `make bench`."
+    yield f"{today}, commit {_commit()}, `{size.command}`."
     yield (
         f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}, "
         f"files on {_file_system(Path(tempfile.gettempdir()))}."
     )
     yield (
         f"CPython {platform.python_version()}, streamfn {streamfn.__version__}, "
-        f"SQLite {sqlite3.sqlite_version}, LMDB {lmdb_version}."
+        f"SQLite {sqlite3.sqlite_version}, LMDB {lmdb_version}{_servers(size)}."
     )
     yield (
         f"Medians of {size.rounds} interleaved rounds. Records a round: {amounts}; "
-        f"{BATCH_RECORDS:,} a batch; seed {SEED}."
+        f"of servers {fewer}; {BATCH_RECORDS:,} a batch; seed {SEED}."
     )
+
+
+def _servers(size: Size) -> str:
+    """Versions of the servers that are measured, and of their clients."""
+    said = ""
+    if not absence(NATS):
+        from nats_jetstream import server_path
+
+        said += f", {_version_of(server_path())}, nats-py {metadata.version('nats-py')}"
+    if size.is_every_peer and not absence(REDIS):
+        from redis_streams import server_path
+
+        said += f", {_version_of(server_path())}, redis-py {metadata.version('redis')}"
+    return said
+
+
+def _version_of(program: str) -> str:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _commit() -> str:

@@ -6,27 +6,72 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from systems import BATCH_RECORDS, SYSTEMS, Durability
+from peers import ONLY_WITH_EVERY_PEER, PUSHING, SERVERS, SYSTEMS
+from systems import BATCH_RECORDS, Durability
 
 SEED: Final = 20130101
 
 APPEND: Final = "append"
 CONSUME_RECORD: Final = "consume, a call a record"
 CONSUME_BATCH: Final = "consume, a call a batch"
+LATENCY: Final = "append to function start"
+LATENCY_BYTES: Final = 100
+DURABILITIES: Final[tuple[Durability, ...]] = ("process", "group")
 
 SIZE_NAMES: Final = {100: "100 B", 1024: "1 KiB"}
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: rounds, and records of each length (in bytes) a round."""
+    """How much is measured."""
 
+    command: str
+    """That asks for it."""
     rounds: int
     records: dict[int, int]
+    """Of each length (in bytes) a round."""
+    server_records: dict[int, int]
+    """The same for systems that are servers: whole lists of `BATCH_RECORDS`."""
+    latency_rounds: int
+    followed: int
+    """Records on their way to a function in one of these."""
+    is_every_peer: bool = False
 
 
-SMALL: Final = Size(rounds=1, records={100: 3_000, 1024: 2_000})
-FULL: Final = Size(rounds=7, records={100: 500_000, 1024: 200_000})
+SMALL: Final = Size(
+    "make test",
+    rounds=1,
+    records={100: 3_000, 1024: 2_000},
+    server_records={100: 2_000, 1024: 1_000},
+    latency_rounds=1,
+    followed=50,
+    is_every_peer=True,
+)
+QUICK: Final = Size(
+    "make bench-quick",
+    rounds=3,
+    records={100: 100_000, 1024: 25_000},
+    server_records={100: 5_000, 1024: 2_000},
+    latency_rounds=3,
+    followed=1_000,
+)
+FULL: Final = Size(
+    "make bench",
+    rounds=7,
+    records={100: 500_000, 1024: 200_000},
+    server_records={100: 10_000, 1024: 5_000},
+    latency_rounds=5,
+    followed=1_000,
+)
+EVERY_PEER: Final = Size(
+    "make bench-full",
+    rounds=7,
+    records={100: 500_000, 1024: 200_000},
+    server_records={100: 50_000, 1024: 20_000},
+    latency_rounds=7,
+    followed=5_000,
+    is_every_peer=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +89,13 @@ class Case:
         """The row of the table it belongs to."""
         return f"{self.job}, {SIZE_NAMES[self.record_bytes]}, {self.durability}"
 
+    def records(self, size: Size) -> list[list[bytes]]:
+        """What the system appends or consumes."""
+        lists = batches(self.record_bytes, size.records[self.record_bytes])
+        if self.system not in SERVERS:
+            return lists
+        return lists[: size.server_records[self.record_bytes] // BATCH_RECORDS]
+
     def __str__(self) -> str:
         """Its name among the tests."""
         return f"{self.scenario}, {self.system}, {self.turn}".replace(", ", "-").replace(" ", "_")
@@ -51,14 +103,18 @@ class Case:
 
 def cases(jobs: tuple[str, ...], size: Size) -> list[Case]:
     """All cases, laid out so that the systems take turns (A B C D, A B C D)."""
-    durabilities: tuple[Durability, ...] = ("process", "group")
+    if jobs == (LATENCY,):
+        lengths, rounds, systems = [LATENCY_BYTES], size.latency_rounds, [*PUSHING]
+    else:
+        lengths, rounds, systems = [*size.records], size.rounds, [*SYSTEMS]
     return [
         Case(job, record_bytes, durability, turn, system)
-        for record_bytes in size.records
-        for durability in durabilities
+        for record_bytes in lengths
+        for durability in DURABILITIES
         for job in jobs
-        for turn in range(size.rounds)
-        for system in SYSTEMS
+        for turn in range(rounds)
+        for system in systems
+        if size.is_every_peer or system not in ONLY_WITH_EVERY_PEER
     ]
 
 

@@ -6,7 +6,8 @@ What a system may prepare once (tables, keys of its entries) is prepared outside
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
@@ -118,6 +119,16 @@ class Streamfn:
                 touch.batch(Batch(work.records))
             lanes.settle(work.lane)
         lanes.close()
+
+    def put_each(self, records: Iterable[bytes]) -> None:
+        """Append one by one with `put`."""
+        for data in records:
+            self.stream.put(data)
+
+    def follower(self, count: int) -> list[str]:
+        """Return the command of a process that follows the stream as a runner does."""
+        module = "streamfn.bench.follower"
+        return [sys.executable, "-m", module, str(self.log.path), self.stream.name, str(count)]
 
     def close(self) -> None:
         """Close the log."""
@@ -231,12 +242,3 @@ class Lmdb:
 def _keys() -> Iterator[bytes]:
     """Consecutive keys that sort as the numbers do."""
     return (seq.to_bytes(8, "big") for seq in range(2**63))
-
-
-SYSTEMS: dict[str, Callable[[Path, Durability], System]] = {
-    "streamfn": Streamfn,
-    "streamfn zstd": StreamfnZstd,
-    "SQLite": Sqlite,
-    "LMDB": Lmdb,
-}
-"""In the order in which they take turns."""

@@ -1,4 +1,4 @@
-"""Append and consume through Python, side by side with SQLite and LMDB.
+"""Append and consume through Python, side by side with what one would use instead.
 
 Without `--full` each case runs once and small: then it is one of the project's tests.
 """
@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from peers import SYSTEMS
 from pytest_benchmark.fixture import BenchmarkFixture
 from report import Rates
-from scenario import APPEND, CONSUME_BATCH, CONSUME_RECORD, FULL, Case, Size, batches
-from systems import SYSTEMS, System, Touch
+from scenario import APPEND, CONSUME_BATCH, CONSUME_RECORD, SMALL, Case, Size
+from systems import System, Touch
 
 
 class Stores:
@@ -23,7 +24,7 @@ class Stores:
         self.key: tuple[int, str] | None = None
         self.systems: dict[str, System] = {}
 
-    def get(self, case: Case, records: list[list[bytes]]) -> System:
+    def get(self, case: Case, size: Size) -> System:
         """Return the case's store at its first record; fill it if it is the first to ask."""
         if self.key != (case.record_bytes, case.durability):
             self.clear()
@@ -32,7 +33,7 @@ class Stores:
             folder = self.folder / case.system
             folder.mkdir(parents=True)
             self.systems[case.system] = SYSTEMS[case.system](folder, case.durability)
-            self.systems[case.system].append(records)
+            self.systems[case.system].append(case.records(size))
         self.systems[case.system].rewind()
         return self.systems[case.system]
 
@@ -61,33 +62,38 @@ def measure(
     def measure(run: Callable[[], None]) -> None:
         benchmark.group = case.scenario
         benchmark.extra_info["system"] = case.system
-        if size is FULL:
+        if size is not SMALL:
             os.sync()  # so that nobody pays for the write-back of the one before
         benchmark.pedantic(run, rounds=1, iterations=1)  # type: ignore[no-untyped-call]
         if benchmark.stats is not None:
-            rates[case.scenario][case.system].append(
-                size.records[case.record_bytes] / benchmark.stats.stats.total
-            )
+            count = sum(map(len, case.records(size)))
+            rates[case.scenario][case.system].append(count / benchmark.stats.stats.total)
 
     return measure
 
 
+@pytest.fixture
+def system(case: Case, tmp_path: Path) -> Iterator[System]:
+    """The case's system, empty."""
+    system = SYSTEMS[case.system](tmp_path, case.durability)
+    yield system
+    system.close()
+    shutil.rmtree(tmp_path)
+
+
 @pytest.mark.jobs(APPEND)
 def test_append(
-    case: Case, size: Size, measure: Callable[[Callable[[], None]], None], tmp_path: Path
+    case: Case, size: Size, measure: Callable[[Callable[[], None]], None], system: System
 ) -> None:
     """Every record is acknowledged at the case's durability."""
-    records = batches(case.record_bytes, size.records[case.record_bytes])
-    system = SYSTEMS[case.system](tmp_path, case.durability)
+    records = case.records(size)
 
     measure(lambda: system.append(records))
 
     touch = Touch()
     system.rewind()
     system.consume(touch, per_record=False)
-    system.close()
-    shutil.rmtree(tmp_path)
-    assert touch.count == size.records[case.record_bytes]
+    assert touch.count == sum(map(len, records))
 
 
 @pytest.mark.jobs(CONSUME_RECORD, CONSUME_BATCH)
@@ -95,10 +101,10 @@ def test_consume(
     case: Case, size: Size, measure: Callable[[Callable[[], None]], None], stores: Stores
 ) -> None:
     """The function sees every record; the position is written after each batch."""
-    system = stores.get(case, batches(case.record_bytes, size.records[case.record_bytes]))
+    system = stores.get(case, size)
     touch = Touch()
 
     measure(lambda: system.consume(touch, per_record=case.job == CONSUME_RECORD))
 
-    assert touch.count == size.records[case.record_bytes]
+    assert touch.count == sum(map(len, case.records(size)))
     assert touch.total == touch.count * ord("{")
