@@ -57,7 +57,7 @@ QUICK: Final = Size(
 )
 FULL: Final = Size(
     "make bench",
-    rounds=7,
+    rounds=5,
     records={100: 500_000, 1024: 200_000},
     server_records={100: 10_000, 1024: 5_000},
     latency_rounds=5,
