@@ -173,7 +173,7 @@ bench: $(VENV)/.peers $(VENV)/.built ## measure against SQLite, LMDB and NATS, a
 bench-quick: $(VENV)/.peers $(VENV)/.built ## the comparison alone, with fewer records (under 90 seconds)
 	@$(BENCH) benches/python/test_append_consume.py benches/python/test_latency.py --quick
 
-bench-full: $(VENV)/.peers $(VENV)/.built ## all of make bench with every peer and more records (a quarter of an hour)
+bench-full: $(VENV)/.peers $(VENV)/.built ## all of make bench with every peer, and more records for the servers (longer)
 	@$(BENCH) benches/python --full --every-peer
 
 .PHONY: clean

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from peers import absence
 from report import FilterRates, Rates, Ways, figure_table, filter_table, lines
+from results import write
 from scenario import EVERY_PEER, FULL, QUICK, SMALL, Case, Size, cases
 from storage import Figure
 
@@ -69,6 +70,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if stash[SIZE] is not SMALL and stash[RATES]:
         terminalreporter.write_line("")
         for line in lines(stash[RATES], stash[WAYS], stash[SIZE]):
+            terminalreporter.write_line(line)
+        terminalreporter.write_line("")
+        for line in write(stash[RATES], stash[WAYS], stash[SIZE]):
             terminalreporter.write_line(line)
     if stash[SIZE] is not SMALL and stash[FILTER_RATES]:
         terminalreporter.write_line("")

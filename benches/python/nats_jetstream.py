@@ -32,9 +32,9 @@ class Nats:
     """A stream in files: acknowledged after the write; `sync_interval: always` flushes before.
 
     A list goes in one atomic batch (server 2.12 and later), whose last message is acknowledged for
-    all: with `sync_interval: always` that is twenty times the rate of messages acknowledged one by
-    one, of which a thousand are on their way at once; without it, somewhat more than their rate. A
-    consumer that pushes has four times the rate of one that fetches a thousand a call.
+    all: with `sync_interval: always` that is ten to twenty times the rate of messages acknowledged
+    one by one, of which a thousand are on their way at once; without it, about their rate. A
+    consumer that pushes has two to four times the rate of one that fetches a thousand a call.
     """
 
     def __init__(self, folder: Path, durability: Durability) -> None:

@@ -47,7 +47,6 @@ PUSHING: Final[dict[str, Callable[[Path, Durability], Pushing]]] = {
 """Those that wake a function in another process; with the others it would have to poll."""
 SERVERS: Final = {NATS, REDIS}
 """Those with a process of their own between the two; they get fewer records."""
-ONLY_WITH_EVERY_PEER: Final = {REDIS}
 
 
 def absence(name: str) -> str:

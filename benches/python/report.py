@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import lmdb
-from peers import NATS, NO_BENCH, ONLY_WITH_EVERY_PEER, REDIS, SYSTEMS, absence
+from peers import NATS, NO_BENCH, REDIS, SYSTEMS, absence
 from scenario import SEED, Size
 from servers import Way
 from storage import Figure
@@ -50,22 +50,20 @@ def lines(rates: Rates, ways: Ways, size: Size) -> Iterator[str]:
 
 def table(rates: Rates) -> Iterator[str]:
     """Median rates; and ratios, each the median over rounds of two turns of the same round."""
-    measured = _measured(rates)
+    measured = took_turns(rates)
     peers = [name for name in measured if not name.startswith("streamfn")]
     ratios = [f"streamfn ÷ {peer}" for peer in peers]
     yield "| million records a second | " + " | ".join([*measured, *ratios]) + " |"
     yield "|---|" + "--:|" * (len(measured) + len(ratios))
     for scenario, by_system in rates.items():
         cells = [_millions(statistics.median(by_system[name])) for name in measured]
-        for peer in peers:
-            pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
-            cells.append(_times(statistics.median(ours / theirs for ours, theirs in pairs)))
+        cells += [_times(gain(by_system, peer)) for peer in peers]
         yield f"| {scenario} | " + " | ".join(cells) + " |"
 
 
 def way_table(ways: Ways) -> Iterator[str]:
     """Medians over rounds of p50 and p99; and ratios of the p50, round by round."""
-    measured = _measured(ways)
+    measured = took_turns(ways)
     peers = [name for name in measured if name != "streamfn"]
     titles = [f"{name} {quantile}" for name in measured for quantile in ("p50", "p99")]
     ratios = [f"{peer} ÷ streamfn, p50" for peer in peers]
@@ -83,28 +81,40 @@ def way_table(ways: Ways) -> Iterator[str]:
                 late.append(
                     f"{name} did not keep up in `{scenario}`: {rate:,.0f} records a second."
                 )
-        for peer in peers:
-            pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
-            ratio = statistics.median(b.times.median / a.times.median for a, b in pairs)
-            cells.append(_times(ratio))
+        cells += [_times(shortening(by_system, peer)) for peer in peers]
         yield f"| {scenario} | " + " | ".join(cells) + " |"
     for line in late:
         yield ""
         yield line
 
 
+def gain(by_system: dict[str, list[float]], peer: str) -> float:
+    """How many times a peer's rate ours is."""
+    pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
+    return statistics.median(ours / theirs for ours, theirs in pairs)
+
+
+def shortening(by_system: dict[str, list[Way]], peer: str) -> float:
+    """How many times our way to the function a peer's is, by the median of each round."""
+    pairs = zip(by_system["streamfn"], by_system[peer], strict=True)
+    return statistics.median(theirs.times.median / ours.times.median for ours, theirs in pairs)
+
+
 def absent(size: Size) -> Iterator[str]:
     """Peers that are not in the tables, and why."""
-    reasons = {name: absence(name) for name in SYSTEMS}
-    if not size.is_every_peer:
-        reasons |= dict.fromkeys(ONLY_WITH_EVERY_PEER, "`make bench-full` measures it")
-    reasons |= dict.fromkeys(NO_BENCH, "no bench of it is written yet")
-    named = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
+    named = [f"{name} ({reason})" for name, reason in absences(size).items()]
     yield "Not measured: " + "; ".join(named) + "."
 
 
-def _measured(found: Rates | Ways) -> list[str]:
-    """The systems that took their turns, in order."""
+def absences(size: Size) -> dict[str, str]:
+    """Why each peer that is not in the tables is not."""
+    reasons = {name: size.left_out.get(name) or absence(name) for name in SYSTEMS}
+    reasons |= dict.fromkeys(NO_BENCH, "no bench of it is written yet")
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def took_turns(found: Rates | Ways) -> list[str]:
+    """The systems that were measured, in order."""
     took = {name for by_system in found.values() for name in by_system}
     return [name for name in SYSTEMS if name in took]
 
@@ -179,7 +189,7 @@ def _servers(size: Size) -> str:
         from nats_jetstream import server_path
 
         said += f", {_version_of(server_path())}, nats-py {metadata.version('nats-py')}"
-    if size.is_every_peer and not absence(REDIS):
+    if REDIS not in size.left_out and not absence(REDIS):
         from redis_streams import server_path
 
         said += f", {_version_of(server_path())}, redis-py {metadata.version('redis')}"
