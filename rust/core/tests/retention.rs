@@ -212,3 +212,60 @@ fn a_pass_over_the_log_keeps_what_the_slowest_mapping_has_not_consumed() {
 
     assert_eq!((3..9).collect::<Vec<_>>(), shard.all());
 }
+
+/// Times rise: what follows the damage is old already.
+#[test]
+fn damage_does_not_keep_a_segment_for_ever() {
+    for spoilt in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = Shard::open(folder.path());
+        shard.put(9);
+        let batch = 300_000 / 8 * 8 + 80;
+        let first =
+            std::fs::read_dir(folder.path().join("streams/s/shardId-000000000000")).unwrap();
+        let first = first.map(|entry| entry.unwrap().path());
+        let first =
+            first.filter(|path| path.extension().is_some_and(|e| e == "seg")).min().unwrap();
+        let mut bytes = std::fs::read(&first).unwrap();
+        let damaged = if spoilt == 0 { 4096 } else { 4096 + batch };
+        bytes[damaged..damaged + 1_000].fill(0xff);
+        std::fs::write(&first, bytes).unwrap();
+        shard.clock.set(START + 2 * HOUR);
+        shard.put(3);
+        let since = START + HOUR;
+
+        shard.one.retain(&Keep { since: Some(since), ..Keep::default() }).unwrap();
+
+        assert_eq!(9, shard.one.trim_horizon().unwrap(), "batch {spoilt} is damaged");
+    }
+}
+
+#[test]
+fn a_stream_that_cannot_be_trimmed_does_not_keep_the_others_from_it() {
+    use streamfn_core::checkpoint::retention::retain_all;
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+    let config = StreamConfig {
+        segment_bytes: 1 << 20,
+        compression: Compression::None,
+        retention: streamfn_core::Retention { bytes: Some(1), ..Default::default() },
+        ..StreamConfig::default()
+    };
+    for name in ["a", "b"] {
+        let stream = log.create_stream(name, &config, &patience()).unwrap();
+        for _ in 0..9 {
+            let mut put = stream.begin_put().unwrap();
+            put.push(&vec![0; 300_000], None, std::iter::empty()).unwrap();
+            put.commit(&patience()).unwrap();
+        }
+    }
+    let state = folder.path().join("streams/a/shardId-000000000000/state");
+    let bytes = vec![0xff; usize::try_from(std::fs::metadata(&state).unwrap().len()).unwrap()];
+    std::fs::write(&state, bytes).unwrap();
+
+    retain_all(&log).unwrap_err();
+
+    let horizon = |name| log.stream(name).unwrap().shard(ShardId(0)).unwrap().trim_horizon();
+    assert!(horizon("b").unwrap() > 0);
+    horizon("a").unwrap_err();
+}

@@ -574,13 +574,19 @@ impl LanesFile {
         }
         self.sync_slots(state)?;
         let new = Head { counter: head.counter + 1, generation, factor, is_windowed };
-        // INVARIANT: counters rise by one from the 1 in slot 0, so this is the slot that does not count.
-        self.file.write_at(&[&new.encode()], (new.counter - 1) % 2 * STRIDE).at(&self.path)?;
-        self.sync_slots(state)?;
+        self.write_head(state, &new)?;
+        // WHY twice: if one slot rots, the other must not bring back lanes that were given up.
+        self.write_head(state, &Head { counter: new.counter + 1, ..new })?;
         if head.is_windowed && !is_windowed {
             self.window_files.clear()?;
         }
         Ok(())
+    }
+
+    fn write_head(&self, state: &mut MutexGuard<'_, State>, head: &Head) -> Result<()> {
+        // INVARIANT: counters rise by one from the 1 in slot 0, so this is the slot that does not count.
+        self.file.write_at(&[&head.encode()], (head.counter - 1) % 2 * STRIDE).at(&self.path)?;
+        self.sync_slots(state)
     }
 
     /// The file.

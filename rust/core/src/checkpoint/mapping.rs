@@ -31,6 +31,8 @@ const STRIDE: u64 = MAPPING_BYTES as u64;
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const LANES_SUFFIX: &str = ".lanes";
 const RECORD: &str = "mapping";
+/// Stands in the folder of a mapping that is being removed.
+pub(crate) const REMOVED: &str = "removed";
 /// Behind the two slots of the record.
 const STRETCHES_START: usize = 2 * MAPPING_BYTES;
 
@@ -567,9 +569,12 @@ impl Mapping {
     ///
     /// The removal of the record is the commit: a mapping is there if its record is.
     pub(super) fn erase(&self) -> Result<()> {
-        let path = self.record_path();
-        self.log.fs().remove(&path).at(&path)?;
-        self.log.fs().sync_dir(&self.folder).at(&self.folder)?;
+        let (fs, marker, path) = (self.log.fs(), self.folder.join(REMOVED), self.record_path());
+        // INVARIANT: positions are cleared where somebody wanted it, never because a record is lost.
+        fs.open(&marker, Open::Create).at(&marker)?;
+        fs.sync_dir(&self.folder).at(&self.folder)?;
+        fs.remove(&path).at(&path)?;
+        fs.sync_dir(&self.folder).at(&self.folder)?;
         Self::sweep(&self.log)
     }
 
@@ -577,17 +582,27 @@ impl Mapping {
     fn sweep(log: &Log) -> Result<()> {
         let (fs, mappings) = (log.fs(), log.root().join("mappings"));
         let mut was_left = false;
-        for name in fs.list(&mappings).at(&mappings)? {
-            let folder = mappings.join(name);
+        for mapping in fs.list(&mappings).at(&mappings)? {
+            let folder = mappings.join(&mapping);
             // What is no folder is the lock.
             let Ok(names) = fs.list(&folder) else { continue };
-            if !names.iter().any(|name| name == RECORD) {
-                for name in names {
-                    remove_all(fs, &folder.join(name))?;
-                }
-                remove_empty(fs, &folder)?;
-                was_left = true;
+            let has = |wanted: &str| names.iter().any(|name| name == wanted);
+            // A replay has its lanes before its record.
+            let is_left =
+                has(REMOVED) || replayed(&mapping).is_some() || !has_folders(fs, &folder, &names);
+            if has(RECORD) || !is_left {
+                continue;
             }
+            for name in names.iter().filter(|name| *name != REMOVED) {
+                remove_all(fs, &folder.join(name))?;
+            }
+            if has(REMOVED) {
+                // INVARIANT: the marker goes last, when nothing else can come back.
+                fs.sync_dir(&folder).at(&folder)?;
+                fs.remove(&folder.join(REMOVED)).at(&folder)?;
+            }
+            remove_empty(fs, &folder)?;
+            was_left = true;
         }
         if was_left {
             fs.sync_dir(&mappings).at(&mappings)?;
@@ -599,7 +614,7 @@ impl Mapping {
     pub(super) fn shards_on_disk(&self) -> Result<Vec<(String, ShardId)>> {
         let mut shards = Vec::new();
         for stream in self.log.fs().list(&self.folder).at(&self.folder)? {
-            if stream != RECORD {
+            if stream != RECORD && stream != REMOVED {
                 let found = self.shards_with_lanes(&stream)?;
                 shards.extend(found.into_iter().map(|shard| (stream.clone(), shard)));
             }
@@ -697,7 +712,16 @@ impl Mapping {
     fn create_folder(&self) -> Result<()> {
         // WHY: lanes of one that was removed, or never wholly made, are not this one's.
         Self::sweep(&self.log)?;
-        self.log.fs().create_dir(&self.folder).at(&self.folder)
+        let fs = self.log.fs();
+        fs.create_dir(&self.folder).at(&self.folder)?;
+        if has_folders(fs, &self.folder, &fs.list(&self.folder).at(&self.folder)?) {
+            let reason =
+                "the record is missing, the positions are there: `streamfn fsck --repair` \
+                          writes it again"
+                    .to_owned();
+            return Err(Error::CheckpointConflict { path: self.record_path(), reason });
+        }
+        Ok(())
     }
 
     /// Writes the record: from now on it is there, with all that is in its folder.
@@ -743,6 +767,11 @@ fn remove_all(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
         fs.remove(&file).at(&file)?;
     }
     remove_empty(fs, path)
+}
+
+/// Whether a mapping's folder has those of streams in it, where its positions are.
+fn has_folders(fs: &Arc<dyn Fs>, folder: &Path, names: &[String]) -> bool {
+    names.iter().any(|name| fs.list(&folder.join(name)).is_ok())
 }
 
 fn remove_empty(fs: &Arc<dyn Fs>, folder: &Path) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 
 use super::mapping::{LaneStatus, Mapping};
 use crate::clock::Stopwatch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::log::{Keep, Trimmed};
 use crate::stream::{Housekeeper, Log, Stream};
 use crate::types::{SequenceNumber, ShardId};
@@ -53,33 +53,38 @@ impl Housekeeper for Retainer {
 /// One pass over all streams that have a retention.
 ///
 /// # Errors
-/// The first error met. A shard whose storage failed does not keep the others from their turn; after
-/// any other error, those behind it have to wait for the next pass.
+/// The first error met; what fails for one shard does not keep the others from their turn.
 pub fn retain_all(log: &Arc<Log>) -> Result<Trimmed> {
     let mut total = Trimmed::default();
-    let mut poisoned = None;
+    let mut failed = None;
     for name in log.streams()? {
-        let stream = log.stream(&name)?;
-        let retention = stream.config().retention;
-        if retention.age_us.is_none() && retention.bytes.is_none() && !retention.is_consumed {
-            continue;
-        }
-        for meta in stream.shards()? {
-            let from = if retention.is_consumed { consumed(log, &stream, meta.id)? } else { None };
-            let since = retention.age_us.map(|age| log.clock().now().saturating_sub(age));
-            let keep = Keep { since, bytes: retention.bytes, from };
-            let trimmed = match stream.shard(meta.id)?.retain(&keep) {
-                Err(error @ Error::StoragePoisoned { .. }) => {
-                    poisoned = poisoned.or(Some(error));
-                    continue;
-                }
-                trimmed => trimmed?,
-            };
-            total.segments += trimmed.segments;
-            total.bytes += trimmed.bytes;
+        let passed = log.stream(&name).and_then(|stream| retain_stream(log, &stream, &mut total));
+        failed = failed.or(passed.err());
+    }
+    failed.map_or(Ok(total), Err)
+}
+
+fn retain_stream(log: &Arc<Log>, stream: &Arc<Stream>, total: &mut Trimmed) -> Result<()> {
+    let retention = stream.config().retention;
+    if retention.age_us.is_none() && retention.bytes.is_none() && !retention.is_consumed {
+        return Ok(());
+    }
+    let since = retention.age_us.map(|age| log.clock().now().saturating_sub(age));
+    let retain = |shard| {
+        let from = if retention.is_consumed { consumed(log, stream, shard)? } else { None };
+        stream.shard(shard)?.retain(&Keep { since, bytes: retention.bytes, from })
+    };
+    let mut failed = None;
+    for meta in stream.shards()? {
+        match retain(meta.id) {
+            Ok(trimmed) => {
+                total.segments += trimmed.segments;
+                total.bytes += trimmed.bytes;
+            }
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    poisoned.map_or(Ok(total), Err)
+    failed.map_or(Ok(()), Err)
 }
 
 /// The lowest checkpoint of all mappings on a shard; `None` while no mapping reads it.

@@ -166,7 +166,7 @@ kinds! {
     /// A mapping without a record.
     MappingRemoved "mapping-removed" Note
         "the function was removed, and something is left of its files"
-        "the next that makes or removes a function takes it away; if nobody removed it, bring the file back before";
+        "the next that makes or removes a function takes it away";
     /// One slot of a mapping's record.
     MappingSlotDamaged "mapping-slot-damaged" Damage
         "the other slot counts"

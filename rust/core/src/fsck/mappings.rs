@@ -9,9 +9,10 @@ use super::finding::{Finding, Kind};
 use super::repair::Repair;
 use super::Examination;
 use crate::checkpoint::lanes::{LANES_START, LANE_BYTES, STRIDE};
+use crate::checkpoint::mapping::REMOVED;
 use crate::checkpoint::slot::{
-    Checkpoint, Head, InFlight, MappingRecord, CHECKPOINT_BYTES, HEAD_BYTES, IN_FLIGHT_BYTES_MAX,
-    MAPPING_BYTES,
+    replayed, Checkpoint, Head, InFlight, MappingRecord, CHECKPOINT_BYTES, HEAD_BYTES,
+    IN_FLIGHT_BYTES_MAX, MAPPING_BYTES,
 };
 use crate::checkpoint::window::Pair;
 use crate::clock::Patience;
@@ -61,7 +62,7 @@ fn mapping(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
         let path = folder.join(&name);
         if examination.is_folder(&path) {
             stream(examination, &name, &path)?;
-        } else if name != "mapping" {
+        } else if name != "mapping" && name != REMOVED {
             examination.foreign(&path);
         }
     }
@@ -72,12 +73,15 @@ fn mapping(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
 fn record(examination: &mut Examination<'_>, folder: &Path) -> Result<bool> {
     let path = folder.join("mapping");
     if !examination.fs().exists(&path).at(&path)? {
-        // Its folder is made before it; without lanes it is a registration that did not finish. Who
-        // removes a function removes the record first.
-        let has_lanes =
-            examination.names(folder)?.iter().any(|n| examination.is_folder(&folder.join(n)));
-        if has_lanes {
-            examination.tell(Finding::new(Kind::MappingRemoved, path, "the record is missing"));
+        // Its folder is made before it; without lanes it is a registration that did not finish.
+        let names = examination.names(folder)?;
+        let has_lanes = names.iter().any(|name| examination.is_folder(&folder.join(name)));
+        let is_replay =
+            folder.file_name().is_some_and(|name| replayed(&name.to_string_lossy()).is_some());
+        if is_replay || names.iter().any(|name| name == REMOVED) {
+            examination.tell(Finding::new(Kind::MappingRemoved, path, "the record is gone"));
+        } else if has_lanes {
+            examination.tell(Finding::new(Kind::MappingDamaged, path, "the file is missing"));
         }
         return Ok(false);
     }
@@ -195,6 +199,11 @@ fn lanes(examination: &mut Examination<'_>, lanes: &Lanes<'_>) {
         examination.tell(lanes.finding(kind, detail).at(position));
     }
     let Some(head) = lanes.head() else { return };
+    if let (Some(which), true) = (heads.iter().position(|s| *s == Slot::Unused), head.counter > 1) {
+        // Each change writes both.
+        let finding = lanes.finding(Kind::LanesSlotDamaged, format!("slot {which} is zeros"));
+        examination.tell(finding.at(which as u64 * STRIDE));
+    }
     let end = examination.end_of(lanes.stream, lanes.shard);
     if head.is_windowed {
         windows(examination, lanes, head, end);
@@ -316,11 +325,25 @@ impl<'a> Lanes<'a> {
     /// change of the factor that was not finished may be taken for one that was: its lanes begin at
     /// the lowest checkpoint of all, so that nothing is passed over.
     fn derived_head(&self) -> Option<Head> {
+        let is_damaged = |number: u32| {
+            let start = LANES_START + u64::from(number) * LANE_BYTES;
+            [start, start + STRIDE].into_iter().any(|at| {
+                let bytes = self.slot(at, CHECKPOINT_BYTES);
+                state_of(bytes, |bytes| Checkpoint::decode(bytes).is_ok()) == Slot::Damaged
+            })
+        };
+        // INVARIANT: with a lane too few, keys would go to lanes that are past their records.
+        if (0..self.room()).any(is_damaged) {
+            return None;
+        }
         let generation = self.checkpoints().map(|slot| slot.generation).max()?;
         let has_it = |number: &u32| {
             self.pair(*number).iter().flatten().any(|slot| slot.generation == generation)
         };
         let factor = u32::try_from((0..self.room()).take_while(has_it).count()).ok()?;
+        if (factor..self.room()).any(|number| has_it(&number)) {
+            return None;
+        }
         (1..=FACTOR_MAX).contains(&factor).then_some(Head {
             counter: generation,
             generation,
@@ -342,7 +365,10 @@ impl<'a> Lanes<'a> {
 
     /// Writes both heads; false if nobody knows what they said.
     fn repair_heads(&mut self) -> bool {
-        let Some(head) = self.head().or_else(|| self.derived_head()) else { return false };
+        // A slot that rotted may be the newer one.
+        let derived = self.derived_head();
+        let newest = derived.into_iter().chain(self.head()).max_by_key(|head| head.generation);
+        let Some(head) = newest else { return false };
         // INVARIANT: counters rise by one from the 1 in slot 0.
         let place = head.counter.saturating_sub(1) % 2 * STRIDE;
         self.put(place, &head.encode());

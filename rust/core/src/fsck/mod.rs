@@ -133,14 +133,20 @@ impl TopLock {
 
     fn try_take(fs: &Arc<dyn Fs>, root: &Path) -> Result<Self> {
         let path = root.join("lock");
-        match fs.open(&path, Open::Read) {
+        // A backup may come without it. Without one that is held, somebody may open the log meanwhile.
+        let is_log = fs.exists(&root.join("streams")).at(root)?;
+        match fs.open(&path, if is_log { Open::Create } else { Open::Read }) {
             Ok(file) => {
                 let is_held = file.try_lock(Lock::Exclusive).at(&path)?;
                 Ok(Self { file: Some(file), is_held })
             }
-            // Nobody has a log open whose lock is not there.
+            // There is no log.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Self { file: None, is_held: true })
+            }
+            // Looking is allowed where nothing may be written.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => {
+                Ok(Self { file: None, is_held: false })
             }
             Err(error) => Err(Error::io(&path, error)),
         }

@@ -508,8 +508,10 @@ impl ShardRepair<'_, '_> {
         let facts = self.facts;
         let old = facts.state.unwrap_or_default();
         let durable = facts.durable_end.max(old.recovery_seq);
-        let cut = facts.boundaries.iter().find(|boundary| boundary.next_seq >= durable);
-        let cut = cut.copied().unwrap_or(facts.end);
+        let proven = facts.boundaries.iter().find(|boundary| boundary.next_seq >= durable);
+        // WHY all of it after another boot: only the page of that boot knew what was acknowledged, and
+        // what is read now comes from the disk.
+        let cut = proven.filter(|_| facts.has_page).copied().unwrap_or(facts.end);
         let lowered = ShardState {
             recovery_point: cut.at,
             recovery_seq: cut.next_seq,

@@ -87,6 +87,8 @@ pub(super) struct ShardFacts {
     /// Whether its last batch is CLOSE.
     pub(super) is_closed: bool,
     pub(super) is_failed: bool,
+    /// Whether its page is of this boot: it knows what was acknowledged.
+    pub(super) has_page: bool,
     pub(super) batches: u64,
 }
 
@@ -172,8 +174,8 @@ impl ShardWalk<'_, '_, '_> {
             let errno = self.place.page.map_or(0, |page| page.errno);
             (errno != 0).then(|| format!("errno {errno}, as the control file says"))
         };
-        let durable_end = self.place.page.map_or(0, |page| page.durable_end);
-        self.facts.durable_end = durable_end;
+        self.facts.has_page = self.place.page.is_some();
+        self.facts.durable_end = self.place.page.map_or(0, |page| page.durable_end);
         if let Some(says) = says {
             self.facts.is_failed = true;
             let finding =

@@ -6,6 +6,7 @@
 //! A crash between the steps leaves files below the horizon; the next pass removes them. What goes is
 //! decided from the batches themselves, never from an index.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Patience;
@@ -122,13 +123,13 @@ impl ShardLog {
             left += segment.open(self.directory.fs())?.length().at(segment.path())?;
         }
         let mut horizon = self.trim_horizon()?;
-        for pair in segments.windows(2) {
+        for (index, pair) in segments.windows(2).enumerate() {
             let [old, next] = pair else { break };
             if old.ordinal >= last_kept {
                 break;
             }
             let is_old = match keep.since {
-                Some(since) => self.is_older(old, since)?,
+                Some(since) => self.is_older(segments.get(index..).unwrap_or_default(), since)?,
                 None => false,
             };
             let is_over = keep.bytes.is_some_and(|most| left > most);
@@ -154,7 +155,7 @@ impl ShardLog {
     fn cut_before(&self, horizon: SequenceNumber) -> Result<Trimmed> {
         let segments = self.segments.list()?;
         let needed = self.last_needed();
-        let whole = |pair: &&[std::sync::Arc<Segment>]| match pair {
+        let whole = |pair: &&[Arc<Segment>]| match pair {
             [old, next] => next.base_seq <= horizon && old.ordinal < needed,
             _ => false,
         };
@@ -186,27 +187,43 @@ impl ShardLog {
         Ok(trimmed)
     }
 
-    /// Whether all records of a closed segment are older than `since`.
-    fn is_older(&self, segment: &Segment, since: Micros) -> Result<bool> {
+    /// Whether all records of the first of these segments, which is closed, are older than `since`.
+    fn is_older(&self, segments: &[Arc<Segment>], since: Micros) -> Result<bool> {
+        let Some((segment, later)) = segments.split_first() else { return Ok(false) };
         // Times rise: one look at the first spares reading the headers of all the others.
-        if self.first_batch_time(segment)?.is_none_or(|first| first >= since) {
-            return Ok(false);
+        match self.first_batch_time(segment)? {
+            Some(first) if first >= since => return Ok(false),
+            Some(_) => match self.last_batch_time(segment) {
+                Err(Error::Corruption { .. }) => {}
+                last => return Ok(last? < since),
+            },
+            None => {}
         }
+        // Damage hides the times of the segment, but not that what follows it is old already.
+        for segment in later {
+            if let Some(first) = self.first_batch_time(segment)? {
+                return Ok(first < since);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Append time of the last record of a closed segment.
+    fn last_batch_time(&self, segment: &Segment) -> Result<Micros> {
         if let Some(last) = segment.last_time.get() {
-            return Ok(*last < since);
+            return Ok(*last);
         }
         let position = Position { segment: segment.ordinal, offset: SEGMENT_START };
         let mut cursor = Cursor::at(position, segment.base_seq);
         let mut buffer = ReadBuffer::default();
         let mut last = 0;
-        // Damage inside hides later times: such a segment stays until a person has looked.
         while let Next::Batch(header, crc) = self.next_header(&cursor, &mut buffer)? {
             if header.record_count > 0 {
                 last = header.max_ts;
             }
             cursor = cursor.after(&header, crc);
         }
-        Ok(*segment.last_time.get_or_init(|| last) < since)
+        Ok(*segment.last_time.get_or_init(|| last))
     }
 
     /// Append time of the first batch of a segment; `None` while it is empty, or if it is damaged.

@@ -7,10 +7,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::sync::{Mutex, RwLock};
 
 use crate::error::{Error, IoContext, Result};
+use crate::format::record_batch::HEADER_BYTES;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::format::{Access, SegmentHeader};
 use crate::fs::{File, Fs, Open};
 use crate::types::{Micros, SequenceNumber};
+
+use super::SEGMENT_START;
 
 /// One segment file.
 #[derive(Debug)]
@@ -67,6 +70,15 @@ impl Segment {
     /// # Errors
     /// [`Error::UnsupportedFormat`] if its header names a feature that has to be known for writing;
     /// errors of reading.
+    /// Whether nothing stands where its first batch belongs.
+    pub(crate) fn is_empty(&self, fs: &Arc<dyn Fs>) -> Result<bool> {
+        let mut first = [0; HEADER_BYTES];
+        fs.open(&self.path, Open::Read)
+            .and_then(|file| file.read_at(&mut first, SEGMENT_START))
+            .at(&self.path)?;
+        Ok(first == [0; HEADER_BYTES])
+    }
+
     pub(crate) fn check_writable(&self, fs: &Arc<dyn Fs>) -> Result<()> {
         match self.access(&self.open(fs)?)? {
             Access::ReadOnly(features) => {
@@ -188,9 +200,20 @@ impl Segments {
         fail_stop: impl Fn(Error) -> Error,
     ) -> Result<Arc<Segment>> {
         self.refresh()?;
-        if let Some(left) = self.known.read().get(&ordinal).filter(|left| left.base_seq != base_seq)
-        {
-            self.fs.remove(&left.path).at(&left.path)?;
+        if let Some(left) = self.known.read().get(&ordinal) {
+            // INVARIANT: whatever is wrong elsewhere, no batch goes because a new segment is wanted.
+            if !left.is_empty(&self.fs)? {
+                return Err(Error::Corruption {
+                    path: left.path.clone(),
+                    position: SEGMENT_START,
+                    first: left.base_seq,
+                    last: left.base_seq,
+                    reason: "batches stand where a new segment is to be made".into(),
+                });
+            }
+            if left.base_seq != base_seq {
+                self.fs.remove(&left.path).at(&left.path)?;
+            }
         }
         let segment = Arc::new(Segment::new(&self.folder, ordinal, base_seq));
         let file = self.fs.open(&segment.path, Open::Create).at(&segment.path)?;

@@ -17,7 +17,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::format::segment_header::{FORMAT_MAJOR, FORMAT_MINOR};
 use crate::fs::{self, File, Fs, Lock, Open, RealFs};
-use crate::log::{recovery, Directory, ShardLog};
+use crate::log::{recovery, Directory, Segments, ShardLog};
 use crate::sys;
 use crate::types::{Durability, ShardId};
 
@@ -271,6 +271,17 @@ impl Log {
             return Err(Error::StreamExists { name: name.to_owned() });
         }
         removal::sweep(fs, folder)?;
+        if holds_records(fs, folder)? {
+            return Err(Error::Corruption {
+                path: manifest_path,
+                position: 0,
+                first: 0,
+                last: 0,
+                reason: "it is missing, the records of the stream are there: `streamfn fsck \
+                         --repair` writes it again"
+                    .into(),
+            });
+        }
         let pages = changing.pages(config.shards)?;
         fs.create_dir(folder).at(folder)?;
         let ranges = routing::even_ranges(config.shards);
@@ -727,4 +738,22 @@ impl Opened {
         }
         Ok(())
     }
+}
+
+/// Whether the folder of a stream holds record batches: then it is no creation that did not finish.
+fn holds_records(fs: &Arc<dyn Fs>, folder: &Path) -> Result<bool> {
+    if !fs.exists(folder).at(folder)? {
+        return Ok(false);
+    }
+    for name in fs.list(folder).at(folder)? {
+        if ShardId::parse(&name).is_some() {
+            let segments = Segments::new(Arc::clone(fs), folder.join(name));
+            for segment in segments.list()? {
+                if !segment.is_empty(fs)? {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
 }
