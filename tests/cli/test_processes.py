@@ -173,6 +173,29 @@ def _appears(run_streamfn, stream, count):
     return False
 
 
+DEAD_LETTERS_ON_A_FULL_DISK = """
+import contextlib, os, time
+import streamfn
+log = streamfn.Log.open("mnt/log")
+plain = log.create_stream("plain", compression="none")
+letters = log.core.create_stream("app.fn.dlq", internal=True)
+letters.put(b"first", None, {})
+time.sleep(0.5)  # the housekeeper comes by ten times a second
+with contextlib.suppress(OSError), open("mnt/filler", "wb", buffering=0) as filler:
+    while True:
+        filler.write(bytes(4096))
+try:
+    plain.put(bytes(9000))
+except streamfn.errors.LogFull:
+    print("plain: full")
+taken = 0
+for _ in range(5):
+    letters.put(os.urandom(150_000), None, {})
+    taken += 1
+print("dead letters:", taken)
+"""
+
+
 class TestFullDisk:
     """A disk that is full is a reason to try again later, and loses nothing acknowledged."""
 
@@ -214,6 +237,13 @@ class TestFullDisk:
         assert f"put {len(kept):,} records into `s`" in ended.stderr
         assert 1_000 < len(kept) < 20_000
         assert kept == lines[: len(kept)]
+
+    def test_dead_letters_find_room_on_it(self, in_tiny_disk, tmp_path):
+        (tmp_path / "story.py").write_text(DEAD_LETTERS_ON_A_FULL_DISK)
+
+        ended = in_tiny_disk(f"{sys.executable} story.py")
+
+        assert ended.stdout.splitlines() == ["plain: full", "dead letters: 5"], ended.stderr
 
     def test_an_output_file_that_fills_the_disk_is_the_same(self, in_tiny_disk):
         ended = in_tiny_disk(

@@ -54,6 +54,8 @@ pub trait File: Send + Sync + Debug {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Makes sure that bytes up to `length` have their place on the disk; they read as zeros.
     fn allocate(&self, length: u64) -> io::Result<()>;
+    /// Has room on the disk ready up to `length`, which stays behind the end of the file.
+    fn reserve(&self, length: u64) -> io::Result<()>;
     /// Flushes data, and the metadata needed to read it, to the device.
     fn sync_data(&self) -> io::Result<()>;
     /// Takes the lock if it is free now; false if somebody else has it.
@@ -269,6 +271,15 @@ impl File for RealFile {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 self.truncate(length.max(self.length()?))
             }
+            other => other,
+        }
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        let file = self.get()?;
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match uninterrupted(|| Ok(rustix::fs::fallocate(file, flags, 0, length)?)) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
             other => other,
         }
     }

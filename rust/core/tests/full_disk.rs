@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::SimFs;
+use simulation::{Call, Fault, SimFs};
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
     Compression, Error, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start, Stream,
@@ -147,4 +147,98 @@ fn a_shard_beyond_help_does_not_close_the_others() {
         matches!(&error, Error::Corruption { reason, .. } if reason.contains("both state slots")),
         "{error}"
     );
+}
+
+/// A stream whose every record takes a segment of its own.
+fn fresh(fs: &SimFs) -> (Arc<Log>, Arc<Stream>) {
+    let log = open(fs).unwrap();
+    let config = StreamConfig {
+        compression: Compression::None,
+        segment_bytes: 1 << 20,
+        ..StreamConfig::default()
+    };
+    let stream = log.create_stream("s", &config, &patience()).unwrap();
+    (log, stream)
+}
+
+/// Puts, trims and lets the housekeeper work, whatever fails.
+fn try_everything(log: &Log, stream: &Stream) {
+    for value in 0..2 {
+        let _ = put(stream, value);
+    }
+    let _ = stream.shard(ShardId(0)).unwrap().trim(1, &patience());
+    (0..3).for_each(|_| log.tick());
+}
+
+#[test]
+fn a_write_that_found_no_room_stops_nothing_once_there_is_some() {
+    let fs = SimFs::new();
+    let (log, stream) = fresh(&fs);
+    let begun = fs.calls().len();
+    try_everything(&log, &stream);
+    let calls = fs.calls();
+    let writes: Vec<usize> =
+        (begun..calls.len()).filter(|nth| calls[*nth] == Call::Write).collect();
+    assert!(writes.len() > 5, "{writes:?}");
+    for nth in writes {
+        let fs = SimFs::new();
+        let (log, stream) = fresh(&fs);
+        fs.fail(nth - begun, 1, Fault::Errno(libc::ENOSPC));
+        try_everything(&log, &stream);
+        fs.heal();
+
+        let next = put(&stream, 2).unwrap();
+
+        stream.shard(ShardId(0)).unwrap().trim(next, &patience()).unwrap();
+        assert_eq!(vec![2], values(&stream), "write {nth}");
+    }
+}
+
+#[test]
+fn dead_letters_find_room_on_a_full_disk() {
+    let fs = SimFs::new();
+    let (log, plain) = fresh(&fs);
+    let config = StreamConfig {
+        is_internal: true,
+        compression: Compression::None,
+        ..StreamConfig::default()
+    };
+    let letters = log.create_stream("app.f.dlq", &config, &patience()).unwrap();
+    letters.shard(ShardId(0)).unwrap();
+    log.tick();
+    fs.set_packed(true);
+    assert!(matches!(put(&plain, 0), Err(Error::LogFull { .. })));
+
+    let mut taken = Vec::new();
+    for value in 0..9 {
+        if put(&letters, value).is_err() {
+            break;
+        }
+        taken.push(value);
+        log.tick();
+    }
+
+    // Between one and two MiB were ready.
+    assert_eq!(vec![0, 1, 2], taken);
+    assert_eq!(taken, values(&letters));
+    assert!(matches!(put(&letters, 9), Err(Error::LogFull { .. })));
+    fs.set_packed(false);
+    put(&letters, 3).unwrap();
+    assert_eq!(vec![0, 1, 2, 3], values(&letters));
+}
+
+#[test]
+fn a_file_system_that_machines_share_is_refused_and_left_alone() {
+    for (magic, name) in [(0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0x0102_1997, "9p")] {
+        let fs = SimFs::new();
+        fs.set_magic(magic);
+
+        match open(&fs) {
+            Err(Error::Config { field: "log_dir", reason }) => {
+                assert!(reason.contains(name), "{reason}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert!(fs.list(Path::new("/log")).unwrap().is_empty(), "{name}");
+    }
 }

@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     reason = "a test stops at the first surprise"
 )]
+#![allow(clippy::disallowed_methods, reason = "a test damages files behind the engine's back")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -186,6 +187,61 @@ fn a_reader_that_had_read_everything_is_told_of_no_loss() {
     assert_eq!(vec![4], shard.all());
     let (batch, _) = shard.one.read(&cursor, &mut ReadBuffer::default()).unwrap().unwrap();
     assert_eq!(4, batch.base_seq());
+}
+
+/// Flips a bit in the header of the second batch of a file.
+fn damage_second_batch(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let starts = bytes.windows(4).enumerate().filter(|(_, magic)| magic == b"SFB1");
+    let second = starts.map(|(at, _)| at).nth(1).unwrap();
+    bytes[second + 20] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_segment_goes_when_the_first_record_behind_it_is_too_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::open(folder.path());
+    for hour in 0..4 {
+        shard.clock.set(START + hour * HOUR);
+        shard.put(3);
+    }
+    damage_second_batch(&shard.one.folder().join("00000001-00000000000000000003.seg"));
+    let kept_since = |hours: u64, minutes: u64| {
+        let since = Some(START + hours * HOUR + minutes * HOUR / 60);
+        shard.one.retain(&Keep { since, ..Keep::default() }).unwrap();
+        shard.one.trim_horizon().unwrap()
+    };
+
+    assert_eq!(3, kept_since(1, 30), "the damage may hide a record of half past one");
+    assert_eq!(9, kept_since(2, 30), "times rise");
+}
+
+#[test]
+fn damage_in_one_stream_does_not_keep_the_records_of_the_others() {
+    use streamfn_core::checkpoint::retention::retain_all;
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+    let config = StreamConfig {
+        segment_bytes: 1 << 20,
+        compression: Compression::None,
+        retention: streamfn_core::Retention { bytes: Some(0), ..Default::default() },
+        ..StreamConfig::default()
+    };
+    for name in ["a", "s"] {
+        log.create_stream(name, &config, &patience()).unwrap();
+    }
+    log.close().unwrap();
+    std::fs::write(folder.path().join("streams/a/manifest.json"), b"{").unwrap();
+    let shard = Shard::open(folder.path());
+    shard.put(4);
+
+    let passed = retain_all(&shard.log);
+
+    assert!(matches!(passed, Err(Error::Corruption { .. })), "{passed:?}");
+    assert_eq!(vec![3], shard.all());
+    let another = shard.log.create_stream("another", &config, &patience());
+    assert!(matches!(another, Err(Error::Corruption { .. })), "the pages of `a` are not known");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use simulation::{Disk, SimFs};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
-    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
+    Compression, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
     StreamConfig,
 };
 
@@ -189,6 +189,32 @@ fn a_cut_or_foreign_index_changes_no_result() {
     assert_eq!(expected(), found(&stream), "the index of a later segment");
     store(&fs, &paths[1], &[&other[..other_end], &one[end..]].concat());
     assert_eq!(expected(), found(&stream), "the index of an earlier segment");
+}
+
+#[test]
+fn a_time_is_found_beside_damage_and_who_may_have_lost_something_is_told() {
+    for is_sealed in [false, true] {
+        let (fs, log, stream) = log();
+        if is_sealed {
+            seal(&log);
+        }
+        let path = segments(&fs)[0].clone();
+        let bytes = bytes_of(&fs, &path);
+        let mut batches = (4096..bytes.len()).filter(|at| bytes[*at..].starts_with(b"SFB1"));
+        let place = batches.nth(5).unwrap();
+        fs.patch(&path, place as u64 + 20, &[bytes[place + 20] ^ 1]);
+        let shard = stream.shard(ShardId(0)).unwrap();
+
+        for (time, expected) in [(3, Ok(3)), (5, Err((5, 5))), (6, Err((5, 5))), (7, Ok(7))] {
+            let cursor = shard.cursor(Start::AtTimestamp(EPOCH + time * 1_000_000)).unwrap();
+            let read = match shard.read(&cursor, &mut ReadBuffer::default()) {
+                Ok(found) => Ok(found.unwrap().0.base_seq()),
+                Err(Error::Corruption { first, last, .. }) => Err((first, last)),
+                Err(error) => panic!("{error}"),
+            };
+            assert_eq!(expected, read, "second {time}, sealed {is_sealed}");
+        }
+    }
 }
 
 #[test]

@@ -53,38 +53,36 @@ impl Housekeeper for Retainer {
 /// One pass over all streams that have a retention.
 ///
 /// # Errors
-/// The first error met; what fails for one shard does not keep the others from their turn.
+/// The first error met; the other streams and shards are done.
 pub fn retain_all(log: &Arc<Log>) -> Result<Trimmed> {
-    let mut total = Trimmed::default();
-    let mut failed = None;
+    let mut total = Ok(Trimmed::default());
     for name in log.streams()? {
-        let passed = log.stream(&name).and_then(|stream| retain_stream(log, &stream, &mut total));
-        failed = failed.or(passed.err());
+        total = add(total, retain_stream(log, &name));
     }
-    failed.map_or(Ok(total), Err)
+    total
 }
 
-fn retain_stream(log: &Arc<Log>, stream: &Arc<Stream>, total: &mut Trimmed) -> Result<()> {
+fn retain_stream(log: &Arc<Log>, name: &str) -> Result<Trimmed> {
+    let stream = log.stream(name)?;
     let retention = stream.config().retention;
     if retention.age_us.is_none() && retention.bytes.is_none() && !retention.is_consumed {
-        return Ok(());
+        return Ok(Trimmed::default());
     }
+    let shards = stream.shards()?;
+    shards.iter().map(|meta| retain_shard(log, &stream, meta.id)).fold(Ok(Trimmed::default()), add)
+}
+
+/// WHY not the first error alone: damage in one place must not have the disk fill up in another.
+fn add(total: Result<Trimmed>, more: Result<Trimmed>) -> Result<Trimmed> {
+    let (total, more) = (total?, more?);
+    Ok(Trimmed { segments: total.segments + more.segments, bytes: total.bytes + more.bytes })
+}
+
+fn retain_shard(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Trimmed> {
+    let retention = stream.config().retention;
+    let from = if retention.is_consumed { consumed(log, stream, shard)? } else { None };
     let since = retention.age_us.map(|age| log.clock().now().saturating_sub(age));
-    let retain = |shard| {
-        let from = if retention.is_consumed { consumed(log, stream, shard)? } else { None };
-        stream.shard(shard)?.retain(&Keep { since, bytes: retention.bytes, from })
-    };
-    let mut failed = None;
-    for meta in stream.shards()? {
-        match retain(meta.id) {
-            Ok(trimmed) => {
-                total.segments += trimmed.segments;
-                total.bytes += trimmed.bytes;
-            }
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
-    failed.map_or(Ok(()), Err)
+    stream.shard(shard)?.retain(&Keep { since, bytes: retention.bytes, from })
 }
 
 /// The lowest checkpoint of all mappings on a shard; `None` while no mapping reads it.

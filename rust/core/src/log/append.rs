@@ -4,6 +4,7 @@
 //! next batch forms while the last is being written. Processes exclude each other with a file lock
 //! for each group of batches.
 
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use crate::sync::{Mutex, MutexGuard};
@@ -452,7 +453,7 @@ impl ShardLog {
         });
         if let Err(error) = written {
             // Nobody was shown these bytes; without them the state is as before the call.
-            if file.truncate(tail.offset).is_ok() {
+            if self.cut_at(&file, tail.offset).is_ok() {
                 page.set_state(WriterState::Clean);
             }
             return Err(Error::io(&self.path_of_active(writer), error));
@@ -473,6 +474,15 @@ impl ShardLog {
         Ok(base_seq)
     }
 
+    fn cut_at(&self, file: &Arc<dyn File>, end: u64) -> std::io::Result<()> {
+        // WHY not always: a cut also gives back the room that is kept behind the end.
+        if file.length()? > end {
+            self.room.store(0, Ordering::Relaxed);
+            file.truncate(end)?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that no number below `end` can be issued again after a crash.
     fn reserve(&self, end: SequenceNumber) -> Result<()> {
         let page = self.page();
@@ -480,9 +490,7 @@ impl ShardLog {
             return Ok(());
         }
         let reserved = end.next_multiple_of(RESERVE) + RESERVE;
-        self.state
-            .update(|state| state.reserved = state.reserved.max(reserved))
-            .map_err(|error| self.fail_stop(&error))?;
+        self.update_state(|state| state.reserved = state.reserved.max(reserved))?;
         page.set_reserved(reserved);
         Ok(())
     }
@@ -536,15 +544,13 @@ impl ShardLog {
         let identity = Self::identity_of(&file, segment.path())?;
         let start = Position { segment: ordinal, offset: SEGMENT_START };
         // INVARIANT: once the recovery point lies in the new segment, nothing may be written to the old
-        // one: so nothing below this fails without a fail-stop.
-        self.state
-            .update(|state| {
-                state.recovery_point = start;
-                state.recovery_seq = page.next_seq();
-                state.recovery_crc = page.last_crc();
-                state.recovery_ts = page.max_ts();
-            })
-            .map_err(|error| self.fail_stop(&error))?;
+        // one: so nothing below this fails.
+        self.update_state(|state| {
+            state.recovery_point = start;
+            state.recovery_seq = page.next_seq();
+            state.recovery_crc = page.last_crc();
+            state.recovery_ts = page.max_ts();
+        })?;
         page.set_segment_identity(identity);
         writer.segment = Some((segment, file));
         Ok(start)

@@ -24,7 +24,7 @@ mod sync;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::Arc;
 
 use crate::sync::Mutex;
@@ -83,6 +83,8 @@ pub struct ShardConfig {
     pub compression: Compression,
     /// Size at which a new segment begins.
     pub segment_bytes: u64,
+    /// Bytes on the disk that are kept for what comes next, in steps of so many; 0 for none.
+    pub room: u64,
 }
 
 impl ShardConfig {
@@ -116,6 +118,8 @@ pub struct ShardLog {
     lag: sync::Lag,
     /// The first segment that was not looked at for its index.
     sealed: AtomicU32,
+    /// Up to where room is kept, as a position's word.
+    room: AtomicU64,
 }
 
 impl ShardLog {
@@ -167,6 +171,7 @@ impl ShardLog {
             syncing: Mutex::default(),
             lag: sync::Lag::default(),
             sealed: AtomicU32::default(),
+            room: AtomicU64::default(),
         })
     }
 

@@ -89,9 +89,7 @@ impl ShardLog {
         self.directory.check()?;
         let horizon = seq.min(self.visible_end());
         if horizon > self.trim_horizon()? {
-            self.state
-                .update(|state| state.trim_horizon = horizon)
-                .map_err(|e| self.fail_stop(&e))?;
+            self.update_state(|state| state.trim_horizon = horizon)?;
         }
         self.cut_before(horizon)
     }
@@ -171,9 +169,7 @@ impl ShardLog {
         // INVARIANT: first the promise, then the deed. A reader that finds a file gone reads the
         // horizon and says what was lost.
         if self.trim_horizon()? < horizon {
-            self.state
-                .update(|state| state.trim_horizon = horizon)
-                .map_err(|e| self.fail_stop(&e))?;
+            self.update_state(|state| state.trim_horizon = horizon)?;
         }
         let fs = self.directory.fs();
         for segment in gone {

@@ -9,8 +9,9 @@ use crate::sync::Mutex;
 use crate::clock::{Patience, Stopwatch};
 use crate::control::{Page, WriterState};
 use crate::error::{Error, IoContext, Result};
+use crate::format::ShardState;
 use crate::fs::Open;
-use crate::types::{Durability, SequenceNumber};
+use crate::types::{Durability, Position, SequenceNumber};
 
 use super::{Directory, ShardLog};
 
@@ -144,6 +145,18 @@ impl ShardLog {
         Ok(())
     }
 
+    /// Changes `state`, durably; a sync of it that fails stops the shard.
+    ///
+    /// # Errors
+    /// [`Error::StoragePoisoned`]; [`Error::LogFull`]: nothing has changed.
+    pub(super) fn update_state(&self, change: impl FnOnce(&mut ShardState)) -> Result<()> {
+        match self.state.update(change) {
+            // It was not written, so no sync of it was tried.
+            Err(full @ Error::LogFull { .. }) => Err(full),
+            updated => updated.map(drop).map_err(|error| self.fail_stop(&error)),
+        }
+    }
+
     /// See [`fail_stop`].
     pub(crate) fn fail_stop(&self, error: &Error) -> Error {
         fail_stop(&self.directory, &self.folder, &self.page(), error)
@@ -163,16 +176,32 @@ impl ShardLog {
         }
         // The recovery point of a closed shard stays before its CLOSE: see `ShardLog::close`.
         if !page.is_closed() && self.state.load()?.recovery_point < end {
-            self.state
-                .update(|state| {
-                    state.recovery_point = end;
-                    state.recovery_seq = end_seq;
-                    state.recovery_crc = page.last_crc();
-                    state.recovery_ts = page.max_ts();
-                })
-                .map_err(|error| self.fail_stop(&error))?;
+            self.update_state(|state| {
+                state.recovery_point = end;
+                state.recovery_seq = end_seq;
+                state.recovery_crc = page.last_crc();
+                state.recovery_ts = page.max_ts();
+            })?;
         }
         self.lag.marked.store(end_seq, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps room on the disk for the next records of a shard that must go on when it is full.
+    fn keep_room(&self) -> Result<()> {
+        let (step, end) = (self.config.room, self.page().committed());
+        if step == 0 {
+            return Ok(());
+        }
+        let offset = (end.offset.next_multiple_of(step) + step).min(self.config.segment_bytes);
+        let wanted = Position { offset, ..end }.to_word();
+        if self.room.load(Ordering::Relaxed) >= wanted {
+            return Ok(());
+        }
+        if let Some((segment, file)) = self.segments.open(end.segment)? {
+            file.reserve(offset).at(segment.path())?;
+            self.room.store(wanted, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -190,6 +219,8 @@ impl ShardLog {
         }
         // A failure leaves a segment that is read from its beginning.
         let _ = self.seal_next();
+        // A failure leaves the room there was.
+        let _ = self.keep_room();
         let mut since = self.lag.since.lock();
         let moved = self.lag.durable_seen.swap(durable, Ordering::Relaxed) != durable;
         if committed <= durable {

@@ -365,12 +365,16 @@ impl Log {
         // later find the log closed.
         let writers: Vec<_> = shards.iter().map(|shard| shard.exclude_writers()).collect();
         let closed = synced.and_then(|()| {
-            if self.lock.try_lock(Lock::Exclusive).at(self.root())? {
-                for_each_shard(&self.directory, |folder, config| {
-                    recovery::close_cleanly(&self.directory, folder, config)
-                })?;
+            if !self.lock.try_lock(Lock::Exclusive).at(self.root())? {
+                return Ok(());
             }
-            Ok(())
+            let mut closed = Ok(());
+            for_each_shard(&self.directory, |folder, config| {
+                let this = recovery::close_cleanly(&self.directory, folder, config);
+                closed = std::mem::replace(&mut closed, Ok(())).and(this);
+                Ok(())
+            })?;
+            closed
         });
         drop(writers);
         let _ = self.lock.unlock();
@@ -518,13 +522,25 @@ pub(crate) fn decode_format(bytes: &[u8], path: &Path) -> Result<[u8; 16]> {
     from.array().ok_or_else(|| damaged("the FORMAT file is cut off"))
 }
 
+/// The streams and their manifests, but for those whose manifest is damaged: who asks for such a
+/// stream is told, and the others do not depend on it.
+fn whole_streams(directory: &Directory) -> Result<Vec<(String, Manifest)>> {
+    let mut found = Vec::new();
+    for name in stream_names(directory)? {
+        match Manifest::load(directory.fs(), &manifest_path(directory, &name)) {
+            Err(Error::Corruption { .. }) => {}
+            manifest => found.push((name, manifest?)),
+        }
+    }
+    Ok(found)
+}
+
 fn for_each_shard(
     directory: &Arc<Directory>,
     mut visit: impl FnMut(&Path, &crate::log::ShardConfig) -> Result<()>,
 ) -> Result<()> {
-    for name in stream_names(directory)? {
+    for (name, manifest) in whole_streams(directory)? {
         let folder = directory.root().join("streams").join(&name);
-        let manifest = Manifest::load(directory.fs(), &folder.join("manifest.json"))?;
         for meta in &manifest.shards {
             let stream = name.as_str().into();
             let config = shard_config(&stream, &manifest.config, meta, &manifest.shards);
@@ -718,9 +734,7 @@ impl Opened {
     /// Finishes the splits and merges that were left in the middle.
     fn settle(&self) -> Result<()> {
         let patience = Patience::of(OPEN_PATIENCE);
-        for name in stream_names(&self.directory)? {
-            let manifest =
-                Manifest::load(self.directory.fs(), &manifest_path(&self.directory, &name))?;
+        for (name, manifest) in whole_streams(&self.directory)? {
             if !manifest.shards.iter().any(|shard| shard.is_pending) {
                 continue;
             }

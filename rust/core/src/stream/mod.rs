@@ -155,6 +155,10 @@ impl Stream {
     }
 }
 
+/// Room kept for dead letters and redrives. On a full disk it is they that let a function go on, and
+/// with it retention by consumption, which makes room.
+const INTERNAL_ROOM: u64 = 1024 * 1024;
+
 /// The manifest of a stream as it is on disk now.
 fn load(directory: &Directory, name: &str) -> Result<Manifest> {
     match Manifest::load(directory.fs(), &topology::manifest_path(directory, name)) {
@@ -183,5 +187,6 @@ fn shard_config(
         durability: config.durability,
         compression: config.compression,
         segment_bytes: config.segment_bytes,
+        room: if config.is_internal { INTERNAL_ROOM } else { 0 },
     }
 }

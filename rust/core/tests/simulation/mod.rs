@@ -101,6 +101,10 @@ struct State {
     is_full: bool,
     /// Whether there is no room for anything new; what is there can be written over and synced.
     is_packed: bool,
+    /// Room that files have beyond their end.
+    reserved: BTreeMap<u64, u64>,
+    /// What kind of file system it says it is; 0 is ext4.
+    magic: u64,
     /// Files whose last sync failed and that were not written since: to sync them again would be to
     /// believe a success that never was.
     unsettled: BTreeMap<u64, usize>,
@@ -211,6 +215,11 @@ impl SimFs {
         self.state().is_packed = is_packed;
     }
 
+    /// Says from now on that it is another kind of file system.
+    pub(crate) fn set_magic(&self, magic: u64) {
+        self.state().magic = magic;
+    }
+
     /// Nothing fails any more.
     pub(crate) fn heal(&self) {
         let mut state = self.state();
@@ -295,6 +304,12 @@ impl SimFs {
 }
 
 impl SimFile {
+    /// Whether the file can grow to `length`.
+    fn has_room(&self, length: u64) -> bool {
+        let state = self.fs.state();
+        !state.is_packed || state.reserved.get(&self.inode).is_some_and(|kept| length <= *kept)
+    }
+
     fn content_length(&self) -> u64 {
         self.fs.state().disk.files.get(&self.inode).map_or(0, |file| file.length)
     }
@@ -319,8 +334,7 @@ impl File for SimFile {
             let mut bytes: Vec<u8> =
                 slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             let end = position + bytes.len() as u64;
-            let is_packed = self.fs.state().is_packed;
-            if is_packed && end > self.content_length() {
+            if end > self.content_length() && !self.has_room(end) {
                 return Err(io::Error::from_raw_os_error(ENOSPC));
             }
             match self.fs.call(Call::Write) {
@@ -360,6 +374,15 @@ impl File for SimFile {
         if !is_there {
             self.fs.change(Change::Truncate(self.inode, length));
         }
+        Ok(())
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        uninterrupted(|| self.fs.whole(Call::Allocate))?;
+        if length > self.content_length() && !self.has_room(length) {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        self.fs.state().reserved.insert(self.inode, length);
         Ok(())
     }
 
@@ -522,6 +545,9 @@ impl Fs for SimFs {
 
     fn magic(&self, _: &Path) -> io::Result<u64> {
         self.whole(Call::Statfs)?;
-        Ok(0xef53)
+        Ok(match self.state().magic {
+            0 => 0xef53,
+            other => other,
+        })
     }
 }
