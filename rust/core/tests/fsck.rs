@@ -751,6 +751,38 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
+fn a_replay_is_repaired_with_what_it_reads_or_named() {
+    const RECORD: &str = "/log/mappings/app.f@replay-1/mapping";
+    let fs = SimFs::on(sound_log());
+    let log = open(&fs);
+    let mapping = Mapping::open(&log, "app.f").unwrap().unwrap();
+    let plan = mapping.plan_replay("s", Start::AtSequence(1), Start::Latest, None).unwrap();
+    mapping.replay("s", &plan, &Patience::of(Duration::from_secs(30))).unwrap();
+    log.close().unwrap();
+    drop(log);
+    assert!(told(&look(&fs, true)).is_empty());
+
+    write(&fs, RECORD, 20, b"?");
+    let report = look(&fs, true);
+    assert_eq!(
+        vec![Kind::MappingDamaged],
+        report.findings.iter().map(|f| f.kind).collect::<Vec<_>>()
+    );
+    mend(&fs, false);
+    let log = open(&fs);
+    let replay = Mapping::open(&log, "app.f@replay-1").unwrap().unwrap();
+    assert_eq!(plan, replay.stretches().unwrap());
+    assert_eq!(2, replay.lanes(None).unwrap().len());
+    log.close().unwrap();
+    drop((log, replay));
+
+    write(&fs, RECORD, 8192 + 20, b"?");
+    let report = look(&fs, true);
+    let found = report.findings.iter().find(|finding| finding.kind == Kind::ReplayDamaged);
+    assert_eq!(Some((Path::new(RECORD), Some(8192))), found.map(|f| (&*f.path, f.position)));
+}
+
+#[test]
 fn a_repair_can_be_stopped_at_every_step() {
     let mut points = 0;
     let wanted = [

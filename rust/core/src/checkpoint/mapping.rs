@@ -34,7 +34,7 @@ const RECORD: &str = "mapping";
 /// Stands in the folder of a mapping that is being removed.
 pub(crate) const REMOVED: &str = "removed";
 /// Behind the two slots of the record.
-const STRETCHES_START: usize = 2 * MAPPING_BYTES;
+pub(crate) const STRETCHES_START: usize = 2 * MAPPING_BYTES;
 
 /// A mapping: which position each of its lanes has in each stream it reads.
 #[derive(Debug)]

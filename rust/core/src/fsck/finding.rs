@@ -163,9 +163,13 @@ kinds! {
     MappingDamaged "mapping-damaged" Damage
         "its function is not called; its positions are whole"
         "`--repair` writes it anew from the lanes files";
+    /// What stands behind the record of a replay.
+    ReplayDamaged "replay-damaged" Damage
+        "nobody knows where the replay ends, so it is not run; its function is as it was"
+        "`streamfn fn rm` with the name of the replay, then ask for it again";
     /// A mapping without a record.
     MappingRemoved "mapping-removed" Note
-        "the function was removed, and something is left of its files"
+        "the function, or a replay, was removed or not wholly made, and something is left of its files"
         "the next that makes or removes a function takes it away";
     /// One slot of a mapping's record.
     MappingSlotDamaged "mapping-slot-damaged" Damage

@@ -9,9 +9,9 @@ use super::finding::{Finding, Kind};
 use super::repair::Repair;
 use super::Examination;
 use crate::checkpoint::lanes::{LANES_START, LANE_BYTES, STRIDE};
-use crate::checkpoint::mapping::REMOVED;
+use crate::checkpoint::mapping::{REMOVED, STRETCHES_START};
 use crate::checkpoint::slot::{
-    replayed, Checkpoint, Head, InFlight, MappingRecord, CHECKPOINT_BYTES, HEAD_BYTES,
+    replayed, Checkpoint, Head, InFlight, MappingRecord, Stretch, CHECKPOINT_BYTES, HEAD_BYTES,
     IN_FLIGHT_BYTES_MAX, MAPPING_BYTES,
 };
 use crate::checkpoint::window::Pair;
@@ -95,7 +95,17 @@ fn record(examination: &mut Examination<'_>, folder: &Path) -> Result<bool> {
     let slots = slots.map(|slot| slot.unwrap_or(Slot::Damaged));
     let kinds = (Kind::MappingDamaged, Kind::MappingSlotDamaged);
     if let Some((kind, position, detail)) = judge(slots, kinds, MAPPING_BYTES as u64) {
-        examination.tell(Finding::new(kind, path, detail).at(position));
+        examination.tell(Finding::new(kind, &path, detail).at(position));
+    }
+    let name = folder.file_name().and_then(|name| name.to_str());
+    if name.and_then(replayed).is_some() {
+        // It is written once, with the file: nobody can be in the middle of it.
+        let bytes = read_file(examination.fs(), &path)?;
+        if let Err(damage) = Stretch::decode_all(bytes.get(STRETCHES_START..).unwrap_or_default()) {
+            let detail = format!("what it reads is damaged: {}", damage.0);
+            let position = STRETCHES_START as u64;
+            examination.tell(Finding::new(Kind::ReplayDamaged, path, detail).at(position));
+        }
     }
     Ok(true)
 }
@@ -463,7 +473,9 @@ pub(super) fn repair(repair: &mut Repair<'_>) -> Result<()> {
             let second = MappingRecord { counter: record.counter + 1, ..record.clone() };
             // INVARIANT: counters rise by one from the 1 in slot 0.
             let slots = if record.counter % 2 == 1 { [record, second] } else { [second, record] };
-            let bytes: Vec<u8> = slots.iter().flat_map(MappingRecord::encode).collect();
+            let mut bytes: Vec<u8> = slots.iter().flat_map(MappingRecord::encode).collect();
+            // What a replay reads stands behind the slots, and nowhere else.
+            bytes.extend(read_file(&fs, &path)?.get(STRETCHES_START..).unwrap_or_default());
             repair.replace(&path, &bytes)?;
             let is_it = |finding: &Finding| finding.kind == kind && finding.path == path;
             repair.mark(is_it, "worked out from the other slot and the lanes files");
