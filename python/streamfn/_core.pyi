@@ -620,6 +620,12 @@ class LaneStatus:
     @property
     def is_leased(self) -> bool: ...
     @property
+    def is_finished(self) -> bool:
+        """Whether it is done for good: all is settled, and nothing will follow.
+
+        So it is at the end of a shard that was split or merged, and at the end of a replay.
+        """
+    @property
     def checkpoint_us(self) -> int: ...
     @property
     def is_windowed(self) -> bool:
@@ -627,9 +633,6 @@ class LaneStatus:
     @property
     def window_us(self) -> tuple[int, int] | None:
         """Start and end of the window that is open, µs."""
-    @property
-    def is_at_end(self) -> bool:
-        """Whether nothing is left for it to do now: nothing in flight, no open window."""
 
 @final
 class Mapping:

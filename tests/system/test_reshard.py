@@ -1,5 +1,6 @@
 """Shards are split and merged under running workers: nothing is lost, every key keeps its order."""
 
+import json
 import random
 import subprocess
 import sys
@@ -82,6 +83,33 @@ def test_a_running_worker_goes_on_with_the_children_at_once(log, workers, notes,
 
     print(f"the children's first records were processed after {time.monotonic() - began:.2f} s")
     check_all_came_in_order(orders, notes, 40)
+
+
+def test_finished_lanes_are_given_back_until_a_seek_needs_them(
+    log, workers, notes, until, run_streamfn
+):
+    orders = log.create_stream("orders")
+    put(orders, 0, 20)
+    workers.start("paced", "--processes", 2, NOTES=notes.path, FACTOR=2, SIZE=10)
+    orders.split(open_shards(orders)[0])
+    put(orders, 20, 20)
+
+    def held():
+        """The shards whose lanes are held."""
+        listed = run_streamfn("fn", "info", "work", "--json", "--log-dir", log.path)
+        if listed.returncode:
+            return []  # the worker is not there yet
+        lanes = json.loads(listed.stdout)["lane_list"]
+        return sorted({lane["shard_id"] for lane in lanes if lane["is_leased"]})
+
+    until(lambda: sum(len(note.numbers) for note in notes("ended")) == 40)
+    until(lambda: held() == open_shards(orders))
+    check_all_came_in_order(orders, notes, 40)
+
+    sought = run_streamfn("fn", "seek", "work", "beginning", "--log-dir", log.path)
+    assert sought.returncode == 0, sought.stderr
+    until(lambda: sum(len(note.numbers) for note in notes("ended")) >= 80)
+    until(lambda: held() == open_shards(orders))
 
 
 @pytest.mark.slow

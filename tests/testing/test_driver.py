@@ -207,6 +207,31 @@ class TestDriver:
 
         assert seen == [[b"a"], [b"b"]]
 
+    @pytest.mark.parametrize("is_split_before", [True, False])
+    def test_latest_over_a_split_is_all_that_is_put_after_it_began(self, app, is_split_before):
+        seen, log = [], MemoryLog()
+
+        @app.stream("orders", start="latest")
+        def total(batch: Batch) -> None:
+            seen.extend(batch.values())
+
+        def put(*names):
+            orders.put_many([name.encode() for name in names], names)
+
+        orders = log.create_stream("orders")
+        put("old", "older")
+        if is_split_before:
+            orders.split("shardId-000000000000")
+            put("old too", "older too")
+        driver = Driver(app, log)
+        put("a", "b", "c")
+        if not is_split_before:
+            orders.split("shardId-000000000000")
+        put("d", "e", "f")
+        driver.run()
+
+        assert sorted(seen) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
     def test_what_is_redriven_is_tried_again(self, app):
         is_mended = False
 

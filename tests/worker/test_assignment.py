@@ -151,6 +151,22 @@ class TestLeaving:
 
         assert plan(situation(views, {key(0): Place(0)})).leaves == [Leave(key(0))]
 
+    def test_a_lane_at_the_end_of_its_shard_goes_and_is_not_taken_again(self):
+        views = lanes(1, is_leased=True, is_finished=True)
+        assert plan(situation(views, {key(0): Place(0)})).leaves == [Leave(key(0))]
+
+        assert plan(situation(lanes(1, is_finished=True))).takes == []
+
+    def test_such_lanes_are_not_shared_out(self):
+        """Of two workers each has half of those that are still read."""
+        views = lanes(8)
+        for slot in range(4):
+            views[key(slot)] = LaneView(key(slot), is_finished=True)
+
+        now, _ = carried_out(situation(views, workers=2))
+
+        assert set(now.places) == {key(4), key(5)}
+
     def test_a_lane_leaves_a_runner_that_may_not_call_it_any_more(self):
         """The number of runners grew, and another one has the only place."""
         runners = [RunnerView(0, limits={"shop.total": 0}), RunnerView(1, limits={"shop.total": 1})]

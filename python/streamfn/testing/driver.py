@@ -202,6 +202,7 @@ class Driver:
             start=mapping.start,
             windowed=mapping.tumbling is not None,
         )
+        record.prepare(mapping.stream)  # as a worker does before it is ready: `latest` is now
         destination = FailureDestination(core, mapping, self.clock)
         function = LaneFunction(mapping, destination, mapping.compiled_filter())
         invoker = MortalInvoker(

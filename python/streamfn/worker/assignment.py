@@ -3,6 +3,7 @@
 * Of each mapping a worker wants its share: lanes / living workers that can run it, rounded up.
   What it holds beyond that it gives back, so that a worker that comes later gets some.
 * Lanes go to the runner with the fewest of their mapping, then with the fewest of all.
+* A lane that has come to the end of its shard, for good, is given back and counts no more.
 * A lane that must run alone goes to a solo runner; one at a time, and a few solo runners at most.
 * A lane that was in flight at two deaths of whole workers runs with nothing else in this worker.
 
@@ -41,6 +42,8 @@ class LaneView:
     is_exclusive: bool = False
     is_barred: bool = False
     """Not to be run now: paused, resting, or not judged yet."""
+    is_finished: bool = False
+    """It has come to the end of a shard that was split or merged."""
     is_drained: bool = False
     """To be given up as soon as its work list is empty: the factor of its shard changes."""
 
@@ -80,8 +83,9 @@ class Situation:
     @cached_property
     def shares(self) -> Mapping[str, int]:
         """How many lanes of each mapping this worker wants."""
-        lanes = Counter(key.mapping for key in self.lanes)
-        return {name: share(count, self.workers.get(name, 1)) for name, count in lanes.items()}
+        lanes = Counter(key.mapping for key, lane in self.lanes.items() if not lane.is_finished)
+        names = {key.mapping for key in self.lanes}
+        return {name: share(lanes[name], self.workers.get(name, 1)) for name in names}
 
 
 class Take(NamedTuple):
@@ -157,7 +161,8 @@ def _give_up(now: Situation, result: Plan) -> None:
         lane = now.lanes.get(key)
         if place.is_leaving:
             continue
-        if lane is None or lane.is_barred or (place.runner, key.mapping) in closed:
+        has_to_go = (place.runner, key.mapping) in closed
+        if lane is None or lane.is_barred or lane.is_finished or has_to_go:
             result.leaves.append(Leave(key))
             counts[key.mapping] -= 1
         elif lane.is_drained:
@@ -267,7 +272,8 @@ class _Pool:
 
 def _takeable(now: Situation) -> Iterable[LaneView]:
     for lane in now.lanes.values():
-        may_run = not lane.is_barred and (lane.is_open or not lane.is_drained)
+        has_more = lane.is_open or not (lane.is_drained or lane.is_finished)
+        may_run = has_more and not lane.is_barred
         if may_run and lane.key not in now.places and _is_free(lane):
             yield lane
 

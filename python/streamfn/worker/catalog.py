@@ -58,8 +58,6 @@ class Found:
     is_paused: bool
     is_changing: bool
     """The wanted factor, or windows, are not in force in its shard yet."""
-    is_over: bool = False
-    """It is a replay's, and has reached its end."""
 
 
 class Catalog:
@@ -187,7 +185,9 @@ class Catalog:
         """Return the lanes of a replay; none once it is over, when it is removed."""
         try:
             found = list(self._lanes(each))
-            is_over = all(lane.is_over and not lane.status.is_leased for lane in found)
+            is_over = all(
+                lane.status.is_finished and not lane.status.is_leased for lane in found
+            )
             if not (is_over and each.record.finish_replay()):
                 return found
             self._report("replay_finished", mapping=each.name)
@@ -216,8 +216,7 @@ class Catalog:
             lanes = each.record.lanes()
         for lane in lanes:
             key = LaneKey(each.name, lane.stream, lane.shard_id, lane.slot)
-            is_over = each.is_replay and lane.is_at_end
-            yield Found(key, lane, is_paused, _shape(lane) != wanted, is_over)
+            yield Found(key, lane, is_paused, _shape(lane) != wanted)
 
     def _change_shapes(self, each: Catalogued, lanes: Sequence[LaneStatus], wanted: Shape) -> None:
         """Put what is wanted in force where no lane is held and nothing is in flight."""

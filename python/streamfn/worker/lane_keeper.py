@@ -162,11 +162,8 @@ class LaneKeeper:
             is_open=slot is not None,
             is_alone=slot is not None and slot.is_alone,
             is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
-            is_barred=found.is_paused
-            or found.is_over
-            or rest is not None
-            or is_others
-            or key in self._judging,
+            is_barred=found.is_paused or rest is not None or is_others or key in self._judging,
+            is_finished=found.status.is_finished,
             is_drained=found.is_changing,
         )
 

@@ -325,3 +325,126 @@ fn a_stream_that_cannot_be_trimmed_does_not_keep_the_others_from_it() {
     assert!(horizon("b").unwrap() > 0);
     horizon("a").unwrap_err();
 }
+
+/// Shards that were split, and their children.
+mod split {
+    use super::*;
+    use streamfn_core::checkpoint::{retention::retain_all, Mapping, Place};
+    use streamfn_core::{Retention, Stream};
+
+    const PARENT: ShardId = ShardId(0);
+
+    struct World {
+        _folder: tempfile::TempDir,
+        log: Arc<Log>,
+        clock: Arc<ManualClock>,
+        stream: Arc<Stream>,
+    }
+
+    impl World {
+        /// A stream with retention: one shard with nine records in three segments, split.
+        fn new(retention: Retention, mappings: &[&str]) -> (Self, Vec<Mapping>) {
+            let folder = tempfile::tempdir().unwrap();
+            let clock = Arc::new(ManualClock::new(START));
+            let options =
+                OpenOptions { clock: clock.clone(), housekeeping: false, ..OpenOptions::default() };
+            let log = Log::open(folder.path(), &options).unwrap();
+            let config = StreamConfig {
+                segment_bytes: 1 << 20,
+                compression: Compression::None,
+                retention,
+                ..StreamConfig::default()
+            };
+            let stream = log.create_stream("s", &config, &patience()).unwrap();
+            let world = Self { _folder: folder, log, clock, stream };
+            world.put(9);
+            let mapping = |name: &&str| {
+                let mapping = Mapping::register(&world.log, name, 1, Start::TrimHorizon).unwrap();
+                mapping.prepare("s").unwrap();
+                mapping
+            };
+            let mappings = mappings.iter().map(mapping).collect();
+            world.stream.split(PARENT, None, &patience()).unwrap();
+            (world, mappings)
+        }
+
+        fn put(&self, count: usize) {
+            for number in 0..count {
+                let mut put = self.stream.begin_put().unwrap();
+                let (data, key) = (vec![b'x'; 300_000], number.to_string());
+                put.push(&data, Some(&key), std::iter::empty()).unwrap();
+                put.commit(&patience()).unwrap();
+            }
+        }
+
+        /// Has a mapping be done with all that a shard has.
+        fn finish(&self, mapping: &Mapping, shard: ShardId) {
+            let file = mapping.lanes_file("s", shard).unwrap();
+            file.take(0).unwrap().unwrap();
+            let next_seq = self.stream.shard(shard).unwrap().visible_end();
+            file.checkpoint(0, Place { next_seq, ..Place::default() }, 1).unwrap();
+            file.give_back(0).unwrap();
+        }
+
+        fn finish_all(&self, mapping: &Mapping) {
+            mapping.prepare("s").unwrap();
+            for shard in self.stream.shards().unwrap() {
+                self.finish(mapping, shard.id);
+            }
+        }
+
+        /// The trim horizons of all shards after a pass of retention.
+        fn retain(&self) -> Vec<u64> {
+            retain_all(&self.log).unwrap();
+            let shards = self.stream.shards().unwrap();
+            let horizon = |id| self.stream.shard(id).unwrap().trim_horizon().unwrap();
+            shards.iter().map(|shard| horizon(shard.id)).collect()
+        }
+    }
+
+    fn consumed() -> Retention {
+        Retention { is_consumed: true, ..Retention::default() }
+    }
+
+    #[test]
+    fn a_closed_one_is_kept_until_every_mapping_is_past_it() {
+        let (world, mappings) = World::new(consumed(), &["a.fast", "a.slow"]);
+        world.finish(&mappings[0], PARENT);
+        assert_eq!(0, world.retain()[0]);
+
+        world.finish(&mappings[1], PARENT);
+
+        assert_eq!(9, world.retain()[0]);
+        let left = world.stream.shard(PARENT).unwrap().size().unwrap().0;
+        assert_eq!(1, left, "the segment with its CLOSE");
+        mappings[1].prepare("s").unwrap();
+        let child = &world.stream.shards().unwrap()[1];
+        assert!(mappings[1].is_past_parents(&world.stream, child).unwrap());
+    }
+
+    #[test]
+    fn a_child_is_kept_for_a_mapping_that_is_not_running() {
+        let (world, mappings) = World::new(consumed(), &["a.running", "a.stopped"]);
+        world.put(30);
+        world.finish_all(&mappings[0]);
+        assert_eq!(vec![0, 0, 0], world.retain(), "the other has all of it to come");
+
+        world.finish_all(&mappings[1]);
+
+        assert!(world.retain().iter().all(|horizon| *horizon > 0));
+    }
+
+    #[test]
+    fn of_a_closed_one_that_is_too_old_its_close_remains() {
+        let retention = Retention { age_us: Some(HOUR), ..Retention::default() };
+        let (world, _) = World::new(retention, &[]);
+        for hours in 1..5 {
+            world.clock.set(START + hours * HOUR + 1);
+            world.retain();
+        }
+
+        assert_eq!(9, world.retain()[0]);
+        let left = world.stream.shard(PARENT).unwrap().size().unwrap().0;
+        assert_eq!(1, left, "the segment with its CLOSE, and none behind it");
+    }
+}

@@ -245,6 +245,11 @@ impl LaneStatus {
     }
 
     #[getter]
+    fn is_finished(&self) -> bool {
+        self.inner.is_finished
+    }
+
+    #[getter]
     fn checkpoint_us(&self) -> u64 {
         self.inner.written
     }
@@ -252,11 +257,6 @@ impl LaneStatus {
     #[getter]
     fn is_windowed(&self) -> bool {
         self.inner.is_windowed
-    }
-
-    #[getter]
-    fn is_at_end(&self) -> bool {
-        self.inner.is_at_end()
     }
 
     #[getter]

@@ -76,13 +76,9 @@ pub struct LaneStatus {
     pub is_windowed: bool,
     /// Start and end of the window that is open.
     pub window: Option<(Micros, Micros)>,
-}
-
-impl LaneStatus {
-    /// Whether nothing is left for it to do now.
-    pub fn is_at_end(&self) -> bool {
-        self.checkpoint >= self.end && self.in_flight.is_none() && self.window.is_none()
-    }
+    /// Whether it is done for good: all is settled, and nothing will follow, in a shard that was
+    /// split or merged, or in a replay.
+    pub is_finished: bool,
 }
 
 impl Mapping {
@@ -305,7 +301,8 @@ impl Mapping {
         let is_own = stream.strip_prefix(self.name.as_str()) == Some(".redrive");
         let is_new = !is_begun(&record);
         for shard in self.missing(stream, &shards)? {
-            let start = match (is_own, is_new) {
+            let is_first = is_new && !self.has_more_before(&source, shard)?;
+            let start = match (is_own, is_first) {
                 (true, _) => Start::TrimHorizon,
                 (false, true) => record.start,
                 (false, false) => Start::AtSequence(0),
@@ -323,6 +320,24 @@ impl Mapping {
             self.store(record)?;
         }
         Ok(shards)
+    }
+
+    /// Whether it begins before the end of a shard that this one came from, as when it was split
+    /// between two tries to prepare: then nothing of this one may be skipped.
+    fn has_more_before(&self, stream: &Stream, shard: ShardId) -> Result<bool> {
+        let metas = stream.shards()?;
+        let parents = metas.iter().filter(|meta| meta.id == shard).flat_map(|meta| &meta.parents);
+        for &parent in parents {
+            if !self.missing(stream.name(), &[parent])?.is_empty() {
+                continue;
+            }
+            let lanes = self.lanes_file(stream.name(), parent)?.lanes()?;
+            let end = stream.shard(parent)?.visible_end();
+            if lanes.iter().any(|lane| lane.checkpoint.next_seq < end) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn missing(&self, stream: &str, shards: &[ShardId]) -> Result<Vec<ShardId>> {
@@ -444,11 +459,15 @@ impl Mapping {
     fn add_status(&self, stream: &str, shard: ShardId, to: &mut Vec<LaneStatus>) -> Result<()> {
         let file = self.lanes_file(stream, shard)?;
         let views = file.lanes()?;
-        let end = self.end_in(self.log.stream(stream)?.as_ref(), shard)?;
+        let source = self.log.stream(stream)?;
+        let end = self.end_in(&source, shard)?;
+        let is_closed = source.shard(shard)?.is_finished(end);
         for (slot, view) in (0..).zip(views) {
             let in_flight = view.still_open(self.log.boot_id());
             let window = view.window().map(|open| (open.start, open.end));
             let LaneView { head, checkpoint, .. } = view;
+            let in_flight = in_flight.filter(|open| !open.entries.is_empty());
+            let is_settled = checkpoint.next_seq >= end && in_flight.is_none() && window.is_none();
             to.push(LaneStatus {
                 stream: stream.to_owned(),
                 shard,
@@ -456,11 +475,12 @@ impl Mapping {
                 factor: head.factor,
                 checkpoint: checkpoint.next_seq,
                 end: end.max(checkpoint.next_seq),
-                in_flight: in_flight.filter(|open| !open.entries.is_empty()),
+                in_flight,
                 is_leased: Lease::is_held(self.log.fs(), &file.lease_path(slot))?,
                 written: checkpoint.written,
                 is_windowed: head.is_windowed,
                 window,
+                is_finished: is_settled && (is_closed || self.is_replay()),
             });
         }
         Ok(())

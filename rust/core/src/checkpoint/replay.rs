@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::lanes::LaneView;
-use super::mapping::{LaneStatus, Mapping};
+use super::mapping::Mapping;
 use super::slot::{replay_name, Stretch};
 use crate::clock::Patience;
 use crate::error::{Error, Result};
@@ -119,7 +119,7 @@ impl Mapping {
         let patience = Patience::of(AT_ONCE);
         let finished = Self::alone(self.log(), &patience, || {
             let _leases = self.every_lease(&patience)?;
-            let is_done = self.is_replay() && self.lanes(None)?.iter().all(LaneStatus::is_at_end);
+            let is_done = self.is_replay() && self.lanes(None)?.iter().all(|lane| lane.is_finished);
             if is_done {
                 self.erase()?;
                 self.log().bump();

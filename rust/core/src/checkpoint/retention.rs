@@ -90,23 +90,29 @@ fn retain_shard(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Trimm
 /// # Errors
 /// A lanes file cannot be read: then nothing is known to be consumed.
 pub fn consumed(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Option<SequenceNumber>> {
-    let mut lowest = None;
+    let mut lowest: Option<SequenceNumber> = None;
     for name in Mapping::names(log)? {
         let Some(mapping) = Mapping::open(log, &name)? else { continue };
-        let lanes = mapping.lanes(Some(stream.name()))?;
-        if lanes.iter().any(|lane| lane.shard == shard) {
-            // WHY: a checkpoint that a power cut takes back would ask for records that are gone.
-            // Those read above are durable after this, whoever wrote them.
-            mapping.lanes_file(stream.name(), shard)?.sync_all()?;
-        }
-        // A replay asks for nothing behind its end.
-        let has_need = |lane: &LaneStatus| !(mapping.is_replay() && lane.is_at_end());
-        for lane in lanes.into_iter().filter(has_need) {
-            if lane.shard == shard {
-                lowest =
-                    Some(lowest.map_or(lane.checkpoint, |other: u64| other.min(lane.checkpoint)));
-            }
+        if let Some(done) = consumed_by(&mapping, stream.name(), shard)? {
+            lowest = Some(lowest.map_or(done, |other| other.min(done)));
         }
     }
     Ok(lowest)
+}
+
+fn consumed_by(mapping: &Mapping, stream: &str, shard: ShardId) -> Result<Option<SequenceNumber>> {
+    let lanes = mapping.lanes(Some(stream))?;
+    // A replay asks for nothing behind its end.
+    let has_need =
+        |lane: &&LaneStatus| lane.shard == shard && !(mapping.is_replay() && lane.is_finished);
+    let checkpoints = lanes.iter().filter(has_need).map(|lane| lane.checkpoint);
+    let Some(lowest) = checkpoints.min() else {
+        // A shard that came up while the mapping did not run: it has all of it to come.
+        let has_all_to_come = !mapping.is_replay() && mapping.has_begun(stream)?;
+        return Ok(has_all_to_come.then_some(0));
+    };
+    // WHY: a checkpoint that a power cut takes back would ask for records that are gone.
+    // Those read above are durable after this, whoever wrote them.
+    mapping.lanes_file(stream, shard)?.sync_all()?;
+    Ok(Some(lowest))
 }

@@ -141,6 +141,67 @@ fn a_start_that_was_resolved_for_some_shards_goes_on_for_the_others() {
     assert_eq!(0, checkpoints(&mapping, "orders")[1]);
 }
 
+/// `latest`, and a shard that is split.
+mod latest_over_a_split {
+    use super::*;
+
+    fn split(world: &World) {
+        let stream = world.log.stream("orders").unwrap();
+        stream.split(SHARD, None, &Patience::of(LONG)).unwrap();
+    }
+
+    fn ends(world: &World) -> Vec<SequenceNumber> {
+        (0..4).map(|shard| world.end(ShardId(shard))).collect()
+    }
+
+    #[test]
+    fn the_children_of_one_that_was_begun_are_read_from_their_first_record() {
+        let world = World::new();
+        let mapping = world.register(1, Start::Latest);
+        mapping.prepare("orders").unwrap();
+        let begun = checkpoints(&mapping, "orders");
+        split(&world);
+        world.put("orders", 40);
+        mapping.prepare("orders").unwrap();
+
+        assert_eq!([begun.as_slice(), &[0, 0]].concat(), checkpoints(&mapping, "orders"));
+        assert!(!mapping.lanes(None).unwrap()[0].is_finished, "its CLOSE is not read");
+    }
+
+    #[test]
+    fn one_that_was_split_before_is_at_its_end_and_so_are_its_children() {
+        let world = World::new();
+        split(&world);
+        world.put("orders", 40);
+        let mapping = world.register(1, Start::Latest);
+        mapping.prepare("orders").unwrap();
+
+        assert_eq!(ends(&world), checkpoints(&mapping, "orders"));
+        let finished: Vec<_> = mapping.lanes(None).unwrap().iter().map(|l| l.is_finished).collect();
+        assert_eq!(vec![true, false, false, false], finished);
+        let stream = world.log.stream("orders").unwrap();
+        let child = &stream.shards().unwrap()[2];
+        assert!(mapping.is_past_parents(&stream, child).unwrap(), "they can be read at once");
+    }
+
+    #[test]
+    fn one_that_is_split_between_two_tries_to_begin_leaves_no_gap_to_its_children() {
+        let world = World::new();
+        let mapping = world.register(1, Start::Latest);
+        mapping.prepare("orders").unwrap();
+        let begun = checkpoints(&mapping, "orders");
+        // As a crash leaves it before the stream was noted as begun.
+        let record = mapping.record().unwrap();
+        mapping.store(MappingRecord { begun: Vec::new(), ..record }).unwrap();
+        world.put("orders", 40);
+        split(&world);
+        world.put("orders", 40);
+        mapping.prepare("orders").unwrap();
+
+        assert_eq!([begun.as_slice(), &[0, 0]].concat(), checkpoints(&mapping, "orders"));
+    }
+}
+
 #[test]
 fn nothing_that_is_redriven_is_skipped() {
     let world = World::new();
