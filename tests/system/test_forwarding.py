@@ -30,6 +30,26 @@ def price(record):
 ORDERS = 300
 
 
+LETHAL_APP = """
+import os, signal
+from pathlib import Path
+from streamfn import App
+
+app = App("row")
+
+@app.stream("orders", input="record", to="lines")
+def price(record):
+    if record.sequence_number == 60:
+        try:
+            Path(os.environ["DIED"]).touch(exist_ok=False)
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return record.data
+"""
+
+
 def put_orders(log):
     orders = log.create_stream("orders", shards=2)
     data = [orjson.dumps({"id": n, "lines": list(range(n % 4))}) for n in range(ORDERS)]
@@ -80,3 +100,14 @@ def test_what_a_killed_worker_had_not_sent_is_sent_by_the_next(log, workers, app
 
     found = Counter(record.text() for record in records_of(log, "totals"))
     assert set(found) == expected()
+
+
+def test_what_a_killed_runner_had_not_sent_is_sent_by_the_next(log, workers, tmp_path):
+    """Its supervisor knows which record ran, but not what the records before it had to send."""
+    (tmp_path / "lethal.py").write_text(LETHAL_APP)
+    data = [b"%d" % n for n in range(100)]
+    log.create_stream("orders").put_many(data, ["ada"] * 100)
+
+    assert workers.run("lethal", "--burst", DIED=tmp_path / "died") == 0
+
+    assert list(dict.fromkeys(record.data for record in records_of(log, "lines"))) == data

@@ -60,9 +60,11 @@ class Machine(RuleBasedStateMachine):
         shards=st.integers(1, 3),
         factor=st.integers(1, 3),
         batch_size=batch_sizes,
+        sends=st.booleans(),
     )
-    def begin(self, input, shards, factor, batch_size):
+    def begin(self, input, shards, factor, batch_size, sends):
         self.input, self.factor, self.batch_size = input, factor, batch_size
+        self.to = "lines" if sends and input == "record" else None
         self.log = MemoryLog()
         self.orders = self.log.create_stream("orders", shards=shards)
         self.fate, self.failures, self.called = {}, Counter(), Counter()
@@ -78,6 +80,7 @@ class Machine(RuleBasedStateMachine):
             "timeout": "10s",
             "parallelization_factor": self.factor,
             "input": self.input,
+            "to": self.to,
         }
         app.stream("orders", **options)(self.per_record if self.input == "record" else self.total)
         return Driver(app, self.log, calls_max=calls_max)
@@ -89,6 +92,7 @@ class Machine(RuleBasedStateMachine):
         self.called[record.data] += 1
         self.meet(record, None)
         self.succeed(record)
+        return record.data
 
     def total(self, batch):
         tried["steps"] += 1
@@ -211,14 +215,27 @@ class Machine(RuleBasedStateMachine):
         hopeless = {data for data, fate in self.fate.items() if fate in HOPELESS}
         assert dead == hopeless, "exactly the hopeless are given up, no innocent is"
         assert set(self.done) == set(self.fate) - hopeless, "every other one succeeded"
+        if self.to is not None:
+            self.check_what_was_sent(hopeless)
         if not self.restarts:
             most = self.calls_max()
             assert all(self.called[data] <= most for data in hopeless), "calls are bounded"
 
+    def check_what_was_sent(self, hopeless):
+        sent = defaultdict(list)
+        for record in self.driver.records(self.to):
+            sent[record.partition_key].append(int(record.data))
+        numbers = {number for each in sent.values() for number in each}
+        assert numbers == {int(data) for data in set(self.fate) - hopeless}, "no value is lost"
+        for key in set(sent) - {None}:
+            firsts = list(dict.fromkeys(sent[key]))
+            assert firsts == sorted(firsts), f"values of key {key}"
+
     def calls_max(self):
         """Calls that a hopeless record is part of at most, without restarts."""
         if self.input == "record":
-            return RETRIES + 1
+            # What is sent on comes again after a death, and the record that died after it.
+            return RETRIES + 1 + (self.to is not None)
         # What others in its batch fail, or report, costs a record calls too.
         others = Counter(self.fate.values())
         named = (others["is failed"] + others["is reported"]) * (RETRIES + 1)

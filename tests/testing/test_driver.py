@@ -6,6 +6,7 @@ from time import monotonic
 import pytest
 
 from streamfn import App, Backoff, Batch, Context, Record, Reject
+from streamfn.engine.deadletter import DeadLetters
 from streamfn.testing import Crash, Driver, MemoryLog, run_once
 
 
@@ -150,6 +151,58 @@ class TestDeaths:
 
         assert sorted(handled) == [b"a", b"c"]
         assert [letter.data for letter in ran.dead_letters("total")] == [b"poison"]
+
+    def test_what_it_had_not_sent_on_yet_is_sent_all_the_same(self, app):
+        """Values wait in the runner until their stretch of records is over, and die with it."""
+        called = []
+
+        @app.stream("orders", input="record", to="lines", on_success="audit", max_retries=0)
+        def price(record: Record) -> bytes:
+            called.append(record.data)
+            if record.data == b"poison":
+                raise Crash
+            return record.data
+
+        ran = run_once(app, {"orders": [b"a", b"b", b"poison", b"c"]})
+
+        assert [record.data for record in ran.records("lines")] == [b"a", b"b", b"c"]
+        assert len(ran.records("audit")) == 3
+        assert [letter.data for letter in ran.dead_letters("price")] == [b"poison"]
+        assert called == [b"a", b"b", b"poison", b"a", b"b", b"poison", b"c"]
+
+    def test_a_record_overtakes_nothing_of_its_key_that_comes_again(self, app):
+        """What was done before the death comes again before the record that died is repeated."""
+        deaths = iter("12")
+
+        @app.stream("orders", input="record", to="lines", max_retries=3)
+        def price(record: Record) -> bytes:
+            if record.data == b"c" and next(deaths, None):
+                raise Crash
+            return record.data
+
+        ran = run_once(app, {"orders": [(each, "ada") for each in (b"a", b"b", b"c", b"d")]})
+
+        assert [record.data for record in ran.records("lines")] == [b"a", b"b", b"c", b"d"]
+
+    def test_redriven_records_done_before_a_death_are_resolved(self, app):
+        crashes = iter("1")
+        is_mended = False
+
+        @app.stream("orders", input="record", max_retries=0)
+        def total(record: Record) -> None:
+            if not is_mended:
+                raise ValueError
+            if record.data == b"c" and next(crashes, None):
+                raise Crash
+
+        ran = run_once(app, {"orders": [b"a", b"b", b"c", b"d"]})
+        is_mended = True
+        ran.redrive("total")
+        ran.run()
+
+        letters = DeadLetters(ran.log, "shop.total", clock=ran.clock)
+        assert letters.entries("queued") == []
+        assert len(letters.entries("resolved")) == 4
 
     def test_a_crash_after_the_work_was_done_repeats_it(self, app):
         """At least once: what a test of an idempotent function wants to see."""

@@ -139,9 +139,34 @@ class TestSlots:
     """Tests for `after_runner_death` and `after_worker_death`."""
 
     def test_alone_stays_alone(self):
-        rewrite = after_runner_death(Slot([Entry(1, 2)], is_alone=True), Verdict(), NOW)
+        slot = Slot([Entry(1, 2)], is_alone=True)
+
+        rewrite = after_runner_death(slot, Verdict(), NOW, writes_on_success=False)
 
         assert rewrite.is_alone
+
+    @pytest.mark.parametrize(
+        ("verdict", "expected"),
+        [
+            (Verdict(50), [(2, 2, 1, 0, 0), (10, 90, 0, 0, 0)]),
+            (Verdict(50, CRASHED, 9), [(2, 2, 1, 0, 0), (10, 49, 0, 0, 0), (50, 90, 0, 0, 0)]),
+            (Verdict(90, TIMED_OUT), [(2, 2, 1, 0, 0), (10, 89, 0, 0, 0), (90, 90, 0, 0, 0)]),
+            (
+                Verdict(10, CRASHED, 9),
+                [(2, 2, 1, 0, 0), (10, 10, 0, CRASHED, 9), (11, 90, 0, 0, 0)],
+            ),
+            (Verdict(2, CRASHED, 9), [(2, 2, 1, CRASHED, 9), (10, 90, 0, 0, 0)]),
+        ],
+    )
+    def test_what_was_done_comes_again_where_its_writes_died_with_the_runner(
+        self, verdict, expected
+    ):
+        """Nothing is dropped; and the running record counts once nothing lies before it."""
+        slot = Slot([Entry(2, 2, 1), Entry(10, 90)])
+
+        rewrite = after_runner_death(slot, verdict, NOW, writes_on_success=True)
+
+        assert plain(rewrite.entries) == expected
 
     def test_the_first_death_of_a_worker_changes_nothing(self):
         rewrite = after_worker_death(Slot([Entry(1, 9)]), NOW)

@@ -74,6 +74,8 @@ class HoldPass:
             records = self._records(entry)
             if not records:
                 continue
+            # WHY: a verdict has to know whether the record that ran was the first of its entry.
+            entry = narrowed(entry, records.first, entry.last)  # noqa: PLW2901
             if entry.cause != CAUSE_NONE:
                 self._take_verdict(entry, records, timeout_seconds)
             elif len(records) > 1:

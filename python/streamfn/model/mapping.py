@@ -92,6 +92,14 @@ class EventSourceMapping:
         """Internal stream of records to be tried again, read by this function alone."""
         return f"{self.name}{REDRIVE_SUFFIX}"
 
+    def writes_on_success(self, stream: str) -> bool:
+        """Whether a record of that stream is done only once something is written for its success.
+
+        What it sends on, or that its dead letter is resolved. It is written after the calls of
+        several records, and is lost with the process that made them.
+        """
+        return bool(self.to or self.on_success) or stream == self.redrive_stream
+
     def compiled_filter(self) -> Filter | None:
         """Return the filter ready to match records; None: every record is delivered."""
         return Filter(self.filter, for_records=True) if self.filter else None

@@ -322,7 +322,12 @@ class Driver:
         assert judge is not None, "nobody else is there to have it"
         slot = judge.in_flight()
         assert slot is not None, "it was being called"
-        rewrite = after_runner_death(slot, found[lane.job.lane], microseconds(self.clock))
+        rewrite = after_runner_death(
+            slot,
+            found[lane.job.lane],
+            microseconds(self.clock),
+            writes_on_success=lane.mapping.writes_on_success(lane.stream),
+        )
         judge.write(
             rewrite.entries,
             worker=WORKER,

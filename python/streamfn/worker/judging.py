@@ -99,7 +99,10 @@ class Judging:
             return self._is_gone(key)
         slot, is_written = judge.in_flight(), True
         if slot is not None and slot.is_calling and slot.worker == self._court.worker:
-            is_written = self._write(judge, after_runner_death(slot, verdict, self._now_us()), key)
+            writes = self._writes_on_success(key)
+            now_us = self._now_us()
+            rewrite = after_runner_death(slot, verdict, now_us, writes_on_success=writes)
+            is_written = self._write(judge, rewrite, key)
             if is_written:
                 self._count(key, slot, verdict, judge)
         judge.release()
@@ -146,13 +149,17 @@ class Judging:
                 if entry.first < verdict.running <= entry.last
             )
             tally.add(index, Counter.CALLS, done + 1)
-            tally.add(index, Counter.RECORDS_DONE, done)
+            if not self._writes_on_success(key):
+                tally.add(index, Counter.RECORDS_DONE, done)
         if verdict.cause != CAUSE_NONE:
             tally.add(index, Counter.FAILED_CALLS)
         if verdict.cause == CAUSE_CRASHED:
             tally.add(index, Counter.CRASHES)
         if verdict.cause == CAUSE_TIMED_OUT:
             tally.add(index, Counter.TIMEOUTS)
+
+    def _writes_on_success(self, key: LaneKey) -> bool:
+        return self._court.catalog[key.mapping].mapping.writes_on_success(key.stream)
 
     def _now_us(self) -> int:
         return microseconds(self._court.clock)

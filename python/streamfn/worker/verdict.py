@@ -11,6 +11,14 @@ Pure: the supervisor reads boards and writes slots, here is only the judgement.
     it was killed at a shutdown, or broke down   nobody         nobody
 
 Several calls past their time in one process: one may have kept the interpreter from the others.
+
+Under `input="record"` the board says which record ran, so those before it are done. Unless a
+success is done only once something is written for it: that was in the memory of the runner. Then
+
+    the running record …                    the records before it   itself, if its lane is blamed
+    ─────────────────────────────────────   ─────────────────────   ─────────────────────────────
+    is the first of its entry               there are none          counted, on its own
+    has others before it                    come again, first       begins an entry, not counted
 """
 
 from __future__ import annotations
@@ -92,9 +100,21 @@ def verdicts(death: Death) -> dict[int, Verdict]:
     }
 
 
-def after_runner_death(slot: InFlight, verdict: Verdict, now_us: int) -> Rewrite:
-    """Return what the slot of a lane shall say when its runner died."""
-    entries = judged_entries(slot.entries, verdict, now_us)
+def after_runner_death(
+    slot: InFlight, verdict: Verdict, now_us: int, *, writes_on_success: bool
+) -> Rewrite:
+    """Return what the slot of a lane shall say when its runner died.
+
+    Args:
+        slot: What it says now.
+        verdict: What is found about the lane.
+        now_us: Wall time.
+        writes_on_success: See `EventSourceMapping.writes_on_success`.
+    """
+    if writes_on_success and verdict.running is not None:
+        entries = list(_parted(slot.entries, verdict, verdict.running, now_us))
+    else:
+        entries = judged_entries(slot.entries, verdict, now_us)
     return Rewrite(entries, slot.worker_deaths, slot.is_alone or verdict.is_alone)
 
 
@@ -134,6 +154,25 @@ def _at_record(
             yield _blamed(narrowed(entry, running, running), verdict, now_us)
             if running < entry.last:
                 yield Entry(running + 1, entry.last)
+
+
+def _parted(
+    entries: Sequence[Entry], verdict: Verdict, running: int, now_us: int
+) -> Iterable[Entry]:
+    """Yield the entries with all their records, parted where the runner died.
+
+    WHY the running record is not set apart at once: those before it come again, and it must not
+    be repeated before them, or it overtakes its key. So the entry is split, as a batch is, which
+    costs no attempt; when the record dies at the head of what is left, nothing lies before it.
+    """
+    for entry in entries:
+        if verdict.cause == CAUSE_NONE or not entry.first <= running <= entry.last:
+            yield entry
+        elif entry.first == running:
+            yield from _at_record([entry], verdict, running, now_us)
+        else:
+            yield narrowed(entry, entry.first, running - 1)
+            yield narrowed(entry, running, entry.last)
 
 
 def _blamed(entry: Entry, verdict: Verdict, now_us: int) -> Entry:
