@@ -11,9 +11,6 @@ import pytest
 from lanes import FACTORS, FULL, KINDS, SMALL, STREAMS, LaneSize, parts, shared, sleepers_rate
 from storage import Figure
 
-PART_MIN = 0.4
-"""Of the calls of any window, for each of two streams."""
-
 
 @pytest.fixture
 def size(pytestconfig: pytest.Config) -> LaneSize:
@@ -55,9 +52,6 @@ def test_fair_shares(
 
     assert {begin.stream for begin in begins} == set(STREAMS)
     assert len({begin.worker for begin in begins}) == workers
-    if size is SMALL:
-        assert min(found) >= PART_MIN
-        assert max(found) <= 1 - PART_MIN
     what = f"calls of one of two equal streams, {workers} × {runners} runners"
     windows = f"of {len(found)} windows of {size.window:g} s, {len(begins):,} calls"
     result = f"{min(found):.1%} to {max(found):.1%} {windows}"

@@ -4,7 +4,7 @@
 //!
 //! The workloads are short and many (`crash_workloads`): each pair of steps that touch the same files is in one
 //! of them. A failure prints how to repeat its case alone. `STREAMFN_CRASH_FULL` (`make crash`) tries
-//! more states at each point, and a second crash in all of them.
+//! more states at each point, and a second crash in more of them.
 
 #![allow(
     clippy::unwrap_used,
@@ -214,12 +214,16 @@ struct Effort {
     points_min: usize,
 }
 
+fn is_full() -> bool {
+    std::env::var_os("STREAMFN_CRASH_FULL").is_some()
+}
+
 impl Effort {
     fn from_environment() -> Self {
         let bound = |exhaustive, drawn| Bound { exhaustive, drawn, garbage: Garbage::Whole };
-        if std::env::var_os("STREAMFN_CRASH_FULL").is_some() {
-            let (first, second) = (bound(128, 12), bound(32, 4));
-            Self { first, second, recrash_every: 1, points_min: 1_000_000 }
+        if is_full() {
+            let (first, second) = (bound(128, 12), bound(8, 1));
+            Self { first, second, recrash_every: 8, points_min: 1_000_000 }
         } else {
             let (first, second) = (bound(12, 2), bound(8, 1));
             Self { first, second, recrash_every: 96, points_min: 50_000 }
@@ -253,8 +257,10 @@ impl Figures {
         *self.wrong.lock().unwrap().entry(*what).or_default() += 1;
         let mut examples = self.examples.lock().unwrap();
         if examples.len() < EXAMPLES_MAX {
+            // The states of a point have their numbers by the effort.
+            let effort = if is_full() { "STREAMFN_CRASH_FULL=1 " } else { "" };
             examples.push(format!(
-                "{what:?}: {why}\n    STREAMFN_CRASH_CASE={} cargo test -p streamfn-core --test crash",
+                "{what:?}: {why}\n    {effort}STREAMFN_CRASH_CASE={} cargo test -p streamfn-core --test crash",
                 case.to_text()
             ));
         }

@@ -703,6 +703,7 @@ fn a_failed_shard_takes_records_again_after_a_repair() {
 /// In the boot of the failure the page knows what was acknowledged; what the file shows beyond that
 /// may never have reached the disk.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a test prepares files")]
 fn a_shard_that_failed_in_this_boot_is_cut_where_it_was_durable() {
     let folder = tempfile::tempdir().unwrap();
     let (used, copy) = (folder.path().join("used"), folder.path().join("copy"));
@@ -735,6 +736,7 @@ fn a_shard_that_failed_in_this_boot_is_cut_where_it_was_durable() {
     assert_eq!(vec![b"synced".to_vec()], records(&log).into_values().collect::<Vec<_>>());
 }
 
+#[allow(clippy::disallowed_methods, reason = "a test prepares files")]
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -271,6 +271,7 @@ fn a_pass_over_the_log_keeps_what_the_slowest_mapping_has_not_consumed() {
 
 /// Times rise: what follows the damage is old already.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a test prepares files")]
 fn damage_does_not_keep_a_segment_for_ever() {
     for spoilt in [0, 1] {
         let folder = tempfile::tempdir().unwrap();
@@ -297,6 +298,7 @@ fn damage_does_not_keep_a_segment_for_ever() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a test prepares files")]
 fn a_stream_that_cannot_be_trimmed_does_not_keep_the_others_from_it() {
     use streamfn_core::checkpoint::retention::retain_all;
     let folder = tempfile::tempdir().unwrap();
