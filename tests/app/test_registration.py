@@ -1,5 +1,6 @@
 """Tests for `streamfn.app.registration` and `streamfn.model.options`."""
 
+import functools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -231,6 +232,23 @@ class TestSignatures:
         for function in (total, later):
             with pytest.raises(ConfigError, match="without `yield`"):
                 App("shop").stream("orders")(function)
+
+    def test_a_decorator_does_not_hide_a_generator(self):
+        class Total:
+            def __call__(self, batch):
+                yield len(batch)
+
+        def total(batch):
+            yield len(batch)
+
+        @functools.wraps(total)
+        def logged(*arguments):
+            return total(*arguments)
+
+        for function in (logged, functools.partial(total), Total()):
+            with pytest.raises(ConfigError, match="without `yield`"):
+                App("shop").stream("orders", name="total")(function)
+            App("shop").stream("orders", name="total", to="lines")(function)
 
     def test_a_batch_needs_input_batch(self):
         def total(batch: Batch): ...

@@ -1,6 +1,7 @@
 """Tests for `streamfn.engine.invoker`: calling a function by hand, whatever it does."""
 
 import asyncio
+import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -138,6 +139,86 @@ class TestCallBatch:
             return {"batchItemFailures": [{"itemIdentifier": "102"}]}
 
         assert invoker(both).call_batch(kit.records_of("abc"), 1).lowest == 101
+
+
+def hidden(function):
+    """A decorator that does not say what it decorates."""
+
+    def wrapper(*arguments):
+        return function(*arguments)
+
+    return wrapper
+
+
+async def coroutine(given):
+    raise AssertionError("nobody awaits it")
+
+
+async def asynchronous_generator(given):
+    yield given
+
+
+def generator(given):
+    yield given
+
+
+class TestNothingRan:
+    """Functions that return their body instead of running it: no success."""
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("input", ["batch", "record", "lambda"])
+    @pytest.mark.parametrize(
+        ("function", "what", "advice"),
+        [
+            (coroutine, "coroutine", "functools.wraps"),
+            (asynchronous_generator, "async generator", "functools.wraps"),
+            (generator, "generator", "`to=`"),
+        ],
+    )
+    def test_it_failed_and_the_decorator_is_named(self, kit, input, function, what, advice):
+        if input == "record":
+            outcome = sweep(hidden(function), kit.records_of("a")).outcome
+        else:
+            outcome = invoker(hidden(function), input=input).call_batch(kit.records_of("a"), 1)
+        gc.collect()  # a coroutine that was not closed would warn
+
+        assert outcome.failure.error_type == "InvalidResponse"
+        message = outcome.failure.error_message
+        assert f"a {what}, of which nothing ran; probably a decorator" in message
+        assert advice in message
+
+    @pytest.mark.parametrize("input", ["batch", "record"])
+    @pytest.mark.parametrize("function", [coroutine, asynchronous_generator])
+    def test_it_is_no_value_either(self, kit, input, function):
+        records = kit.records_of("a")
+        if input == "record":
+            outcome = sweep(hidden(function), records, to="lines").outcome
+        else:
+            outcome = invoker(hidden(function), to="lines").call_batch(records, 1)
+
+        assert outcome.failure.error_type == "InvalidResponse"
+
+    def test_an_awaitable_that_a_coroutine_returned_is_one_too(self, kit):
+        loops = Loops()
+
+        async def function(batch):
+            return coroutine(batch)
+
+        outcome = invoker(function, loops=loops).call_batch(kit.records_of("a"), 1)
+        loops.close()
+
+        assert outcome.failure.error_type == "InvalidResponse"
+
+    @pytest.mark.parametrize("input", ["batch", "record"])
+    def test_a_generator_that_is_sent_on_runs(self, kit, input):
+        records = kit.records_of("a")
+        function = hidden(lambda given: (each for each in "xy"))
+        if input == "record":
+            sent = sweep(function, records, to="lines").outputs
+        else:
+            sent = invoker(function, to="lines").call_batch(records, 1).outputs
+
+        assert [b"x", b"y"] == [output.data for output in sent]
 
 
 class TestContext:

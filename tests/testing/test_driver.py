@@ -240,6 +240,20 @@ class TestDeaths:
 
         assert [letter.error_type for letter in ran.dead_letters("total")] == ["FunctionCrashed"]
 
+    @pytest.mark.parametrize("input", ["batch", "record"])
+    def test_a_generator_can_crash(self, app, input):
+        """Its body runs when its values are listed."""
+
+        @app.stream("orders", input=input, to="lines", max_retries=0)
+        def total(given):
+            yield b"x"
+            raise Crash
+
+        ran = run_once(app, {"orders": [b"a"]})
+
+        assert [letter.error_type for letter in ran.dead_letters("total")] == ["FunctionCrashed"]
+        assert ran.records("lines") == []
+
 
 class TestDriver:
     """Tests for `Driver`."""

@@ -17,7 +17,12 @@ from collections.abc import Callable
 from typing import TypeVar, Unpack
 
 from streamfn.errors import ConfigError
-from streamfn.model.function import Handler, code_version, positional_parameters
+from streamfn.model.function import (
+    Handler,
+    code_version,
+    is_generator,
+    positional_parameters,
+)
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import StreamOptions, checked_name, mapping_fields, resolved
@@ -131,9 +136,8 @@ def _check_window(mapping: EventSourceMapping) -> None:
 
 def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
     """Refuse a function that cannot be called as its mapping says."""
-    yields = inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
-    if yields and mapping.to is None:
-        # WHY: calling it runs none of its body; every batch would count as done.
+    if is_generator(handler) and mapping.to is None:
+        # WHY here: calling it runs none of its body, so every call would fail.
         reason = f"`{mapping.function}` yields to nobody: add `to=`, or write it without `yield`"
         raise ConfigError("function", reason)
     for field in ("to", "on_success"):

@@ -139,7 +139,9 @@ class Invoker:
                     break
                 if has_age and self._is_too_old(record):
                     return Swept(done, Expired(), outputs)
-                call(record)
+                returned = call(record)
+                if returned is not None:
+                    response.check_ran(returned)
                 done += 1
         except BaseException as error:  # noqa: BLE001 -- as above
             return Swept(done, ended(error, self._users_frames(error)), outputs)
@@ -150,15 +152,12 @@ class Invoker:
         kind = self._input
         event = kind.event(batch)
         second = (kind.context(batch.context),) if self._takes_context else ()
-        returned = self._handler(event, *second)
-        if self.is_async:
-            returned = self._finish(returned)
-        returned = kind.returned(returned)
+        returned = kind.returned(self._ran(self._handler(event, *second)))
         is_state = batch.window is not None and kind.keep_state(batch, returned)
         if is_state or not self._outputs.are_wanted or self._is_report(returned):
             return returned, []
         if isinstance(returned, Iterator):
-            returned = list(returned)
+            returned = self._listed(returned)
         return returned, self._outputs.of_values(returned)
 
     def _outcome(self, returned: object, batch: Batch) -> Outcome:
@@ -187,12 +186,10 @@ class Invoker:
             alone = records[place : place + 1]
             context = self._context(alone, attempt)
             second = (self._input.context(context),) if self._takes_context else ()
-            returned = self._handler(record, *second)
-            if self.is_async:
-                returned = self._finish(returned)
+            returned = self._ran(self._handler(record, *second))
             if has_outputs:
                 if isinstance(returned, Iterator):
-                    returned = list(returned)
+                    returned = self._listed(returned)
                 values = self._outputs.of_values(returned, record.partition_key)
                 outputs.extend(values + self._outputs.of_call(returned, alone, context))
 
@@ -226,6 +223,22 @@ class Invoker:
     def _is_too_old(self, record: Record) -> bool:
         horizon = age_horizon(self._mapping.retry, microseconds(self._clock))
         return horizon is not None and record.timestamp_us < horizon
+
+    def _ran(self, returned: object) -> object:
+        """Return what the function gives once its body has run, or runs as it is listed.
+
+        Raises:
+            InvalidResponse: Its body would never run.
+        """
+        if self.is_async:
+            returned = self._finish(returned)
+        if not (self._outputs.are_wanted and isinstance(returned, Iterator)):
+            response.check_ran(returned)
+        return returned
+
+    def _listed(self, items: Iterator[object]) -> list[object]:
+        """Run a generator to its end."""
+        return list(items)
 
     def _finish(self, returned: object) -> object:
         """Run an `async` call to its end."""

@@ -1,14 +1,17 @@
 """Reading what a function returned.
 
 With reports on, `{"batchItemFailures": [{"itemIdentifier": "7"}, …]}` names records that failed.
-Nothing else that a function returns has a meaning: it is success.
+A coroutine or a generator means that nothing ran. Nothing else that a function returns has a
+meaning: it is success.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator
 from typing import Final, TypeGuard
 
 from streamfn._core import Records
+from streamfn.errors import InvalidResponse
 
 from .outcome import Failed, Failure, Reported, Success, malformed
 
@@ -39,6 +42,27 @@ def read(response: object, records: Records) -> Success | Failed | Reported:
         numbers.append(number)
     message = f"{len(numbers)} of {len(records)} records were reported in `{KEY}`"
     return Reported(min(numbers), Failure("BatchItemFailures", message))
+
+
+def check_ran(returned: object) -> None:
+    """Refuse what is still to be run: of such a call nothing happened, whatever it looks like.
+
+    Raises:
+        InvalidResponse: It is a coroutine or another awaitable, or a generator.
+    """
+    if isinstance(returned, Generator):
+        advice = "`yield`: name a stream with `to=`, or use the generator up there"
+    elif isinstance(returned, Awaitable | AsyncGenerator):
+        advice = "`async def`: use `functools.wraps` there"
+    else:
+        return
+    if isinstance(returned, Coroutine | Generator):
+        returned.close()  # or Python warns that it was never awaited
+    what = type(returned).__name__.replace("_", " ")
+    raise InvalidResponse(
+        f"the function returned a {what}, of which nothing ran; "
+        f"probably a decorator hides its {advice}"
+    )
 
 
 def is_report(response: object) -> TypeGuard[dict[str, object]]:

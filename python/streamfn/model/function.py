@@ -31,6 +31,14 @@ def is_async(handler: Handler) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
+def is_generator(handler: Handler) -> bool:
+    """Whether calling the function gives a generator, asynchronous or not."""
+    return any(
+        inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        for function in (inspect.unwrap(handler), type(handler).__call__)
+    )
+
+
 def code_version(handler: Handler) -> str:
     """Return 12 hex digits that change when the function's code does.
 

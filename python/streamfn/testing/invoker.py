@@ -137,6 +137,10 @@ class MortalInvoker(Invoker):
         with self._noting_crashes():
             return super()._finish(returned)
 
+    def _listed(self, items: Iterator[object]) -> list[object]:
+        with self._noting_crashes():
+            return super()._listed(items)
+
     @contextmanager
     def _noting_crashes(self) -> Iterator[None]:
         try:

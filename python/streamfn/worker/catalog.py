@@ -185,9 +185,7 @@ class Catalog:
         """Return the lanes of a replay; none once it is over, when it is removed."""
         try:
             found = list(self._lanes(each))
-            is_over = all(
-                lane.status.is_finished and not lane.status.is_leased for lane in found
-            )
+            is_over = all(lane.status.is_finished and not lane.status.is_leased for lane in found)
             if not (is_over and each.record.finish_replay()):
                 return found
             self._report("replay_finished", mapping=each.name)
