@@ -475,7 +475,8 @@ pub(super) fn repair(repair: &mut Repair<'_>) -> Result<()> {
             let slots = if record.counter % 2 == 1 { [record, second] } else { [second, record] };
             let mut bytes: Vec<u8> = slots.iter().flat_map(MappingRecord::encode).collect();
             // What a replay reads stands behind the slots, and nowhere else.
-            bytes.extend(read_file(&fs, &path)?.get(STRETCHES_START..).unwrap_or_default());
+            let old = if fs.exists(&path).at(&path)? { read_file(&fs, &path)? } else { Vec::new() };
+            bytes.extend(old.get(STRETCHES_START..).unwrap_or_default());
             repair.replace(&path, &bytes)?;
             let is_it = |finding: &Finding| finding.kind == kind && finding.path == path;
             repair.mark(is_it, "worked out from the other slot and the lanes files");
