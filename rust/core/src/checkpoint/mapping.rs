@@ -733,7 +733,9 @@ impl Mapping {
         // WHY: lanes of one that was removed, or never wholly made, are not this one's.
         Self::sweep(&self.log)?;
         let fs = self.log.fs();
-        fs.create_dir(&self.folder).at(&self.folder)?;
+        if !fs.exists(&self.folder).at(&self.folder)? {
+            return fs.create_dir(&self.folder).at(&self.folder);
+        }
         if has_folders(fs, &self.folder, &fs.list(&self.folder).at(&self.folder)?) {
             let reason =
                 "the record is missing, the positions are there: `streamfn fsck --repair` \
