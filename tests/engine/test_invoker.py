@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -343,6 +344,47 @@ class TestAsync:
         assert swept.done == 0
         assert swept.outcome.failure.error_type == "FunctionTimedOut"
         assert "await asyncio.sleep(60)" in swept.outcome.failure.traceback
+
+    def test_a_call_loses_no_time_while_another_blocks_the_loop(self, kit, loops):
+        """It would be cancelled for its neighbour's fault as soon as the loop turns again."""
+        has_begun, timeout = asyncio.Event(), timedelta(seconds=0.3)
+
+        async def innocent(batch):
+            has_begun.set()
+            await asyncio.sleep(0.1)
+
+        async def guilty(batch):
+            await has_begun.wait()
+            time.sleep(0.6)  # noqa: ASYNC251 -- the mistake that is tested
+
+        calls = [invoker(each, loops=loops, timeout=timeout) for each in (guilty, innocent)]
+        with ThreadPoolExecutor(2) as threads:
+            outcomes = list(
+                threads.map(lambda each: each.call_batch(kit.records_of("a"), 1), calls)
+            )
+
+        assert [Success] * 2 == [type(outcome) for outcome in outcomes]
+
+    def test_beside_calls_that_come_and_go_a_call_is_cancelled_at_its_timeout(self, kit, loops):
+        async def late(batch):
+            await asyncio.sleep(60)
+
+        async def busy(batch):
+            for _ in range(100):
+                await asyncio.sleep(0.002)
+
+        late, busy = (
+            invoker(each, loops=loops, timeout=timedelta(seconds=seconds))
+            for each, seconds in ((late, 0.2), (busy, 30))
+        )
+        with ThreadPoolExecutor(2) as threads:
+            before = time.monotonic()
+            call = threads.submit(late.call_batch, kit.records_of("a"), 1)
+            while not call.done():
+                assert isinstance(busy.call_batch(kit.records_of("a"), 1), Success)
+
+        assert call.result().failure.error_type == "FunctionTimedOut"
+        assert time.monotonic() - before < 20
 
     def test_a_timeout_of_its_own_is_its_own_error(self, kit, loops):
         async def function(batch):

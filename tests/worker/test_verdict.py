@@ -50,22 +50,29 @@ class TestVerdicts:
         assert [0, 0, 0] == [each.cause for each in found.values()]
         assert all(each.is_alone for each in found.values())
 
-    def test_a_timeout_is_blamed_on_its_call_and_the_others_just_go_on(self):
+    def test_a_timeout_is_blamed_on_a_call_that_had_no_company(self):
         late = cell(3)
 
-        found = verdicts(Death((late, cell(4)), KILLED, frozenset([late])))
+        found = verdicts(Death((late,), KILLED, frozenset([late])))
 
-        assert found[3] == Verdict(None, TIMED_OUT, 0, is_alone=True)
-        assert found[4] == Verdict()
+        assert found == {3: Verdict(None, TIMED_OUT, 0, is_alone=True)}
 
-    def test_of_several_past_their_time_each_is_tried_alone_first(self):
-        """One of them may have kept the interpreter from the others."""
+    @pytest.mark.parametrize("late", [1, 2])
+    def test_of_several_calls_nobody_is_blamed_for_a_timeout_and_each_goes_on_alone(self, late):
+        """One that is not past its time may have kept the interpreter from the one that is."""
         cells = (cell(3), cell(4))
 
-        found = verdicts(Death(cells, KILLED, frozenset(cells)))
+        found = verdicts(Death(cells, KILLED, frozenset(cells[:late])))
 
-        assert {0} == {each.cause for each in found.values()}
-        assert all(each.is_alone for each in found.values())
+        assert found == {3: Verdict(is_alone=True), 4: Verdict(is_alone=True)}
+
+    def test_a_call_whose_company_has_left_is_not_blamed_for_a_timeout(self):
+        """It may have lost its time by the neighbour that has ended just now."""
+        late = cell(3)
+
+        found = verdicts(Death((late,), KILLED, frozenset([late]), frozenset([late])))
+
+        assert found == {3: Verdict(is_alone=True)}
 
     def test_a_call_that_ended_just_in_time_leaves_nobody_to_blame(self):
         """What is in its cell by then is the next call."""

@@ -72,3 +72,15 @@ class TestDeadlineWatch:
         call = Cell(0, 3, 1.0, None)
 
         assert not any(looks(*steady([call], 0.9), (0.95, []), (1.5, [])))
+
+    def test_a_call_that_had_company_is_known_by_it_until_it_ends(self):
+        one, other = Cell(0, 3, 5.0, None), Cell(1, 4, 5.0, None)
+        following = Cell(0, 3, 9.0, None)
+        watch = DeadlineWatch(lambda lane: TIMEOUT, 0.0)
+        accompanied = []
+
+        for cells in ([one], [one, other], [one], [following], [other]):
+            watch.look(cells, 0.0)
+            accompanied.append(watch.accompanied)
+
+        assert accompanied == [set(), {one, other}, {one}, set(), set()]

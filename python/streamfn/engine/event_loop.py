@@ -10,10 +10,14 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from streamfn.errors import FunctionTimedOut
+
+BEAT: Final = timedelta(milliseconds=50)
+"""How often the loop is seen to turn while there are calls; one is cancelled so much too late."""
 
 
 class EventLoop:
@@ -24,6 +28,7 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._pulse = _Pulse(self._loop)
         self._thread = threading.Thread(target=self._run, name="async-functions", daemon=True)
         self._thread.start()
 
@@ -40,7 +45,9 @@ class EventLoop:
             returned = _listed(returned)
         if not inspect.isawaitable(returned):
             return returned
-        call = asyncio.run_coroutine_threadsafe(_bounded(returned, timeout_seconds), self._loop)
+        call = asyncio.run_coroutine_threadsafe(
+            _bounded(returned, timeout_seconds, self._pulse), self._loop
+        )
         result, error = call.result()
         if error is not None:
             raise error
@@ -61,14 +68,58 @@ async def _listed(items: AsyncIterator[object]) -> list[object]:
     return [item async for item in items]
 
 
+class _Pulse:
+    """Ends calls whose time is up, by a clock that stands still while the loop does not turn.
+
+    WHY: a call that blocks the loop takes their time from the others. Were they cancelled as soon
+    as it turns again, innocents would be blamed. A loop that is blocked for too long is for the
+    supervisor, who kills the process and blames nobody who had company.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ends: dict[asyncio.Timeout, float] = {}
+        self._clock = self._last = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, scope: asyncio.Timeout, seconds: float) -> None:
+        """End a scope after so many seconds, unless it is forgotten before."""
+        if not self._ends:
+            self._rest()
+        since = min(self._loop.time() - self._last, BEAT.total_seconds())
+        self._ends[scope] = self._clock + since + seconds
+
+    def forget(self, scope: asyncio.Timeout) -> None:
+        """Let a scope be: its call has ended."""
+        self._ends.pop(scope, None)
+        if not self._ends and self._timer is not None:
+            self._timer.cancel()
+
+    def _rest(self) -> None:
+        self._last = self._loop.time()
+        self._timer = self._loop.call_at(self._last + BEAT.total_seconds(), self._beat)
+
+    def _beat(self) -> None:
+        passed = self._loop.time() - self._last
+        if passed <= 2 * BEAT.total_seconds():
+            self._clock += passed
+        for scope, end in list(self._ends.items()):
+            if end <= self._clock:
+                self.forget(scope)
+                scope.reschedule(self._loop.time())
+        if self._ends:
+            self._rest()
+
+
 async def _bounded(
-    awaitable: Awaitable[object], seconds: float
+    awaitable: Awaitable[object], seconds: float, pulse: _Pulse
 ) -> tuple[object, BaseException | None]:
     """Return what the call returned, and what it raised.
 
     WHY: a task that raises `SystemExit` ends the loop, and with it the calls of the other lanes.
     """
-    scope = asyncio.timeout(seconds)
+    scope = asyncio.timeout(None)
+    pulse.watch(scope, seconds)
     try:
         async with scope:
             return await awaitable, None
@@ -80,3 +131,5 @@ async def _bounded(
         return None, timed_out.with_traceback(error.__traceback__)
     except BaseException as error:  # noqa: BLE001 -- it is raised again in the thread that called
         return None, error
+    finally:
+        pulse.forget(scope)

@@ -74,7 +74,9 @@ class Intake:
         keeper, parts = self._parts.keeper, self._parts
         keys = keeper.lanes_of(runner.number)
         keeper.runner_gone(runner.number)
-        death = Death(cells, detail, runner.expired, runner.is_nobodys or runner.is_broken)
+        accompanied = runner.watch.accompanied if runner.watch else frozenset()
+        is_nobodys = runner.is_nobodys or runner.is_broken
+        death = Death(cells, detail, runner.expired, accompanied, is_nobodys)
         found = {keeper.key_of(lane): verdict for lane, verdict in verdicts(death).items()}
         in_flight = parts.judging.runner_died(runner.number, keys, found)
         parts.tally.bury(runner.board, (each.index for each in parts.catalog))

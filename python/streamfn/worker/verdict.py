@@ -6,11 +6,13 @@ Pure: the supervisor reads boards and writes slots, here is only the judgement.
     ──────────────────────────────────────────   ────────────   ────────────────────────
     one call was in progress                     its lane       its lane
     several were                                 nobody         each of them
-    it was killed for one call past its time     that lane      that lane; others just go on
-    it was killed for several                    nobody         each of those; others go on
+    it was killed for a call past its time,
+      which was the only one all that time       its lane       its lane
+      which had company                          nobody         each of them
     it was killed at a shutdown, or broke down   nobody         nobody
 
-Several calls past their time in one process: one may have kept the interpreter from the others.
+Of several calls in one process each may have kept the interpreter from the others: whose time is
+up first says nothing.
 
 Under `input="record"` the board says which record ran, so those before it are done. Unless a
 success is done only once something is written for it: that was in the memory of the runner. Then
@@ -57,6 +59,8 @@ class Death:
     """Signal number, or minus the exit code."""
     expired: frozenset[Cell] = frozenset()
     """Calls past their time, for which the supervisor killed it."""
+    accompanied: frozenset[Cell] = frozenset()
+    """Calls beside which there were others at some time."""
     is_nobodys: bool = False
     """The supervisor killed it for other reasons, or the fault is not in a function."""
 
@@ -90,14 +94,12 @@ def verdicts(death: Death) -> dict[int, Verdict]:
         return {cell.lane: _crashed(cell, death.detail, is_blamed) for cell in death.cells}
     # WHY: a call may end between the decision to kill and the kill; what is in its cell then is
     # another call, and no more to blame than its neighbours.
-    late = [cell for cell in death.cells if cell in death.expired]
-    cause = CAUSE_TIMED_OUT if len(late) == 1 else CAUSE_NONE
-    return {
-        cell.lane: Verdict(cell.running, cause, 0, is_alone=True)
-        if cell in late
-        else Verdict(cell.running)
-        for cell in death.cells
-    }
+    late = death.expired.intersection(death.cells)
+    is_alone = len(death.cells) == 1 and not late & death.accompanied
+    cause = CAUSE_TIMED_OUT if is_alone and late else CAUSE_NONE
+    # WHY: all of them, for the one to blame may not be past its time yet. Were it to go on in
+    # company, it could go free for ever.
+    return {cell.lane: Verdict(cell.running, cause, 0, bool(late)) for cell in death.cells}
 
 
 def after_runner_death(

@@ -34,9 +34,13 @@ class DeadlineWatch:
         self._timeout_of = timeout_of
         self._last, self._clock = now, 0.0
         self._ends: dict[Cell, float] = {}
+        self.accompanied: frozenset[Cell] = frozenset()
+        """Calls in progress beside which others were seen."""
 
     def look(self, cells: Iterable[Cell], now: float) -> frozenset[Cell]:
         """Return the calls in progress that are past their time."""
+        cells = frozenset(cells)
+        self.accompanied = cells if len(cells) > 1 else cells & self.accompanied
         passed = now - self._last
         counted = min(passed, TICK_MAX.total_seconds())
         self._last = now
