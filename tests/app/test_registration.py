@@ -149,10 +149,18 @@ class TestRefusals:
         assert "did you mean `record`?" in refused("input", input="records")
         assert "did you mean `latest`?" in refused("start", start="lates")
 
-    @pytest.mark.parametrize("option", ["to", "on_success"])
+    @pytest.mark.parametrize("option", ["to", "on_success", "on_failure"])
     def test_a_function_does_not_feed_itself(self, option):
-        assert "would never end" in refused(option, **{option: "orders"})
+        assert "would never end: name another stream" in refused(option, **{option: "orders"})
         assert "cannot be a name" in refused(option, **{option: "a/b"})
+
+    def test_a_stream_may_be_called_as_the_dead_letters_are(self):
+        """`dlq` stands for the function's own, so it does not lead back to where it reads."""
+        app = App("shop")
+        app.stream("dlq", name="f")(lambda batch: None)
+
+        [mapping] = app.mappings
+        assert (mapping.failure_stream, mapping.targets) == ("shop.f.dlq", {})
 
     def test_so_are_connectors(self):
         assert "`kafka://` comes in a later release" in refused("source", source="kafka://h/t")

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from streamfn._core import Record
+from streamfn._core import HEADERS_BYTES_MAX, RECORD_BYTES_MAX, Record
 from streamfn.clock import SystemClock
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.engine.destination import FailureDestination
@@ -13,8 +13,11 @@ from streamfn.engine.outcome import Failure
 from streamfn.engine.settle import Letter
 from streamfn.errors import StreamfnError
 from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.record import DEAD_LETTER_HEADER
 
 NAME = "shop.total"
+LEAST_HEADER = 2 + 6 + len("h")
+"""Bytes of a header `h` as stored, without its value and with what all headers share."""
 FIELDS = {"name": NAME, "app": "shop", "function": "total", "stream": "orders", "version": "v1"}
 
 
@@ -28,18 +31,32 @@ def letters(log):
     return DeadLetters(log, NAME)
 
 
-def letter(number=7, stream="orders", data=b"payload", headers=None, attempts=4):
+def letter(number=7, stream="orders", data=b"payload", headers=None, attempts=4, put_us=0):
     record = Record(
-        data, f"k{number}", sequence_number=number, stream=stream, headers=headers or {}
+        data,
+        f"k{number}",
+        sequence_number=number,
+        stream=stream,
+        headers=headers or {},
+        timestamp_us=put_us,
     )
     failure = Failure("ValueError", "no", "Traceback")
     return Letter(record, "RetryAttemptsExhausted", failure, attempts, 5_000_000)
 
 
+def records_of(log, name):
+    """All records of a stream."""
+    stream = log.core.stream(name)
+    reader = stream.reader(stream.shards()[0].shard_id)
+    found = []
+    while polled := list(reader.poll(100)):
+        found += polled
+    return found
+
+
 def redriven(log):
     """What the function reads from its redrive stream."""
-    stream = log.core.stream(f"{NAME}.redrive")
-    return list(stream.reader(stream.shards()[0].shard_id).poll(100))
+    return records_of(log, f"{NAME}.redrive")
 
 
 class TestView:
@@ -76,6 +93,33 @@ class TestView:
             "shardId-000000000000:8",
         ]
         assert letters.get("shardId-000000000000:7@returns").stream == "returns"
+
+    def test_a_stream_that_was_made_again_hides_nothing_of_its_former_life(
+        self, letters, destination
+    ):
+        """It gives out the same numbers once more, for other records."""
+        destination.deliver([letter(7, data=b"former", put_us=1_000_000), letter(8)])
+        destination.deliver([letter(7, data=b"new", put_us=2_000_001)])
+
+        former, other, new = letters.entries()
+
+        assert [former.data, other.data, new.data] == [b"former", b"payload", b"new"]
+        assert former.id == "shardId-000000000000:7@orders@1970-01-01T00:00:01.000000Z"
+        assert new.id == "shardId-000000000000:7@orders@1970-01-01T00:00:02.000001Z"
+        assert (letters.get(former.id), letters.get(new.id)) == (former, new)
+        with pytest.raises(KeyError):
+            letters.get("shardId-000000000000:7@orders")
+
+    def test_what_becomes_of_one_does_not_become_of_its_namesake(self, log, letters, destination):
+        destination.deliver([letter(7, put_us=1_000_000)])
+        destination.deliver([letter(7, put_us=2_000_000)])
+        former, new = letters.entries()
+
+        letters.redrive([former.id])
+        destination.resolve(redriven(log))
+
+        assert [each.put_at for each in letters.entries()] == [new.put_at]
+        assert [each.put_at for each in letters.entries("resolved")] == [former.put_at]
 
     def test_an_unknown_id_is_an_error(self, letters):
         with pytest.raises(KeyError):
@@ -226,16 +270,81 @@ class TestDestination:
 
         assert [each.condition for each in letters.entries()] == ["Rejected"]
 
-    def test_the_largest_record_fits(self, letters, destination):
-        """A dead letter may be 64 KiB larger than any record."""
-        from streamfn._core import RECORD_BYTES_MAX
+    @pytest.mark.parametrize("headers", [{}, {"h": bytes(HEADERS_BYTES_MAX - LEAST_HEADER)}])
+    @pytest.mark.parametrize("room", [0, 1])
+    def test_the_largest_record_fits(self, log, letters, destination, headers, room):
+        """A dead letter may be 64 KiB larger than any record, and so may its headers."""
+        data = bytes(RECORD_BYTES_MAX - len("k7") - bool(headers) * HEADERS_BYTES_MAX - room)
+        record = letter(7, data=data, headers=headers).record
+        worst = Failure("E" * 10**5 + "\ud800", "\0" * 10**6, "\0" * 10**6)
+        log.create_stream("orders").put(data, "k7", headers)  # so such a record can be
 
-        data = bytes(RECORD_BYTES_MAX - 100)
-        long = Letter(letter(7, data=data).record, "Rejected", Failure("E", "m", "x" * 10**6), 1, 0)
+        destination.deliver([Letter(record, "Rejected", worst, 1, 0)])
 
-        destination.deliver([long])
+        [found] = letters.entries()
+        assert (found.data, found.headers) == (data, headers)
+        assert found.error_type.startswith("EEEE")
 
-        assert len(letters.entries()[0].data) == len(data)
+    def test_a_letter_that_its_stream_has_no_room_for_goes_to_the_functions_own(self, log, letters):
+        """The others of the call are where they should be, once."""
+        mapping = EventSourceMapping(**FIELDS, on_failure="broken")
+        destination = FailureDestination(log.core, mapping, SystemClock())
+        large = [letter(n, data=bytes(RECORD_BYTES_MAX - len("k7"))) for n in (2, 5)]
+        small = [letter(n) for n in (1, 3, 4)]
+
+        places = destination.deliver([small[0], large[0], *small[1:], large[1]])
+
+        own = "shop.total.dlq"
+        assert places == ["broken", own, "broken", "broken", own]
+        assert [record.partition_key for record in records_of(log, "broken")] == ["k1", "k3", "k4"]
+        assert [each.sequence_number for each in letters.entries()] == [2, 5]
+        assert [each.data for each in letters.entries()] == [each.record.data for each in large]
+        assert letters.entries()[0].traceback == "Traceback"
+
+    def test_the_room_of_another_stream_is_used_to_its_last_byte(self, log):
+        """A traceback is left out before a letter goes elsewhere."""
+        mapping = EventSourceMapping(**FIELDS, on_failure="broken")
+        destination = FailureDestination(log.core, mapping, SystemClock())
+        destination.deliver([letter(10)])
+        [put] = records_of(log, "broken")
+        bare = len(put.headers[DEAD_LETTER_HEADER]) - len("Traceback")
+        room = RECORD_BYTES_MAX - len("k10") - bare - LEAST_HEADER + 1 - len(DEAD_LETTER_HEADER)
+
+        fits, does_not = (letter(10, data=bytes(room + more)) for more in (0, 1))
+
+        assert destination.deliver([fits]) == ["broken"]
+        assert destination.deliver([does_not]) == ["shop.total.dlq"]
+
+    @pytest.mark.parametrize(("size", "records"), [(0, 1), (2**16, 2), (RECORD_BYTES_MAX + 1, 3)])
+    def test_the_state_of_a_window_may_be_larger_than_a_record(
+        self, log, letters, destination, size, records
+    ):
+        """It is put in parts, and is one dead letter all the same."""
+        state = bytes(range(256)) * (RECORD_BYTES_MAX // 256) + bytes(size)
+        record = Record(state, None, sequence_number=9, stream="orders")
+        failure = Failure("E", "m", "x" * 10**6)
+
+        places = destination.deliver([Letter(record, "Rejected", failure, 1, 0, window=(0, 60))])
+
+        assert places == ["shop.total.dlq"]
+        assert len(records_of(log, "shop.total.dlq")) == records
+        [found] = letters.entries()
+        assert found.data == state
+        letters.drop([found.id])
+        assert letters.entries() == []
+
+    def test_parts_without_their_end_are_no_dead_letter(self, log, letters, destination):
+        """As a crash leaves them; the state is delivered again, and these parts are not in it."""
+        whole = Record(b"a" * (RECORD_BYTES_MAX + 1), None, sequence_number=9, stream="orders")
+        again = Letter(whole, "Rejected", Failure("E", "m"), 1, 0, window=(0, 60))
+        data, key, headers = destination._in_parts(again)[0]
+        log.core.create_stream("shop.total.dlq", internal=True).put(b"b" * len(data), key, headers)
+        assert letters.entries() == []
+
+        destination.deliver([again])
+
+        [found] = letters.entries()
+        assert found.data == whole.data
 
     def test_a_closed_log_is_an_error_that_can_be_told(self, log, destination):
         log.close()

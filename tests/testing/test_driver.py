@@ -6,6 +6,7 @@ from time import monotonic
 import pytest
 
 from streamfn import App, Backoff, Batch, Context, Record, Reject
+from streamfn._core import RECORD_BYTES_MAX
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.testing import Crash, Driver, MemoryLog, run_once
 
@@ -70,6 +71,31 @@ class TestRunOnce:
             return ran.clock.monotonic()
 
         assert waited(1) == waited(1) != waited(2)
+
+    def test_streams_that_functions_append_to_are_made(self, app):
+        options = {"to": "lines", "on_success": "audit", "on_failure": "broken"}
+        app.stream("orders", name="split", **options)(lambda batch: None)
+
+        assert sorted(Driver(app).log.streams()) == ["audit", "broken", "lines", "orders"]
+
+    def test_a_record_that_on_failure_has_no_room_for_holds_up_nothing(self, app):
+        """Its dead letter goes to the function's own, which is said and counted."""
+
+        @app.stream("orders", input="record", max_retries=0, on_failure="broken")
+        def total(record: Record) -> None:
+            raise ValueError
+
+        sizes = (RECORD_BYTES_MAX, 5)
+        ran = run_once(app, {"orders": [bytes(size) for size in sizes]})
+
+        assert [len(letter.data) for letter in ran.dead_letters("total")] == [RECORD_BYTES_MAX]
+        assert [len(record.data) for record in ran.records("broken")] == [5]
+        told = [fields for event, fields in ran.events if event == "dead_lettered"]
+        places = [(each["destination"], each["too_large_for"]) for each in told]
+        assert places == [("shop.total.dlq", "broken"), ("broken", None)]
+        assert ran.redrive("total") == 1
+        assert [call.stream for call in ran.run().all_calls][2:] == ["shop.total.redrive"]
+        assert [letter.round for letter in ran.dead_letters("total")] == [1]
 
     def test_endless_retries_are_given_up(self, app):
         @app.stream("orders", max_retries=-1)

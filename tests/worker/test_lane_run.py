@@ -74,6 +74,7 @@ class FullDestination(FailureDestination):
             self.left -= 1
             raise LogFull("the log")
         self.delivered += [letter.record.sequence_number for letter in letters]
+        return [self._stream_for(letter) for letter in letters]
 
     def resolve(self, records):
         self.resolved += [record.sequence_number for record in records]

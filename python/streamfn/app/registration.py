@@ -29,6 +29,7 @@ from streamfn.model.options import StreamOptions, checked_name, mapping_fields, 
 
 _Handler = TypeVar("_Handler", bound=Handler)
 
+_WAYS_OUT = {"on_failure": ", or leave it out: then dead letters have one of their own"}
 _LONGEST_FILE_NAME = 255
 """Internal streams are folders named after the mapping, and Linux ends a name here."""
 
@@ -140,10 +141,10 @@ def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
         # WHY here: calling it runs none of its body, so every call would fail.
         reason = f"`{mapping.function}` yields to nobody: add `to=`, or write it without `yield`"
         raise ConfigError("function", reason)
-    for field in ("to", "on_success"):
-        if getattr(mapping, field) == mapping.stream:
-            reason = f"`{mapping.stream}` is what `{mapping.function}` reads: it would never end"
-            raise ConfigError(field, reason)
+    for field, stream in mapping.targets.items():
+        if stream == mapping.stream:
+            reason = f"`{stream}` is what `{mapping.function}` reads, it would never end"
+            raise ConfigError(field, f"{reason}: name another stream{_WAYS_OUT.get(field, '')}")
     try:
         parameters = positional_parameters(handler)
         variadic = any(

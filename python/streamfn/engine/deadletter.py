@@ -31,8 +31,13 @@ from .settle import microseconds
 
 Status = Literal["open", "queued", "resolved", "dropped"]
 
-Place = tuple[str, str, int, bool]
-"""Stream, shard id and sequence number of a record's origin, or where a window was closed."""
+Place = tuple[str, str, int, int, bool]
+"""Stream, shard id, sequence number and time of a record's origin, or where a window was closed.
+
+WHY the time: a stream that was removed and made again gives out the same numbers once more.
+"""
+Delivery = tuple[Place, int, int]
+"""Place, round and time of a dead letter: what its parts have in common, and no other has."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 READ_RECORDS: Final = 1_000
@@ -44,7 +49,10 @@ class DeadLetter:
     """A record that a function could not process, and the error of its last attempt."""
 
     id: str
-    """`shardId-…:sequence_number` of the record's origin, with `@stream` where that is needed."""
+    """`shardId-…:sequence_number` of the record's origin.
+
+    With `@stream` where two are alike, and with `@time` as well where the stream is another by now.
+    """
     data: bytes
     partition_key: str | None
     headers: dict[str, bytes]
@@ -82,17 +90,14 @@ class DeadLetters:
         self._mapping_name = mapping_name
         self._clock = clock or SystemClock()
         self._letters: dict[Place, DeadLetter] = {}
+        self._parts: dict[Delivery, dict[int, bytes]] = {}
+        """Of dead letters that were not read to their end."""
         self._readers: list[ShardReader] = []
 
     def entries(self, status: Status | None = "open") -> list[DeadLetter]:
         """Return those of a status, or all with None, in the order in which they first failed."""
         self._refresh()
-        doubles = Counter(each.id for each in self._letters.values())
-        return [
-            replace(each, id=f"{each.id}@{each.stream}") if doubles[each.id] > 1 else each
-            for each in self._letters.values()
-            if status in {None, each.status}
-        ]
+        return [each for each in self._told_apart() if status in {None, each.status}]
 
     def get(self, id: str) -> DeadLetter:
         """Return one, of any status.
@@ -160,6 +165,16 @@ class DeadLetters:
                 self._fold(reader.poll(READ_RECORDS, wait=POLL.total_seconds()))
         return True
 
+    def _told_apart(self) -> list[DeadLetter]:
+        """Return all letters, with ids that are as long as it takes to be each of one of them."""
+        found = list(self._letters.values())
+        for longer in (_with_stream, _with_time):
+            doubles = Counter(each.id for each in found)
+            found = [
+                replace(each, id=longer(each)) if doubles[each.id] > 1 else each for each in found
+            ]
+        return found
+
     def _chosen(self, ids: Collection[str] | None) -> list[DeadLetter]:
         letters = self.entries("open") if ids is None else [self.get(each) for each in ids]
         return [each for each in letters if each.status == "open"]
@@ -209,15 +224,39 @@ class DeadLetters:
     def _apply(self, record: Record, header: dict[str, Any]) -> None:
         origin = Origin.read(header)
         is_window = origin.window is not None
-        place = (origin.stream, origin.shard_id, origin.sequence_number, is_window)
+        number, time_us = origin.sequence_number, origin.timestamp_us
+        place = (origin.stream, origin.shard_id, number, time_us, is_window)
         known = self._letters.get(place)
         if header["kind"] == "failed":
+            data = self._whole((place, origin.round, header["last_failed_us"]), record, header)
+            if data is None:
+                return
             # WHY: queued, and failed again in the same round: written twice by a crash. Its copy
             # is on its way all the same.
             if known is None or known.status != "queued" or origin.round > known.round:
-                self._letters[place] = _read_letter(record, header, origin)
+                self._letters[place] = _read_letter(record, data, header, origin)
         elif known is not None and _follows(header, known):
             self._letters[place] = replace(known, status=header["kind"])
+
+    def _whole(self, of: Delivery, record: Record, header: dict[str, Any]) -> bytes | None:
+        """Return the data of a dead letter; None while parts of it are missing."""
+        if "part" not in header:
+            return record.data
+        number, count = header["part"]
+        parts = self._parts.setdefault(of, {})
+        parts[number] = record.data
+        if len(parts) < count:
+            return None
+        del self._parts[of]
+        return b"".join(data for _, data in sorted(parts.items()))
+
+
+def _with_stream(letter: DeadLetter) -> str:
+    return f"{letter.id}@{letter.stream}"
+
+
+def _with_time(letter: DeadLetter) -> str:
+    return f"{letter.id}@{letter.put_at:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _follows(header: dict[str, Any], known: DeadLetter) -> bool:
@@ -228,11 +267,11 @@ def _follows(header: dict[str, Any], known: DeadLetter) -> bool:
     return known.status == "open" and int(header["round"]) == known.round
 
 
-def _read_letter(record: Record, header: dict[str, Any], origin: Origin) -> DeadLetter:
+def _read_letter(record: Record, data: bytes, header: dict[str, Any], origin: Origin) -> DeadLetter:
     window = None if origin.window is None else (_time(origin.window[0]), _time(origin.window[1]))
     return DeadLetter(
         id=f"{origin.shard_id}:{origin.sequence_number}" + (":window" if window else ""),
-        data=record.data,
+        data=data,
         partition_key=record.partition_key,
         headers={name: v for name, v in record.headers.items() if name != DEAD_LETTER_HEADER},
         stream=origin.stream,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from streamfn._core import Log, Record, Stream
+from streamfn._core import RECORD_BYTES_MAX, Log, Record, Stream
 from streamfn.clock import Clock
 from streamfn.errors import RecordTooLarge, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping
@@ -33,30 +33,23 @@ class FailureDestination:
         """Whether the record comes from the mapping's redrive stream."""
         return record.stream == self._mapping.redrive_stream
 
-    def stream_for(self, letter: Letter) -> str | None:
-        """Return the name of the stream a letter goes to; None: it is dropped.
-
-        What came out of the dead-letter stream goes back there, whatever `on_failure` says now:
-        otherwise it would stay "queued" for ever.
-        """
-        if self._mapping.on_failure == "dlq" or self.is_redriven(letter.record):
-            return self._mapping.dlq_stream
-        return self._mapping.on_failure
-
-    def deliver(self, letters: Sequence[Letter]) -> None:
+    def deliver(self, letters: Sequence[Letter]) -> list[str | None]:
         """Append the letters that are not dropped; they are durable when it returns.
+
+        Returns:
+            The stream that each letter is in now; None: it was dropped.
 
         Raises:
             StreamfnError: The destination cannot take them now. Doing it again is safe.
         """
-        for name in {self.stream_for(letter) for letter in letters} - {None}:
-            assert name is not None
-            own = [letter for letter in letters if self.stream_for(letter) == name]
-            try:
-                self._put(name, [self._dead_letter(each, TRACEBACK_BYTES_MAX) for each in own])
-            except RecordTooLarge:
-                # WHY: a stream of the user's has the usual limit, which the record may reach.
-                self._put(name, [self._dead_letter(each, 0) for each in own])
+        places: list[str | None] = [None] * len(letters)
+        wanted = [self._stream_for(letter) for letter in letters]
+        for name in dict.fromkeys(filter(None, wanted)):
+            own = [place for place, stream in enumerate(wanted) if stream == name]
+            found = self._bring([letters[place] for place in own], name)
+            for place, stream in zip(own, found, strict=True):
+                places[place] = stream
+        return places
 
     def resolve(self, records: Sequence[Record]) -> None:
         """Say in the dead-letter stream that these redriven records succeeded.
@@ -82,6 +75,57 @@ class FailureDestination:
         for name, own in by_stream(outputs):
             self._put(name, [(each.data, each.partition_key, {}) for each in own])
 
+    def _stream_for(self, letter: Letter) -> str | None:
+        """Return the stream that a letter is meant for; None: it is to be dropped.
+
+        What came out of the dead-letter stream goes back there, whatever `on_failure` says now:
+        otherwise it would stay "queued" for ever.
+        """
+        if self.is_redriven(letter.record):
+            return self._mapping.dlq_stream
+        return self._mapping.failure_stream
+
+    def _bring(self, letters: Sequence[Letter], name: str) -> list[str]:
+        """Append letters to a stream, in portions; return where each of them found room."""
+        places: list[str] = []
+        puts = [self._dead_letter(each, TRACEBACK_BYTES_MAX) for each in letters]
+        for portion in portions(puts):
+            try:
+                self._put(name, portion)
+                places += [name] * len(portion)
+            except RecordTooLarge:  # nothing of the portion was written
+                own = letters[len(places) : len(places) + len(portion)]
+                places += [self._bring_alone(letter, name) for letter in own]
+        return places
+
+    def _bring_alone(self, letter: Letter, name: str) -> str:
+        """Append a letter without its traceback, or to the function's own dead letters.
+
+        WHY: a stream of the user's has the usual limits, which the record may reach by itself. The
+        dead letters have room for any record and all that is said of it; the state of a window can
+        be larger than that, and is put in parts, which `DeadLetters` joins.
+        """
+        try:
+            self._put(name, [self._dead_letter(letter, 0)])
+        except RecordTooLarge:
+            name = self._mapping.dlq_stream
+            self._put(name, self._in_parts(letter))
+        return name
+
+    def _in_parts(self, letter: Letter) -> list[Put]:
+        data, key, headers = self._dead_letter(letter, TRACEBACK_BYTES_MAX)
+        starts = range(0, len(data), RECORD_BYTES_MAX)
+        if len(starts) <= 1:
+            return [(data, key, headers)]
+        return [
+            (
+                data[start : start + RECORD_BYTES_MAX],
+                key,
+                letters_of.as_part(headers, n, len(starts)),
+            )
+            for n, start in enumerate(starts)
+        ]
+
     def _dead_letter(self, letter: Letter, traceback_bytes: int) -> Put:
         now_us = microseconds(self._clock)
         headers = letters_of.failed(letter, self._mapping, now_us, traceback_bytes)
@@ -102,12 +146,13 @@ class FailureDestination:
 
 def put_all(stream: Stream, records: Sequence[Put]) -> None:
     """Append records in order, in portions that fit memory."""
-    for portion in _portions(records):
+    for portion in portions(records):
         data, keys, headers = zip(*portion, strict=True)
         stream.put_many(data, keys, headers)
 
 
-def _portions(records: Sequence[Put]) -> Iterator[list[Put]]:
+def portions(records: Sequence[Put]) -> Iterator[list[Put]]:
+    """Return the records in order, in lists of about `PUT_BYTES`."""
     portion: list[Put] = []
     size = 0
     for put in records:

@@ -30,6 +30,7 @@ from .settle import Letter
 Kind = Literal["failed", "queued", "resolved", "dropped", "redrive"]
 
 TRACEBACK_BYTES_MAX: Final = 32 * 2**10
+TYPE_BYTES_MAX: Final = 2**10
 MESSAGE_BYTES_MAX: Final = 4 * 2**10
 HEADER_BYTES_MAX: Final = DEAD_LETTER_BYTES_EXTRA - 2**10
 """JSON escapes can make a text longer; a header that is over this loses more of its traceback."""
@@ -109,7 +110,7 @@ def failed(
         "function": mapping.name,
         "function_version": mapping.version,
         "condition": letter.condition,
-        "error_type": failure.error_type,
+        "error_type": cut(failure.error_type, TYPE_BYTES_MAX),
         "error_message": cut(failure.error_message, MESSAGE_BYTES_MAX),
         "traceback": cut(failure.traceback, traceback_bytes),
         "attempts": origin.attempts + letter.attempts,
@@ -119,6 +120,12 @@ def failed(
         "round": origin.round,
     }
     return {**letter.record.headers, DEAD_LETTER_HEADER: _encoded(values)}
+
+
+def as_part(headers: Mapping[str, bytes], number: int, count: int) -> dict[str, bytes]:
+    """Return the headers of a dead letter that is put in parts, those of one part."""
+    values = {**orjson.loads(headers[DEAD_LETTER_HEADER]), "part": [number, count]}
+    return {**headers, DEAD_LETTER_HEADER: orjson.dumps(values)}
 
 
 def marker(kind: Kind, function: str, origin: Origin, now_us: int) -> dict[str, bytes]:

@@ -23,6 +23,8 @@ OnCorruption = Literal["raise", "skip"]
 Start = str | datetime
 """`"trim_horizon"`, `"latest"`, or an aware datetime; counts only when the mapping is new."""
 DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
+DLQ: Final = "dlq"
+"""`on_failure`: the function's own dead letters, not a stream of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class EventSourceMapping:
     """Tumbling windows, with a state for each shard; None: there are none."""
     timeout: timedelta = DEFAULT_TIMEOUT
     """Longest duration of one call; then its process is killed."""
-    on_failure: str | None = "dlq"
+    on_failure: str | None = DLQ
     """`dlq`, another stream's name, or None: drop, counted and logged."""
     to: str | None = None
     """Stream that takes what successful calls return or yield."""
@@ -91,6 +93,19 @@ class EventSourceMapping:
     def redrive_stream(self) -> str:
         """Internal stream of records to be tried again, read by this function alone."""
         return f"{self.name}{REDRIVE_SUFFIX}"
+
+    @property
+    def failure_stream(self) -> str | None:
+        """Stream that takes what is given up; None: it is dropped."""
+        return self.dlq_stream if self.on_failure == DLQ else self.on_failure
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Streams of the user's own that it appends to, by the argument that names them."""
+        named = {"to": self.to, "on_success": self.on_success, "on_failure": self.on_failure}
+        if self.on_failure == DLQ:
+            del named["on_failure"]
+        return {argument: stream for argument, stream in named.items() if stream is not None}
 
     def writes_on_success(self, stream: str) -> bool:
         """Whether a record of that stream is done only once something is written for its success.

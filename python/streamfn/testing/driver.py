@@ -193,7 +193,7 @@ class Driver:
 
     def _enter(self, mapping: EventSourceMapping, index: int) -> None:
         core = self.log.core
-        for stream in filter(None, (mapping.stream, mapping.to, mapping.on_success)):
+        for stream in (mapping.stream, *mapping.targets.values()):
             core.create_stream(stream, exist_ok=True)
         record = _core.Mapping.register(
             core,

@@ -121,7 +121,7 @@ class Catalog:
                 mapping, record, index, mapping.name in loops, mapping.compiled_filter()
             )
             # WHY: now, for another function of the app may wait for the stream.
-            for stream in filter(None, (mapping.to, mapping.on_success)):
+            for stream in mapping.targets.values():
                 self._log.create_stream(stream, exist_ok=True)
         self.prepare()
 

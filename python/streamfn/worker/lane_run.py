@@ -12,7 +12,7 @@ running; it stays as it is until the dead letters of the call are durable.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -165,8 +165,7 @@ class LaneRun(ABC):
                 destination.send_on(self._outputs)
                 self._outputs = []
             if self._letters:
-                destination.deliver(self._letters)
-                self._tell_of_letters()
+                self._tell_of_letters(destination.deliver(self._letters))
                 self._letters = []
             if self._resolved:
                 destination.resolve(self._resolved)
@@ -195,16 +194,18 @@ class LaneRun(ABC):
         seconds = pause.total_seconds()
         self._tools.lanes.wait(self._job.lane, self._slot, self._pace.exponent, seconds)
 
-    def _tell_of_letters(self) -> None:
-        destination = self._job.function.destination
-        for place, letter in enumerate(self._letters):
-            stream = destination.stream_for(letter)
+    def _tell_of_letters(self, streams: Sequence[str | None]) -> None:
+        """Count the letters, and say where they are now; None: they were dropped."""
+        is_redriven = self._job.function.destination.is_redriven
+        meant = self._mapping.failure_stream
+        for place, (letter, stream) in enumerate(zip(self._letters, streams, strict=True)):
             self._count(Counter.DROPPED if stream is None else Counter.DEAD_LETTERS)
             if place >= TOLD_MAX:
                 continue
             self._report(
                 "record_dropped" if stream is None else "dead_lettered",
                 destination=stream,
+                too_large_for=None if stream == meant or is_redriven(letter.record) else meant,
                 sequence_number=letter.record.sequence_number,
                 partition_key=letter.record.partition_key,
                 condition=letter.condition,
