@@ -1,12 +1,18 @@
 """The public face of the package: what is in it, and what importing it costs."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import streamfn
 
 
 def test_all_is_sorted_and_complete():
+    for name in streamfn.__all__:
+        getattr(streamfn, name)  # it is loaded when it is first asked for
     public = {name for name in vars(streamfn) if not name.startswith("_")}
     rooms = {name for name in public if type(vars(streamfn)[name]).__name__ == "module"}
 
@@ -40,7 +46,7 @@ def test_importing_the_package_is_light():
     """A function's process must not pay for the command line."""
     heavy = {"click", "rich", "orjson", "msgspec", "zstandard", "asyncio", "multiprocessing"}
 
-    assert loaded_by("import streamfn") & heavy == set()
+    assert loaded_by("from streamfn import *") & heavy == set()
 
 
 def test_the_command_line_loads_the_terminal_only_when_it_writes_to_one():
@@ -59,3 +65,38 @@ def test_elsewhere_importing_says_so_plainly():
     assert said.splitlines()[-1] == (
         "ImportError: streamfn runs on Linux so far, and this is darwin"
     )
+
+
+def names_for_type_checkers():
+    """Module and names of each import that only a type checker runs."""
+    tree = ast.parse(Path(streamfn.__file__).read_text("utf-8"))
+    guarded = next(
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "typing.TYPE_CHECKING"
+    )
+    return {node.module: tuple(alias.name for alias in node.names) for node in guarded}
+
+
+def test_type_checkers_see_the_names_that_are_loaded_on_demand():
+    homes = streamfn._HOMES
+
+    assert names_for_type_checkers() == homes
+    assert sorted(name for names in homes.values() for name in names) == sorted(streamfn.__all__)
+
+
+def test_what_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'streamfn' has no attribute 'Batches'"):
+        _ = streamfn.Batches
+
+
+def test_the_version_is_told_without_the_engine():
+    code = (
+        "import sys; from streamfn.cli.main import run; run(['--version'])\n"
+        "print(*[name for name in sys.modules if name.startswith('streamfn.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    version, modules = done.stdout.splitlines()
+    assert version == f"streamfn {streamfn.__version__}"
+    assert {name.split(".")[1] for name in modules.split()} == {"_core", "cli", "errors"}

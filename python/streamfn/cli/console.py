@@ -9,20 +9,19 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(slots=True)
 class Voice:
     """How much a command says, and in which colours; set once by the options every command has."""
 
-    quiet: bool = False
-    verbose: int = 0
-    no_color: bool = False
+    __slots__ = ("no_color", "quiet", "verbose")
+
+    def __init__(self) -> None:
+        self.quiet, self.verbose, self.no_color = False, 0, False
 
     def note(self, text: str) -> None:
         """Tell a person what happened, on stderr, unless `-q`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, NoReturn
@@ -13,7 +12,6 @@ import click
 
 from streamfn import __version__
 from streamfn.errors import StreamfnError
-from streamfn.model.options import nearest
 
 from .console import shows_colour, voice
 from .exits import CommandError, Exit, exit_code, one_line
@@ -51,6 +49,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the nearest."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from streamfn.model.options import nearest
+
             message = f"there is no command `{args[0]}`, {nearest(args[0], COMMANDS)}"
             raise click.UsageError(message, ctx)
         return super().resolve_command(ctx, args)
@@ -90,6 +90,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _report(error: Exception) -> None:
+    import traceback
+
     if voice.verbose or _is_unexpected(error):
         traceback.print_exception(error)
     elif error.__cause__ is not None and exit_code(error) is Exit.USAGE:

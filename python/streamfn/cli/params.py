@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from streamfn.errors import ConfigError
-from streamfn.log import Log
-from streamfn.model.options import checked_name
-from streamfn.units import parse_duration
 
 from .console import voice
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from streamfn.log import Log
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -31,6 +32,8 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
         """Return the duration, or fail as usage."""
+        from streamfn.units import parse_duration
+
         try:
             return parse_duration(value)  # type: ignore[arg-type]  # it judges any object
         except ValueError as error:
@@ -49,6 +52,8 @@ class StreamName(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Return the name, or fail as usage."""
+        from streamfn.model.options import checked_name
+
         parts = str(value).split(".") if self.internal else [str(value)]
         try:
             for part in parts:
@@ -109,6 +114,8 @@ def open_log(log_dir: str) -> Log:
     Raises:
         ConfigError: There is none.
     """
+    from streamfn.log import Log
+
     return Log.open(log_dir, create=False)
 
 
