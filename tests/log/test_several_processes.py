@@ -270,8 +270,10 @@ def test_ctrl_c_ends_a_put_that_waits(tmp_path: Path) -> None:
     """A blocked call looks at signals; the default wait is 30 s."""
     _core.Log.open(str(tmp_path)).create_stream("s")
     code = """
-        import sys
+        import signal, sys
         from streamfn import _core
+        # A shell without job control has its background jobs, and so this process, ignore SIGINT.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         stream = _core.Log.open(sys.argv[1]).stream("s")
         print("ready", flush=True)
         try:
