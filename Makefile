@@ -176,6 +176,17 @@ bench-quick: $(VENV)/.peers $(VENV)/.built ## the comparison alone, with fewer r
 bench-full: $(VENV)/.peers $(VENV)/.built ## all of make bench with every peer, and more records for the servers (longer)
 	@$(BENCH) benches/python --full --every-peer
 
+.PHONY: bench-core instructions instructions-baseline
+bench-core: ## measure the core by itself, with criterion (two minutes)
+	@$(CARGO) bench --quiet --package streamfn-bench --locked
+
+instructions: ## count the instructions of a record's way; fail if they grew by more than 5 %
+	@command -v valgrind >/dev/null || { echo "make: valgrind was not found (Debian: apt install valgrind)" >&2; exit 1; }
+	@python3 benches/instructions.py
+
+instructions-baseline: ## make the counts of now the ones that the next are compared with
+	@python3 benches/instructions.py --write
+
 .PHONY: clean
 clean: ## remove all that was built or installed
 	rm -rf $(VENV) target dist python/streamfn/*.so

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from peers import absence
@@ -11,12 +11,14 @@ from report import FilterRates, Rates, Ways, figure_table, filter_table, lines
 from results import write
 from scenario import EVERY_PEER, FULL, QUICK, SMALL, Case, Size, cases
 from storage import Figure
+from targets import Target, of_peers, target_table
 
 SIZE = pytest.StashKey[Size]()
 RATES = pytest.StashKey[Rates]()
 WAYS = pytest.StashKey[Ways]()
 FIGURES = pytest.StashKey[list[Figure]]()
 LANE_FIGURES = pytest.StashKey[list[Figure]]()
+TARGETS = pytest.StashKey[list[Target]]()
 FILTER_RATES = pytest.StashKey[FilterRates]()
 
 
@@ -38,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[WAYS] = ways
     config.stash[FIGURES] = []
     config.stash[LANE_FIGURES] = []
+    config.stash[TARGETS] = []
     filter_rates: FilterRates = defaultdict(lambda: defaultdict(list))
     config.stash[FILTER_RATES] = filter_rates
 
@@ -61,23 +64,28 @@ def _marks(case: Case) -> list[pytest.MarkDecorator]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables after a full run."""
-    stash = terminalreporter.config.stash
+    if terminalreporter.config.stash[SIZE] is SMALL:
+        return
+    for table in _tables(terminalreporter.config.stash):
+        terminalreporter.write_line("")
+        for line in table:
+            terminalreporter.write_line(line)
+
+
+def _tables(stash: pytest.Stash) -> Iterator[Iterable[str]]:
+    """All for which something was measured."""
     for title, figures in (("storage", stash[FIGURES]), ("lanes", stash[LANE_FIGURES])):
-        if stash[SIZE] is not SMALL and figures:
-            terminalreporter.write_line("")
-            for line in figure_table(title, figures, os.getloadavg()):
-                terminalreporter.write_line(line)
-    if stash[SIZE] is not SMALL and stash[RATES]:
-        terminalreporter.write_line("")
-        for line in lines(stash[RATES], stash[WAYS], stash[SIZE]):
-            terminalreporter.write_line(line)
-        terminalreporter.write_line("")
-        for line in write(stash[RATES], stash[WAYS], stash[SIZE]):
-            terminalreporter.write_line(line)
-    if stash[SIZE] is not SMALL and stash[FILTER_RATES]:
-        terminalreporter.write_line("")
-        for line in filter_table(stash[FILTER_RATES]):
-            terminalreporter.write_line(line)
+        if figures:
+            yield figure_table(title, figures, os.getloadavg())
+    if stash[FILTER_RATES]:
+        yield filter_table(stash[FILTER_RATES])
+    if stash[RATES]:
+        yield lines(stash[RATES], stash[WAYS], stash[SIZE])
+    targets = [*of_peers(stash[RATES]), *stash[TARGETS]]
+    if targets:
+        yield target_table(targets)
+    if stash[RATES]:
+        yield write(stash[RATES], stash[WAYS], targets, stash[SIZE])
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +116,12 @@ def figures(pytestconfig: pytest.Config) -> list[Figure]:
 def lane_figures(pytestconfig: pytest.Config) -> list[Figure]:
     """Where the figures of lanes are noted."""
     return pytestconfig.stash[LANE_FIGURES]
+
+
+@pytest.fixture(scope="session")
+def targets(pytestconfig: pytest.Config) -> list[Target]:
+    """Where ratios to peers and limits are noted."""
+    return pytestconfig.stash[TARGETS]
 
 
 @pytest.fixture(scope="session")

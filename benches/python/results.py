@@ -2,13 +2,14 @@
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from report import Rates, Ways, absences, gain, shortening, surroundings, took_turns
 from scenario import Size
+from targets import TITLES, Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +25,11 @@ COLOURS: Final = {
 }
 
 
-def write(rates: Rates, ways: Ways, size: Size) -> Iterator[str]:
+def write(rates: Rates, ways: Ways, targets: Sequence[Target], size: Size) -> Iterator[str]:
     """Write the files, over those of an earlier run; say what was written."""
     FOLDER.mkdir(exist_ok=True)
     base = FOLDER / size.command.removeprefix("make ")
-    text = json.dumps(document(rates, ways, size), indent=1, ensure_ascii=False)
+    text = json.dumps(document(rates, ways, targets, size), indent=1, ensure_ascii=False)
     base.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     yield f"Written: {base.with_suffix('.json')}"
     if find_spec("matplotlib") is None:
@@ -38,7 +39,7 @@ def write(rates: Rates, ways: Ways, size: Size) -> Iterator[str]:
         yield f"Written: {path}"
 
 
-def document(rates: Rates, ways: Ways, size: Size) -> dict[str, Any]:
+def document(rates: Rates, ways: Ways, targets: Sequence[Target], size: Size) -> dict[str, Any]:
     """All figures of all rounds; rates in records a second, times in seconds."""
     return {
         "command": size.command,
@@ -68,6 +69,10 @@ def document(rates: Rates, ways: Ways, size: Size) -> dict[str, Any]:
             }
             for scenario, by_system in ways.items()
         },
+        "targets": [
+            dict(zip(TITLES, target.cells(), strict=True)) | {"ratios": list(target.ratios)}
+            for target in targets
+        ],
         "not measured": absences(size),
     }
 

@@ -99,6 +99,15 @@ class Streamfn:
 
     def consume(self, touch: Touch, *, per_record: bool) -> None:
         """Run the lane: in-flight slot, call, checkpoint, for each batch."""
+        for work in self.works():
+            if per_record:
+                for record in work.records:
+                    touch.record(record)
+            else:
+                touch.batch(Batch(work.records))
+
+    def works(self) -> Iterator[_core.Work]:
+        """Batches as a runner's thread gets them; each is settled when the next is asked for."""
         lanes = _core.LaneSet(self.log.core, worker="0" * 32, runner=0)
         for number, shard_id in enumerate(self.shards):
             lanes.add(
@@ -112,11 +121,7 @@ class Streamfn:
                 batch_bytes=6 * 2**20,
             )
         while (work := lanes.next(0.0)) is not None:
-            if per_record:
-                for record in work.records:
-                    touch.record(record)
-            else:
-                touch.batch(Batch(work.records))
+            yield work
             lanes.settle(work.lane)
         lanes.close()
 

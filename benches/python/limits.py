@@ -1,0 +1,230 @@
+"""What the targets compare streamfn with that is no store: bare loops, libraries, the disk."""
+
+import base64
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import zstandard
+from scenario import SEED
+from systems import BATCH_RECORDS, Lmdb, Sqlite, Streamfn, Touch
+
+from streamfn import Log, Record
+from streamfn._core import Records
+
+LIMIT_SOURCE: Final = Path(__file__).parents[1] / "rust" / "append_limit.rs"
+PUT_THREADS: Final = 16
+CITIES: Final = ["Berlin", "Lisboa", "Nairobi", "Osaka", "Quito", "São Paulo", "Tromsø"]
+
+
+@cache
+def limit_program() -> Path | None:
+    """Compile the program that appends with nothing but `std`; `None` without a compiler."""
+    compiler = shutil.which("rustc")
+    if compiler is None:
+        return None
+    program = LIMIT_SOURCE.parents[2] / "target" / "append-limit"
+    if not program.exists() or program.stat().st_mtime < LIMIT_SOURCE.stat().st_mtime:
+        program.parent.mkdir(exist_ok=True)
+        command = [compiler, "-O", "--edition", "2021", str(LIMIT_SOURCE), "-o", str(program)]
+        subprocess.run(command, check=True)
+    return program
+
+
+def limit_rate(folder: Path, record_bytes: int, count: int, *, is_synced: bool) -> float:
+    """Records a second that the std-only program appends."""
+    program, path = limit_program(), folder / "limit"
+    assert program is not None
+    command = [str(program), str(path), str(record_bytes), str(count)]
+    done = subprocess.run(
+        [*command, "sync"] if is_synced else command, capture_output=True, text=True, check=True
+    )
+    path.unlink()
+    return count / float(done.stdout)
+
+
+def put_one_by_one(system: Streamfn, records: Sequence[bytes]) -> float:
+    """Records a second that `PUT_THREADS` threads put, each acknowledged before its next."""
+    pieces = [records[at::PUT_THREADS] for at in range(PUT_THREADS)]
+    with ThreadPoolExecutor(PUT_THREADS) as threads:
+        list(threads.map(lambda _: time.sleep(0.01), pieces))  # they are there before the clock
+        begun = time.perf_counter()
+        list(threads.map(system.put_each, pieces))
+        return len(records) / (time.perf_counter() - begun)
+
+
+def insert_one_by_one(system: Sqlite, records: Sequence[bytes]) -> float:
+    """Records a second that one connection inserts, a transaction each."""
+    begun = time.perf_counter()
+    system.append([[data] for data in records])
+    return len(records) / (time.perf_counter() - begun)
+
+
+def fresh_records(system: Streamfn) -> Iterator[list[Record]]:
+    """All records of the stream, in lists of `BATCH_RECORDS`, no `.data` read yet."""
+    for batch in system.stream.read():
+        yield list(batch)
+
+
+def bare_loop(system: Streamfn) -> float:
+    """Records a second of a loop that calls the function on records that are there already."""
+    touch, seconds = Touch(), 0.0
+    for records in fresh_records(system):
+        begun = time.perf_counter()
+        for record in records:
+            touch.record(record)
+        seconds += time.perf_counter() - begun
+    return touch.count / seconds
+
+
+class PlainRecord:
+    """What a consumer on LMDB would make: the fields of `Record`, and nothing else."""
+
+    __slots__ = (
+        "data", "headers", "partition_key", "sequence_number", "shard_id", "stream", "timestamp_us"
+    )  # fmt: skip
+
+    def __init__(self, data: bytes, sequence_number: int) -> None:
+        self.data = data
+        self.sequence_number = sequence_number
+        self.partition_key = None
+        self.shard_id = "shardId-000000000000"
+        self.stream = "bench"
+        self.timestamp_us = 0
+        self.headers: dict[str, bytes] = {}
+
+
+class LmdbRecords(Lmdb):
+    """LMDB with a consumer that hands its function a record, as streamfn's does."""
+
+    def consume_records(self, touch: Touch) -> None:
+        """As `consume`, with a `PlainRecord` for each value."""
+        seq = 0
+        while entries := self._entries(seq):
+            for key, data in entries:
+                touch.record(PlainRecord(data, int.from_bytes(key, "big")))  # type: ignore[arg-type]  # it has the same fields
+            seq += len(entries)
+            with self.environment.begin(write=True, db=self.position) as transaction:
+                transaction.put(b"next", seq.to_bytes(8, "big"))
+
+    def _entries(self, seq: int) -> list[tuple[bytes, bytes]]:
+        with self.environment.begin(db=self.log) as transaction:
+            cursor = transaction.cursor()
+            if not cursor.set_range(seq.to_bytes(8, "big")):
+                return []
+            return list(islice(cursor.iternext(), BATCH_RECORDS))
+
+
+class Lengths:
+    """A function that sums up the lengths of payloads: record by record, or by a whole column."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def record(self, record: Record) -> None:
+        """One record."""
+        self.total += len(record.data)
+
+    def arrow(self, batch: object) -> None:
+        """One batch, as `input="arrow"` hands it over."""
+        column = pa.record_batch(batch)["data"]
+        self.total += pc.sum(pc.binary_length(column)).as_py()
+
+
+def lengths(system: Streamfn, *, as_arrow: bool) -> float:
+    """Records a second of such a function, called as a runner calls it."""
+    system.rewind()
+    function, count = Lengths(), 0
+    begun = time.perf_counter()
+    for work in system.works():
+        if as_arrow:
+            function.arrow(work.records.to_arrow())
+        else:
+            for record in work.records:
+                function.record(record)
+        count += len(work.records)
+    assert function.total > 0
+    return count / (time.perf_counter() - begun)
+
+
+def plain_event(records: Records, stream: str) -> dict[str, Any]:
+    """Lambda's Kinesis event, as a few lines of Python build it."""
+    arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"
+    shard_id = records.shard_id
+    return {
+        "Records": [
+            {
+                "kinesis": {
+                    "kinesisSchemaVersion": "1.0",
+                    "partitionKey": record.partition_key,
+                    "sequenceNumber": str(record.sequence_number),
+                    "data": base64.b64encode(record.data).decode("ascii"),
+                    "approximateArrivalTimestamp": record.timestamp_us / 1e6,
+                },
+                "eventSource": "aws:kinesis",
+                "eventVersion": "1.0",
+                "eventID": f"{shard_id}:{record.sequence_number}",
+                "eventName": "aws:kinesis:record",
+                "invokeIdentityArn": "arn:aws:iam::000000000000:role/streamfn",
+                "awsRegion": "us-east-1",
+                "eventSourceARN": arn,
+            }
+            for record in records
+        ]
+    }
+
+
+def zstd_of_library(batches: Sequence[list[bytes]]) -> tuple[float, int]:
+    """Seconds that the zstd library takes for the same bytes at level 1, and what it leaves."""
+    joined = [b"".join(batch) for batch in batches]
+    compressor = zstandard.ZstdCompressor(level=1)
+    begun = time.perf_counter()
+    size = sum(len(compressor.compress(data)) for data in joined)
+    return time.perf_counter() - begun, size
+
+
+def zstd_of_stream(folder: Path, batches: Sequence[list[bytes]]) -> tuple[float, int]:
+    """Seconds that appends to a compressed stream take, and the bytes of its segments."""
+    with Log.open(folder) as log:
+        stream = log.create_stream("events", durability="process", compression="zstd")
+        begun = time.perf_counter()
+        for batch in batches:
+            stream.put_many(batch)
+        seconds = time.perf_counter() - begun
+        size = sum(shard.bytes for shard in stream.core.shards())
+    shutil.rmtree(folder)
+    return seconds, size
+
+
+def json_events(count: int) -> list[list[bytes]]:
+    """Orders in JSON, about 250 bytes each, in lists of `BATCH_RECORDS`: 250 KiB."""
+    source = random.Random(SEED)
+    events = [
+        orjson.dumps(
+            {
+                "id": number,
+                "user": f"user-{source.randrange(50_000):05}",
+                "city": source.choice(CITIES),
+                "amount": source.randrange(100, 90_000) / 100,
+                "items": [
+                    {"sku": f"{group}-{source.randrange(10_000):04}", "count": source.randrange(9)}
+                    for group in "AB"
+                ],
+                "paid": source.random() < 0.9,
+                "at": f"2026-11-{source.randrange(1, 31):02}T{source.randrange(24):02}:00:00Z",
+                "agent": "Mozilla/5.0 (X11; Linux x86_64)",
+            }
+        )
+        for number in range(count)
+    ]
+    return [events[at : at + BATCH_RECORDS] for at in range(0, count, BATCH_RECORDS)]

@@ -1,0 +1,165 @@
+"""The targets: how far streamfn is from a peer or from what the machine can do, in ratios.
+
+Both sides of a ratio are measured in the same round, one right after the other.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from report import Rates, gain
+
+Measure = Callable[[], float]
+"""One turn: a rate, or seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a ratio should be."""
+
+    ratio: float | None = None
+    """`None`: it is only of interest."""
+    is_most: bool = False
+    """Whether more is worse."""
+    unit: Literal["×", "%", "ms", "MiB"] = "×"
+    """How it is said; a figure of the last two is a difference."""
+
+    def say(self, ratio: float) -> str:
+        """The figure, for people."""
+        if self.unit == "%":
+            return f"{ratio:.0%}"
+        return f"{ratio:.2f}×" if self.unit == "×" else f"{ratio:.0f} {self.unit}"
+
+    def is_reached(self, ratio: float) -> bool:
+        """Whether the ratio will do."""
+        if self.ratio is None:
+            return True
+        return ratio <= self.ratio if self.is_most else ratio >= self.ratio
+
+    def __str__(self) -> str:
+        if self.ratio is None:
+            return "–"
+        return f"{'≤' if self.is_most else '≥'} {self.say(self.ratio)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A row of the table."""
+
+    job: str
+    beside: str
+    """The peer or the limit."""
+    ours: str
+    theirs: str
+    ratios: Sequence[float]
+    """Of each round."""
+    goal: Goal
+    why: str = ""
+    """What is known about a row that falls short."""
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.ratios)
+
+    def cells(self) -> tuple[str, ...]:
+        """The row, for people."""
+        spread = ""
+        if len(self.ratios) > 1:
+            spread = f" ({self.goal.say(min(self.ratios))}–{self.goal.say(max(self.ratios))})"
+        verdict = "yes" if self.goal.is_reached(self.ratio) else "**no**"
+        if self.goal.ratio is None:
+            verdict = "–"
+        return (
+            self.job, self.beside, self.ours, self.theirs,
+            self.goal.say(self.ratio) + spread, str(self.goal), verdict,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Turns:
+    """Two sides that take turns, `rounds` times."""
+
+    rounds: int
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+    def take(self, ours: Measure, theirs: Measure) -> "Turns":
+        """Measure; who begins changes from round to round."""
+        for turn in range(self.rounds):
+            sides = [(self.ours, ours), (self.theirs, theirs)]
+            for found, measure in sides if turn % 2 == 0 else reversed(sides):
+                found.append(measure())
+        return self
+
+    def target(
+        self, job: str, beside: str, goal: Goal, say: Callable[[float], str], why: str = ""
+    ) -> Target:
+        """The row."""
+        ratios = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        return Target(job, beside, say(ours), say(theirs), ratios, goal, why)
+
+
+def per_second(count: int, run: Callable[[], object]) -> float:
+    """Return the rate at which `run` does `count` of something; older dirty pages are flushed."""
+    os.sync()
+    begun = time.perf_counter()
+    run()
+    return count / (time.perf_counter() - begun)
+
+
+def million(rate: float) -> str:
+    """A rate, for people."""
+    return f"{rate / 1e6:.2f} M/s" if rate >= 1e5 else f"{rate / 1e3:.1f} k/s"
+
+
+def microseconds(seconds: float) -> str:
+    """A time, for people."""
+    return f"{seconds * 1e6:,.0f} µs" if seconds < 0.01 else f"{seconds * 1e3:,.0f} ms"
+
+
+OF_PEERS: Mapping[str, Sequence[tuple[str, float]]] = {
+    "append, 100 B, process": [("LMDB", 3.5)],
+    "append, 1 KiB, process": [("LMDB", 1.6)],
+    "append, 100 B, group": [("LMDB", 1.4), ("SQLite", 4.0)],
+    "append, 1 KiB, group": [("LMDB", 1.4), ("SQLite", 4.0)],
+}
+"""Targets that the comparison of `test_append_consume.py` measures by the way."""
+
+
+def of_peers(rates: Rates) -> Iterator[Target]:
+    """The rows that follow from the comparison, without measuring anything again."""
+    for scenario, goals in OF_PEERS.items():
+        by_system = rates.get(scenario, {})
+        for peer, goal in goals:
+            if "streamfn" not in by_system or peer not in by_system:
+                continue
+            both = by_system["streamfn"], by_system[peer]
+            ratios = [ours / theirs for ours, theirs in zip(*both, strict=True)]
+            assert statistics.median(ratios) == gain(by_system, peer)
+            ours, theirs = map(statistics.median, both)
+            yield Target(scenario, peer, million(ours), million(theirs), ratios, Goal(goal))
+
+
+TITLES: Final = (
+    "job", "beside", "streamfn", "the other", "ratio (of the rounds)", "target", "reached"
+)  # fmt: skip
+"""Of the columns."""
+
+
+def target_table(targets: Sequence[Target]) -> Iterator[str]:
+    """All rows; why one falls short stands below the table."""
+    yield f"| {' | '.join(TITLES)} |"
+    yield "|---|---|--:|--:|--:|--:|---|"
+    for target in targets:
+        yield "| " + " | ".join(target.cells()) + " |"
+    with_goal = [target for target in targets if target.goal.ratio is not None]
+    short = [target for target in with_goal if not target.goal.is_reached(target.ratio)]
+    yield ""
+    yield f"{len(with_goal) - len(short)} of {len(with_goal)} targets are reached."
+    for target in short:
+        yield f"* {target.job}, beside {target.beside}: {target.why or 'see docs/performance.md'}"

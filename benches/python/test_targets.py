@@ -1,0 +1,402 @@
+"""Each target of the project: streamfn beside a peer or a limit, in turns.
+
+Without `--full` each runs once and small: then it is one of the project's tests.
+"""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import orjson
+import pytest
+from backlog import bare_rate, busy_rate, fill, import_seconds, process_seconds, work_off
+from limits import (
+    LmdbRecords,
+    bare_loop,
+    fresh_records,
+    insert_one_by_one,
+    json_events,
+    lengths,
+    limit_program,
+    limit_rate,
+    plain_event,
+    put_one_by_one,
+    zstd_of_library,
+    zstd_of_stream,
+)
+from peers import PUSHING, absence
+from scenario import LATENCY_BYTES, SIZE_NAMES, batches
+from servers import follow
+from systems import BATCH_RECORDS, Durability, Sqlite, Streamfn, Touch
+from targets import Goal, Target, Turns, microseconds, million, per_second
+
+from streamfn import Batch
+from streamfn.bench.measures import Disk
+from streamfn.model.lambda_input import kinesis_event
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSize:
+    """How much is measured."""
+
+    rounds: int
+    records: int
+    puts: int
+    followed: int
+    backlog: int
+    """Records of 100 B; a small backlog has a hundredth."""
+    backlog_batch: int
+    busy_records: int
+    busy_loops: int
+    starts: int
+
+
+SMALL = TargetSize(1, 4_000, puts=64, followed=50, backlog=20_000, backlog_batch=10,
+                   busy_records=160, busy_loops=100, starts=1)  # fmt: skip
+FULL = TargetSize(5, 300_000, puts=8_000, followed=1_000, backlog=10_000_000, backlog_batch=1_000,
+                  busy_records=1_600, busy_loops=100_000, starts=9)  # fmt: skip
+
+Note = Callable[[Target], None]
+
+
+@pytest.fixture
+def size(pytestconfig: pytest.Config) -> TargetSize:
+    """How much is measured."""
+    return FULL if pytestconfig.getoption("--full", default=False) else SMALL
+
+
+@pytest.fixture
+def note(targets: list[Target]) -> Note:
+    """Put a row into the table."""
+    return targets.append
+
+
+def _append_rate(folder: Path, lists: list[list[bytes]], durability: Durability) -> float:
+    folder.mkdir()
+    system = Streamfn(folder, durability)
+    rate = per_second(sum(map(len, lists)), lambda: system.append(lists))
+    system.close()
+    shutil.rmtree(folder)
+    return rate
+
+
+@pytest.mark.parametrize(
+    ("record_bytes", "durability", "least"),
+    [(100, "process", 0.60), (1024, "process", 0.75), (100, "group", None), (1024, "group", None)],
+)
+def test_append_beside_the_limit(
+    record_bytes: int, durability: Durability, least: float | None, tmp_path: Path,
+    size: TargetSize, note: Note,
+) -> None:  # fmt: skip
+    """The limit flushes pieces of 1 MiB where streamfn flushes each call, so it has no target."""
+    if limit_program() is None:
+        pytest.skip("no rustc: the limit is a program that has to be compiled")
+    lists = batches(record_bytes, size.records)
+    turns = Turns(size.rounds).take(
+        lambda: _append_rate(tmp_path / "ours", lists, durability),
+        lambda: limit_rate(tmp_path, record_bytes, size.records, is_synced=durability == "group"),
+    )
+    beside = "std-only Rust, 1 MiB writes" + (", each flushed" if durability == "group" else "")
+    job = f"append, {SIZE_NAMES[record_bytes]}, {durability}"
+    note(turns.target(job, beside, Goal(least, unit="%"), million))
+
+
+def test_put_one_by_one(tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """Threads share flushes; one connection cannot."""
+    records = list(chain.from_iterable(batches(100, max(size.puts, BATCH_RECORDS))))
+    (tmp_path / "theirs").mkdir()
+    ours, theirs = Streamfn(tmp_path, "group"), Sqlite(tmp_path / "theirs", "group")
+    turns = Turns(size.rounds).take(
+        lambda: put_one_by_one(ours, records[: size.puts]),
+        lambda: insert_one_by_one(theirs, records[: size.puts // 8]),
+    )
+    ours.close()
+    theirs.close()
+    note(turns.target("put one by one, 100 B, group, 16 threads", "SQLite FULL, one by one",
+                      Goal(6.0), million))  # fmt: skip
+
+
+@pytest.fixture
+def filled(tmp_path: Path, size: TargetSize) -> Streamfn:
+    """A stream with all records of 100 B."""
+    system = Streamfn(tmp_path, "process")
+    system.append(batches(100, size.records))
+    return system
+
+
+def _consumed(system: Streamfn, count: int, *, per_record: bool) -> float:
+    system.rewind()
+    touch = Touch()
+    rate = per_second(count, lambda: system.consume(touch, per_record=per_record))
+    assert touch.count == count
+    return rate
+
+
+def test_a_call_a_record(filled: Streamfn, tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """The loop has records that are there already; LMDB makes such records as it reads."""
+    turns = Turns(size.rounds).take(
+        lambda: _consumed(filled, size.records, per_record=True), lambda: bare_loop(filled)
+    )
+    job = "consume, a call a record, 100 B, process"
+    note(turns.target(job, "the same loop on fresh records", Goal(0.8, unit="%"), million))
+
+    (tmp_path / "theirs").mkdir()
+    lmdb = LmdbRecords(tmp_path / "theirs", "process")
+    lmdb.append(batches(100, size.records))
+
+    def theirs() -> float:
+        touch = Touch()
+        rate = per_second(size.records, lambda: lmdb.consume_records(touch))
+        assert touch.count == size.records
+        return rate
+
+    turns = Turns(size.rounds).take(
+        lambda: _consumed(filled, size.records, per_record=True), theirs
+    )
+    note(turns.target(job, "LMDB, a record object each", Goal(1.3), million))
+
+
+def test_a_call_a_batch(filled: Streamfn, size: TargetSize, note: Note) -> None:
+    """The loop has lists that are there already."""
+    lists = batches(100, size.records)
+
+    def loop() -> float:
+        touch = Touch()
+
+        def run() -> None:
+            for values in lists:
+                touch.values(values)
+
+        return per_second(size.records, run)
+
+    turns = Turns(size.rounds).take(lambda: _consumed(filled, size.records, per_record=False), loop)
+    job = "consume, a call a batch of 1,000, 100 B, process"
+    note(turns.target(job, "the same loop on lists", Goal(0.8, unit="%"), million))
+
+
+def test_arrow(filled: Streamfn, size: TargetSize, note: Note) -> None:
+    """The sum of all lengths, by pyarrow and record by record."""
+    turns = Turns(size.rounds).take(
+        lambda: lengths(filled, as_arrow=True), lambda: lengths(filled, as_arrow=False)
+    )
+    note(turns.target('consume, `input="arrow"`, sum of lengths', "a call a record",
+                      Goal(10.0), million))  # fmt: skip
+
+
+@pytest.mark.parametrize(("record_bytes", "most"), [(1024, 1.10), (100, 1.25)])
+def test_json(record_bytes: int, most: float, tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """`orjson.loads` has the bytes ready."""
+    system = Streamfn(tmp_path, "process")
+    lists = batches(record_bytes, size.records // 4)
+    system.append(lists)
+
+    def ours() -> float:
+        seconds = 0.0
+        for records in fresh_records(system):
+            begun = time.perf_counter()
+            for record in records:
+                record.json()
+            seconds += time.perf_counter() - begun
+        return seconds / (size.records // 4)
+
+    def theirs() -> float:
+        seconds = 0.0
+        for values in lists:
+            begun = time.perf_counter()
+            for value in values:
+                orjson.loads(value)
+            seconds += time.perf_counter() - begun
+        return seconds / (size.records // 4)
+
+    turns = Turns(size.rounds).take(ours, theirs)
+    job = f"`record.json()`, {SIZE_NAMES[record_bytes]}"
+    goal = Goal(most, is_most=True)
+    note(turns.target(job, "`orjson.loads` on the bytes", goal, lambda s: f"{s * 1e9:,.0f} ns"))
+
+
+@pytest.mark.parametrize("record_bytes", [100, 1024])
+def test_lambda_event(record_bytes: int, tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """The same dicts, built in Rust and by a list comprehension."""
+    system = Streamfn(tmp_path, "process")
+    system.append(batches(record_bytes, size.records // 4))
+    read = [batch.records for batch in system.stream.read()]
+    count = sum(map(len, read))
+    shown = kinesis_event(Batch(read[0]))["Records"][0]
+    assert shown.keys() == plain_event(read[0], "bench")["Records"][0].keys()
+
+    def ours() -> float:
+        return per_second(count, lambda: [kinesis_event(Batch(records)) for records in read])
+
+    def theirs() -> float:
+        return per_second(count, lambda: [plain_event(records, "bench") for records in read])
+
+    turns = Turns(size.rounds).take(ours, theirs)
+    job = f'`input="lambda"`, the event, {SIZE_NAMES[record_bytes]}'
+    note(turns.target(job, "plain Python", Goal(3.0), million))
+
+
+def test_zstd(tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """JSON events of 250 bytes, a batch of 1,000 at a time: what the library takes, and leaves."""
+    events = json_events(size.records)
+    bytes_of_all = sum(map(len, chain.from_iterable(events)))
+    sizes: list[float] = []
+
+    def ours() -> float:
+        seconds, left = zstd_of_stream(tmp_path / "log", events)
+        sizes.append(left)
+        return size.records / seconds
+
+    def theirs() -> float:
+        seconds, left = zstd_of_library(events)
+        sizes.append(left)
+        return size.records / seconds
+
+    turns = Turns(size.rounds).take(ours, theirs)
+    note(turns.target("append, zstd 1, JSON of 250 B, process", "the zstd library",
+                      Goal(0.7, unit="%"), million))  # fmt: skip
+    smaller = sorted(sizes[:2])  # the sides of the first round
+    ratios = [sizes[0] / sizes[1]]
+    assert smaller[0] > 0
+    note(
+        Target(
+            "bytes on disk, zstd 1, JSON of 250 B", "the zstd library",
+            f"{bytes_of_all / sizes[0]:.2f} : 1", f"{bytes_of_all / sizes[1]:.2f} : 1",
+            ratios, Goal(1.03, is_most=True),
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("durability", "quantile", "goal"),
+    [("process", "p50", 0.2), ("process", "p99", 1.0), ("group", "p50", 0.5)],
+)
+def test_latency_beside_the_best_broker(
+    durability: Durability, quantile: str, goal: float, tmp_path: Path, size: TargetSize,
+    note: Note,
+) -> None:  # fmt: skip
+    """Put to function start, two processes, 1,000 records a second; the p99 beside its p50."""
+    brokers = [name for name in PUSHING if name != "streamfn" and not absence(name)]
+    if not brokers:
+        pytest.skip("no broker is installed; `make bench` tries to")
+
+    def turn(name: str, which: str) -> float:
+        folder = tmp_path / "turn"
+        folder.mkdir()
+        system = PUSHING[name](folder, durability)
+        try:
+            times = follow(system, size.followed, LATENCY_BYTES).times
+        finally:
+            system.close()
+            shutil.rmtree(folder)
+        return times.median if which == "p50" else times.p99
+
+    turns = Turns(size.rounds).take(
+        lambda: turn("streamfn", quantile),
+        lambda: min(turn(name, "p50") for name in brokers),
+    )
+    job = f"append to function start, {durability}, {quantile}"
+    beside = f"the best of {', '.join(brokers)}, p50"
+    note(turns.target(job, beside, Goal(goal, is_most=True), microseconds))
+
+
+def test_latency_beside_the_disk(tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """A record that is flushed before it is told has waited for one flush."""
+
+    def ours() -> float:
+        folder = tmp_path / "turn"
+        folder.mkdir()
+        system = Streamfn(folder, "group")
+        median = follow(system, size.followed, LATENCY_BYTES).times.median
+        system.close()
+        shutil.rmtree(folder)
+        return median
+
+    turns = Turns(size.rounds).take(ours, lambda: Disk(tmp_path, 0.5).flush().median)
+    note(turns.target("append to function start, group, p50", "one fdatasync of 4 KiB, p50",
+                      Goal(2.0, is_most=True), microseconds))  # fmt: skip
+
+
+def test_two_runners(tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """A function that only computes: what a second runner brings, and a second bare process."""
+    records, loops = size.busy_records, size.busy_loops
+    fill(tmp_path, records, shards=8)
+
+    def gain_of_runners() -> float:
+        one, two = (busy_rate(tmp_path, loops, count) for count in (1, 2))
+        return two / one
+
+    def gain_of_processes() -> float:
+        one, two = (bare_rate(records, loops, count) for count in (1, 2))
+        return two / one
+
+    turns = Turns(min(size.rounds, 3)).take(gain_of_runners, gain_of_processes)
+    goal = Goal(0.95, unit="%")
+    note(turns.target("two runners against one, 8 shards", "two bare processes against one", goal,
+                      lambda gained: f"{gained:.2f}×"))  # fmt: skip
+
+
+def test_backlog(tmp_path: Path, size: TargetSize, note: Note) -> None:
+    """A worker on a GiB that waits, and on a hundredth of it."""
+    few = size.backlog // 100
+    folders = {size.backlog: tmp_path / "large", few: tmp_path / "small"}
+    for records, folder in folders.items():
+        folder.mkdir()
+        fill(folder, records)
+    many_runs, few_runs = [], []
+    for _ in range(size.rounds):
+        few_runs.append(work_off(folders[few], size.backlog_batch))
+        many_runs.append(work_off(folders[size.backlog], size.backlog_batch))
+    shutil.rmtree(folders[size.backlog])
+
+    waiting = f"{size.backlog:,} records waiting"
+    beside = "a hundredth of it"
+    both = list(zip(many_runs, few_runs, strict=True))
+    rates = [few.rate / many.rate for many, few in both]
+    ours, theirs = (statistics.median(run.rate for run in runs) for runs in (many_runs, few_runs))
+    note(Target(f"cost of a record, {waiting}", beside, million(ours), million(theirs), rates,
+                Goal(1.05, is_most=True, unit="%")))  # fmt: skip
+    later = [(many.start_up - few.start_up) * 1e3 for many, few in both]
+    ours, theirs = (
+        statistics.median(run.start_up for run in runs) for runs in (many_runs, few_runs)
+    )
+    note(Target(f"start-up, {waiting}: later by", beside, microseconds(ours),
+                microseconds(theirs), later, Goal(100.0, is_most=True, unit="ms")))  # fmt: skip
+    memory = [many.memory / MIB for many in many_runs]
+    less = statistics.median(run.memory for run in few_runs) / MIB
+    note(Target(f"memory of a runner above its app, {waiting}", beside,
+                f"{statistics.median(memory):.0f} MiB", f"{less:.0f} MiB", memory,
+                Goal(64.0, is_most=True, unit="MiB")))  # fmt: skip
+
+
+def test_import(size: TargetSize, note: Note) -> None:
+    """What `import streamfn` costs, whatever of it is asked for, and what `--version` does."""
+    listed = (
+        "import sys; before = set(sys.modules)\nfrom streamfn import *\n"
+        "print(*sorted(name for name in set(sys.modules) - before"
+        " if name.partition('.')[0] != 'streamfn'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", listed], capture_output=True, text=True, check=True
+    )
+    others = f"import {', '.join(done.stdout.split())}"
+    turns = Turns(min(size.rounds, 3)).take(
+        lambda: import_seconds("from streamfn import *", size.starts),
+        lambda: import_seconds(others, size.starts),
+    )
+    note(turns.target("`from streamfn import *`", "all it imports that is not its own",
+                      Goal(1.2, is_most=True), microseconds))  # fmt: skip
+    command = [str(Path(sys.executable).with_name("streamfn")), "--version"]
+    turns = Turns(min(size.rounds, 3)).take(
+        lambda: process_seconds(command, size.starts),
+        lambda: process_seconds([sys.executable, "-c", "import click"], size.starts),
+    )
+    note(turns.target("`streamfn --version`", "`import click`", Goal(1.5, is_most=True),
+                      microseconds))  # fmt: skip
