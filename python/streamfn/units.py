@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from math import inf
+from typing import Final
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES = {
@@ -17,6 +19,10 @@ _BYTES = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 _FOUR_FIGURES = 999.5
+DURATION_MAX: Final = timedelta(days=3_650)
+"""Longest time that anything may be told to take: added to a time, it stays in every calendar."""
+SIZE_MAX: Final = 2**63 - 1
+"""What a file system counts to."""
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -37,10 +43,10 @@ def parse_size(value: str | int) -> int:
     """Read `"64KiB"`, `"10 MiB"`, `"1GB"`, or a number of bytes.
 
     Raises:
-        ValueError: It is negative or not a size; the message says how to write one.
+        ValueError: It is negative, beyond 8 EiB or not a size; the message says how to write one.
     """
     size = _size(value)
-    if size is None or size < 0:
+    if size is None or not 0 <= size <= SIZE_MAX:
         message = f"`{value}` is not a size: write 64KiB, 10MiB, 1GiB or a number of bytes"
         raise ValueError(message)
     return size
@@ -87,7 +93,7 @@ def _duration(value: object) -> timedelta | None:
         case bool():
             return None
         case int() | float():
-            return _seconds(float(value))
+            return _seconds(value)
         case str():
             return _parts(value)
     return None
@@ -123,5 +129,6 @@ def _size(value: object) -> int | None:
         case str():
             part = _PART.fullmatch(value.strip())
             unit = _BYTES.get(part[2].lower() or "b") if part else None
-            return round(float(part[1]) * unit) if part and unit else None
+            size = float(part[1]) * unit if part and unit else inf
+            return round(size) if size < inf else None
     return None

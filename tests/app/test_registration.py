@@ -149,6 +149,13 @@ class TestRefusals:
         assert "did you mean `record`?" in refused("input", input="records")
         assert "did you mean `latest`?" in refused("start", start="lates")
 
+    @pytest.mark.parametrize(
+        "option", ["preset", "on_exhausted", "input", "start", "on_corruption", "name", "to"]
+    )
+    @pytest.mark.parametrize("value", [[1], ["x"], {}, 5])
+    def test_a_value_of_another_kind_is_refused_like_a_wrong_word(self, option, value):
+        assert f"`{value}`" in refused(option, **{option: value})
+
     @pytest.mark.parametrize("option", ["to", "on_success", "on_failure"])
     def test_a_function_does_not_feed_itself(self, option):
         assert "would never end: name another stream" in refused(option, **{option: "orders"})
@@ -182,7 +189,7 @@ class TestRefusals:
             ("report_failures", 1, "not True or False"),
             ("on_exhausted", "all", "`record` or `batch`"),
             ("parallelization_factor", 0, "between 1 and 256"),
-            ("max_concurrency", 0, "1 or more"),
+            ("max_concurrency", 0, "between 1 and 1,000,000"),
             ("timeout", 0, "above zero"),
             ("timeout", None, "write 500ms"),
             ("on_failure", "a b", "letters, digits"),

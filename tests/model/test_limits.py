@@ -1,11 +1,13 @@
 """The limits of docs/limits.md that Python keeps: taken at the edge, refused one beyond it."""
 
 from datetime import timedelta
+from random import Random
 
 import pytest
 
-from streamfn import App, ConfigError, Log
+from streamfn import App, Backoff, ConfigError, Log
 from streamfn.model.policy import BatchPolicy
+from streamfn.testing import run_once
 
 
 def refused(call, *arguments, **options):
@@ -25,7 +27,13 @@ class TestFunctions:
 
     @pytest.mark.parametrize(
         ("argument", "least", "most"),
-        [("batch_size", 1, 100_000), ("parallelization_factor", 1, 256)],
+        [
+            ("batch_size", 1, 100_000),
+            ("batch_bytes", 1, 2**63 - 1),
+            ("parallelization_factor", 1, 256),
+            ("max_concurrency", 1, 1_000_000),
+            ("max_retries", -1, 1_000_000),
+        ],
     )
     def test_whole_numbers(self, argument, least, most):
         for value in (least, most):
@@ -33,6 +41,49 @@ class TestFunctions:
 
         for value in (least - 1, most + 1):
             assert refused(register, **{argument: value}) == argument
+
+    @pytest.mark.parametrize(
+        "argument", ["timeout", "batch_window", "max_record_age", "tumbling_window"]
+    )
+    def test_durations(self, argument):
+        most = timedelta(days=3_650)
+        for value in ("1us", most, "3650d", most.total_seconds()):
+            register(**{argument: value})
+
+        beyond = (most + timedelta(microseconds=1), "3000000d", timedelta.max, 10**400)
+        for value in (*beyond, "-1us", timedelta.min, float("nan"), float("inf"), -1):
+            assert refused(register, **{argument: value}) == argument
+        with pytest.raises(ConfigError, match="3000000 d 00 h is longer than 3650 d 00 h"):
+            register(**{argument: "3000000d"})
+
+    def test_a_backoff(self):
+        most = timedelta(days=3_650)
+        Backoff(base=most, cap=most).draw(64, Random(1))
+
+        for wrong in (most + timedelta(microseconds=1), timedelta.max, 5, None):
+            assert refused(Backoff, cap=wrong) == "backoff"
+            assert refused(Backoff, base=wrong, cap=most) == "backoff"
+
+    def test_at_all_limits_at_once_a_function_runs(self):
+        """What is accepted overflows no clock, neither of a call nor of a wait."""
+        app, most = App("app"), timedelta(days=3_650)
+        names = ("timeout", "batch_window")
+        options = {
+            "backoff": Backoff(base=most, cap=most),
+            "max_retries": 2,
+            "batch_bytes": 2**63 - 1,
+        }
+        calls = []
+
+        @app.stream("s", max_concurrency=1_000_000, **dict.fromkeys(names, most), **options)
+        async def work(batch):
+            calls.append(len(batch))
+            raise ValueError
+
+        driver = run_once(app, {"s": [b"x"]})
+
+        assert len(calls) == 3
+        assert [letter.attempts for letter in driver.dead_letters("work")] == [3]
 
     def test_a_batch_closes_by_bytes_and_time_of_any_size(self):
         assert BatchPolicy(size=1, window=timedelta(0), bytes=1).bytes == 1
@@ -56,6 +107,7 @@ class TestStreams:
             for number, retention in enumerate(("1s", "100000d", "1B", "1TiB")):
                 log.create_stream(f"s{number}", retention=retention)
 
-            for retention in ("soon", "-1d", "0s", "0B", "-5B", ("1d", "2d")):
+            wrong = ("soon", "-1d", "0s", "0B", "-5B", ("1d", "2d"), "8388608TiB", "9" * 400 + "B")
+            for retention in wrong:
                 assert refused(log.create_stream, "none", retention=retention) == "retention"
             assert len(log.streams()) == 4

@@ -342,6 +342,18 @@ class TestDelivery:
         assert stage.count(Counter.RECORDS_DONE) == 1
         assert stage.told[-1] == "settle"
 
+    def test_a_back_off_that_draws_no_wait_is_told_of(self):
+        class Late:
+            def draw(self, exponent, random):
+                return "soon"
+
+        stage = Stage(failing(0), retry=RetryPolicy(backoff=Late()))
+        stage.proceed(fresh("a"))
+
+        assert stage.told[-1] == "wait"
+        told = dict(stage.events)["backoff_failed"]
+        assert told["error_message"] == "`backoff`: `soon` is not a `timedelta`"
+
     def test_dropped_records_are_counted_and_told(self):
         stage = Stage(failing(0), on_failure=None, retry=RetryPolicy(max_retries=0))
 

@@ -32,12 +32,15 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
         """Return the duration, or fail as usage."""
-        from streamfn.units import parse_duration
+        from streamfn.units import DURATION_MAX, format_duration, parse_duration
 
         try:
-            return parse_duration(value)  # type: ignore[arg-type]  # it judges any object
+            duration = parse_duration(value)  # type: ignore[arg-type]  # it judges any object
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if duration > DURATION_MAX:
+            self.fail(f"`{value}` is longer than {format_duration(DURATION_MAX)}", param, ctx)
+        return duration
 
 
 class StreamName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

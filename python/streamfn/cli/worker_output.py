@@ -57,6 +57,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "call_timed_out": (WARN, "call passed its timeout of {timeout} s, its process is killed"),
     "dead_lettered": (ERROR, "dead-lettered after {tries}: {error}"),
     "record_dropped": (ERROR, "dropped after {tries}: {error}"),
+    "backoff_failed": (ERROR, "no wait from the back-off, the default is used: {error}"),
     "delivery_failed": (ERROR, "destination failed, trying again in {seconds} s: {error}"),
 }
 """Level and words of each event; one that is not here is told as it is, at INFO."""

@@ -7,10 +7,19 @@ dead letters, not one for each record that came in meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 
 from streamfn._core import Entry
-from streamfn.model.policy import EXPONENT_MAX, BackoffPolicy, RetryPolicy
+from streamfn.errors import ConfigError
+from streamfn.model.policy import (
+    EXPONENT_MAX,
+    Backoff,
+    BackoffPolicy,
+    RetryPolicy,
+    check_duration,
+)
 
 from .worklist import amended
 
@@ -38,13 +47,19 @@ def afresh(entry: Entry) -> Entry:
     return Entry(entry.first, entry.last)
 
 
+Complain = Callable[[Exception], None]
+"""Told why a back-off of the user's own was not used."""
+
+
 class LanePace:
     """How long one lane waits before its next repeat."""
 
-    __slots__ = ("_backoff", "_random", "exponent")
+    __slots__ = ("_backoff", "_complain", "_random", "exponent")
 
-    def __init__(self, backoff: BackoffPolicy, exponent: int, random: Random) -> None:
-        self._backoff, self._random = backoff, random
+    def __init__(
+        self, backoff: BackoffPolicy, exponent: int, random: Random, complain: Complain
+    ) -> None:
+        self._backoff, self._random, self._complain = backoff, random, complain
         self.exponent = exponent
         """Waits since the last successful call."""
 
@@ -54,6 +69,17 @@ class LanePace:
 
     def next_wait(self) -> float:
         """Return the seconds of the next wait, and count it."""
-        wait = self._backoff.draw(self.exponent, self._random)
+        try:
+            wait = _checked(self._backoff.draw(self.exponent, self._random))
+        except Exception as error:  # noqa: BLE001 -- the user's own code: the lane goes on without
+            self._complain(error)
+            wait = Backoff().draw(self.exponent, self._random)
         self.exponent = min(self.exponent + 1, EXPONENT_MAX)
         return wait.total_seconds()
+
+
+def _checked(wait: timedelta) -> timedelta:
+    check_duration("backoff", wait)
+    if wait < timedelta(0):
+        raise ConfigError("backoff", f"{wait} is no wait, it is below zero")
+    return wait

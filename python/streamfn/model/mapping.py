@@ -9,12 +9,14 @@ from typing import Any, Final, Literal, cast
 from streamfn._core import FACTOR_MAX, REPLAY_MARK, Filter
 from streamfn.errors import ConfigError
 from streamfn.model.policy import (
+    CONCURRENCY_MAX,
     Backoff,
     BackoffPolicy,
     BatchPolicy,
     OnExhausted,
     RetryPolicy,
     WindowPolicy,
+    check_duration,
 )
 from streamfn.model.record import REDRIVE_SUFFIX
 
@@ -71,13 +73,16 @@ class EventSourceMapping:
         if not 1 <= self.parallelization_factor <= FACTOR_MAX:
             reason = f"{self.parallelization_factor} is not between 1 and {FACTOR_MAX}"
             raise ConfigError("parallelization_factor", reason)
-        if self.max_concurrency is not None and self.max_concurrency < 1:
-            raise ConfigError("max_concurrency", f"{self.max_concurrency} is not 1 or more")
+        most = CONCURRENCY_MAX
+        if self.max_concurrency is not None and not 1 <= self.max_concurrency <= most:
+            reason = f"{self.max_concurrency} is not between 1 and {most:,}"
+            raise ConfigError("max_concurrency", reason)
         if self.tumbling is not None and self.parallelization_factor > 1:
             reason = "the lanes of a shard cannot share a state, leave out `parallelization_factor`"
             raise ConfigError("tumbling_window", reason)
         if self.timeout <= timedelta(0):
             raise ConfigError("timeout", "a timeout must be above zero")
+        check_duration("timeout", self.timeout)
 
     @property
     def window_seconds(self) -> float | None:

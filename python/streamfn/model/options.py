@@ -124,8 +124,8 @@ def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, B
     preset = values.pop("preset", None)
     if preset is None:
         return values, {}
-    if preset not in PRESETS:
-        raise ConfigError("preset", f"unknown preset `{preset}`, {nearest(preset, PRESETS)}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ConfigError("preset", f"unknown preset `{preset}`, {nearest(str(preset), PRESETS)}")
     chosen = PRESETS[preset]
     return {**chosen.values, **chosen.further, **values}, chosen.bounds
 

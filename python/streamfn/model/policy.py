@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 from streamfn._core import BATCH_SIZE_MAX
 from streamfn.errors import ConfigError
+from streamfn.units import DURATION_MAX, format_duration
 
 if TYPE_CHECKING:
     from random import Random
@@ -25,11 +26,30 @@ EXPONENT_MAX = 64
 """A lane's exponent stops counting here: caps are reached long before, and floats stay finite."""
 
 
+RETRIES_MAX: Final = 1_000_000
+CONCURRENCY_MAX: Final = 1_000_000
+
+
+def check_duration(field: str, value: timedelta) -> None:
+    """Refuse what no clock can wait for.
+
+    Raises:
+        ConfigError: The argument `field` is no duration, or longer than `DURATION_MAX`.
+    """
+    if not isinstance(value, timedelta):
+        raise ConfigError(field, f"`{value}` is not a `timedelta`")
+    if value > DURATION_MAX:
+        most = format_duration(DURATION_MAX)
+        raise ConfigError(field, f"{format_duration(value)} is longer than {most}, the limit")
+
+
 class BackoffPolicy(Protocol):
     """How long a lane waits before it repeats the same records; `Backoff` is one."""
 
     def draw(self, exponent: int, random: Random) -> timedelta:
-        """Return a wait, at least zero.
+        """Return a wait, at least zero and at most 3,650 days.
+
+        In place of anything else the lane waits as without a back-off of its own, and says so.
 
         Args:
             exponent: Waits of this lane since its last success, 0 before the first; at most 64.
@@ -51,6 +71,8 @@ class Backoff:
     cap: timedelta = timedelta(seconds=60)
 
     def __post_init__(self) -> None:
+        check_duration("backoff", self.base)
+        check_duration("backoff", self.cap)
         if self.base < timedelta(0) or self.cap < self.base:
             reason = f"base {self.base} and cap {self.cap} are not 0 <= base <= cap"
             raise ConfigError("backoff", reason)
@@ -83,6 +105,7 @@ class BatchPolicy:
             raise ConfigError("batch_size", f"{self.size} is not between 1 and {BATCH_SIZE_MAX:,}")
         if self.window < timedelta(0):
             raise ConfigError("batch_window", "a window cannot be negative; 0 switches it off")
+        check_duration("batch_window", self.window)
         if self.bytes < 1:
             raise ConfigError("batch_bytes", f"{self.bytes} is not a size above zero")
 
@@ -99,6 +122,7 @@ class WindowPolicy:
     def __post_init__(self) -> None:
         if self.width <= timedelta(0):
             raise ConfigError("tumbling_window", "a window cannot be negative; 0 switches it off")
+        check_duration("tumbling_window", self.width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +146,15 @@ class RetryPolicy:
         if self.max_retries < -1:
             reason = f"{self.max_retries} is not a number of retries; 0 is none, -1 is for ever"
             raise ConfigError("max_retries", reason)
-        if self.max_record_age is not None and self.max_record_age <= timedelta(0):
-            raise ConfigError("max_record_age", "an age must be above zero; leave it out for none")
-        if self.on_exhausted not in {"record", "batch"}:
+        if self.max_retries > RETRIES_MAX:
+            reason = f"{self.max_retries} is more than {RETRIES_MAX:,}; -1 is for ever"
+            raise ConfigError("max_retries", reason)
+        if self.max_record_age is not None:
+            if self.max_record_age <= timedelta(0):
+                reason = "an age must be above zero; leave it out for none"
+                raise ConfigError("max_record_age", reason)
+            check_duration("max_record_age", self.max_record_age)
+        if self.on_exhausted not in get_args(OnExhausted):
             raise ConfigError("on_exhausted", f"`{self.on_exhausted}` is not `record` or `batch`")
 
 

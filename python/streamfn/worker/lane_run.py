@@ -111,7 +111,8 @@ class LaneRun(ABC):
     def __init__(self, work: Work, job: LaneJob, tools: Tools) -> None:
         self._work, self._job, self._tools = work, job, tools
         self._mapping = job.function.mapping
-        self._pace = LanePace(self._mapping.retry.backoff, work.exponent, tools.random)
+        backoff = self._mapping.retry.backoff
+        self._pace = LanePace(backoff, work.exponent, tools.random, self._tell_of_backoff)
         self._case = Case(work.records, self._mapping.retry, tools.clock)
         self._slot: list[Entry] = work.entries
         """What the in-flight slot says is open; whoever is handed work is being called."""
@@ -226,6 +227,10 @@ class LaneRun(ABC):
             error_message=failure.error_message,
             traceback=failure.traceback,
         )
+
+    def _tell_of_backoff(self, error: Exception) -> None:
+        kind = type(error).__name__
+        self._report("backoff_failed", error_type=kind, error_message=str(error))
 
     def _count(self, counter: Counter, amount: int = 1) -> None:
         self._tools.board.add(self._job.index, counter, amount)

@@ -325,6 +325,21 @@ fn table() -> String {
             "`ConfigError` `batch_size`",
         ),
         (
+            "`batch_bytes`, a size in `retention`",
+            "1 to 2^63 − 1".into(),
+            "`ConfigError` `batch_bytes`, `retention`",
+        ),
+        (
+            "`max_retries`, `max_concurrency`",
+            "−1 to 1,000,000, 1 to 1,000,000".into(),
+            "`ConfigError` `max_retries`, `max_concurrency`",
+        ),
+        (
+            "`timeout`, `batch_window`, `max_record_age`, `tumbling_window`, a wait of a back-off, a duration on the command line",
+            "3,650 days".into(),
+            "`ConfigError` of the argument; in place of a wait the default back-off's",
+        ),
+        (
             "`retention`",
             "any age or size above zero; the newest segment stays".into(),
             "`ConfigError` `retention` if it is neither",
