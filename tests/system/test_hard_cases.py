@@ -1,10 +1,28 @@
 """Workers that die as a whole, runners that never come up, loops that hang, limits."""
 
+import time
+
 import pytest
 
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.model.worker import WorkerConfig
 from streamfn.worker.supervisor import Supervisor
+
+
+def most_at_once(notes, killed=None):
+    """How many calls ran at once; those of a process that was killed ended then."""
+    places = [(note.process, note.shard_id, note.numbers) for note in notes if note.what == "ended"]
+    changes = []
+    for note in notes:
+        changes.append((note.time, 1 if note.what == "began" else -1))
+        has_ended = (note.process, note.shard_id, note.numbers) in places
+        if killed and note.process in killed and not has_ended:
+            changes.append((killed[note.process], -1))
+    running = most = 0
+    for _, change in sorted(changes):
+        running += change
+        most = max(most, running)
+    return most
 
 
 def test_a_runner_that_never_comes_up_ends_the_worker(log, workers):
@@ -67,11 +85,40 @@ def test_no_more_lanes_are_called_at_once_than_max_concurrency(
 
     assert code == 0
     assert len(notes("ended")) == 120
-    running = most = 0
-    for note in sorted(notes(), key=lambda note: note.time):
-        running += 1 if note.what == "began" else -1
-        most = max(most, running)
-    assert most <= limit  # a loaded machine may run fewer at once
+    assert most_at_once(notes()) <= limit  # a loaded machine may run fewer at once
+
+
+def test_max_concurrency_is_kept_while_the_pool_grows(log, workers, notes, until):
+    """The second runner comes while the first is in its call, and is given the other shard."""
+    stream = log.create_stream("orders", shards=2)
+    workers.start("paced", NOTES=notes.path, LIMIT=1, SLOW=1)
+    stream.put(b"x", "k0")
+    until(lambda: notes("began"))
+
+    more = stream.put_many([b"x"] * 3, [f"k{n}" for n in range(1, 4)])
+
+    assert len({each.shard_id for each in more}) == 2
+    until(lambda: len(notes("ended")) == 4)
+    assert most_at_once(notes()) == 1
+
+
+def test_max_concurrency_is_kept_while_lanes_run_alone(log, workers, notes, until, kill):
+    """Each death sends the calls that were in progress to a runner of their own."""
+    stream = log.create_stream("orders", shards=2)
+    stream.put_many([b"x"] * 60, [f"k{n}" for n in range(60)])
+    workers.start(
+        "paced", "--processes", 2, "--threads", 2,
+        NOTES=notes.path, LIMIT=2, FACTOR=2, SLOW=0.1,
+    )  # fmt: skip
+    killed = {}
+    for least in (4, 12, 24):
+        until(lambda least=least: len(notes("ended")) >= least)
+        process = notes()[-1].process
+        killed[process] = time.monotonic()
+        kill(process)
+
+    until(lambda: len({(note.shard_id, *note.numbers) for note in notes("ended")}) == 60)
+    assert most_at_once(notes(), killed) <= 2
 
 
 def test_a_worker_waits_for_its_stream(log, workers, notes, until):

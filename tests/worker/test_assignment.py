@@ -234,14 +234,35 @@ class TestAlone:
         assert takes == [Take(key(0), 7, is_alone=True), Take(key(1), 8, is_alone=True)]
 
     def test_a_solo_runner_has_one_lane_at_a_time(self):
-        views = lanes(2, is_alone=True)
-        views[key(0)] = LaneView(key(0), is_alone=True, is_leased=True)
+        views = lanes(2, is_alone=True, is_open=True)
+        views[key(0)] = LaneView(key(0), is_alone=True, is_open=True, is_leased=True)
         runners = [*POOL, RunnerView(7, is_solo=True)]
 
         made = plan(situation(views, {key(0): Place(7)}, runners, solos_max=2))
 
-        assert made.takes == []
+        assert (made.takes, made.leaves) == ([], [])
         assert made.solos == 2
+
+    def test_one_that_has_nothing_to_settle_any_more_leaves(self):
+        """Another worker was faster; it would keep its seat until the next record comes."""
+        views = lanes(1, is_leased=True)
+        runners = [*POOL, RunnerView(7, is_solo=True)]
+
+        made = plan(situation(views, {key(0): Place(7)}, runners))
+
+        assert made.leaves == [Leave(key(0))]
+
+    def test_max_concurrency_holds_for_them_too(self):
+        """A replay's lanes count with those of its function."""
+        views = lanes(2, is_alone=True) | lanes(1, "shop.total@replay-1", is_alone=True)
+        views |= lanes(1, "shop.without", is_alone=True)
+        runners = [*POOL, *(RunnerView(n, is_solo=True) for n in range(6, 10))]
+
+        takes = plan(
+            situation(views, runners=runners, solos_max=4, most_alone={"shop.total": 1})
+        ).takes
+
+        assert [take.key for take in takes] == [key(0), key(0, "shop.without")]
 
     def test_the_pool_never_gets_one(self):
         assert plan(situation(lanes(2, is_alone=True))).takes == []

@@ -33,7 +33,7 @@ class TestGate:
         gate = Gate(2)
         gate.enter(Work(0))
         gate.enter(Work(1))
-        gate.set_limit(1)
+        gate.set_limit(1, lambda: None)
         assert not gate.enter(Work(2))
 
         assert gate.leave() is None
@@ -44,7 +44,7 @@ class TestGate:
         gate = Gate(0)
         gate.enter(Work(0))
 
-        assert gate.set_limit(1) == [Work(0)]
+        assert gate.set_limit(1, lambda: None) == [Work(0)]
         assert gate.enter(Work(0))
 
     def test_one_lane_can_be_taken_out_again(self):
@@ -54,3 +54,34 @@ class TestGate:
 
         assert gate.unpark(1) == [Work(1)]
         assert gate.unpark() == [Work(0)]
+
+    def test_a_limit_is_kept_when_those_over_it_have_left(self):
+        gate, told = Gate(), []
+        for n in range(3):
+            gate.enter(Work(n))
+
+        gate.set_limit(1, lambda: told.append(1))
+        gate.leave()
+        assert told == []
+        gate.leave()
+        assert told == [1]
+        gate.leave()
+        assert told == [1], "once"
+
+    def test_a_limit_that_nobody_is_over_is_kept_at_once(self):
+        gate, told = Gate(), []
+        gate.enter(Work(0))
+
+        gate.set_limit(1, lambda: told.append(1))
+
+        assert told == [1]
+
+    def test_of_two_changes_the_last_is_told(self):
+        gate, told = Gate(), []
+        gate.enter(Work(0))
+
+        gate.set_limit(0, lambda: told.append("first"))
+        gate.set_limit(1, lambda: told.append("second"))
+        gate.leave()
+
+        assert told == ["second"]

@@ -10,6 +10,7 @@ from streamfn.worker.messages import (
     Drained,
     Event,
     Limit,
+    Limited,
     Lines,
     NotReady,
     Ready,
@@ -25,7 +26,7 @@ COMMANDS = [
     Start("app.py", False, "log", "ab" * 16, 3, 8, True),
     Assign(1, 0, "shop.total", "orders", "shardId-000000000000", 2, is_alone=True),
     Release(1, when_settled=True),
-    Limit("shop.total", 2),
+    Limit("shop.total", 2, 7),
     Drain(15.0),
 ]
 ANSWERS = [
@@ -33,6 +34,7 @@ ANSWERS = [
     NotReady("APP", "it does not import", "Traceback …"),
     Assigned(1, "held"),
     Released(1),
+    Limited("shop.total", 7),
     Alone(1, None),
     Alone(1, 0.5),
     Event({"event": "function_failed", "traceback": "line\nline"}),

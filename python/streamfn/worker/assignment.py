@@ -16,8 +16,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple
+
+from streamfn.model.mapping import function_of
 
 
 class LaneKey(NamedTuple):
@@ -79,6 +81,8 @@ class Situation:
     expected: int = 0
     """Pool runners that are being started for the first time; room is left for them."""
     solos_max: int = 1
+    most_alone: Mapping[str, int] = field(default_factory=dict)
+    """`max_concurrency` of functions; others have no limit. More lanes could not run alone."""
 
     @cached_property
     def shares(self) -> Mapping[str, int]:
@@ -157,18 +161,21 @@ def _give_up(now: Situation, result: Plan) -> None:
     """Leave lanes that may not run, that drain for a change of factor, or are beyond our share."""
     counts = _counts(now)
     closed = {(each.number, m) for each in now.runners for m, n in each.limits.items() if n <= 0}
+    solos = {runner.number for runner in now.runners if runner.is_solo}
     for key, place in now.places.items():
         lane = now.lanes.get(key)
         if place.is_leaving:
             continue
-        has_to_go = (place.runner, key.mapping) in closed
+        # WHY: another worker has settled what had to run alone here. Until the next record comes it
+        # would keep the seat, and one of its function's permits.
+        is_idle_alone = place.runner in solos and not _is_open(now, key)
+        has_to_go = (place.runner, key.mapping) in closed or is_idle_alone
         if lane is None or lane.is_barred or lane.is_finished or has_to_go:
             result.leaves.append(Leave(key))
             counts[key.mapping] -= 1
         elif lane.is_drained:
             result.leaves.append(Leave(key, when_settled=True))
     leaving = {leave.key for leave in result.leaves}
-    solos = {runner.number for runner in now.runners if runner.is_solo}
     for key in sorted(now.places, key=lambda key: _is_open(now, key)):  # idle lanes first
         place = now.places[key]
         is_settled = not place.is_leaving and key not in leaving and place.runner not in solos
@@ -184,8 +191,13 @@ def _take_alone(now: Situation, result: Plan) -> None:
     solos = [runner for runner in now.runners if runner.is_solo]
     idle = [runner for runner in solos if runner.number not in busy]
     result.solos = min(now.solos_max, len(solos) - len(idle) + len(waiting))
-    for runner, key in zip(idle, waiting, strict=False):
-        result.takes.append(Take(key, runner.number, is_alone=True))
+    numbers = {runner.number for runner in solos}
+    placed = Counter(function_of(k.mapping) for k, p in now.places.items() if p.runner in numbers)
+    for key in waiting:
+        function = function_of(key.mapping)
+        if idle and placed[function] < now.most_alone.get(function, inf):
+            result.takes.append(Take(key, idle.pop(0).number, is_alone=True))
+            placed[function] += 1
 
 
 def _take_shared(now: Situation, result: Plan) -> None:

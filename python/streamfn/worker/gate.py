@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from streamfn._core import Work
 
@@ -20,15 +21,20 @@ class Gate:
         self._inside = 0
         self._parked: deque[Work] = deque()
         self._lock = threading.Lock()
+        self._kept: Callable[[], None] | None = None
+        """To be told when no more are inside than the limit."""
 
-    def set_limit(self, limit: int) -> list[Work]:
+    def set_limit(self, limit: int, kept: Callable[[], None]) -> list[Work]:
         """Change how many may be inside, and return what was parked: it has to be taken again.
 
-        Those inside over the new limit leave by themselves.
+        Args:
+            limit: Those inside over it leave by themselves.
+            kept: Called once, when no more are inside; not if the limit changes again before.
         """
         with self._lock:
-            self._limit = limit
+            self._limit, self._kept = limit, kept
             parked, self._parked = list(self._parked), deque()
+            self._tell_if_kept()
             return parked
 
     def enter(self, work: Work) -> bool:
@@ -46,6 +52,7 @@ class Gate:
             if self._parked and (self._limit is None or self._inside <= self._limit):
                 return self._parked.popleft()
             self._inside -= 1
+            self._tell_if_kept()
             return None
 
     def unpark(self, lane: int | None = None) -> list[Work]:
@@ -54,3 +61,9 @@ class Gate:
             taken = [work for work in self._parked if lane in {None, work.lane}]
             self._parked = deque(work for work in self._parked if work not in taken)
             return taken
+
+    def _tell_if_kept(self) -> None:
+        kept = self._kept
+        if kept is not None and self._limit is not None and self._inside <= self._limit:
+            self._kept = None
+            kept()

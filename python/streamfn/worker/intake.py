@@ -20,7 +20,17 @@ from .crew import Crew
 from .judging import Judging
 from .lane_keeper import LaneKeeper
 from .lane_run import Report
-from .messages import Alone, Answering, Assigned, Drained, Event, NotReady, Ready, Released
+from .messages import (
+    Alone,
+    Answering,
+    Assigned,
+    Drained,
+    Event,
+    Limited,
+    NotReady,
+    Ready,
+    Released,
+)
 from .runner_process import RunnerProcess
 from .tally import Tally
 from .verdict import Death, verdicts
@@ -104,6 +114,9 @@ class Intake:
                 self.has_news |= message.answer != "ok"
             case Released():
                 parts.keeper.on_released(message.lane)
+                self.has_news = True
+            case Limited():
+                parts.keeper.on_limited(runner.number, message)
                 self.has_news = True
             case Alone():
                 parts.keeper.on_alone(message, now)

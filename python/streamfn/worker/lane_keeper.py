@@ -6,6 +6,7 @@ messages to runners; their answers come back here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +20,8 @@ from .catalog import Catalog, Found
 from .crew import Crew
 from .judging import Judging
 from .lane_run import Report
-from .messages import Alone, Assign, Assigned, Limit, Release
+from .messages import Alone, Assign, Assigned, Limit, Limited, Release
+from .permits import Permits, limit_of_seat
 from .runner_process import RunnerProcess
 from .verdict import DEATHS_MAX
 
@@ -57,7 +59,10 @@ class LaneKeeper:
         self._numbers: dict[int, LaneKey] = {}
         self._by_key: dict[LaneKey, int] = {}
         self._rests: dict[LaneKey, float] = {}
-        self._limits: dict[tuple[int, str], int] = {}
+        self._pauses: dict[LaneKey, float] = {}
+        """Lanes that run alone and wait before a retry, and until when."""
+        self._permits: dict[str, Permits] = {}
+        """By function, of those that have a limit."""
 
     @property
     def busy(self) -> set[int]:
@@ -97,7 +102,7 @@ class LaneKeeper:
 
     def arrange(self, around: Surroundings) -> None:
         """Plan, and tell the runners."""
-        self._set_limits(around)
+        self._share_permits(around)  # a runner that is new knows its limits before its first lane
         now = Situation(
             lanes={found.key: self._view(found, around) for found in self.found},
             places=self._places,
@@ -110,10 +115,12 @@ class LaneKeeper:
             },
             expected=self._crew.expected(around.pool),
             solos_max=around.pool,
+            most_alone=dict(self._limited()),
         )
         made = plan(now)
         self.solos = made.solos
         self._carry_out(made, now)
+        self._share_permits(around)
 
     def on_assigned(self, message: Assigned, now: float) -> None:
         """Note what came of taking a lane."""
@@ -131,6 +138,10 @@ class LaneKeeper:
         """Note that a lane was given back."""
         self._places.pop(self._numbers[lane], None)
 
+    def on_limited(self, runner: int, message: Limited) -> None:
+        """Note that a runner keeps to what it was told."""
+        self._permits[message.mapping].answered(runner, message.number)
+
     def on_alone(self, message: Alone, now: float) -> None:
         """Bring a lane back to the others when its batch is settled; let others have the seat."""
         key = self._numbers[message.lane]
@@ -142,12 +153,15 @@ class LaneKeeper:
         elif self._is_seat_wanted(key):
             self._rests[key] = now + message.seconds
             self._leave(Leave(key))
+        else:
+            self._pauses[key] = now + message.seconds
 
     def runner_gone(self, runner: int) -> None:
         """Forget the places of a dead runner."""
         for key in self.lanes_of(runner):
             del self._places[key]
-        self._limits = {k: v for k, v in self._limits.items() if k[0] != runner}
+        for permits in self._permits.values():
+            permits.gone(runner)
 
     def _view(self, found: Found, around: Surroundings) -> LaneView:
         key, slot = found.key, found.status.in_flight
@@ -187,26 +201,42 @@ class LaneKeeper:
                 return True
         return False
 
-    def _set_limits(self, around: Surroundings) -> None:
-        """Share `max_concurrency` out over the seats, less what solo runners have of it now."""
-        for each in self._catalog:
-            most = each.mapping.max_concurrency
-            if most is None:
-                continue
-            name = each.mapping.name
-            for runner in self._crew:
-                if runner.seat.is_solo or not _is_open(runner):
-                    continue
-                part = limit_of_seat(most - self._solo_lanes(name), runner.seat.number, around.pool)
-                if self._limits.get((runner.number, name)) != part:
-                    self._limits[runner.number, name] = part
-                    runner.send(Limit(name, part))
+    def _limited(self) -> list[tuple[str, int]]:
+        """Return the functions that have a `max_concurrency`, with it."""
+        mappings = [each.mapping for each in self._catalog]
+        return [(m.name, m.max_concurrency) for m in mappings if m.max_concurrency is not None]
 
-    def _solo_lanes(self, mapping: str) -> int:
+    def _share_permits(self, around: Surroundings) -> None:
+        """Share `max_concurrency` out: to lanes that run alone first, the rest over the seats.
+
+        A lane that waits before a retry needs none meanwhile. Its runner keeps it all the same: in
+        another worker it would be called at once.
+        """
+        self._pauses = {key: end for key, end in self._pauses.items() if end > around.now}
+        runners = sorted(filter(_is_open, self._crew), key=lambda each: not each.seat.is_solo)
+        for name, most in self._limited():
+            alone = self._alone(name)
+            wanted = {
+                each.number: alone[each.number]
+                if each.seat.is_solo
+                else limit_of_seat(most - alone.total(), each.seat.number, around.pool)
+                for each in runners
+            }
+            permits = self._permits.setdefault(name, Permits(most))
+            for told in permits.share_out(wanted):
+                runner = self._crew.get(told.runner)
+                if runner is not None:
+                    runner.send(Limit(name, told.permits, told.number))
+
+    def _alone(self, function: str) -> Counter[int]:
+        """Count the lanes of a function that run alone and do not wait, by their runners."""
         solos = {runner.number for runner in self._crew if runner.seat.is_solo}
-        return sum(
-            function_of(key.mapping) == mapping and place.runner in solos
+        return Counter(
+            place.runner
             for key, place in self._places.items()
+            if place.runner in solos
+            and key not in self._pauses
+            and function_of(key.mapping) == function
         )
 
     def _carry_out(self, made: Plan, now: Situation) -> None:
@@ -221,6 +251,7 @@ class LaneKeeper:
             return
         number = self._number(take.key)
         self._places[take.key] = Place(take.runner)
+        self._pauses.pop(take.key, None)
         runner.send(
             Assign(
                 lane=number,
@@ -246,12 +277,6 @@ class LaneKeeper:
             number = len(self._by_key)
             self._by_key[key], self._numbers[number] = number, key
         return self._by_key[key]
-
-
-def limit_of_seat(most: int, seat: int, seats: int) -> int:
-    """Return a seat's part of a limit; the parts of all seats add up to it."""
-    most = max(most, 0)
-    return most * (seat + 1) // seats - most * seat // seats
 
 
 def _was_calling(slot: InFlight | None) -> bool:

@@ -1,7 +1,7 @@
 """What a supervisor and its runners say to each other: one JSON object a line, over a socket.
 
 supervisor ──> runner    Start · Assign · Release · Limit · Drain
-runner ──> supervisor    Ready | NotReady · Assigned · Released · Alone · Event · Drained
+runner ──> supervisor    Ready | NotReady · Assigned · Released · Limited · Alone · Event · Drained
 """
 
 from __future__ import annotations
@@ -59,10 +59,12 @@ class Release(Message, frozen=True, tag="release"):
 
 
 class Limit(Message, frozen=True, tag="limit"):
-    """Call at most so many lanes of this mapping at once."""
+    """Call at most so many lanes of this function at once."""
 
     mapping: str
     lanes: int
+    number: int
+    """Of this message, for the answer."""
 
 
 class Drain(Message, frozen=True, tag="drain"):
@@ -104,6 +106,13 @@ class Released(Message, frozen=True, tag="released"):
     lane: int
 
 
+class Limited(Message, frozen=True, tag="limited"):
+    """The runner keeps to a `Limit`: calls over it have ended, and none begins."""
+
+    mapping: str
+    number: int
+
+
 class Alone(Message, frozen=True, tag="alone"):
     """A lane that runs alone was let go."""
 
@@ -123,7 +132,7 @@ class Drained(Message, frozen=True, tag="drained"):
 
 
 Command = Start | Assign | Release | Limit | Drain
-Answering = Ready | NotReady | Assigned | Released | Alone | Event | Drained
+Answering = Ready | NotReady | Assigned | Released | Limited | Alone | Event | Drained
 
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _answers: msgspec.json.Decoder[Answering] = msgspec.json.Decoder(Answering)

@@ -19,6 +19,7 @@ from .messages import (
     Command,
     Drain,
     Limit,
+    Limited,
     Lines,
     Release,
     Released,
@@ -59,15 +60,23 @@ class RunnerControl:
             case Release():
                 self._release(command)
             case Limit():
-                gate = self._threads.gates.get(command.mapping)
-                if gate is not None:
-                    self._threads.put_back(gate.set_limit(command.lanes))
+                self._limit(command)
             case Drain():
                 self._drain(command.finish_seconds)
             case Start():
                 pass
             case _:
                 assert_never(command)
+
+    def _limit(self, command: Limit) -> None:
+        def kept() -> None:
+            self._mouth.say(Limited(command.mapping, command.number))
+
+        gate = self._threads.gates.get(command.mapping)
+        if gate is None:  # the app that this runner imported has no such function
+            kept()
+        else:
+            self._threads.put_back(gate.set_limit(command.lanes, kept))
 
     def _assign(self, command: Assign) -> None:
         function = self._functions.get(function_of(command.mapping))
