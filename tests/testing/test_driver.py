@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 
-from streamfn import App, Backoff, Batch, Context, Record, Reject
+from streamfn import App, Backoff, Batch, ConfigError, Context, Record, Reject
 from streamfn._core import RECORD_BYTES_MAX
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.testing import Crash, Driver, MemoryLog, run_once
@@ -96,6 +96,21 @@ class TestRunOnce:
         assert ran.redrive("total") == 1
         assert [call.stream for call in ran.run().all_calls][2:] == ["shop.total.redrive"]
         assert [letter.round for letter in ran.dead_letters("total")] == [1]
+
+    def test_a_start_is_compared_with_the_clock_of_the_log(self, app):
+        log = MemoryLog()
+        log.create_stream("orders").put(b"before")
+        log.clock.advance(timedelta(hours=1))
+        start = log.clock.now()
+        seen = []
+        app.stream("orders", name="new", start=start)(lambda batch: seen.extend(batch.values()))
+
+        driver = Driver(app, log)
+        log.stream("orders").put(b"after")
+        driver.run()
+        assert seen == [b"after"]
+        with pytest.raises(ConfigError, match="yet to come"):
+            Driver(app)
 
     def test_endless_retries_are_given_up(self, app):
         @app.stream("orders", max_retries=-1)

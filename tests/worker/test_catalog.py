@@ -1,6 +1,10 @@
 """Tests for `Catalog`, on a real log."""
 
-from streamfn import App
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from streamfn import App, ConfigError
 from streamfn.worker.catalog import Catalog
 
 
@@ -17,3 +21,19 @@ class TestRegister:
         Catalog(log.core, lambda event, **fields: None).register(app.mappings, (), set())
 
         assert sorted(log.streams()) == ["audit", "broken", "lines"]
+
+    def test_a_function_that_is_new_does_not_begin_in_the_future(self, log):
+        log.create_stream("orders")
+
+        def registered(start):
+            app = App("shop")
+            app.stream("orders", name="f", start=start)(lambda batch: None)
+            Catalog(log.core, lambda event, **fields: None).register(app.mappings, (), set())
+
+        ahead = datetime.now(UTC) + timedelta(hours=1)
+        with pytest.raises(ConfigError, match=r"`shop\.f` is to begin at a time") as caught:
+            registered(ahead)
+        assert caught.value.field == "start"
+
+        registered(datetime.now(UTC))
+        registered(ahead)  # it has begun: `start` does not count any more

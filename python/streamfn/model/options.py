@@ -49,7 +49,9 @@ class StreamOptions(TypedDict, total=False):
     batch_bytes: str | int
     """Most payload bytes in one call (6 MiB)."""
     start: Start
-    """`"trim_horizon"` (default), `"latest"` or an aware datetime; for a new mapping only."""
+    """`"trim_horizon"` (default), `"latest"` or an aware datetime, not in the future.
+
+    It counts only for a new mapping."""
     filter: Pattern | None
     """Event pattern that records must match to be delivered (none: deliver all): a dict, a list of
     them, any of which may match, or JSON text."""

@@ -86,8 +86,8 @@ impl Mapping {
     /// only while no stream of it has begun.
     ///
     /// # Errors
-    /// [`Error::Config`] for a name or factor that cannot be, [`Error::CheckpointConflict`] for a
-    /// record damaged beyond use, [`Error::Io`], [`Error::LogFull`], [`Error::LockTimeout`].
+    /// [`Error::Config`] for a name or factor that cannot be, or a start that counts and lies in the
+    /// future, [`Error::CheckpointConflict`] for a record damaged beyond use, [`Error::Io`], [`Error::LogFull`], [`Error::LockTimeout`].
     ///
     /// # Durability
     /// Durable when it returns.
@@ -114,7 +114,11 @@ impl Mapping {
         let mapping = Self::at(log, name);
         let lock = mapping.lock_file()?;
         let _locked = lock.lock(&Patience::of(LOCK_PATIENCE))?;
-        match mapping.load()? {
+        let found = mapping.load()?;
+        if found.as_ref().is_none_or(|record| record.begun.is_empty()) {
+            mapping.check_start(start)?;
+        }
+        match found {
             None => mapping.create(&MappingRecord {
                 counter: 1,
                 wanted_factor: factor,
@@ -140,6 +144,20 @@ impl Mapping {
             }
         }
         Ok(mapping)
+    }
+
+    /// Refuses a time to come: there is no place in a shard for it yet, and the records until then
+    /// would be delivered or not as the streams happen to begin.
+    fn check_start(&self, start: Start) -> Result<()> {
+        if matches!(start, Start::AtTimestamp(time) if time > self.log.clock().now()) {
+            let reason = format!(
+                "`{}` is to begin at a time that is yet to come; give one that has passed, or \
+                 `latest` for what comes from now on",
+                self.name
+            );
+            return Err(Error::config("start", reason));
+        }
+        Ok(())
     }
 
     /// Opens a mapping; `None` if there is none of that name.

@@ -120,6 +120,24 @@ fn its_start_counts_until_its_first_stream_has_begun() {
 }
 
 #[test]
+fn a_start_that_counts_is_not_in_the_future() {
+    let world = World::new();
+    let now = || world.log.clock().now();
+    let register = |start| Mapping::register(&world.log, "shop.total", 1, start);
+    for ahead in [Start::AtTimestamp(now() + 60_000_000), Start::AtTimestamp(u64::MAX)] {
+        assert!(matches!(register(ahead), Err(Error::Config { field: "start", .. })));
+        assert!(Mapping::names(&world.log).unwrap().is_empty(), "nothing was made");
+    }
+
+    // It counts until the first stream has begun.
+    let mapping = register(Start::AtTimestamp(now())).unwrap();
+    assert!(register(Start::AtTimestamp(u64::MAX)).is_err());
+    mapping.prepare("orders").unwrap();
+    assert_eq!(world.end(SHARD), checkpoints(&mapping, "orders")[0]);
+    register(Start::AtTimestamp(u64::MAX)).unwrap();
+}
+
+#[test]
 fn a_start_that_was_resolved_for_some_shards_goes_on_for_the_others() {
     let world = World::new();
     let mapping = world.register(1, Start::Latest);
