@@ -237,13 +237,20 @@ class TestDlq:
         assert waited.returncode == 0
 
     def test_a_letter_can_be_given_up(self, failed):
-        unsure = failed("dlq", "drop", "total", "--all")
-        assert (unsure.returncode, "--yes" in unsure.stderr) == (2, True)
-        assert failed("dlq", "drop", "total", "--yes").returncode == 2
-
         dropped = failed("dlq", "drop", "total", "shardId-000000000000:2", "--yes")
         assert dropped.stderr == "dropped 1 dead letter of `total`\n"
         assert failed("dlq", "ls", "total").stderr == "no open dead letters of `total`\n"
+
+    def test_so_can_all_but_not_without_being_asked(self, failed):
+        """A script has to say that it means it; nothing is dropped until then."""
+        unsure = failed("dlq", "drop", "total")
+        assert (unsure.returncode, "add --yes" in unsure.stderr) == (2, True)
+        assert len(json.loads(failed("dlq", "ls", "total", "--json").stdout)) == 1
+
+        assert (
+            failed("dlq", "drop", "total", "--yes").stderr == "dropped 1 dead letter of `total`\n"
+        )
+        assert failed("dlq", "drop", "total").stderr == "dropped 0 dead letters of `total`\n"
 
     def test_a_letter_or_a_function_that_is_not_there(self, failed):
         letter = failed("dlq", "show", "total", "shardId-000000000000:9")

@@ -193,6 +193,15 @@ class TestOnSuccess:
 
         assert orjson.loads(output.data)["responsePayload"] == "{1, 2}"
 
+    def test_a_result_that_no_record_holds_fails_the_call(self, kit):
+        """As one for `to` does; nothing of it can be sent on."""
+        calls = invoker(lambda batch: "x" * RECORD_BYTES_MAX, to=None, on_success="done")
+
+        outcome = calls.call_batch(kit.records_of("a"), 1)
+
+        assert isinstance(outcome, Failed)
+        assert outcome.failure.error_type == "RecordTooLarge"
+
     def test_a_failure_has_none(self, kit):
         def function(batch):
             raise ValueError

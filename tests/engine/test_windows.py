@@ -10,6 +10,7 @@ from itertools import chain
 import pytest
 
 from streamfn import App, Backoff, Batch, Reject
+from streamfn._core import RECORD_BYTES_MAX
 from streamfn.errors import ConfigError
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.testing import Crash, Driver
@@ -242,6 +243,52 @@ class TestFinalCall:
         stage = Windowed(total, to="sums").put(1, 2).put(at=60)
         [result] = stage.driver.records("sums")
         assert (result.json(), result.partition_key) == ({"sum": 3}, "all")
+
+    def test_its_success_is_told_as_that_of_any_call(self):
+        """`on_success` gets one record a call; the final one has a window in place of records."""
+
+        def total(batch: Batch) -> dict:
+            batch.state = (batch.state or 0) + len(batch)
+            return {"state": batch.state}
+
+        stage = Windowed(total, on_success="audit").put(1, 2).put(at=60)
+
+        call, final = [record.json() for record in stage.driver.records("audit")]
+        assert call["KinesisBatchInfo"]["endSequenceNumber"] == "1"
+        minute = f"{stage.minute:%Y-%m-%dT%H:%M}", f"{stage.minute + 60 * SECOND:%Y-%m-%dT%H:%M}"
+        assert final["KinesisBatchInfo"] == {
+            "shardId": "shardId-000000000000",
+            "window": {"start": f"{minute[0]}:00.000Z", "end": f"{minute[1]}:00.000Z"},
+            "isFinalInvokeForWindow": True,
+            "batchSize": 0,
+            "streamArn": "arn:aws:kinesis:us-east-1:000000000000:stream/orders",
+        }
+        assert final["responsePayload"] == {"state": 2}
+        assert final["requestContext"]["condition"] == "Success"
+
+    def test_a_final_call_that_fails_tells_of_no_success(self):
+        def total(batch: Batch) -> None:
+            if batch.is_final:
+                raise ValueError
+
+        stage = Windowed(total, on_success="audit", max_retries=1).put(1).put(at=60)
+
+        assert len(stage.driver.records("audit")) == 1
+        assert len(stage.letters) == 1
+
+    def test_a_success_that_cannot_be_told_leaves_no_state(self):
+        """A call whose record is too large has failed, with what it did to the state."""
+        seen = []
+
+        def total(batch: Batch) -> str:
+            seen.append(batch.state)
+            batch.state = (batch.state or 0) + len(batch)
+            return "x" * (RECORD_BYTES_MAX if batch.state == 2 else 0)
+
+        stage = Windowed(total, on_success="audit", batch_size=1, max_retries=1).put(1, 2)
+
+        assert seen == [None, 1, 1]
+        assert [letter.error_type for letter in stage.letters] == ["RecordTooLarge"]
 
 
 class TestLambdaEvent:

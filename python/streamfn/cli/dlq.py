@@ -15,7 +15,7 @@ from streamfn.units import format_count
 from .console import shows_colour, voice, write_json, write_line, write_listing
 from .exits import CommandError, Exit
 from .functions import mapping_name
-from .params import Duration, json_option, log_dir_option, open_log, voice_options
+from .params import Duration, confirm, json_option, log_dir_option, open_log, voice_options
 from .times import moment
 
 if TYPE_CHECKING:
@@ -111,7 +111,6 @@ def redrive(
 @command.command("drop")
 @click.argument("function", metavar="FN")
 @click.argument("identities", metavar="[ID]...", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All that are open.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @log_dir_option
@@ -120,24 +119,22 @@ def drop(
     *,
     function: str,
     identities: tuple[str, ...],
-    every: bool,
     yes: bool,
     as_json: bool,
     log_dir: str,
 ) -> None:
-    """Give up dead letters of FN: those given, or --all. They are not tried again."""
-    if bool(identities) == every:
-        raise click.UsageError("say which: one or more IDs, or --all")
+    """Give up dead letters of FN: those given, or all. They are not tried again.
+
+    It asks before it does; where nobody can be asked it takes --yes.
+    """
     with _letters(log_dir, function) as letters:
         _check_known(letters, function, identities)
-        count = len(identities) or len(letters.entries())
-        if count and not yes:
-            if not sys.stdin.isatty():
-                raise click.UsageError("dropping is final, add --yes")
-            click.confirm(
-                f"Drop {format_count(count, 'dead letter')} of {function}?", abort=True, err=True
-            )
-        dropped = letters.drop(identities or None)
+        # WHY by their ids: what fails while the question is open was not asked about.
+        chosen = identities or [letter.id for letter in letters.entries()]
+        if chosen:
+            count = format_count(len(chosen), "dead letter")
+            confirm(f"Drop {count} of `{function}`?", yes=yes)
+        dropped = letters.drop(chosen)
     voice.note(f"dropped {format_count(dropped, 'dead letter')} of `{function}`")
     if as_json:
         write_json({"dropped": dropped})

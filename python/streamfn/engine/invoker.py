@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 
 from streamfn._core import Record, Records
 from streamfn.clock import Clock
+from streamfn.errors import RecordTooLarge
 from streamfn.model.batch import Batch
 from streamfn.model.context import Context
 from streamfn.model.function import Handler, is_async, takes_context
@@ -89,8 +90,8 @@ class Invoker:
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
             return ended(error, self._users_frames(error))
         outcome = self._outcome(returned, batch)
-        if isinstance(outcome, Success) and self._outputs.are_wanted:
-            return Success(values + self._outputs.of_call(returned, records, context))
+        if isinstance(outcome, Success):
+            return self._sent_on(values, returned, batch)
         return replace(outcome, outputs=values) if isinstance(outcome, Partial) else outcome
 
     def call_window(
@@ -112,12 +113,10 @@ class Invoker:
             left = State.of(call.state)
         except BaseException as error:  # noqa: BLE001 -- as above
             return ended(error, self._users_frames(error)), state
-        if not records:
-            return Success(values), left
-        outcome = self._outcome(returned, batch)
-        if isinstance(outcome, Success) and self._outputs.are_wanted:
-            outcome = Success(values + self._outputs.of_call(returned, records, batch.context))
-        return outcome, left
+        outcome = self._outcome(returned, batch) if records else Success()
+        if isinstance(outcome, Success):
+            outcome = self._sent_on(values, returned, batch)
+        return outcome, state if isinstance(outcome, Failed) else left
 
     def call_records(
         self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
@@ -172,6 +171,16 @@ class Invoker:
             lowest, error = failures[0]
             return Reported(min(report.lowest, lowest), Failure.of(error))
         return Partial({number: ended(error) for number, error in failures})
+
+    def _sent_on(self, values: list[Output], returned: object, batch: Batch) -> Outcome:
+        """Return the success of a call; its failure, if its invocation record fits no record."""
+        if not self._outputs.are_wanted:
+            return Success()
+        try:
+            about = self._outputs.of_call(returned, batch.records, batch.context, batch.window)
+        except RecordTooLarge as error:
+            return ended(error)
+        return Success(values + about)
 
     def _record_caller(
         self, records: Records, attempt: int, outputs: list[Output]

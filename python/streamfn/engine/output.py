@@ -18,6 +18,7 @@ from streamfn.errors import RecordTooLarge
 from streamfn.model.context import Context
 from streamfn.model.lambda_input import function_arn, stream_arn
 from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.window import Window
 
 
 class Output(NamedTuple):
@@ -56,10 +57,21 @@ class Outputs:
             as_output(self._to, item, key, place) for place, item in enumerate(_items(returned))
         ]
 
-    def of_call(self, returned: object, records: Records, context: Context) -> list[Output]:
+    def of_call(
+        self, returned: object, records: Records, context: Context, window: Window | None = None
+    ) -> list[Output]:
         """Return what goes to `on_success` after a call whose records are all done.
 
         Source: the destination record of AWS Lambda's stream mappings, which are of failures only.
+
+        Args:
+            returned: What the function returned; what is no JSON, as Python prints it.
+            records: What it was called with; none in the final call of a window.
+            context: Of the call.
+            window: The one that it was made in.
+
+        Raises:
+            RecordTooLarge: With what was returned it is over the limits of a record.
         """
         if self._on_success is None:
             return []
@@ -75,13 +87,10 @@ class Outputs:
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST"},
             "responsePayload": _payload(returned),
             "KinesisBatchInfo": {
-                "shardId": records.shard_id,
-                "startSequenceNumber": str(records.first),
-                "endSequenceNumber": str(records.last),
-                "approximateArrivalOfFirstRecord": _iso(records[0].timestamp),
-                "approximateArrivalOfLastRecord": _iso(records[-1].timestamp),
+                "shardId": context.shard_id,
+                **(_range(records) if records else _final(window)),
                 "batchSize": len(records),
-                "streamArn": stream_arn(records.stream),
+                "streamArn": stream_arn(context.stream),
             },
         }
         key = records[0].partition_key if len(records) == 1 else None
@@ -94,6 +103,22 @@ def by_stream(outputs: Iterable[Output]) -> Iterator[tuple[str, list[Output]]]:
     for output in outputs:
         streams.setdefault(output.stream, []).append(output)
     yield from streams.items()
+
+
+def _range(records: Records) -> dict[str, str]:
+    return {
+        "startSequenceNumber": str(records.first),
+        "endSequenceNumber": str(records.last),
+        "approximateArrivalOfFirstRecord": _iso(records[0].timestamp),
+        "approximateArrivalOfLastRecord": _iso(records[-1].timestamp),
+    }
+
+
+def _final(window: Window | None) -> dict[str, object]:
+    """Return what stands for the records of a final call, which has none: its window."""
+    assert window is not None, "no other call is made without records"
+    bounds = {"start": _iso(window.start), "end": _iso(window.end)}
+    return {"window": bounds, "isFinalInvokeForWindow": True}
 
 
 def _items(returned: object) -> Iterable[object]:
