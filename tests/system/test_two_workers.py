@@ -1,8 +1,12 @@
 """Several workers on one log: they share the lanes, and take over from the dead."""
 
+import signal
 import time
+from collections import defaultdict
 
 import pytest
+
+from streamfn import _core
 
 SHARDS = 8
 
@@ -55,6 +59,39 @@ def test_a_second_worker_gets_its_share_and_nothing_comes_twice(
     assert sorted(delivered(notes)) == sorted(places)
 
 
+def test_functions_of_one_lane_each_are_shared_too(tmp_path, log, workers, until):
+    """The one that comes second gets the half, and nothing comes twice."""
+    orders, notes = log.create_stream("orders"), tmp_path / "notes"
+
+    def calls():
+        text = notes.read_text() if notes.exists() else ""
+        return [line.split(" ") for line in text.split("\n")[:-1]]
+
+    def callers(since):
+        """Functions by the worker that called them."""
+        found = defaultdict(set)
+        for time_, name, worker, _ in calls():
+            if float(time_) >= since:
+                found[int(worker)].add(name)
+        return found
+
+    first = workers.start("several", "--processes", 1, NOTES=notes)
+    until(lambda: orders.put(b"x") and len(callers(0)[first.pid]) == 4)
+    second = workers.start("several", "--processes", 1, NOTES=notes)
+
+    def is_shared():
+        since = time.monotonic()
+        orders.put_many([b"x"] * 5)
+        time.sleep(0.3)
+        found = callers(since)
+        return len(found[first.pid]) == len(found[second.pid]) == 2
+
+    until(is_shared)
+    until(lambda: len(calls()) >= 4 * orders.info().shards[0].end)
+    seen = [(name, number) for _, name, _, number in calls()]
+    assert len(seen) == len(set(seen))
+
+
 def test_the_lanes_of_a_dead_worker_are_taken_over(
     orders, start, notes, until, children_of, kill_tree
 ):
@@ -78,6 +115,37 @@ def test_the_lanes_of_a_dead_worker_are_taken_over(
     later = [note for note in notes("began") if note.time > killed]
     assert {note.process for note in later} <= set(children_of(second.pid))
     print(f"all shards were called again {max(first_calls(later)) - killed:.3f} s after the kill")
+
+
+def test_lanes_that_a_stopped_worker_cannot_take_are_adopted(
+    log, orders, start, notes, until, children_of, kill
+):
+    """Its runners are gone and it starts no others; the first takes its share of the lanes."""
+    first, second = start(), start()
+    places = put(orders, 40)
+
+    def both_work():
+        places.update(put(orders, 40))
+        time.sleep(0.1)
+        return all(lanes_of(notes, children_of(each.pid)) for each in (first, second))
+
+    def is_settled():
+        """A call that was in progress would wait for its supervisor to judge."""
+        return not any(
+            lane.in_flight for lane in _core.Mapping.open(log.core, "paced.work").lanes()
+        )
+
+    until(both_work)
+    until(lambda: set(delivered(notes)) == places and is_settled())
+    kill(second.pid, signal.SIGSTOP)
+    for runner in children_of(second.pid):
+        kill(runner)
+    stopped = time.monotonic()
+
+    places |= put(orders, 200)
+    until(lambda: set(delivered(notes)) == places)
+
+    assert processes_of(notes, stopped) <= set(children_of(first.pid))
 
 
 def lanes_of(notes, processes):

@@ -14,7 +14,7 @@ from streamfn.worker.assignment import (
     Situation,
     Take,
     plan,
-    share,
+    shares,
 )
 
 POOL = [RunnerView(0), RunnerView(1)]
@@ -28,11 +28,19 @@ def lanes(count, mapping="shop.total", **fields):
     return {key(n, mapping): LaneView(key(n, mapping), **fields) for n in range(count)}
 
 
-def situation(views, places=None, runners=POOL, workers=1, **fields):
-    mappings = {each.mapping: workers for each in views}
+WORKERS = "abcdefgh"
+
+
+def situation(views, places=None, runners=POOL, workers=1, worker="a", **fields):
+    """What the first of some workers sees, if it is not said to be another."""
     return Situation(
-        lanes=views, places=places or {}, runners=runners, workers=mappings, **fields
-    )  # fmt: skip
+        lanes=views,
+        places=places or {},
+        runners=runners,
+        worker=worker,
+        workers={each.mapping: WORKERS[:workers] for each in views},
+        **fields,
+    )
 
 
 def carried_out(now, steps=100):
@@ -58,14 +66,40 @@ def held(now):
     }
 
 
-class TestShare:
-    """Tests for `share`."""
+class TestShares:
+    """Tests for `shares`."""
 
-    @pytest.mark.parametrize(
-        ("lanes", "workers", "expected"), [(8, 1, 8), (8, 2, 4), (8, 3, 3), (1, 2, 1), (0, 2, 0)]
-    )
-    def test_it_is_rounded_up(self, lanes, workers, expected):
-        assert share(lanes, workers) == expected
+    @pytest.mark.parametrize("workers", range(1, 6))
+    @pytest.mark.parametrize("mappings", range(1, 8))
+    @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+    def test_they_are_all_lanes_and_differ_by_one_at_most(self, workers, mappings, count):
+        """Lane by lane of each mapping, and all of them together."""
+        lanes = {f"shop.f{n}": count for n in range(mappings)}
+        able = dict.fromkeys(lanes, WORKERS[:workers])
+
+        parts = [shares(lanes, able, worker) for worker in WORKERS[:workers]]
+
+        for each in lanes:
+            sizes = [part[each] for part in parts]
+            assert sum(sizes) == count
+            assert max(sizes) - min(sizes) <= 1
+        totals = [sum(part.values()) for part in parts]
+        assert max(totals) - min(totals) <= 1
+
+    def test_workers_that_run_different_functions_agree(self):
+        """Each knows of its own functions only, and all lanes of each are somebody's."""
+        lanes = {"shop.a": 1, "shop.b": 3, "shop.c": 1, "shop.d": 1}
+        able = {"shop.a": "xy", "shop.b": "xyz", "shop.c": "yz", "shop.d": "xy"}
+
+        wanted = Counter()
+        for worker in "xyz":
+            own = {name: count for name, count in lanes.items() if worker in able[name]}
+            wanted.update(shares(own, {name: able[name] for name in own}, worker))
+
+        assert wanted == lanes
+
+    def test_who_is_alone_wants_all(self):
+        assert shares({"shop.total": 8}, {"shop.total": "a"}, "a") == {"shop.total": 8}
 
 
 class TestTaking:
@@ -91,6 +125,21 @@ class TestTaking:
         now, _ = carried_out(situation(lanes(8), workers=2))
 
         assert len(now.places) == 4
+
+    def test_single_lanes_go_round(self):
+        views = {k: v for n in range(6) for k, v in lanes(1, f"shop.f{n}").items()}
+
+        for worker in "ab":
+            now, _ = carried_out(situation(views, workers=2, worker=worker))
+            assert len(now.places) == 3
+
+    def test_what_nobody_takes_is_adopted(self):
+        """The one whose share it is cannot; the count of what is ours stays what it was."""
+        views = lanes(4, is_left=True)
+
+        takes = plan(situation(views, workers=2)).takes
+
+        assert [take.is_adopted for take in takes] == [False, False, True, True]
 
     def test_open_work_comes_first(self):
         views = lanes(4)
@@ -145,6 +194,23 @@ class TestLeaving:
         places = {each: Place(n % 2, is_leaving=n < 2) for n, each in enumerate(views)}
 
         assert plan(situation(views, places, workers=2)).leaves == []
+
+    def test_each_runner_gives_its_part(self):
+        """Or those that stay would have to be moved among the runners afterwards."""
+        views = lanes(8, is_leased=True)
+        places = {each: Place(n // 4) for n, each in enumerate(views)}
+
+        leaves = plan(situation(views, places, workers=2)).leaves
+
+        assert Counter(places[leave.key].runner for leave in leaves) == {0: 2, 1: 2}
+
+    def test_adopted_lanes_stay_and_are_not_counted(self):
+        views = lanes(4, is_leased=True)
+        for n in (2, 3):
+            views[key(n)] = LaneView(key(n), is_leased=True, is_adopted=True)
+        places = {each: Place(0) for each in views}
+
+        assert plan(situation(views, places, POOL[:1], workers=2)).leaves == []
 
     def test_a_paused_lane_goes(self):
         views = lanes(1, is_leased=True, is_barred=True)

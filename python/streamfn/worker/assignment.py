@@ -1,7 +1,10 @@
 """Which lanes this worker takes, which it gives back, and which runner gets which: pure planning.
 
-* Of each mapping a worker wants its share: lanes / living workers that can run it, rounded up.
-  What it holds beyond that it gives back, so that a worker that comes later gets some.
+* Of each mapping a worker wants its share of the lanes. What it holds beyond that it gives back, so
+  that a worker that comes later gets some. The shares of all living workers are all lanes, no more:
+  each works them out for itself, from what all of them see.
+* A lane that nobody takes for a while is adopted by whoever can run it, until workers come or go:
+  the one whose share it is may be stopped, or have no runner that comes up.
 * Lanes go to the runner with the fewest of their mapping, then with the fewest of all.
 * A lane that has come to the end of its shard, for good, is given back and counts no more.
 * A lane that must run alone goes to a solo runner; one at a time, and a few solo runners at most.
@@ -46,6 +49,10 @@ class LaneView:
     """Not to be run now: paused, resting, or not judged yet."""
     is_finished: bool = False
     """It has come to the end of a shard that was split or merged."""
+    is_left: bool = False
+    """Nobody has taken it for a while."""
+    is_adopted: bool = False
+    """It is ours, and beyond our share because nobody took it."""
     is_drained: bool = False
     """To be given up as soon as its work list is empty: the factor of its shard changes."""
 
@@ -76,8 +83,10 @@ class Situation:
     places: Mapping[LaneKey, Place]
     runners: Sequence[RunnerView]
     """Those that are ready."""
-    workers: Mapping[str, int]
-    """Living workers that can run a mapping, this one included."""
+    worker: str
+    """UUID of this worker."""
+    workers: Mapping[str, Sequence[str]]
+    """UUIDs of the living workers that can run a mapping, this one included, in order."""
     expected: int = 0
     """Pool runners that are being started for the first time; room is left for them."""
     solos_max: int = 1
@@ -87,9 +96,9 @@ class Situation:
     @cached_property
     def shares(self) -> Mapping[str, int]:
         """How many lanes of each mapping this worker wants."""
-        lanes = Counter(key.mapping for key, lane in self.lanes.items() if not lane.is_finished)
-        names = {key.mapping for key in self.lanes}
-        return {name: share(lanes[name], self.workers.get(name, 1)) for name in names}
+        lanes = Counter(dict.fromkeys((key.mapping for key in self.lanes), 0))
+        lanes.update(key.mapping for key, lane in self.lanes.items() if not lane.is_finished)
+        return shares(lanes, self.workers, self.worker)
 
 
 class Take(NamedTuple):
@@ -99,6 +108,7 @@ class Take(NamedTuple):
     runner: int
     is_alone: bool = False
     is_exclusive: bool = False
+    is_adopted: bool = False
 
 
 class Leave(NamedTuple):
@@ -132,9 +142,29 @@ def plan(now: Situation) -> Plan:
     return result
 
 
-def share(lanes: int, workers: int) -> int:
-    """Return how many of a mapping's lanes one of its workers wants."""
-    return ceil(lanes / max(workers, 1))
+def shares(
+    lanes: Mapping[str, int], workers: Mapping[str, Sequence[str]], worker: str
+) -> Mapping[str, int]:
+    """Return how many lanes of each mapping a worker wants; the shares of all add up to the lanes.
+
+    What is left over when lanes are divided evenly goes round among the workers, from one mapping
+    to the next: or he who is first in the order would get all single lanes.
+
+    Args:
+        lanes: Lanes of each mapping.
+        workers: UUIDs of those that can run a mapping, in order. Mappings that the same workers can
+            run go round together, because only those know of all of them.
+        worker: One of them.
+    """
+    given: Counter[tuple[str, ...]] = Counter()
+    result = {}
+    for name in sorted(lanes):
+        group = tuple(workers.get(name, ())) or (worker,)
+        each, over = divmod(lanes[name], len(group))
+        place = group.index(worker) if worker in group else 0
+        result[name] = each + ((place - given[group]) % len(group) < over)
+        given[group] += over
+    return result
 
 
 def _exclusive(now: Situation) -> LaneView | None:
@@ -159,7 +189,7 @@ def _run_exclusively(now: Situation, lane: LaneView) -> Plan:
 
 def _give_up(now: Situation, result: Plan) -> None:
     """Leave lanes that may not run, that drain for a change of factor, or are beyond our share."""
-    counts = _counts(now)
+    counts, adopted = _counts(now), _adopted(now)
     closed = {(each.number, m) for each in now.runners for m, n in each.limits.items() if n <= 0}
     solos = {runner.number for runner in now.runners if runner.is_solo}
     for key, place in now.places.items():
@@ -172,16 +202,30 @@ def _give_up(now: Situation, result: Plan) -> None:
         has_to_go = (place.runner, key.mapping) in closed or is_idle_alone
         if lane is None or lane.is_barred or lane.is_finished or has_to_go:
             result.leaves.append(Leave(key))
-            counts[key.mapping] -= 1
+            counts[key.mapping] -= key not in adopted
         elif lane.is_drained:
             result.leaves.append(Leave(key, when_settled=True))
     leaving = {leave.key for leave in result.leaves}
-    for key in sorted(now.places, key=lambda key: _is_open(now, key)):  # idle lanes first
-        place = now.places[key]
-        is_settled = not place.is_leaving and key not in leaving and place.runner not in solos
-        if is_settled and counts[key.mapping] > now.shares.get(key.mapping, 0):
+    settled = [
+        key
+        for key, place in now.places.items()
+        if not (place.is_leaving or place.runner in solos or key in leaving or key in adopted)
+    ]
+    for key in _evenly(now, settled):
+        if counts[key.mapping] > now.shares.get(key.mapping, 0):
             result.leaves.append(Leave(key))
             counts[key.mapping] -= 1
+
+
+def _evenly(now: Situation, keys: Iterable[LaneKey]) -> list[LaneKey]:
+    """Order lanes by what is idle, then so that the runner with the most of a mapping is next."""
+    ranks: Counter[tuple[int, str]] = Counter()
+    keyed = []
+    for key in sorted(keys, key=lambda key: (not _is_open(now, key), key)):
+        place = now.places[key].runner, key.mapping
+        keyed.append((_is_open(now, key), -ranks[place], key))
+        ranks[place] += 1
+    return [key for *_, key in sorted(keyed)]
 
 
 def _take_alone(now: Situation, result: Plan) -> None:
@@ -206,14 +250,13 @@ def _take_shared(now: Situation, result: Plan) -> None:
     counts = _counts(now)
     lanes = [lane for lane in _takeable(now) if not lane.is_alone and not lane.is_exclusive]
     for lane in _in_turn(lanes):
-        if counts[lane.key.mapping] >= now.shares[lane.key.mapping]:
-            continue
+        is_ours = counts[lane.key.mapping] < now.shares[lane.key.mapping]
         runner = pool.roomiest(lane.key.mapping)
-        if runner is None:
+        if runner is None or not (is_ours or lane.is_left):
             continue
-        result.takes.append(Take(lane.key, runner))
+        result.takes.append(Take(lane.key, runner, is_adopted=not is_ours))
         pool.add(lane.key.mapping, runner)
-        counts[lane.key.mapping] += 1
+        counts[lane.key.mapping] += is_ours
 
 
 def _in_turn(lanes: Iterable[LaneView]) -> list[LaneView]:
@@ -257,7 +300,7 @@ class _Pool:
                 self.totals[runner] += lanes
         runners = len(self._runners) + now.expected
         wanted = sum(now.shares.values())
-        self._most = ceil(wanted / max(runners, 1)) if now.expected else wanted
+        self._most = ceil(wanted / max(runners, 1)) if now.expected else len(now.lanes)
 
     def add(self, mapping: str, runner: int) -> None:
         """Count a lane."""
@@ -300,4 +343,14 @@ def _is_open(now: Situation, key: LaneKey) -> bool:
 
 
 def _counts(now: Situation) -> Counter[str]:
-    return Counter(key.mapping for key, place in now.places.items() if not place.is_leaving)
+    """Count the lanes of each mapping that are ours and stay, without adopted ones."""
+    adopted = _adopted(now)
+    return Counter(
+        key.mapping
+        for key, place in now.places.items()
+        if not place.is_leaving and key not in adopted
+    )
+
+
+def _adopted(now: Situation) -> set[LaneKey]:
+    return {key for key in now.places if key in now.lanes and now.lanes[key].is_adopted}

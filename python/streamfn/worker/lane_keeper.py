@@ -7,7 +7,7 @@ messages to runners; their answers come back here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -29,6 +29,10 @@ PARENTS_REST: Final = timedelta(milliseconds=200)
 """How often a lane is tried whose parent shards are not finished."""
 REFUSED_REST: Final = timedelta(seconds=2)
 """How often a lane is tried that cannot be opened."""
+LEFT: Final = timedelta(seconds=2)
+"""How long a lane is free before workers take it whose share it is not."""
+ADOPTED: Final = timedelta(seconds=30)
+"""How long they keep it before it is offered again to the one whose share it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,12 @@ class LaneKeeper:
         """Lanes that run alone and wait before a retry, and until when."""
         self._permits: dict[str, Permits] = {}
         """By function, of those that have a limit."""
+        self._free_since: dict[LaneKey, float] = {}
+        """Lanes that could be taken and are not, and since when."""
+        self._adopted: dict[LaneKey, float] = {}
+        """Lanes taken beyond our share, and until when."""
+        self._workers: Mapping[str, Sequence[str]] = {}
+        """Those of the last plan that can run each mapping."""
 
     @property
     def busy(self) -> set[int]:
@@ -102,6 +112,8 @@ class LaneKeeper:
 
     def arrange(self, around: Surroundings) -> None:
         """Plan, and tell the runners."""
+        self._meet(around)
+        self._look_at_times(around.now)
         self._share_permits(around)  # a runner that is new knows its limits before its first lane
         now = Situation(
             lanes={found.key: self._view(found, around) for found in self.found},
@@ -109,17 +121,15 @@ class LaneKeeper:
             runners=[
                 self._runner_view(runner, around.pool) for runner in self._crew if _is_open(runner)
             ],
-            workers={
-                each.name: sum(each.mapping.name in names for names in around.living.values())
-                for each in (*self._catalog, *self._catalog.replays)
-            },
+            worker=around.worker,
+            workers=self._workers,
             expected=self._crew.expected(around.pool),
             solos_max=around.pool,
             most_alone=dict(self._limited()),
         )
         made = plan(now)
         self.solos = made.solos
-        self._carry_out(made, now)
+        self._carry_out(made, now, around.now)
         self._share_permits(around)
 
     def on_assigned(self, message: Assigned, now: float) -> None:
@@ -163,23 +173,48 @@ class LaneKeeper:
         for permits in self._permits.values():
             permits.gone(runner)
 
+    def _meet(self, around: Surroundings) -> None:
+        """Note which workers there are; if others than before, all shares are new."""
+        workers = {
+            each.name: sorted(w for w, names in around.living.items() if each.mapping.name in names)
+            for each in (*self._catalog, *self._catalog.replays)
+        }
+        if workers != self._workers:
+            self._workers = workers
+            self._free_since.clear()
+            self._adopted.clear()
+
+    def _look_at_times(self, now: float) -> None:
+        """Forget what is over, and note which lanes could be taken and are not."""
+        self._rests = {key: end for key, end in self._rests.items() if end > now}
+        self._pauses = {key: end for key, end in self._pauses.items() if end > now}
+        self._adopted = {key: end for key, end in self._adopted.items() if end > now}
+        self._free_since = {
+            found.key: self._free_since.get(found.key, now)
+            for found in self.found
+            if not (found.status.is_leased or found.key in self._places or self._is_barred(found))
+        }
+
     def _view(self, found: Found, around: Surroundings) -> LaneView:
         key, slot = found.key, found.status.in_flight
-        rest = self._rests.get(key)
-        if rest is not None and rest <= around.now:
-            del self._rests[key]
-            rest = None
-        is_others = _was_calling(slot) and key not in self._places  # their supervisor judges first
         return LaneView(
             key,
             is_leased=found.status.is_leased,
             is_open=slot is not None,
             is_alone=slot is not None and slot.is_alone,
             is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
-            is_barred=found.is_paused or rest is not None or is_others or key in self._judging,
+            is_barred=self._is_barred(found),
             is_finished=found.status.is_finished,
+            is_left=around.now - self._free_since.get(key, around.now) >= LEFT.total_seconds(),
+            is_adopted=key in self._adopted,
             is_drained=found.is_changing,
         )
+
+    def _is_barred(self, found: Found) -> bool:
+        key, slot = found.key, found.status.in_flight
+        is_others = _was_calling(slot) and key not in self._places  # their supervisor judges first
+        is_resting = key in self._rests or key in self._judging
+        return found.is_paused or is_others or is_resting
 
     def _runner_view(self, runner: RunnerProcess, pool: int) -> RunnerView:
         limits = {
@@ -212,7 +247,6 @@ class LaneKeeper:
         A lane that waits before a retry needs none meanwhile. Its runner keeps it all the same: in
         another worker it would be called at once.
         """
-        self._pauses = {key: end for key, end in self._pauses.items() if end > around.now}
         runners = sorted(filter(_is_open, self._crew), key=lambda each: not each.seat.is_solo)
         for name, most in self._limited():
             alone = self._alone(name)
@@ -239,11 +273,15 @@ class LaneKeeper:
             and function_of(key.mapping) == function
         )
 
-    def _carry_out(self, made: Plan, now: Situation) -> None:
+    def _carry_out(self, made: Plan, situation: Situation, now: float) -> None:
         for leave in made.leaves:
             self._leave(leave)
         for take in made.takes:
-            self._take(take, now.lanes[take.key])
+            self._take(take, situation.lanes[take.key])
+            if take.is_adopted:
+                self._adopted[take.key] = now + ADOPTED.total_seconds()
+            else:
+                self._adopted.pop(take.key, None)
 
     def _take(self, take: Take, lane: LaneView) -> None:
         runner = self._crew.get(take.runner)
