@@ -17,7 +17,7 @@ import zstandard
 SEGMENT_HEADER_BYTES = 4096
 BATCH_HEADER = struct.Struct("<4sBBHIIQIIQQQIIIIQIQI")
 """Magic, version, length/8, flags, body and raw length, base, count, body CRC, base and last time,
-producer (3), shard epoch, dictionary, durable end, previous CRC, zeros, header CRC."""
+producer (3), shard epoch, dictionary, durable end, previous CRC, place, header CRC."""
 assert BATCH_HEADER.size == 96
 
 FLAG_CONTROL, FLAG_ENCRYPTED, FLAG_KEYS = 1 << 4, 1 << 6, 1 << 9
@@ -89,6 +89,7 @@ class Batch:
     shard_epoch: int
     durable_end: int
     previous_crc: int
+    place: int
     crc: int
     records: list[Record] = field(default_factory=list)
     control: Control | None = None
@@ -141,7 +142,7 @@ def read_batch(data: bytes, at: int) -> tuple[Batch, int]:
     (
         magic, version, header_length, flags, body_length, raw_length, base, count, body_crc,
         base_time, last_time, _producer, _producer_epoch, _producer_sequence, shard_epoch,
-        dictionary, durable_end, previous, _zero, crc,
+        dictionary, durable_end, previous, place, crc,
     ) = BATCH_HEADER.unpack(head)  # fmt: skip
     codec = flags & 0xF
     if magic != b"SFB1" or version != 1 or header_length != 12:
@@ -155,7 +156,8 @@ def read_batch(data: bytes, at: int) -> tuple[Batch, int]:
     if len(body) != raw_length:
         raise ValueError(f"byte {at}: the body has another length after decompression")
     batch = Batch(
-        at, flags, base, count, base_time, last_time, shard_epoch, durable_end, previous, crc,
+        at, flags, base, count, base_time, last_time, shard_epoch, durable_end,
+        previous, place, crc,
         [] if flags & FLAG_CONTROL else read_records(body, base, count, base_time),
         read_control(body) if flags & FLAG_CONTROL else None,
     )  # fmt: skip

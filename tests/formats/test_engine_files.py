@@ -3,7 +3,15 @@
 from pathlib import Path
 
 import pytest
-from decoder import crc32c, read_format, read_manifest, read_segment_header, read_shard, read_state
+from decoder import (
+    crc32c,
+    read_batches,
+    read_format,
+    read_manifest,
+    read_segment_header,
+    read_shard,
+    read_state,
+)
 from decoder_lanes import read_lanes, read_mapping, read_stretches, read_windows
 
 import streamfn
@@ -70,6 +78,24 @@ class TestSegments:
         assert sorted(times) == times
         assert list(range(20)) == [r.sequence_number for batch in batches for r in batch.records]
         assert [batch.base for batch in batches] == [batch.durable_end for batch in batches]
+
+    def test_each_batch_says_where_it_stands(self, log, log_dir):
+        log.core.create_stream("s", segment_bytes=1 << 20, compression="none")
+        stream = log.stream("s")
+        for _ in range(5):
+            stream.put(bytes(400_000))
+        stream.split("shardId-000000000000")
+        log.close()
+
+        files = sorted(folder(log_dir, "s", "shardId-000000000000").glob("*.seg"))
+        assert len(files) == 4
+        for ordinal, path in enumerate(files):
+            data = path.read_bytes()
+            batches = list(read_batches(data, read_segment_header(data).previous_crc))
+            assert batches
+            assert [ordinal << 32 | batch.at // 8 for batch in batches] == [
+                b.place for b in batches
+            ]
 
     def test_the_segment_header_says_whose_file_it_is(self, log, log_dir):
         log.create_stream("s", shards=2).put(b"x")

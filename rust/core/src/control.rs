@@ -206,6 +206,9 @@ pub(crate) struct PageView {
     pub(crate) visible_end: SequenceNumber,
     pub(crate) next_seq: SequenceNumber,
     pub(crate) is_writing: bool,
+    /// Whether the last opening could not recover the shard: what was acknowledged before it, the page
+    /// does not know.
+    pub(crate) is_unrecovered: bool,
     /// The `errno` of a failed sync; 0: none.
     pub(crate) errno: u32,
 }
@@ -226,6 +229,7 @@ impl PageView {
             next_seq: word(256)?,
             is_writing: half(320)? != 0,
             errno: half(324)?,
+            is_unrecovered: half(332)? != 0,
         })
     }
 }
@@ -237,13 +241,19 @@ pub(crate) struct Page<'a> {
     base: usize,
 }
 
+/// A place between two batches, and the first number behind it.
+pub(crate) type End = (Position, SequenceNumber);
+
 /// All of a page's values, for writing it anew.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PageValues {
     pub(crate) owner: u64,
     pub(crate) segment_identity: (u64, u64),
-    pub(crate) committed: Position,
-    pub(crate) next_seq: SequenceNumber,
+    pub(crate) committed: End,
+    /// What is known to be on disk.
+    pub(crate) durable: End,
+    /// What readers may see.
+    pub(crate) visible: End,
     pub(crate) last_crc: u32,
     pub(crate) last_position: Position,
     pub(crate) epoch: u32,
@@ -267,18 +277,16 @@ impl Page<'_> {
             && self.word(8).load(Ordering::Acquire) == owner
     }
 
-    /// Writes the whole page, everything in it synced and visible. Only under the exclusive lock of
-    /// the log, or for a shard nobody knows yet.
+    /// Writes the whole page. Only under the exclusive lock of the log, or for a shard nobody knows yet.
     pub(crate) fn initialise(&self, values: &PageValues) {
         self.word(0).store(0, Ordering::Release);
         self.word(8).store(values.owner, Ordering::Release);
         self.set_segment_identity(values.segment_identity);
-        let end = values.committed.to_word();
-        for offset in [64, 128, 192] {
-            self.word(offset).store(end, Ordering::Release);
-        }
-        for offset in [136, 200, 256] {
-            self.word(offset).store(values.next_seq, Ordering::Release);
+        let ends =
+            [(64, 256, values.committed), (128, 136, values.durable), (192, 200, values.visible)];
+        for (position, number, end) in ends {
+            self.word(position).store(end.0.to_word(), Ordering::Release);
+            self.word(number).store(end.1, Ordering::Release);
         }
         self.half(264).store(values.last_crc, Ordering::Release);
         self.half(268).store(values.epoch, Ordering::Release);

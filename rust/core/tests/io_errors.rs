@@ -20,7 +20,8 @@ use simulation::{Bound, Call, Crasher, Fault, Garbage, SimFs};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
-use streamfn_core::fs::Fs;
+use streamfn_core::fs::{Fs, Open};
+use streamfn_core::fsck::{repair, Options};
 use streamfn_core::log::Keep;
 use streamfn_core::{
     Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
@@ -328,6 +329,87 @@ fn a_sync_that_failed_stops_the_shard_until_it_is_repaired() {
             std::mem::forget(again);
         }
     }
+}
+
+/// Writes a second record behind the first as a process leaves it that dies before it was synced.
+fn leave_unsynced(fs: &SimFs, clock: &Arc<ManualClock>, config: &StreamConfig) {
+    let segment = Path::new(SHARD).join("00000000-00000000000000000000.seg");
+    let twin = SimFs::new();
+    let log = open(&twin, clock).unwrap();
+    let stream = log.create_stream("s", config, &patience()).unwrap();
+    put(&stream, b"synced").unwrap();
+    put(&stream, b"written").unwrap();
+    let length = fs.disk().bytes(&segment).len();
+    let batch = twin.disk().bytes(&segment)[length..].to_vec();
+    fs.open(&segment, Open::Write).unwrap().write_at(&[&batch], length as u64).unwrap();
+}
+
+/// What a dead process left in memory cannot be flushed: readers of a `group` stream must not see what
+/// a power cut would take from them.
+#[test]
+fn a_flush_that_fails_in_recovery_makes_nothing_durable() {
+    for durability in [Durability::Group, Durability::Process] {
+        let fs = SimFs::new();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let config = StreamConfig { durability, ..StreamConfig::default() };
+        let log = open(&fs, &clock).unwrap();
+        let stream = log.create_stream("s", &config, &patience()).unwrap();
+        put(&stream, b"synced").unwrap();
+        log.sync().unwrap();
+        leave_unsynced(&fs, &clock, &config);
+        std::mem::forget((stream, log));
+        // Nobody knows which boot wrote the files: the control file is gone.
+        let fs = fs.for_the_next_boot();
+        fs.fail_next(Call::Sync, Fault::Errno(EIO));
+
+        let log = open(&fs, &clock).unwrap();
+
+        let stream = log.stream("s").unwrap();
+        let (_, found) = read(&stream).unwrap();
+        let mut crasher = Crasher::on(SimFs::new().disk());
+        fs.changes().iter().for_each(|change| crasher.step(change));
+        match durability {
+            Durability::Group => {
+                let after_cut = open(&SimFs::on(crasher.strict()), &clock).unwrap();
+                let (_, left) = read(&after_cut.stream("s").unwrap()).unwrap();
+                assert_eq!(left, found, "what is shown survives a power cut");
+                assert_eq!(1, found.len());
+            }
+            Durability::Process => assert_eq!(2, found.len(), "what could be read can be"),
+        }
+        assert!(put(&stream, b"refused").is_err());
+        assert!(log.sync().is_err());
+        assert_eq!(Vec::<String>::new(), fs.retried_syncs());
+    }
+}
+
+/// Its acknowledgement is known only to the page of a boot that is over.
+#[test]
+fn what_a_failed_recovery_does_not_show_is_not_lost() {
+    let fs = SimFs::new();
+    let clock = Arc::new(ManualClock::new(NOW));
+    let log = open(&fs, &clock).unwrap();
+    let stream = log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
+    put(&stream, b"first").unwrap();
+    put(&stream, b"acknowledged").unwrap();
+    std::mem::forget((stream, log));
+    let fs = fs.for_the_next_boot();
+    fs.fail_next(Call::Sync, Fault::Errno(EIO));
+    let log = open(&fs, &clock).unwrap();
+    assert_eq!(1, read(&log.stream("s").unwrap()).unwrap().1.len());
+    std::mem::forget(log);
+    let fs = fs.for_another_process();
+
+    let options = Options { fs: Arc::new(fs.clone()), ..Options::default() };
+    repair(Path::new("/log"), &options, &mut |_, _| true).unwrap();
+
+    let log = open(&fs, &clock).unwrap();
+    let (_, found) = read(&log.stream("s").unwrap()).unwrap();
+    assert_eq!(
+        [b"first".to_vec(), b"acknowledged".to_vec()],
+        *found.into_values().collect::<Vec<_>>()
+    );
+    put(&log.stream("s").unwrap(), b"goes on").unwrap();
 }
 
 #[test]

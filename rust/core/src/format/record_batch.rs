@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::checksum::crc32c;
 use super::{Bytes, Damage};
-use crate::types::{Micros, SequenceNumber};
+use crate::types::{Micros, Position, SequenceNumber};
 
 /// Length of a batch header.
 pub const HEADER_BYTES: usize = 96;
@@ -69,6 +69,9 @@ pub struct BatchHeader {
     pub durable_end: SequenceNumber,
     /// `header_crc` of the batch physically before.
     pub prev_header_crc: u32,
+    /// Where the batch stands in its shard: a copy of it inside of a record stands elsewhere. 0 in
+    /// batches of versions that did not say.
+    pub place: Position,
 }
 
 /// What a header's bytes turned out to be.
@@ -129,6 +132,11 @@ impl BatchHeader {
         }
     }
 
+    /// Whether the batch may stand at a place: it says so, or says nothing.
+    pub fn is_at(&self, place: Position) -> bool {
+        self.place == Position::default() || self.place == place
+    }
+
     /// Bytes the batch takes in the file, header and padding included.
     pub fn stored_bytes(&self) -> u64 {
         (HEADER_BYTES + super::align8(self.body_len as usize)) as u64
@@ -166,7 +174,7 @@ impl BatchHeader {
         put(&[0; 4]); // dictionary id: none
         put(&self.durable_end.to_le_bytes());
         put(&self.prev_header_crc.to_le_bytes());
-        put(&[0; 8]);
+        put(&self.place.to_word().to_le_bytes());
         assert_eq!(at, HEADER_BYTES - 4, "docs/format.md draws 92 bytes before the checksum");
         let (head, tail) = bytes.split_at_mut(HEADER_BYTES - 4);
         let crc = crc32c(head);
@@ -245,6 +253,7 @@ impl BatchHeader {
         from.take(4)?;
         header.durable_end = from.u64()?;
         header.prev_header_crc = from.u32()?;
+        header.place = Position::from_word(from.u64()?);
         Some(header)
     }
 
@@ -280,6 +289,7 @@ mod tests {
             shard_epoch: 3,
             durable_end: 40,
             prev_header_crc: 9,
+            place: Position { segment: 1, offset: 4096 },
             ..BatchHeader::default()
         }
     }

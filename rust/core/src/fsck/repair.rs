@@ -230,7 +230,7 @@ impl Repair<'_> {
             let parents: Vec<bool> = header
                 .parents
                 .iter()
-                .filter_map(|id| Some(stream.shards.get(id)?.is_closed))
+                .filter_map(|id| Some(stream.shards.get(id)?.is_closed()))
                 .collect();
             if !parents.is_empty() && !parents.contains(&true) {
                 continue;
@@ -243,7 +243,7 @@ impl Repair<'_> {
                 page,
                 hash_range: header.hash_range,
                 parents: header.parents.clone(),
-                is_open: !facts.is_closed,
+                is_open: !facts.is_closed(),
                 is_pending: parents.contains(&false),
             });
         }
@@ -428,7 +428,7 @@ impl ShardRepair<'_, '_> {
         let first_base = self.facts.segments.first().map_or(0, |segment| segment.base_seq);
         match self.facts.state {
             Some(state) if self.facts.fits_state && state.recovery_point <= end.at => {
-                if !self.facts.is_state_whole {
+                if !self.facts.is_state_whole || reserved > state.reserved {
                     self.store_state(ShardState { reserved, ..state })?;
                 }
                 Ok(())
@@ -439,16 +439,18 @@ impl ShardRepair<'_, '_> {
                     file.sync_data().at(&last.path)?;
                 }
                 // INVARIANT: everything before the recovery point stays: what could be read now is
-                // never cut as a torn end.
+                // never cut as a torn end. That of a closed shard stays before its CLOSE, see
+                // `ShardLog::close`.
+                let begin = self.facts.close.unwrap_or(end);
                 self.store_state(ShardState {
                     counter: 0,
                     epoch: self.facts.epoch.max(state.map_or(0, |state| state.epoch)),
                     reserved,
                     trim_horizon: state.map_or(first_base, |state| state.trim_horizon),
-                    recovery_point: end.at,
-                    recovery_seq: end.next_seq,
-                    recovery_crc: end.prev_crc.unwrap_or(0),
-                    recovery_ts: end.max_ts,
+                    recovery_point: begin.at,
+                    recovery_seq: begin.next_seq,
+                    recovery_crc: begin.prev_crc.unwrap_or(0),
+                    recovery_ts: begin.max_ts,
                 })
             }
         }

@@ -9,6 +9,7 @@ use crate::format::compression::decompress;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
 use crate::format::{BatchHeader, Control, DecodedBatch, SharedBytes};
 use crate::fs::{File, Fs, Open};
+use crate::log::Beyond;
 use crate::types::{Position, SequenceNumber, ShardId};
 
 /// Bytes read at once while headers are looked at.
@@ -129,18 +130,21 @@ impl SegmentBytes {
         Ok(matches!(Control::decode(body), Ok(Control::Close { .. })))
     }
 
-    /// The next whole batch from `offset` on whose numbers lie from `least` up to `bound`.
+    /// The next whole batch from `offset` on that is one of those `beyond` a damaged place, with
+    /// numbers up to `bound`.
     pub(super) fn next_whole(
         &mut self,
         mut offset: u64,
-        least: SequenceNumber,
+        beyond: &mut Beyond,
         bound: SequenceNumber,
     ) -> Result<Option<Found>> {
         while offset + HEADER_BYTES as u64 <= self.length {
             if self.at(offset, MAGIC.len())? == MAGIC {
-                if let HeaderRead::Valid(header, _) = self.header(offset)? {
-                    let is_within = header.base_seq >= least && header.next_seq() <= bound;
-                    if is_within && self.body_damage(offset, &header)?.is_none() {
+                if let HeaderRead::Valid(header, crc) = self.header(offset)? {
+                    let place = Position { offset, ..beyond.at };
+                    let is_whole =
+                        header.next_seq() <= bound && self.body_damage(offset, &header)?.is_none();
+                    if is_whole && beyond.holds(place, &header, crc) {
                         return Ok(Some(Found { offset, header }));
                     }
                 }

@@ -13,12 +13,12 @@ use super::segment_bytes::SegmentBytes;
 use super::Examination;
 use crate::control::PageView;
 use crate::error::{Error, IoContext, Result};
-use crate::format::record_batch::{HeaderRead, SUPPORTED};
+use crate::format::record_batch::{HeaderRead, HEADER_BYTES, SUPPORTED};
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::format::state::{STATE_SLOT_BYTES, STATE_SLOT_STRIDE};
 use crate::format::{Access, BatchHeader, Hole, SegmentHeader, ShardState};
 use crate::fs;
-use crate::log::{holes, Segments, StateFile, SEGMENT_START};
+use crate::log::{holes, Beyond, Segments, StateFile, SEGMENT_START};
 use crate::types::{Micros, Position, SequenceNumber, ShardId};
 
 /// Of a whole batch that is not the next one.
@@ -84,12 +84,19 @@ pub(super) struct ShardFacts {
     pub(super) boundaries: Vec<Boundary>,
     pub(super) epoch: u32,
     pub(super) has_zstd: bool,
-    /// Whether its last batch is CLOSE.
-    pub(super) is_closed: bool,
+    /// Where its last batch begins, if that is CLOSE.
+    pub(super) close: Option<Boundary>,
     pub(super) is_failed: bool,
-    /// Whether its page is of this boot: it knows what was acknowledged.
+    /// Whether its page is of this boot, and the shard was recovered in it: it knows what was acknowledged.
     pub(super) has_page: bool,
     pub(super) batches: u64,
+}
+
+impl ShardFacts {
+    /// Whether its last batch is CLOSE.
+    pub(super) fn is_closed(&self) -> bool {
+        self.close.is_some()
+    }
 }
 
 /// Looks through a shard.
@@ -174,7 +181,7 @@ impl ShardWalk<'_, '_, '_> {
             let errno = self.place.page.map_or(0, |page| page.errno);
             (errno != 0).then(|| format!("errno {errno}, as the control file says"))
         };
-        self.facts.has_page = self.place.page.is_some();
+        self.facts.has_page = self.place.page.is_some_and(|page| !page.is_unrecovered);
         self.facts.durable_end = self.place.page.map_or(0, |page| page.durable_end);
         if let Some(says) = says {
             self.facts.is_failed = true;
@@ -303,7 +310,9 @@ impl ShardWalk<'_, '_, '_> {
     ) -> Result<bool> {
         let visible = self.examination.limit_of(self.place.page.as_ref());
         let limit = match visible {
-            Some(end) if ordinal > end.segment => return Ok(false),
+            Some(end) if end < (Position { segment: ordinal, offset: SEGMENT_START }) => {
+                return Ok(false);
+            }
             Some(end) if ordinal == end.segment => end.offset,
             _ => u64::MAX,
         };
@@ -495,7 +504,7 @@ impl ShardWalk<'_, '_, '_> {
             let finding = self.place.finding(Kind::IndexDamaged, &bytes.path, damage);
             self.tell(finding.at(offset));
         } else if let Some(damage) = damage {
-            if self.is_torn(bytes, offset + 8)? {
+            if self.is_torn(bytes)? {
                 self.tell_torn(bytes);
                 // Nothing behind it: the walk ends at the next look.
                 bytes.length = offset;
@@ -513,8 +522,12 @@ impl ShardWalk<'_, '_, '_> {
         self.facts.epoch = self.facts.epoch.max(header.shard_epoch);
         self.facts.has_zstd |= header.codec == 1;
         self.facts.durable_end = self.facts.durable_end.max(header.durable_end);
-        self.facts.is_closed =
-            damage.is_none() && header.is_control && bytes.is_close(offset, header)?;
+        let is_close = damage.is_none() && header.is_control && bytes.is_close(offset, header)?;
+        self.facts.close = is_close.then_some(Boundary {
+            next_seq: header.base_seq,
+            prev_crc: Some(header.prev_header_crc),
+            ..self.at
+        });
         // INVARIANT: a batch that takes no number stands outside the chain.
         let is_numbered = header.record_count > 0;
         self.at = Boundary {
@@ -540,20 +553,36 @@ impl ShardWalk<'_, '_, '_> {
 
     /// Whether a damaged place at the end is what an unclean stop leaves: nothing says that it was
     /// ever on disk.
-    fn is_torn(&mut self, bytes: &mut SegmentBytes, mut offset: u64) -> Result<bool> {
+    fn is_torn(&mut self, bytes: &mut SegmentBytes) -> Result<bool> {
         let state = self.facts.state.unwrap_or_default();
         let committed = self.place.page.map_or(Position::default(), |page| page.committed);
         if self.at.at < state.recovery_point || self.at.at < committed {
             return Ok(false);
         }
-        let least = self.at.next_seq;
-        while let Some(found) = bytes.next_whole(offset, least, SequenceNumber::MAX)? {
-            if found.header.durable_end > least {
+        let mut beyond = self.beyond();
+        let mut offset = beyond.search_from(bytes.at(self.at.at.offset, HEADER_BYTES)?);
+        while let Some(found) = bytes.next_whole(offset, &mut beyond, SequenceNumber::MAX)? {
+            if found.header.durable_end > self.at.next_seq {
                 return Ok(false);
             }
-            offset = found.offset + 8;
+            offset = found.offset + found.header.stored_bytes();
         }
         Ok(true)
+    }
+
+    /// What is known of the batches behind the place of the walk.
+    fn beyond(&self) -> Beyond {
+        // Others may have raised what the state says since it was read.
+        let state = self.facts.state.filter(|_| self.examination.is_exclusive);
+        Beyond {
+            at: self.at.at,
+            next_seq: self.at.next_seq,
+            prev_crc: self.at.prev_crc,
+            max_ts: self.at.max_ts,
+            reserved: state.map_or(SequenceNumber::MAX, |state| state.reserved),
+            epoch: state.map_or(u32::MAX, |state| state.epoch),
+            copy: None,
+        }
     }
 
     fn tell_torn(&mut self, bytes: &SegmentBytes) {
@@ -575,7 +604,7 @@ impl ShardWalk<'_, '_, '_> {
         next: Option<(u32, SequenceNumber)>,
     ) -> Result<bool> {
         let offset = self.at.at.offset;
-        if next.is_none() && self.is_torn(bytes, offset + 8)? {
+        if next.is_none() && self.is_torn(bytes)? {
             self.tell_torn(bytes);
             return Ok(false);
         }
@@ -583,7 +612,7 @@ impl ShardWalk<'_, '_, '_> {
         let is_jump = damage == NUMBERS_MISSING;
         let bound = next.map_or(SequenceNumber::MAX, |(_, base)| base.max(from));
         let search = if is_jump { offset } else { offset + 8 };
-        let found = bytes.next_whole(search, from, bound)?;
+        let found = bytes.next_whole(search, &mut self.beyond(), bound)?;
         let (next_seq, end) = match (found, next) {
             (Some(found), _) => {
                 (bytes.first_number(&found, from)?, Position { offset: found.offset, ..self.at.at })

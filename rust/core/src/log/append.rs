@@ -440,6 +440,7 @@ impl ShardLog {
         header.max_ts = header.base_ts;
         header.durable_end = page.durable_end();
         header.prev_header_crc = page.last_crc();
+        header.place = tail;
         let (head, crc) = header.encode();
         let file = self.active_segment(writer, tail.segment)?;
         page.set_state(WriterState::Writing);

@@ -5,6 +5,7 @@ use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
 use crate::format::{BatchHeader, DecodedBatch};
 use crate::types::{Position, SequenceNumber};
 
+use super::beyond::Beyond;
 use super::read::{numbers_before, Cursor, Next, ReadBuffer};
 use super::{ShardLog, SEGMENT_START};
 
@@ -36,9 +37,10 @@ impl ShardLog {
         self.directory.check()?;
         let mut buffer = ReadBuffer::default();
         let visible = self.page().visible();
-        let Some(mut position) = self.search_from(cursor, &mut buffer)? else {
+        let Some((damaged, mut position)) = self.search_from(cursor, &mut buffer)? else {
             return Ok(Self::skipped(cursor, *cursor));
         };
+        let mut beyond = self.beyond(&damaged);
         while position < visible {
             let limit = if position.segment == visible.segment { visible.offset } else { u64::MAX };
             match self.next_magic(position, limit, &mut buffer)? {
@@ -49,14 +51,19 @@ impl ShardLog {
                 Some(offset) => {
                     position.offset = offset;
                     let found = Cursor::at(position, cursor.next_seq);
-                    if let Some(batch) = self.whole_batch(&found, &mut buffer) {
-                        // A copy of some log inside of a record is no batch of this shard's future.
+                    if let Some((batch, crc)) = self.whole_batch(&found, &mut buffer) {
+                        let is_ours = beyond.holds(position, batch.header(), crc);
                         let is_known = batch.next_seq() <= self.visible_end();
                         let holds = cursor.is_searching() && batch.next_seq() > cursor.next_seq;
-                        if is_known && (batch.base_seq() >= cursor.next_seq || holds) {
+                        if is_ours && is_known && (batch.base_seq() >= cursor.next_seq || holds) {
                             // Numbers that EPOCH jumps over were never in the log.
                             let next_seq = numbers_before(&batch).max(cursor.next_seq);
                             return Ok(Self::skipped(cursor, Cursor::at(position, next_seq)));
+                        }
+                        if is_ours {
+                            // What looks like a batch inside of it is part of a record.
+                            position.offset += batch.header().stored_bytes();
+                            continue;
                         }
                     }
                     position.offset += 8;
@@ -66,8 +73,27 @@ impl ShardLog {
         Ok(Self::skipped(cursor, Cursor::at(visible, self.visible_end().max(cursor.next_seq))))
     }
 
-    /// Where the search for a whole batch begins; `None` if reading at the cursor meets no damage.
-    fn search_from(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Option<Position>> {
+    /// What is known of the batches behind the damage that a cursor has met.
+    fn beyond(&self, damaged: &Cursor) -> Beyond {
+        let (page, is_searching) = (self.page(), damaged.is_searching());
+        Beyond {
+            at: damaged.position,
+            next_seq: if is_searching { 0 } else { damaged.next_seq },
+            prev_crc: damaged.chain_crc(),
+            max_ts: 0,
+            reserved: page.reserved(),
+            epoch: page.epoch(),
+            copy: None,
+        }
+    }
+
+    /// The cursor in front of the damage, and where the search for a whole batch begins; `None` if
+    /// reading at the cursor meets no damage.
+    fn search_from(
+        &self,
+        cursor: &Cursor,
+        buffer: &mut ReadBuffer,
+    ) -> Result<Option<(Cursor, Position)>> {
         let mut cursor = *cursor;
         loop {
             match self.next_header(&cursor, buffer) {
@@ -80,14 +106,17 @@ impl ShardLog {
                         continue;
                     }
                     return match self.read_body(&cursor, &header, buffer) {
-                        Ok(batch) => Ok(cursor.is_behind_loss(&batch).then_some(cursor.position)),
+                        Ok(batch) => {
+                            Ok(cursor.is_behind_loss(&batch).then_some((cursor, cursor.position)))
+                        }
                         // The header is whole: it says where the next batch begins.
-                        Err(Error::Corruption { .. }) => Ok(Some(after.position)),
+                        Err(Error::Corruption { .. }) => Ok(Some((cursor, after.position))),
                         Err(error) => Err(error),
                     };
                 }
                 Err(Error::Corruption { .. }) => {
-                    return self.search_behind(&cursor, buffer).map(Some)
+                    let from = self.search_behind(&cursor, buffer)?;
+                    return Ok(Some((cursor, from)));
                 }
                 Err(error) => return Err(error),
             }
@@ -101,7 +130,7 @@ impl ShardLog {
         let is_whole = self.open_segment(&Cursor::at(position, SequenceNumber::MAX), buffer)?
             && self
                 .whole_batch(cursor, buffer)
-                .is_some_and(|batch| cursor.is_before_gap(batch.header()));
+                .is_some_and(|(batch, _)| cursor.is_before_gap(batch.header()));
         Ok(if is_whole { position } else { Position { offset: position.offset + 8, ..position } })
     }
 
@@ -131,11 +160,13 @@ impl ShardLog {
         Ok(None)
     }
 
-    /// The batch at a cursor, if all of it can be read.
-    fn whole_batch(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Option<DecodedBatch> {
+    /// The batch at a cursor and the checksum of its header, if all of it can be read.
+    fn whole_batch(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Option<(DecodedBatch, u32)> {
         let range = buffer.fetch(cursor.position.offset, HEADER_BYTES, u64::MAX).ok()?;
         match BatchHeader::decode(buffer.slice(range)) {
-            HeaderRead::Valid(header, _) => self.read_body(cursor, &header, buffer).ok(),
+            HeaderRead::Valid(header, crc) => {
+                Some((self.read_body(cursor, &header, buffer).ok()?, crc))
+            }
             _ => None,
         }
     }

@@ -9,6 +9,7 @@
 
 mod append;
 mod barrier;
+mod beyond;
 mod damage;
 mod directory;
 pub(crate) mod holes;
@@ -39,6 +40,7 @@ use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
 pub use append::Appended;
 pub(crate) use append::Attempt;
+pub(crate) use beyond::Beyond;
 pub use damage::Skipped;
 pub use directory::Directory;
 pub(crate) use locks::{wait_for, Locked, LockedFile};
@@ -141,10 +143,13 @@ impl ShardLog {
             segments
                 .create(0, 0, &Self::segment_header(directory, config, 0, 0, 0), |error| error)?;
         let identity = first.open(directory.fs())?.identity().at(first.path())?;
+        let start = (Position { segment: 0, offset: SEGMENT_START }, 0);
         directory.control().page(config.page).initialise(&crate::control::PageValues {
             owner: config.owner(),
             segment_identity: identity,
-            committed: Position { segment: 0, offset: SEGMENT_START },
+            committed: start,
+            durable: start,
+            visible: start,
             ..Default::default()
         });
         fs.sync_dir(folder).at(folder)

@@ -78,6 +78,11 @@ impl Cursor {
         self.is_chained_by(header) && is_in_order && (!is_jump || header.is_control)
     }
 
+    /// Header checksum of the batch before, if the reader has seen it.
+    pub(super) fn chain_crc(&self) -> Option<u32> {
+        self.chain.map(|chain| chain.crc)
+    }
+
     /// Whether it was put where a number is to be looked for, which may lie inside a batch.
     pub(super) fn is_searching(&self) -> bool {
         self.chain.is_none_or(|chain| chain.next_seq < self.next_seq)

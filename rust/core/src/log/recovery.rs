@@ -13,18 +13,20 @@
 //! have, and is then left to the first who appends.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::control::{Committed, Page, PageValues, WriterState};
+use crate::control::{Committed, End, Page, PageValues, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC, SUPPORTED};
 use crate::format::{align8, BatchHeader, Control, Hole, ShardState};
 use crate::fs::{File, Fs, Open};
 use crate::sys;
-use crate::types::{Micros, Position, SequenceNumber};
+use crate::types::{Durability, Micros, Position, SequenceNumber};
 
+use super::beyond::Beyond;
 use super::segment::Segment;
 use super::sync::fail_stop;
 use super::{holes, Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
@@ -50,6 +52,10 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
+    fn end(&self) -> End {
+        (self.position, self.next_seq)
+    }
+
     /// What the page says of it.
     pub(crate) fn committed(&self) -> Committed {
         Committed {
@@ -76,11 +82,35 @@ struct Scan<'a> {
     file: Option<(Arc<Segment>, Arc<dyn File>, u64)>,
     start: u64,
     bytes: Vec<u8>,
+    synced: Synced,
+}
+
+/// Up to where the batches that were walked over say that they were on disk.
+#[derive(Debug, Default)]
+struct Synced {
+    end: End,
+    /// Places between batches behind it.
+    later: VecDeque<End>,
+}
+
+impl Synced {
+    /// Notes a place between two batches.
+    fn pass(&mut self, tail: &Tail) {
+        self.later.push_back(tail.end());
+    }
+
+    /// Notes that all numbers below one were on disk.
+    fn raise(&mut self, durable_end: SequenceNumber) {
+        while self.later.front().is_some_and(|(_, next_seq)| *next_seq <= durable_end) {
+            self.end = self.later.pop_front().unwrap_or(self.end);
+        }
+    }
 }
 
 impl<'a> Scan<'a> {
     fn new(segments: &'a Segments, fs: &'a Arc<dyn Fs>) -> Self {
-        Self { segments, fs, file: None, start: 0, bytes: Vec::new() }
+        let synced = Synced::default();
+        Self { segments, fs, file: None, start: 0, bytes: Vec::new(), synced }
     }
 
     /// Opens a segment; false if there is none of that ordinal.
@@ -169,6 +199,8 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
         let found = scan.batch(tail.position.offset)?;
         if let Ok(Some((header, crc))) = found {
             if !chained || follows(&tail, &header) {
+                scan.synced.pass(&tail);
+                scan.synced.raise(header.durable_end);
                 tail.is_closed |= scan.is_close(tail.position.offset, &header)?;
                 tail = after(&tail, &header, crc);
                 chained = true;
@@ -192,6 +224,9 @@ fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Result<(Tail,
             _ => return Ok((tail, Stop::Invalid)),
         }
         tail.position = Position { segment: next, offset: SEGMENT_START };
+        // INVARIANT: a segment is synced before the next one is made.
+        scan.synced.pass(&tail);
+        scan.synced.raise(tail.next_seq);
     }
 }
 
@@ -276,12 +311,14 @@ pub(crate) struct Found {
     /// Whether a sync failed once, for good.
     is_failed: bool,
     /// Where the log ends; `None` if the page says the truth.
-    end: Option<End>,
+    end: Option<LogEnd>,
 }
 
 /// Where a log ends.
-struct End {
+struct LogEnd {
     tail: Tail,
+    /// Up to where what was found says that it was on disk.
+    synced: End,
     /// Whether a torn tail lies behind it.
     is_torn: bool,
     /// Damage before it, not in the list yet.
@@ -345,21 +382,31 @@ pub(crate) fn recover(directory: &Arc<Directory>, found: &Found) -> Result<()> {
             Ok(())
         }
         Some(end) if found.is_failed => {
-            shard.stay_failed(&found.state, end.tail);
+            shard.stay_failed(&found.state, end, end.tail.end());
             Ok(())
         }
         Some(end) => {
             shard.note_holes(&end.holes)?;
-            let begun = shard
-                .begin_reading(&found.state, end.tail)
-                .and_then(|()| shard.begin_writing(&found.state, end.tail, end.is_torn));
-            match begun {
-                // Reading, checkpoints and retention go on; each append tries again, and says why not.
-                Err(Error::LogFull { .. } | Error::UnsupportedFormat { .. }) => Ok(()),
+            match shard.begin_reading(&found.state, end.tail) {
                 Err(Error::StoragePoisoned { .. }) => {
-                    shard.stay_failed(&found.state, end.tail);
-                    Ok(())
+                    let visible = match found.config.durability {
+                        // An acknowledgement was never about the disk.
+                        Durability::Process => end.tail.end(),
+                        Durability::Group => shard.durable(end),
+                    };
+                    shard.stay_failed(&found.state, end, visible);
+                    return Ok(());
                 }
+                begun => begun?,
+            }
+            match shard.begin_writing(&found.state, end.tail, end.is_torn) {
+                // Reading, checkpoints and retention go on; each append tries again, or is told, and
+                // says why not.
+                Err(
+                    Error::LogFull { .. }
+                    | Error::UnsupportedFormat { .. }
+                    | Error::StoragePoisoned { .. },
+                ) => Ok(()),
                 begun => begun,
             }
         }
@@ -417,10 +464,11 @@ pub(super) struct Recovering<'a> {
 
 impl Recovering<'_> {
     /// Walks from the recovery point to the end of the log; says whether a torn tail lies behind it.
-    fn find_end(&self, state: &ShardState) -> Result<End> {
+    fn find_end(&self, state: &ShardState) -> Result<LogEnd> {
         let fs = self.directory.fs();
         let mut scan = Scan::new(self.segments, fs);
         let start = recovery_tail(state);
+        scan.synced.end = start.end();
         let (mut tail, mut stop) = walk(&mut scan, start, true)?;
         let mut found = Vec::new();
         let is_torn = loop {
@@ -428,7 +476,8 @@ impl Recovering<'_> {
                 Stop::End if !Self::has_rest(&mut scan, &tail)? => break false,
                 Stop::End | Stop::Invalid => {}
             }
-            let Some((beyond, next_seq)) = self.later_proof(&mut scan, &tail)? else { break true };
+            let later = self.later_proof(&mut scan, &tail, state)?;
+            let Some((beyond, next_seq)) = later else { break true };
             // WHY: something after the damage was written when the damaged part was already synced.
             // That is rot, not a torn write; cutting here would throw good records away.
             if next_seq > tail.next_seq {
@@ -444,7 +493,8 @@ impl Recovering<'_> {
             let resumed = Tail { position: beyond, next_seq, ..tail };
             (tail, stop) = walk(&mut scan, resumed, false)?;
         };
-        Ok(End { tail, is_torn, holes: found })
+        let synced = scan.synced.end;
+        Ok(LogEnd { tail, synced, is_torn, holes: found })
     }
 
     /// Whether anything but zeros lies behind a tail in its file.
@@ -468,6 +518,7 @@ impl Recovering<'_> {
         &self,
         scan: &mut Scan<'_>,
         tail: &Tail,
+        state: &ShardState,
     ) -> Result<Option<(Position, SequenceNumber)>> {
         // A segment is synced before the next one is made.
         let next = self.segments.after(tail.position.segment)?;
@@ -475,17 +526,29 @@ impl Recovering<'_> {
         let mut is_proven = next.is_some();
         let mut first_whole = None;
         scan.open(tail.position.segment)?;
-        let mut offset = tail.position.offset + 8;
+        let mut beyond = Beyond {
+            at: tail.position,
+            next_seq: tail.next_seq,
+            prev_crc: Some(tail.prev_crc),
+            max_ts: tail.max_ts,
+            reserved: state.reserved,
+            epoch: state.epoch,
+            copy: None,
+        };
+        let mut offset = beyond.search_from(scan.at(tail.position.offset, HEADER_BYTES)?);
         while offset + HEADER_BYTES as u64 <= scan.length() {
             if scan.at(offset, 4)? == MAGIC {
-                if let Ok(Some((header, _))) = scan.batch(offset)? {
-                    if header.base_seq >= tail.next_seq {
+                if let Ok(Some((header, crc))) = scan.batch(offset)? {
+                    let place = Position { offset, ..tail.position };
+                    if beyond.holds(place, &header, crc) {
                         is_proven |= header.durable_end > tail.next_seq;
-                        let place = Position { offset, ..tail.position };
                         first_whole = first_whole.or(Some((place, header.base_seq)));
-                    }
-                    if is_proven && first_whole.is_some() {
-                        return Ok(first_whole);
+                        if is_proven {
+                            return Ok(first_whole);
+                        }
+                        // What looks like a batch inside of it is part of a record.
+                        offset += header.stored_bytes();
+                        continue;
                     }
                 }
             }
@@ -512,7 +575,7 @@ impl Recovering<'_> {
         self.sync(&file, &segment)?;
         self.sync_folder()?;
         let identity = file.identity().at(segment.path())?;
-        self.begin_page(tail, identity, state.epoch, state.reserved);
+        self.begin_page(state, &tail, identity, tail.end(), tail.end());
         self.directory.control().page(self.config.page).set_state(WriterState::Unrecovered);
         Ok(())
     }
@@ -520,7 +583,7 @@ impl Recovering<'_> {
     /// As the opening would, but beside readers: under `append.lock`.
     pub(super) fn resume(&self) -> Result<()> {
         let state = self.state_file.load()?;
-        let End { tail, is_torn, holes } = self.find_end(&state)?;
+        let LogEnd { tail, is_torn, holes, .. } = self.find_end(&state)?;
         self.note_holes(&holes)?;
         let visible = self.directory.control().page(self.config.page).visible();
         if tail.position < visible {
@@ -633,30 +696,48 @@ impl Recovering<'_> {
         fail_stop(self.directory, self.folder, &page, error)
     }
 
-    /// An earlier sync failed: what is here can be read, but nothing is synced, cut or written, and
-    /// nothing counts as durable that did not before. `fsck --repair` ends that.
-    fn stay_failed(&self, state: &ShardState, tail: Tail) {
-        self.begin_page(tail, (0, 0), state.epoch, state.reserved);
-        self.directory.control().page(self.config.page).set_state(WriterState::Failed(libc::EIO));
+    /// What of a log whose sync failed is on disk all the same.
+    fn durable(&self, end: &LogEnd) -> End {
+        let control = self.directory.control();
+        let is_of_another_boot =
+            control.is_of(self.directory.uuid()) && control.boot_id() != self.directory.boot_id();
+        // What is read in another boot than the one that wrote it comes from the disk. In the same one, and
+        // where nobody knows, it may be in memory only.
+        if is_of_another_boot {
+            end.tail.end()
+        } else {
+            end.synced
+        }
+    }
+
+    /// A sync failed, now or earlier: what is `visible` can be read, but nothing is synced, cut or
+    /// written, and nothing counts as durable that is not known to be. `fsck --repair` ends that.
+    fn stay_failed(&self, state: &ShardState, end: &LogEnd, visible: End) {
+        self.begin_page(state, &end.tail, (0, 0), self.durable(end), visible);
+        let page = self.directory.control().page(self.config.page);
+        page.set_state(WriterState::Unrecovered);
+        page.set_state(WriterState::Failed(libc::EIO));
     }
 
     fn begin_page(
         &self,
-        tail: Tail,
+        state: &ShardState,
+        tail: &Tail,
         segment_identity: (u64, u64),
-        epoch: u32,
-        reserved: SequenceNumber,
+        durable: End,
+        visible: End,
     ) {
         self.directory.control().page(self.config.page).initialise(&PageValues {
             owner: self.config.owner(),
             segment_identity,
-            committed: tail.position,
-            next_seq: tail.next_seq,
+            committed: tail.end(),
+            durable,
+            visible,
             last_crc: tail.prev_crc,
             last_position: tail.last_position,
-            epoch,
+            epoch: state.epoch,
             max_ts: tail.max_ts,
-            reserved,
+            reserved: state.reserved,
             is_closed: tail.is_closed,
         });
     }
@@ -693,6 +774,7 @@ impl Recovering<'_> {
             shard_epoch: epoch,
             durable_end: tail.next_seq,
             prev_header_crc: tail.prev_crc,
+            place: tail.position,
             ..BatchHeader::default()
         };
         let (head, crc) = header.encode();

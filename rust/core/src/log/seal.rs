@@ -74,6 +74,7 @@ impl ShardLog {
             // A segment is synced before the next one is begun.
             durable_end: next.base_seq,
             prev_header_crc: scanned.last_crc,
+            place: Position { segment: segment.ordinal, offset: scanned.end },
             ..BatchHeader::default()
         };
         let (head, _) = header.encode();

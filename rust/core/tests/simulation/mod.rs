@@ -324,6 +324,9 @@ impl File for SimFile {
                 None => buffer.len(),
             };
             let state = self.fs.state();
+            if let Some(memory) = state.mapped.get(&self.inode) {
+                return Ok(rustix::io::pread(memory, &mut buffer[..most], position)?);
+            }
             let file = state.disk.files.get(&self.inode);
             Ok(file.map_or(0, |file| file.read(&mut buffer[..most], position)))
         })
@@ -358,6 +361,9 @@ impl File for SimFile {
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         uninterrupted(|| self.fs.whole(Call::Truncate))?;
+        if let Some(memory) = self.fs.state().mapped.get(&self.inode) {
+            rustix::fs::ftruncate(memory, length)?;
+        }
         self.fs.change(Change::Truncate(self.inode, length));
         Ok(())
     }
