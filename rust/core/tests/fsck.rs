@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use simulation::{Bound, Call, Crasher, Disk, Fault, SimFs};
-use streamfn_core::checkpoint::Mapping;
+use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::fsck::{examine, repair, Kind, Options, Report, Severity};
 use streamfn_core::{
-    Compression, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, StreamConfig,
+    Compression, Control, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start,
+    StreamConfig,
 };
 
 const SHARD: &str = "/log/streams/s/shardId-000000000000";
@@ -419,6 +420,25 @@ fn cases() -> Vec<Case> {
             None,
         ),
         case(
+            "lanes gone",
+            |fs| fs.remove(Path::new(LANES)).unwrap(),
+            LanesMissing,
+            "mappings/app.f/s/shardId-000000000000.lanes",
+            None,
+            None,
+        ),
+        case(
+            "lanes of a stream gone",
+            |fs| {
+                fs.remove(Path::new(LANES)).unwrap();
+                fs.remove_dir(&file("mappings/app.f/s")).unwrap();
+            },
+            LanesMissing,
+            "mappings/app.f/s",
+            None,
+            None,
+        ),
+        case(
             "checkpoint flipped",
             |fs| write(fs, LANES, 8192 + 12288 + 20, b"?"),
             CheckpointDamaged,
@@ -595,8 +615,8 @@ fn records(log: &Log) -> BTreeMap<u64, Vec<u8>> {
 }
 
 /// Kinds that nothing can put right.
-const LEFT_AS_IT_IS: [Kind; 3] =
-    [Kind::CheckpointDamaged, Kind::SegmentForeign, Kind::SegmentOverlaps];
+const LEFT_AS_IT_IS: [Kind; 4] =
+    [Kind::CheckpointDamaged, Kind::LanesMissing, Kind::SegmentForeign, Kind::SegmentOverlaps];
 
 #[test]
 fn a_repair_keeps_every_whole_record_and_the_log_goes_on_above_every_number() {
@@ -906,6 +926,143 @@ fn a_stream_whose_manifest_is_lost_is_not_made_anew_over_its_records() {
     assert!(matches!(made, Err(Error::Corruption { .. })), "{made:?}");
     mend(&fs, true);
     assert_eq!(RECORDS, records(&open(&SimFs::on(fs.disk()))).len() as u64);
+}
+
+/// Ends of shards are not judged beside others, but a stream with records in it was finished.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test damages files behind the engine's back")]
+fn beside_a_running_log_a_manifest_that_is_lost_or_damaged_is_told_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = OpenOptions { housekeeping: false, ..OpenOptions::default() };
+    let log = Log::open(folder.path(), &options).unwrap();
+    let patience = Patience::of(Duration::from_secs(30));
+    let stream = log.create_stream("s", &StreamConfig::default(), &patience).unwrap();
+    let mut put = stream.begin_put().unwrap();
+    put.push(b"value", Some("key"), std::iter::empty()).unwrap();
+    put.commit(&patience).unwrap();
+    let manifest = folder.path().join("streams/s/manifest.json");
+    let control = folder.path().join("control");
+    let kinds = || -> Vec<Kind> {
+        let report = examine(folder.path(), &Options::default(), &mut |_, _| true).unwrap();
+        report.findings.iter().map(|finding| finding.kind).collect()
+    };
+    let whole = std::fs::read(&manifest).unwrap();
+    assert_eq!(vec![Kind::InUse], kinds());
+
+    std::fs::write(&manifest, b"{}").unwrap();
+    assert_eq!(vec![Kind::InUse, Kind::ManifestDamaged], kinds());
+    std::fs::remove_file(&manifest).unwrap();
+    assert_eq!(vec![Kind::InUse, Kind::ManifestMissing], kinds());
+    // Without the page nothing of the shard can be judged, and all the same it is there.
+    std::fs::rename(&control, folder.path().join("workers/control")).unwrap();
+    let found = kinds();
+    assert!(found.contains(&Kind::ManifestMissing), "{found:?}");
+    assert!(!found.contains(&Kind::SegmentHeaderDamaged), "{found:?}");
+    std::fs::rename(folder.path().join("workers/control"), &control).unwrap();
+    std::fs::write(&manifest, whole).unwrap();
+    assert_eq!(vec![Kind::InUse], kinds());
+}
+
+/// The marks of a shard, all of them.
+fn marks(log: &Log, shard: ShardId) -> Vec<Control> {
+    let shard = log.stream("s").unwrap().shard(shard).unwrap();
+    let mut cursor = shard.cursor(Start::TrimHorizon).unwrap();
+    let mut found = Vec::new();
+    while let Some((batch, after)) = shard.read(&cursor, &mut ReadBuffer::default()).unwrap() {
+        found.extend(batch.control().cloned());
+        cursor = after;
+    }
+    found
+}
+
+#[test]
+fn a_closed_shard_whose_state_is_worked_out_anew_has_its_one_close() {
+    let fs = SimFs::on(sound_log());
+    let log = open(&fs);
+    let patience = Patience::of(Duration::from_secs(30));
+    log.stream("s").unwrap().split(ShardId(0), None, &patience).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let expected = vec![Control::Close { children: vec![1, 2] }];
+    write(&fs, file(STATE), 20, b"?");
+    write(&fs, file(STATE), 4096 + 20, b"?");
+
+    mend(&fs, true);
+
+    for _ in 0..2 {
+        let log = open(&fs.for_the_next_boot());
+        assert_eq!(expected, marks(&log, ShardId(0)));
+        drop(log);
+        assert!(!look(&fs, true).is_damaged());
+    }
+}
+
+/// All shards that are there get their lanes at once; one that comes later gets them later.
+#[test]
+fn a_child_without_lanes_is_new_unless_a_later_one_has_them() {
+    let fs = SimFs::on(sound_log());
+    let log = open(&fs);
+    log.stream("s")
+        .unwrap()
+        .split(ShardId(0), None, &Patience::of(Duration::from_secs(30)))
+        .unwrap();
+    log.close().unwrap();
+    drop(log);
+    assert!(told(&look(&fs, true)).is_empty());
+
+    let log = open(&fs);
+    Mapping::open(&log, "app.f").unwrap().unwrap().prepare("s").unwrap();
+    log.close().unwrap();
+    drop(log);
+    assert!(told(&look(&fs, true)).is_empty());
+    let lanes = file("mappings/app.f/s/shardId-000000000001.lanes");
+    fs.remove(&lanes).unwrap();
+
+    let report = look(&fs, true);
+    assert_eq!(
+        vec![Kind::LanesMissing],
+        report.findings.iter().map(|f| f.kind).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        (lanes, Some(ShardId(1))),
+        (report.findings[0].path.clone(), report.findings[0].shard)
+    );
+}
+
+/// As when a shard is brought back from a backup: its numbers must not be used again, or the function
+/// would pass over the records that have them.
+#[test]
+fn a_shard_that_is_older_than_the_positions_in_it_goes_on_above_them() {
+    let old = sound_log();
+    let fs = SimFs::on(old.clone());
+    let log = open(&fs);
+    let stream = log.stream("s").unwrap();
+    let patience = Patience::of(Duration::from_secs(30));
+    let mut put = stream.begin_put().unwrap();
+    (0..3).for_each(|_| put.push(b"since", Some("key"), std::iter::empty()).unwrap());
+    put.commit(&patience).unwrap();
+    let mapping = Mapping::open(&log, "app.f").unwrap().unwrap();
+    let lanes = mapping.lanes_file("s", ShardId(0)).unwrap();
+    let place = Place { next_seq: RECORDS + 3, ..Place::default() };
+    lanes.take(0).unwrap();
+    lanes.checkpoint(0, place, 1).unwrap();
+    lanes.sync().unwrap();
+    log.close().unwrap();
+    drop((lanes, mapping, stream, log));
+    let newer = streamfn_core::fs::read(&fs, Path::new(LANES)).unwrap();
+    let mut disk = old;
+    disk.put(Path::new(LANES), &newer);
+    let fs = SimFs::on(disk);
+
+    assert_eq!(vec![(Kind::StateMisplaced, STATE.to_owned(), None, None)], told(&look(&fs, true)));
+    assert!(!mend(&fs, true).is_damaged());
+
+    let log = open(&SimFs::on(fs.disk()));
+    assert_eq!(RECORDS, records(&log).len() as u64);
+    let stream = log.stream("s").unwrap();
+    let mut put = stream.begin_put().unwrap();
+    put.push(b"goes on", Some("key"), std::iter::empty()).unwrap();
+    assert!(put.commit(&patience).unwrap().places()[0].1 >= RECORDS + 3);
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use simulation::{Bound, Crasher, Disk, SimFs};
+use streamfn_core::checkpoint::removal::remove_stream;
+use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::Fs;
 use streamfn_core::{
@@ -129,4 +131,38 @@ fn try_check(point: usize, disk: Disk) -> (bool, SimFs) {
     assert_eq!(1, values(&log.stream("other").unwrap()).len(), "point {point}");
     let is_there = log.stream("s").is_ok_and(|stream| values(&stream).len() >= RECORDS);
     (is_there, fs)
+}
+
+/// A worker with the function holds no lane of it while it is paused, but it has its lanes files open.
+#[test]
+fn who_had_its_positions_open_finds_those_of_the_next_stream_of_its_name() {
+    let fs = SimFs::new();
+    let worker = open(&fs);
+    let stream = worker.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
+    (0..5).for_each(|_| put(&stream, "old"));
+    let mapping = Mapping::register(&worker, "app.f", 1, Start::TrimHorizon).unwrap();
+    mapping.prepare("s").unwrap();
+    let file = mapping.lanes_file("s", ShardId(0)).unwrap();
+    file.take(0).unwrap();
+    file.checkpoint(0, Place { next_seq: 5, ..Place::default() }, 1).unwrap();
+    file.sync().unwrap();
+    mapping.set_paused(true).unwrap();
+    let operator = open(&fs.for_another_process());
+
+    remove_stream(&operator, "s", true, &patience()).unwrap();
+    let none = mapping.lanes_file("s", ShardId(0));
+    assert!(matches!(none, Err(Error::Config { .. })), "{none:?}");
+    let again = operator.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
+    put(&again, "new");
+    Mapping::open(&operator, "app.f").unwrap().unwrap().prepare("s").unwrap();
+    mapping.set_paused(false).unwrap();
+
+    let file = mapping.lanes_file("s", ShardId(0)).unwrap();
+    let view = file.take(0).unwrap().unwrap();
+    assert_eq!(0, view.checkpoint.next_seq, "none of the new records was done");
+    file.checkpoint(0, Place { next_seq: 1, ..Place::default() }, 2).unwrap();
+    file.sync().unwrap();
+    let seen = Mapping::open(&operator, "app.f").unwrap().unwrap();
+    let seen = seen.lanes_file("s", ShardId(0)).unwrap().lane(0).unwrap().unwrap();
+    assert_eq!(1, seen.checkpoint.next_seq, "the others see where it is");
 }

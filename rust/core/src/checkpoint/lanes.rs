@@ -231,6 +231,17 @@ impl LanesFile {
         Ok(Self { path, label, fs, file, window_files, syncing, state })
     }
 
+    /// Whether it still has its name: a file that was removed is nobody's position.
+    pub(super) fn is_there(&self) -> Result<bool> {
+        match self.fs.open(&self.path, Open::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            found => {
+                let found = found.at(&self.path)?.identity().at(&self.path)?;
+                Ok(found == self.file.identity().at(&self.path)?)
+            }
+        }
+    }
+
     /// The head: generation and factor in force.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! A new mapping resolves its `start` once for the shards that are there, and notes the stream as
 //! begun; from then on a shard without a lanes file is new, and begins at its first record.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -30,11 +31,29 @@ const STRIDE: u64 = MAPPING_BYTES as u64;
 /// Another process making lanes files for a large stream syncs each of them.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const LANES_SUFFIX: &str = ".lanes";
-const RECORD: &str = "mapping";
+/// The file with what a mapping wants.
+pub(crate) const RECORD: &str = "mapping";
 /// Stands in the folder of a mapping that is being removed.
 pub(crate) const REMOVED: &str = "removed";
 /// Behind the two slots of the record.
 pub(crate) const STRETCHES_START: usize = 2 * MAPPING_BYTES;
+
+/// The name of a stream's folder in that of a mapping: no stream has a name with `@`, and two have the
+/// names of files that stand there.
+pub(crate) fn folder_of(stream: &str) -> Cow<'_, str> {
+    match stream {
+        RECORD | REMOVED => format!("@{stream}").into(),
+        _ => stream.into(),
+    }
+}
+
+/// The stream whose folder in that of a mapping has this name.
+pub(crate) fn stream_of(folder: &str) -> &str {
+    match folder.strip_prefix('@') {
+        Some(stream @ (RECORD | REMOVED)) => stream,
+        _ => folder,
+    }
+}
 
 /// A mapping: which position each of its lanes has in each stream it reads.
 #[derive(Debug)]
@@ -311,7 +330,7 @@ impl Mapping {
         let lock = self.lock_file()?;
         let _locked = lock.lock(&Patience::of(LOCK_PATIENCE))?;
         let mut record = self.record()?;
-        let folder = self.folder.join(stream);
+        let folder = self.stream_folder(stream);
         self.log.fs().create_dir(&folder).at(&folder)?;
         self.log.fs().sync_dir(&self.folder).at(&self.folder)?;
         // What is redriven came from this mapping itself; none of it may be skipped but what was done
@@ -376,10 +395,14 @@ impl Mapping {
     pub fn lanes_file(&self, stream: &str, shard: ShardId) -> Result<Arc<LanesFile>> {
         self.log.check()?;
         let mut files = self.files.lock();
-        if let Some(file) = files.get(&(stream.to_owned(), shard)) {
-            return Ok(Arc::clone(file));
-        }
         let path = self.lanes_path(stream, shard);
+        // WHY each time: whoever removed the stream meanwhile, and made another of its name, has put
+        // another file in its place.
+        if let Some(file) = files.get(&(stream.to_owned(), shard)) {
+            if file.is_there()? {
+                return Ok(Arc::clone(file));
+            }
+        }
         let label = format!("{} {stream} {shard}", self.name);
         let file = match LanesFile::open(self.log.fs(), &path, label) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -465,7 +488,7 @@ impl Mapping {
     }
 
     fn shards_with_lanes(&self, stream: &str) -> Result<Vec<ShardId>> {
-        let folder = self.folder.join(stream);
+        let folder = self.stream_folder(stream);
         if !self.log.fs().exists(&folder).at(&folder)? {
             return Ok(Vec::new());
         }
@@ -559,7 +582,7 @@ impl Mapping {
     /// Forgets its positions in a stream; call it under the lock.
     pub(super) fn forget(&self, stream: &str) -> Result<()> {
         let fs = self.log.fs();
-        let folder = self.folder.join(stream);
+        let folder = self.stream_folder(stream);
         if fs.exists(&folder).at(&folder)? {
             let _leases = self.lease_all(stream)?;
             for name in fs.list(&folder).at(&folder)? {
@@ -651,17 +674,22 @@ impl Mapping {
     /// The streams it has lanes in, and the shards; also if its record cannot be read.
     pub(super) fn shards_on_disk(&self) -> Result<Vec<(String, ShardId)>> {
         let mut shards = Vec::new();
-        for stream in self.log.fs().list(&self.folder).at(&self.folder)? {
-            if stream != RECORD && stream != REMOVED {
-                let found = self.shards_with_lanes(&stream)?;
-                shards.extend(found.into_iter().map(|shard| (stream.clone(), shard)));
+        for name in self.log.fs().list(&self.folder).at(&self.folder)? {
+            if name != RECORD && name != REMOVED {
+                let stream = stream_of(&name);
+                let found = self.shards_with_lanes(stream)?;
+                shards.extend(found.into_iter().map(|shard| (stream.to_owned(), shard)));
             }
         }
         Ok(shards)
     }
 
+    fn stream_folder(&self, stream: &str) -> PathBuf {
+        self.folder.join(&*folder_of(stream))
+    }
+
     fn lanes_path(&self, stream: &str, shard: ShardId) -> PathBuf {
-        self.folder.join(stream).join(format!("{shard}{LANES_SUFFIX}"))
+        self.stream_folder(stream).join(format!("{shard}{LANES_SUFFIX}"))
     }
 
     fn record_path(&self) -> PathBuf {
@@ -728,7 +756,7 @@ impl Mapping {
         stretches: &[Stretch],
     ) -> Result<()> {
         self.create_folder()?;
-        let (fs, folder) = (self.log.fs(), self.folder.join(stream));
+        let (fs, folder) = (self.log.fs(), self.stream_folder(stream));
         fs.create_dir(&folder).at(&folder)?;
         for stretch in stretches {
             let place = Place { next_seq: stretch.first, ..Place::default() };

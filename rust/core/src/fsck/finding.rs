@@ -179,6 +179,10 @@ kinds! {
     LanesDamaged "lanes-damaged" Damage
         "the function is not called for this shard; its positions are whole"
         "`--repair` works out the number of lanes from their checkpoints";
+    /// No lanes file for a shard that a function reads, or no folder for all of its stream.
+    LanesMissing "lanes-missing" Damage
+        "nobody knows how far the function had come there; the next worker begins at the first record that is kept, so that nothing is skipped, and calls it again with what was done"
+        "bring the file back from a backup before a worker starts; or `streamfn fn seek` sets where the function reads on";
     /// One head of a lanes file.
     LanesSlotDamaged "lanes-slot-damaged" Damage
         "the other head counts"

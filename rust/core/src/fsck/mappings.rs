@@ -9,7 +9,7 @@ use super::finding::{Finding, Kind};
 use super::repair::Repair;
 use super::Examination;
 use crate::checkpoint::lanes::{LANES_START, LANE_BYTES, STRIDE};
-use crate::checkpoint::mapping::{REMOVED, STRETCHES_START};
+use crate::checkpoint::mapping::{folder_of, stream_of, RECORD, REMOVED, STRETCHES_START};
 use crate::checkpoint::slot::{
     replayed, Checkpoint, Head, InFlight, MappingRecord, Stretch, CHECKPOINT_BYTES, HEAD_BYTES,
     IN_FLIGHT_BYTES_MAX, MAPPING_BYTES,
@@ -19,6 +19,7 @@ use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File, Fs, Lock, Open};
 use crate::log::wait_for;
+use crate::stream::ShardMeta;
 use crate::types::{SequenceNumber, ShardId, Start, FACTOR_MAX};
 
 /// A lanes file is locked for microseconds; whoever holds it longer is stopped.
@@ -61,17 +62,89 @@ fn mapping(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
     for name in examination.names(folder)? {
         let path = folder.join(&name);
         if examination.is_folder(&path) {
-            stream(examination, &name, &path)?;
-        } else if name != "mapping" && name != REMOVED {
+            stream(examination, stream_of(&name), &path)?;
+        } else if name != RECORD && name != REMOVED {
             examination.foreign(&path);
+        }
+    }
+    missing_lanes(examination, folder)
+}
+
+/// Tells of lanes files that must be there and are not.
+fn missing_lanes(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
+    let lock = examination.root.join("mappings").join("lock");
+    let lock = examination.fs().open(&lock, Open::Read).ok().map(|file| (file, lock));
+    // WHY: a stream is forgotten, or begun, in several steps, under this lock. While somebody holds it
+    // nothing is judged.
+    let is_locked = match &lock {
+        Some((file, path)) => {
+            wait_for(file, path, Lock::Shared, &Patience::of(LOCK_PATIENCE)).is_ok()
+        }
+        None => false,
+    };
+    if is_locked || examination.is_exclusive {
+        missing_under_lock(examination, folder)?;
+    }
+    if let Some((file, path)) = lock.filter(|_| is_locked) {
+        file.unlock().at(&path)?;
+    }
+    Ok(())
+}
+
+fn missing_under_lock(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
+    let path = folder.join(RECORD);
+    let bytes = fs::read(&**examination.fs(), &path).unwrap_or_default();
+    let slots = bytes.chunks(MAPPING_BYTES).take(2);
+    let slots = slots.filter_map(|slot| MappingRecord::decode(slot).ok());
+    let Some(record) = slots.max_by_key(|record| record.counter) else { return Ok(()) };
+    let stretches = Stretch::decode_all(bytes.get(STRETCHES_START..).unwrap_or_default()).ok();
+    for stream in record.begun {
+        let lanes = folder.join(&*folder_of(&stream));
+        let names = examination.names(&lanes)?;
+        let is_there =
+            |shard: &ShardId| names.iter().any(|name| *name == format!("{shard}{LANES_SUFFIX}"));
+        let due = due_shards(examination, &stream, stretches.as_deref(), &is_there);
+        let missing: Vec<_> = due.iter().filter(|shard| !is_there(shard)).collect();
+        if !missing.is_empty() && !examination.fs().exists(&lanes).at(&lanes)? {
+            let detail = "the folder of its positions in a stream is missing";
+            let finding = Finding::new(Kind::LanesMissing, lanes, detail);
+            examination.tell(finding.of(&stream, None));
+            continue;
+        }
+        for shard in missing {
+            let path = lanes.join(format!("{shard}{LANES_SUFFIX}"));
+            let finding = Finding::new(Kind::LanesMissing, path, "the file is missing");
+            examination.tell(finding.of(&stream, Some(*shard)));
         }
     }
     Ok(())
 }
 
+/// The shards of a stream that must have lanes in a mapping that has begun with it.
+fn due_shards(
+    examination: &Examination<'_>,
+    stream: &str,
+    stretches: Option<&[Stretch]>,
+    is_there: &impl Fn(&ShardId) -> bool,
+) -> Vec<ShardId> {
+    if let Some(stretches) = stretches {
+        return stretches.iter().map(|stretch| stretch.shard).collect();
+    }
+    let found = examination.streams.iter().find(|facts| facts.name == stream);
+    let Some(manifest) = found.and_then(|facts| facts.manifest.as_ref()) else {
+        return Vec::new();
+    };
+    // Shards that came from others have lanes when a worker has seen them: all that are there get
+    // theirs at once.
+    let seen = manifest.shards.iter().map(|meta| meta.id).filter(is_there).max();
+    let is_due = |meta: &&ShardMeta| meta.parents.is_empty() || Some(meta.id) < seen;
+    let due = manifest.shards.iter().filter(|meta| !meta.is_pending).filter(is_due);
+    due.map(|meta| meta.id).collect()
+}
+
 /// Examines the record of a mapping; false if there is none.
 fn record(examination: &mut Examination<'_>, folder: &Path) -> Result<bool> {
-    let path = folder.join("mapping");
+    let path = folder.join(RECORD);
     if !examination.fs().exists(&path).at(&path)? {
         // Its folder is made before it; without lanes it is a registration that did not finish.
         let names = examination.names(folder)?;
@@ -247,11 +320,9 @@ fn windows(
             examination.tell(finding(Kind::WindowFileDamaged, extension, detail));
         }
     }
-    if let Some(end) = end.filter(|end| pair.place.next_seq > *end) {
-        let detail = format!("the lane is at {}, the shard ends at {end}", pair.place.next_seq);
-        let [path, _] = WINDOW_EXTENSIONS;
-        examination.tell(finding(Kind::CheckpointBeyond, path, detail));
-    }
+    let [path, _] = WINDOW_EXTENSIONS;
+    let path = lanes.path.with_extension(path);
+    beyond(examination, lanes, pair.place.next_seq, end, (&path, 0, "the lane"));
 }
 
 fn lane(
@@ -277,16 +348,43 @@ fn lane(
         let detail = format!("one of the two checkpoints of lane {number} is damaged");
         examination.tell(lanes.finding(Kind::CheckpointSlotDamaged, detail).at(at));
     }
-    if let Some(end) = end.filter(|end| !head.is_windowed && checkpoint.next_seq > *end) {
-        let detail =
-            format!("lane {number} is at {}, the shard ends at {end}", checkpoint.next_seq);
-        examination.tell(lanes.finding(Kind::CheckpointBeyond, detail).at(start));
+    if !head.is_windowed {
+        let who = format!("lane {number}");
+        beyond(examination, lanes, checkpoint.next_seq, end, (lanes.path, start, &who));
     }
     let in_flight = start + 2 * STRIDE;
     let bytes = lanes.slot(in_flight, IN_FLIGHT_BYTES_MAX);
     if state_of(bytes, |bytes| InFlight::decode(bytes).is_ok()) == Slot::Damaged {
         let detail = format!("the in-flight slot of lane {number} is damaged");
         examination.tell(lanes.finding(Kind::InFlightDamaged, detail).at(in_flight));
+    }
+}
+
+/// Judges a position above the end of its shard, that stands in a file at a byte: that of a lane.
+fn beyond(
+    examination: &mut Examination<'_>,
+    lanes: &Lanes<'_>,
+    next_seq: SequenceNumber,
+    end: Option<SequenceNumber>,
+    (path, byte, lane): (&Path, u64, &str),
+) {
+    let Some(end) = end.filter(|end| next_seq > *end) else { return };
+    let detail = format!("{lane} is at {next_seq}, the shard ends at {end}");
+    let finding = |kind, path: &Path, detail: String| {
+        Finding::new(kind, path, detail).of(lanes.stream, Some(lanes.shard))
+    };
+    let Some(free) = examination.reserved_of(lanes.stream, lanes.shard).filter(|r| next_seq > *r)
+    else {
+        examination.tell(finding(Kind::CheckpointBeyond, path, detail).at(byte));
+        return;
+    };
+    // The numbers below were given out, or there would be no such position: the shard is older.
+    let folder = examination.root.join("streams").join(lanes.stream).join(lanes.shard.to_string());
+    let detail = format!("{detail}, and numbers from {free} on count as free");
+    let misplaced = finding(Kind::StateMisplaced, &folder.join("state"), detail);
+    let is_told = |other: &Finding| other.kind == misplaced.kind && other.path == misplaced.path;
+    if !examination.findings.iter().any(is_told) {
+        examination.tell(misplaced);
     }
 }
 
@@ -438,7 +536,7 @@ fn lanes_files(fs: &Arc<dyn Fs>, root: &Path) -> Vec<(PathBuf, String, ShardId)>
             let folder = mapping.join(&stream);
             for name in list(&folder) {
                 if let Some(shard) = name.strip_suffix(LANES_SUFFIX).and_then(ShardId::parse) {
-                    found.push((folder.join(name), stream.clone(), shard));
+                    found.push((folder.join(name), stream_of(&stream).to_owned(), shard));
                 }
             }
         }
@@ -502,15 +600,16 @@ fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
         start: Start::TrimHorizon,
         begun: Vec::new(),
     };
-    for stream in fs.list(folder).at(folder)? {
-        for name in fs.list(&folder.join(&stream)).unwrap_or_default() {
+    for inner in fs.list(folder).at(folder)? {
+        let stream = stream_of(&inner).to_owned();
+        for name in fs.list(&folder.join(&inner)).unwrap_or_default() {
             if name.strip_suffix(LANES_SUFFIX).is_none() {
                 continue;
             }
             if !record.begun.contains(&stream) {
                 record.begun.push(stream.clone());
             }
-            let bytes = read_file(fs, &folder.join(&stream).join(&name))?;
+            let bytes = read_file(fs, &folder.join(&inner).join(&name))?;
             let heads = [0, 4096].into_iter().filter_map(|at| Head::decode(bytes.get(at..)?).ok());
             if let Some(head) = heads.max_by_key(|head| head.counter) {
                 record.wanted_factor = head.factor;

@@ -24,9 +24,9 @@ use crate::control::{view_log, PageView, CONTROL_BYTES};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File, Fs, Lock, Open, RealFs};
 use crate::log::{owner_of, Segments};
-use crate::stream::{decode_format, Manifest, ShardMeta, REMOVED_MARKER};
+use crate::stream::{decode_format, holds_records, Manifest, ShardMeta, REMOVED_MARKER};
 use crate::sys;
-use crate::types::{Micros, Position, SequenceNumber, ShardId};
+use crate::types::{Micros, Position, SequenceNumber, ShardId, SHARDS_MAX};
 
 pub use finding::{Finding, Kind, Severity};
 pub use repair::repair;
@@ -366,6 +366,19 @@ impl<'x> Examination<'x> {
         Ok(page)
     }
 
+    /// The page of a shard whose manifest does not say which one it has; only beside others.
+    fn page_of(&mut self, owner: u64) -> Result<Option<PageView>> {
+        if self.is_exclusive {
+            return Ok(None);
+        }
+        for number in 1..=SHARDS_MAX {
+            if let Some(page) = self.page(number, owner)? {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+
     /// Up to where a shard may be judged: `None` is its whole length.
     fn limit_of(&self, page: Option<&PageView>) -> Option<Position> {
         (!self.is_exclusive).then(|| page.map_or(Position::default(), |page| page.visible))
@@ -375,6 +388,12 @@ impl<'x> Examination<'x> {
     fn end_of(&self, stream: &str, shard: ShardId) -> Option<SequenceNumber> {
         let found = self.streams.iter().find(|facts| facts.name == stream)?;
         self.is_exclusive.then(|| Some(found.shards.get(&shard)?.end.next_seq)).flatten()
+    }
+
+    /// The first number of a shard that was never issued, if that was judged.
+    fn reserved_of(&self, stream: &str, shard: ShardId) -> Option<SequenceNumber> {
+        let found = self.streams.iter().find(|facts| facts.name == stream)?;
+        self.is_exclusive.then(|| Some(found.shards.get(&shard)?.state?.reserved)).flatten()
     }
 
     fn names(&self, folder: &Path) -> Result<Vec<String>> {
@@ -505,12 +524,19 @@ impl<'x> Examination<'x> {
                 self.tell(finding.of(&name, Some(meta.id)));
             }
         } else if !self.fs().exists(&folder.join("manifest.json")).at(&folder)? {
-            let has_batches = shards.values().any(|facts| facts.batches > 0);
+            // What others are writing was not judged, but it is there.
+            let has_batches = shards.values().any(|facts| facts.batches > 0)
+                || !self.is_exclusive && holds_records(self.fs(), &folder)?;
             if !has_batches {
                 self.findings.truncate(first_of_stream);
                 shards.clear();
             }
-            let kind = if has_batches { Kind::ManifestMissing } else { Kind::StreamUnfinished };
+            let kind = match has_batches {
+                // Others may have begun to remove the stream since it was looked at.
+                _ if self.fs().exists(&marker).at(&marker)? => Kind::StreamRemoved,
+                true => Kind::ManifestMissing,
+                false => Kind::StreamUnfinished,
+            };
             let finding = Finding::new(kind, &folder, "there is no manifest.json");
             self.tell(finding.of(&name, None));
         }
@@ -547,9 +573,10 @@ impl<'x> Examination<'x> {
                 self.foreign(&folder.join(name));
             }
         }
+        let owner = owner_of(stream, id);
         let page = match meta {
-            Some(meta) => self.page(meta.page, owner_of(stream, id))?,
-            None => None,
+            Some(meta) => self.page(meta.page, owner)?,
+            None => self.page_of(owner)?,
         };
         self.checked.shards += 1;
         let place = ShardPlace { stream, id, folder: folder.to_owned(), page };

@@ -755,7 +755,7 @@ impl Opened {
 }
 
 /// Whether the folder of a stream holds record batches: then it is no creation that did not finish.
-fn holds_records(fs: &Arc<dyn Fs>, folder: &Path) -> Result<bool> {
+pub(crate) fn holds_records(fs: &Arc<dyn Fs>, folder: &Path) -> Result<bool> {
     if !fs.exists(folder).at(folder)? {
         return Ok(false);
     }

@@ -22,7 +22,7 @@ use crate::log::{recovery, Directory, ShardConfig, ShardLog};
 use crate::types::{Micros, ShardId};
 
 pub use config::{Retention, StreamConfig};
-pub(crate) use log_directory::{decode_format, encode_format};
+pub(crate) use log_directory::{decode_format, encode_format, holds_records};
 pub use log_directory::{Housekeeper, Log, OpenOptions};
 pub use manifest::{Manifest, ShardMeta};
 pub use put::{Put, PutOutcome};
