@@ -114,6 +114,31 @@ fn age_takes_segments_whose_records_are_all_older_and_a_quiet_stream_rolls() {
 }
 
 #[test]
+fn a_segment_is_closed_by_age_whatever_rotted_in_its_headers() {
+    for rotten in [4096 + 20..4096 + 21, 4096..4200, 0..4200] {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = Shard::open(folder.path());
+        shard.put(1);
+        let path =
+            folder.path().join("streams/s/shardId-000000000000/00000000-00000000000000000000.seg");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[rotten.clone()].iter_mut().for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&path, bytes).unwrap();
+        let retain = |now: u64| {
+            shard.clock.set(now);
+            shard.one.retain(&Keep { since: Some(now - HOUR), ..Keep::default() }).unwrap()
+        };
+
+        retain(START + HOUR / 2);
+        shard.put(1);
+        let trimmed = retain(START + 2 * HOUR);
+
+        assert_eq!(1, trimmed.segments, "{rotten:?}");
+        assert_eq!(vec![1], shard.all(), "{rotten:?}");
+    }
+}
+
+#[test]
 fn consumption_keeps_what_is_not_consumed() {
     let folder = tempfile::tempdir().unwrap();
     let shard = Shard::open(folder.path());

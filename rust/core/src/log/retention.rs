@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES};
-use crate::format::BatchHeader;
+use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::format::{BatchHeader, SegmentHeader};
 use crate::types::{Micros, Position, SequenceNumber};
 
 use super::append::Writer;
@@ -103,13 +104,25 @@ impl ShardLog {
         let now = self.directory.clock().now();
         let age = now.saturating_sub(since);
         let most = (age / ROLLS_PER_AGE).max(u64::try_from(ROLL_AGE_MIN.as_micros()).unwrap_or(0));
-        let Some(active) = self.segments.get(self.page().committed().segment)? else {
-            return Ok(());
+        let end = self.page().committed();
+        let Some(active) = self.segments.get(end.segment)? else { return Ok(()) };
+        let first = match self.first_batch_time(&active)? {
+            // Rot hides it, not that something is there.
+            None if end.offset > SEGMENT_START => Some(self.created(&active)?),
+            first => first,
         };
-        match self.first_batch_time(&active)? {
+        match first {
             Some(first) if now.saturating_sub(first) > most => self.roll(writer),
             _ => Ok(()),
         }
+    }
+
+    /// A time before all records of a segment: as old as can be, if its header rotted.
+    fn created(&self, segment: &Segment) -> Result<Micros> {
+        let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+        let file = segment.open(self.directory.fs())?;
+        file.read_at(&mut bytes, 0).at(segment.path())?;
+        Ok(SegmentHeader::decode(&bytes).map_or(0, |header| header.created))
     }
 
     /// The first sequence number to be kept.
