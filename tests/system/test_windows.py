@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from streamfn import _core
+from streamfn.engine.deadletter import DeadLetters
+
 KILLS = int(os.environ.get("STREAMFN_WINDOW_KILLS", "24"))
 SEED = int(os.environ.get("STREAMFN_WINDOW_SEED", "7"))
 RECORDS = 6_000 + 250 * KILLS
@@ -131,6 +134,93 @@ def test_a_pause_leaves_the_window_open_and_a_resume_goes_on(
     expected = {window: [total] for window, total in expected_finals(stream).items()}
     until(lambda: set(read_finals(finals_dir)) == set(expected))
     assert {key: unique(states) for key, states in read_finals(finals_dir).items()} == expected
+
+
+def replay(run_streamfn, log, *options):
+    """Ask for a replay of `orders` to `total`."""
+    ended = run_streamfn("replay", "orders", "--fn", "total", "--log-dir", log.path, *options)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+def test_a_replay_has_states_of_its_own(log, workers, finals_dir, until, run_streamfn):
+    """It makes the final call of its last window at its end; the live window goes on untouched."""
+    app = (workers.apps / "windowed.py").read_text().replace("250ms", "4s")
+    (workers.folder / "wide.py").write_text(app)
+    stream = log.create_stream("orders")
+    wait_for_a_new_window(4.0)
+    stream.put_many([b"x"] * 30)
+    assert workers.run("wide", "--burst", FINALS=finals_dir) == 0
+
+    replay(run_streamfn, log, "--from", 10, "--to", 20)
+    assert workers.run("wide", "--burst", FINALS=finals_dir) == 0
+    [(window, states)] = read_finals(finals_dir).items()
+    assert unique(states) == [[10, 145]], "of a part of a window the state is that of the part"
+
+    stream.put_many([b"x"] * 10)
+    workers.start("wide", FINALS=finals_dir)
+    until(lambda: len(unique(read_finals(finals_dir)[window])) > 1)
+    assert unique(read_finals(finals_dir)[window]) == [[10, 145], [40, sum(range(40))]]
+    assert set(read_finals(finals_dir)) == {window}
+
+
+@pytest.mark.slow
+def test_a_replay_has_the_windows_of_the_first_time_whoever_is_killed(
+    log, workers, finals_dir, until, run_streamfn, kill_tree
+):
+    """Windows come from append times, so each final call says what it said before."""
+    stream = log.create_stream("orders")
+    for _ in range(12):
+        stream.put_many([b"x"] * 250)
+        time.sleep(0.08)
+    time.sleep(WIDTH_US / 1e6)
+    assert workers.run("windowed", "--burst", FINALS=finals_dir) == 0
+    expected = {window: [total] for window, total in expected_finals(stream).items()}
+    assert {key: unique(states) for key, states in read_finals(finals_dir).items()} == expected
+    for path in finals_dir.iterdir():
+        path.unlink()
+
+    chance = random.Random(SEED)
+    replay(run_streamfn, log)
+    worker = workers.start("windowed", "--processes", 1, FINALS=finals_dir)
+    for windows in (1, 3, 5):
+        until(lambda: len(read_finals(finals_dir)) >= windows)  # noqa: B023 -- called in this round
+        kill_tree.runner(worker, chance)
+    until(lambda: _core.Mapping.names(log.core) == ["windowed.total"])
+
+    assert {key: unique(states) for key, states in read_finals(finals_dir).items()} == expected
+
+
+GIVING_UP = """
+from streamfn import App, Batch
+
+app = App("shop")
+
+@app.stream("orders", tumbling_window="100ms", max_retries=0, to="never")
+def total(batch: Batch):
+    if batch.is_final:
+        raise ValueError("told to fail")
+    batch.state = [*(batch.state or []), *(record.sequence_number for record in batch)]
+"""
+
+
+def test_a_state_that_a_replay_gives_up_hides_none_of_the_live_ones(
+    log, workers, run_streamfn, tmp_path
+):
+    """Both are about one window, and need not be the same."""
+    (tmp_path / "giving_up.py").write_text(GIVING_UP)
+    wait_for_a_new_window(0.1)
+    log.create_stream("orders").put_many([b"x"] * 5)
+    time.sleep(0.1)
+    assert workers.run("giving_up", "--burst") == 0
+
+    replay(run_streamfn, log, "--from", 2)
+    assert workers.run("giving_up", "--burst") == 0
+
+    letters = DeadLetters(log, "shop.total").entries()
+    found = {letter.id.partition(":")[2]: letter.data for letter in letters}
+    assert found == {"5:window": b"[0,1,2,3,4]", "5:window@replay-1": b"[2,3,4]"}
+    assert log.core.streams(internal=True).count("shop.total@replay-1.dlq") == 0
 
 
 @pytest.mark.slow

@@ -31,8 +31,9 @@ from .settle import microseconds
 
 Status = Literal["open", "queued", "resolved", "dropped"]
 
-Place = tuple[str, str, int, int, bool]
-"""Stream, shard id, sequence number and time of a record's origin, or where a window was closed.
+Place = tuple[str, str, int, int, bool, str | None]
+"""Stream, shard id, sequence number and time of a record's origin; or of a window, where it was
+closed, and by which replay.
 
 WHY the time: a stream that was removed and made again gives out the same numbers once more.
 """
@@ -79,6 +80,8 @@ class DeadLetter:
     status: Status
     window: tuple[datetime, datetime] | None = None
     """Start and end of a window whose final call was given up; `data` is its state then."""
+    replay: str | None = None
+    """Name of the replay that the window is one of; None: it is one of the function's own."""
 
 
 class DeadLetters:
@@ -201,6 +204,7 @@ class DeadLetters:
             letter.attempts,
             _microseconds(letter.first_failed),
             None if letter.window is None else _bounds(letter.window),
+            letter.replay,
         )
 
     def _refresh(self) -> None:
@@ -225,7 +229,7 @@ class DeadLetters:
         origin = Origin.read(header)
         is_window = origin.window is not None
         number, time_us = origin.sequence_number, origin.timestamp_us
-        place = (origin.stream, origin.shard_id, number, time_us, is_window)
+        place = (origin.stream, origin.shard_id, number, time_us, is_window, origin.replay)
         known = self._letters.get(place)
         if header["kind"] == "failed":
             data = self._whole((place, origin.round, header["last_failed_us"]), record, header)
@@ -270,7 +274,7 @@ def _follows(header: dict[str, Any], known: DeadLetter) -> bool:
 def _read_letter(record: Record, data: bytes, header: dict[str, Any], origin: Origin) -> DeadLetter:
     window = None if origin.window is None else (_time(origin.window[0]), _time(origin.window[1]))
     return DeadLetter(
-        id=f"{origin.shard_id}:{origin.sequence_number}" + (":window" if window else ""),
+        id=_id(origin),
         data=data,
         partition_key=record.partition_key,
         headers={name: v for name, v in record.headers.items() if name != DEAD_LETTER_HEADER},
@@ -290,7 +294,16 @@ def _read_letter(record: Record, data: bytes, header: dict[str, Any], origin: Or
         function_version=header["function_version"],
         status="open",
         window=window,
+        replay=origin.replay,
     )
+
+
+def _id(origin: Origin) -> str:
+    place = f"{origin.shard_id}:{origin.sequence_number}"
+    if origin.window is None:
+        return place
+    replay = f"@{origin.replay.rpartition('@')[2]}" if origin.replay else ""
+    return f"{place}:window{replay}"
 
 
 def _time(microseconds: int) -> datetime:

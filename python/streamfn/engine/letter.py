@@ -52,6 +52,9 @@ class Origin:
     """0: not before this round."""
     window: tuple[int, int] | None = None
     """Start and end, µs, of the window whose final call this is about, not a record."""
+    replay: str | None = None
+    """Name of the replay that the window is one of. WHY not of a record, too: that is the same one,
+    while of a window that a replay has a part of, the state is another."""
 
     @classmethod
     def of(cls, record: Record, mapping: EventSourceMapping) -> Origin:
@@ -84,7 +87,11 @@ class Origin:
             "sequence_number": self.sequence_number,
             "timestamp_us": self.timestamp_us,
         }
-        return place if self.window is None else {**place, "window": list(self.window)}
+        if self.window is not None:
+            place["window"] = list(self.window)
+        if self.replay is not None:
+            place["replay"] = self.replay
+        return place
 
 
 def read(record: Record) -> dict[str, Any] | None:
@@ -103,7 +110,8 @@ def failed(
     letter: Letter, mapping: EventSourceMapping, now_us: int, traceback_bytes: int
 ) -> dict[str, bytes]:
     """Return the headers of a dead letter: the record's own and ours."""
-    origin = replace(Origin.of(letter.record, mapping), window=letter.window)
+    origin = Origin.of(letter.record, mapping)
+    origin = replace(origin, window=letter.window, replay=letter.replay)
     failure = letter.failure
     values = {
         "kind": "failed",

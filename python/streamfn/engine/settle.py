@@ -51,6 +51,8 @@ class Letter:
     first_failed_us: int
     window: tuple[int, int] | None = None
     """Start and end, µs, of a window whose final call is given up; the record is its state."""
+    replay: str | None = None
+    """Name of the replay that the window is one of; None: it is one of the function's own."""
 
 
 @dataclass(frozen=True, slots=True)

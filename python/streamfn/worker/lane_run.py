@@ -68,6 +68,8 @@ class LaneJob:
     function: LaneFunction
     place: Mapping[str, object] = field(default_factory=dict)
     """Its stream, shard and slot, for reports."""
+    replay: str | None = None
+    """Name of the replay that it is a lane of; None: it is one of the function's own."""
     interrupt: Interrupt = field(default_factory=Interrupt)
     suspended: LaneRun | None = None
     """A run whose dead letters could not be delivered yet; it goes on from there."""

@@ -89,6 +89,7 @@ class RunnerControl:
             command.index,
             function,
             place={"stream": command.stream, "shard_id": command.shard_id, "slot": command.slot},
+            replay=None if command.mapping == function.mapping.name else command.mapping,
             is_open=command.is_open,
         )
         self._threads.jobs[command.lane] = job

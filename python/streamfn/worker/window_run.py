@@ -168,7 +168,8 @@ class FinalRun(LaneRun):
 
     def _give_up(self, letter: Letter) -> None:
         """Have the state go where dead letters go; the window is closed after that."""
-        self._letters = [replace(letter, window=(self._turn.start_us, self._turn.end_us))]
+        bounds = self._turn.start_us, self._turn.end_us
+        self._letters = [replace(letter, window=bounds, replay=self._job.replay)]
         self._is_done = True
 
     def _is_too_old(self) -> bool:
