@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from peers import absence
-from report import FilterRates, Rates, Ways, figure_table, filter_table, lines
+from report import FilterRates, Rates, Ways, figure_table, filter_table, lines, whole
 from results import write
 from scenario import EVERY_PEER, FULL, QUICK, SMALL, Case, Size, cases
 from storage import Figure
@@ -79,13 +79,14 @@ def _tables(stash: pytest.Stash) -> Iterator[Iterable[str]]:
             yield figure_table(title, figures, os.getloadavg())
     if stash[FILTER_RATES]:
         yield filter_table(stash[FILTER_RATES])
-    if stash[RATES]:
-        yield lines(stash[RATES], stash[WAYS], stash[SIZE])
-    targets = [*of_peers(stash[RATES]), *stash[TARGETS]]
+    rates, ways = whole(stash[RATES]), whole(stash[WAYS])
+    if rates or ways:
+        yield lines(rates, ways, stash[SIZE])
+    targets = [*of_peers(rates), *stash[TARGETS]]
     if targets:
         yield target_table(targets)
-    if stash[RATES]:
-        yield write(stash[RATES], stash[WAYS], targets, stash[SIZE])
+    if rates or ways:
+        yield write(rates, ways, targets, stash[SIZE])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import lmdb
 from peers import NATS, NO_BENCH, REDIS, SYSTEMS, absence
@@ -23,6 +23,8 @@ import streamfn
 from streamfn.bench.measures import LATENCY_RATE
 from streamfn.units import format_duration
 
+NONE: Final = "–"
+"""A cell of a system that failed in one of its turns; pytest says how."""
 KEPT_UP: Final = 0.95
 """Of the rate that was asked for: less is said below the table."""
 
@@ -32,6 +34,9 @@ Rates = dict[str, dict[str, list[float]]]
 Ways = dict[str, dict[str, list[Way]]]
 """How long records were on their way, by scenario and system, one for each round."""
 
+Turn = TypeVar("Turn", float, Way)
+"""What is noted of one."""
+
 FilterRates = dict[str, dict[int, list[float]]]
 """Events a second, by kind and number of patterns, one figure for each round."""
 
@@ -39,8 +44,9 @@ FilterRates = dict[str, dict[int, list[float]]]
 def lines(rates: Rates, ways: Ways, size: Size) -> Iterator[str]:
     """The whole report as Markdown."""
     yield from surroundings(size)
-    yield ""
-    yield from table(rates)
+    if rates:
+        yield ""
+        yield from table(rates)
     if ways:
         yield ""
         yield from way_table(ways)
@@ -56,8 +62,11 @@ def table(rates: Rates) -> Iterator[str]:
     yield "| million records a second | " + " | ".join([*measured, *ratios]) + " |"
     yield "|---|" + "--:|" * (len(measured) + len(ratios))
     for scenario, by_system in rates.items():
-        cells = [_millions(statistics.median(by_system[name])) for name in measured]
-        cells += [_times(gain(by_system, peer)) for peer in peers]
+        cells = [
+            _millions(statistics.median(by_system[name])) if name in by_system else NONE
+            for name in measured
+        ]
+        cells += [_times(gain(by_system, peer)) if peer in by_system else NONE for peer in peers]
         yield f"| {scenario} | " + " | ".join(cells) + " |"
 
 
@@ -73,6 +82,9 @@ def way_table(ways: Ways) -> Iterator[str]:
     for scenario, by_system in ways.items():
         cells = []
         for name in measured:
+            if name not in by_system:
+                cells += [NONE, NONE]
+                continue
             found = [way.times for way in by_system[name]]
             cells += [_duration([times.median for times in found])]
             cells += [_duration([times.p99 for times in found])]
@@ -81,7 +93,9 @@ def way_table(ways: Ways) -> Iterator[str]:
                 late.append(
                     f"{name} did not keep up in `{scenario}`: {rate:,.0f} records a second."
                 )
-        cells += [_times(shortening(by_system, peer)) for peer in peers]
+        cells += [
+            _times(shortening(by_system, peer)) if peer in by_system else NONE for peer in peers
+        ]
         yield f"| {scenario} | " + " | ".join(cells) + " |"
     for line in late:
         yield ""
@@ -111,6 +125,15 @@ def absences(size: Size) -> dict[str, str]:
     reasons = {name: size.left_out.get(name) or absence(name) for name in SYSTEMS}
     reasons |= dict.fromkeys(NO_BENCH, "no bench of it is written yet")
     return {name: reason for name, reason in reasons.items() if reason}
+
+
+def whole(found: dict[str, dict[str, list[Turn]]]) -> dict[str, dict[str, list[Turn]]]:
+    """Scenarios in which streamfn took all its turns, with the systems that did so too."""
+    return {
+        scenario: {name: turns for name, turns in by_system.items() if len(turns) == most}
+        for scenario, by_system in found.items()
+        if len(by_system.get("streamfn", [])) == (most := max(map(len, by_system.values())))
+    }
 
 
 def took_turns(found: Rates | Ways) -> list[str]:

@@ -3,6 +3,8 @@
 A server listens on loopback, keeps its files in a folder of its own, and ends by its process id.
 """
 
+import ctypes
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from streamfn.bench.measures import LATENCY_RATE, Times
 
 PATIENCE: Final = 60.0
 """Seconds after which something that should have happened counts as broken."""
+_PRCTL: Final = ctypes.CDLL(None).prctl
+_SET_PARENT_DEATH_SIGNAL: Final = 1
 Answer = TypeVar("Answer")
 
 
@@ -27,7 +31,10 @@ class Server:
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         self._said = folder / "server.log"
         with self._said.open("wb") as said:
-            self._process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
+            self._process = subprocess.Popen(
+                command, cwd=folder, stdout=said, stderr=said,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 -- a system call, no lock
+            )  # fmt: skip
 
     def wait_for(self, attempt: Callable[[], Answer | None]) -> Answer:
         """Try until there is an answer: the server is up."""
@@ -47,6 +54,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _end_with_parent() -> None:
+    """Be sent SIGTERM when the parent dies, even if that was killed."""
+    _PRCTL(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 class Pushing(Protocol):
