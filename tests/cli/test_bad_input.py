@@ -119,3 +119,10 @@ def test_a_segment_with_a_feature_of_a_newer_version(refused, run_streamfn, tmp_
     assert code == 78
     assert "a segment with features 0x4" in said
     assert segment.read_bytes() == content
+
+
+def test_a_duration_that_no_clock_waits_for(refused):
+    code, said = refused("worker", "app.py", "--drain-timeout", "3651d")
+
+    assert code == 2
+    assert "`3651d` is longer than 3650 d 00 h" in said

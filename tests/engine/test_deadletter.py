@@ -10,6 +10,7 @@ from streamfn.clock import SystemClock
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.outcome import Failure
+from streamfn.engine.output import Output
 from streamfn.engine.settle import Letter
 from streamfn.errors import StreamfnError
 from streamfn.model.mapping import EventSourceMapping
@@ -250,6 +251,18 @@ class TestDestination:
         FailureDestination(log.core, mapping, SystemClock()).deliver([letter(7)])
 
         assert "broken-orders" in log.streams()
+
+    def test_a_stream_that_was_removed_is_made_again(self, log):
+        """Whoever removes it does not have to know that a worker has it open."""
+        mapping = EventSourceMapping(**FIELDS, on_failure="broken", to="lines")
+        destination = FailureDestination(log.core, mapping, SystemClock())
+        for number in (7, 8):
+            destination.deliver([letter(number)])
+            destination.send_on([Output("lines", b"%d" % number, None)])
+            assert [put.partition_key for put in records_of(log, "broken")] == [f"k{number}"]
+            assert [put.data for put in records_of(log, "lines")] == [b"%d" % number]
+            for name in ("broken", "lines"):
+                log.core.remove_stream(name)
 
     def test_none_drops(self, log):
         mapping = EventSourceMapping(**FIELDS, on_failure=None)

@@ -135,7 +135,11 @@ class FailureDestination:
         stream = self._streams.get(name)
         if stream is None:
             stream = self._streams[name] = self._open(name)
-        put_all(stream, records)
+        try:
+            put_all(stream, records)
+        except StreamNotFound:  # somebody removed it: then it is made as for the first record
+            stream = self._streams[name] = self._open(name)
+            put_all(stream, records)
 
     def _open(self, name: str) -> Stream:
         try:
