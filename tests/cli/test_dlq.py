@@ -1,0 +1,66 @@
+"""Tests for `streamfn dlq drop` where somebody can be asked."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from streamfn import Log, Record, _core
+from streamfn.cli import dlq, params
+from streamfn.clock import SystemClock
+from streamfn.engine.deadletter import DeadLetters
+from streamfn.engine.destination import FailureDestination
+from streamfn.engine.outcome import Failure
+from streamfn.engine.settle import Letter
+from streamfn.model.mapping import EventSourceMapping
+
+MAPPING = EventSourceMapping(name="shop.total", app="shop", function="total", stream="orders")
+
+
+@pytest.fixture
+def log(log_dir):
+    """A log with `shop.total`, which has two open dead letters."""
+    with Log.open(log_dir) as log:
+        log.create_stream("orders")
+        _core.Mapping.register(log.core, MAPPING.name, factor=1)
+        fail(log, 1, 2)
+        yield log
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch):
+    """Standard input is a terminal."""
+    stdin = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(params, "sys", SimpleNamespace(stdin=stdin))
+
+
+def fail(log, *numbers):
+    """Dead-letter records with these sequence numbers."""
+    records = [Record(b"x", sequence_number=number, stream="orders") for number in numbers]
+    failure = Failure("ValueError", "no")
+    letters = [Letter(record, "Rejected", failure, 1, 0) for record in records]
+    FailureDestination(log.core, MAPPING, SystemClock()).deliver(letters)
+
+
+def open_letters(log):
+    """Sequence numbers of those that are open."""
+    return [each.sequence_number for each in DeadLetters(log, MAPPING.name).entries()]
+
+
+def test_it_asks_and_takes_no_for_an_answer(log, run, at_a_terminal):
+    ended = run("dlq", "drop", "total", input=b"n\n")
+
+    assert "Drop 2 dead letters of `total`? [y/N]" in ended.stderr
+    assert (ended.code != 0, open_letters(log)) == (True, [1, 2])
+
+
+def test_it_asks_and_drops_all(log, run, at_a_terminal):
+    ended = run("dlq", "drop", "total", "--json", input=b"y\n")
+
+    assert (ended.code, ended.json, open_letters(log)) == (0, {"dropped": 2}, [])
+
+
+def test_what_fails_while_the_question_is_open_is_not_dropped(log, run, monkeypatch):
+    monkeypatch.setattr(dlq, "confirm", lambda question, *, yes: fail(log, 3))
+
+    assert run("dlq", "drop", "total", "--json").json == {"dropped": 2}
+    assert open_letters(log) == [3]
