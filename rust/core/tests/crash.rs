@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use crash_workloads::{
-    all, open, open_shards, put, read, Found, History, Workload, MAPPING, STREAM,
+    all, open, open_shards, put, read, windows_at, Found, History, Workload, MAPPING, STREAM,
 };
 use simulation::{Bound, Crasher, Disk, Garbage, SimFs};
-use streamfn_core::checkpoint::Mapping;
-use streamfn_core::{Durability, Error, Log};
+use streamfn_core::checkpoint::{LaneView, Mapping, Windows};
+use streamfn_core::{Durability, Error, Log, ShardId};
 
 /// What is wrong with what a crash left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +113,7 @@ impl Check<'_> {
                 }
             }
             let written = self.history.puts.range((*shard, *horizon)..(*shard, u64::MAX));
+            let written = written.filter(|((_, seq), _)| !self.is_excused(*shard, *seq, records));
             let is_prefix = written.zip(records.keys()).all(|(((_, a), _), b)| a == b);
             if !is_prefix {
                 return wrong(Wrong::Lost, format!("{shard} has a hole"));
@@ -127,7 +128,10 @@ impl Check<'_> {
             match found.get(shard) {
                 None if is_due => return wrong(Wrong::Lost, format!("{shard} is gone")),
                 Some((horizon, records))
-                    if is_due && seq >= horizon && !records.contains_key(seq) =>
+                    if is_due
+                        && seq >= horizon
+                        && !records.contains_key(seq)
+                        && !self.is_excused(*shard, *seq, records) =>
                 {
                     return wrong(Wrong::Lost, format!("{shard} {seq}"));
                 }
@@ -135,6 +139,11 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a record is missing because it rotted.
+    fn is_excused(&self, shard: ShardId, seq: u64, records: &BTreeMap<u64, Vec<u8>>) -> bool {
+        !records.contains_key(&seq) && self.history.is_rotten(shard, seq, self.point)
     }
 
     fn lanes(&self, log: &std::sync::Arc<Log>, found: &Found) -> Verdict<()> {
@@ -149,10 +158,46 @@ impl Check<'_> {
             };
             let lanes = file.lanes().map_err(|error| (Wrong::Lanes, error.to_string()))?;
             ledger.check(&lanes, self.point).map_err(|why| (Wrong::Lanes, why))?;
+            let is_state_of_another = |lane: &&LaneView| {
+                let own = windows_at(lane.checkpoint.next_seq);
+                lane.windows.as_ref().is_some_and(|it| *it != own && *it != Windows::default())
+            };
+            if let Some(lane) = lanes.iter().find(is_state_of_another) {
+                return wrong(Wrong::Lanes, format!("the state at {:?}", lane.checkpoint));
+            }
             let lowest = lanes.iter().map(|lane| lane.checkpoint.next_seq).min();
             let horizon = found.get(shard).map(|(horizon, _)| *horizon);
             if self.history.is_consumed && lowest < horizon {
                 return wrong(Wrong::Lanes, format!("{lowest:?} is behind {horizon:?}"));
+            }
+        }
+        self.replay(log)
+    }
+
+    /// A replay is there, with what it reads, or not, as a whole.
+    fn replay(&self, log: &std::sync::Arc<Log>) -> Verdict<()> {
+        let Some(replayed) = &self.history.replay else { return Ok(()) };
+        let found = Mapping::open(log, &replayed.name);
+        let found = found.map_err(|error| (Wrong::Lanes, error.to_string()))?;
+        let (begun, made) = replayed.made;
+        let (ending, gone) = replayed.finished.unwrap_or((usize::MAX, usize::MAX));
+        let Some(replay) = found else {
+            if (made..=ending).contains(&self.point) {
+                return wrong(Wrong::Lanes, "the replay is gone");
+            }
+            return Ok(());
+        };
+        if self.point <= begun || self.point >= gone {
+            return wrong(Wrong::Lanes, "there is a replay");
+        }
+        let told = |error: Error| (Wrong::Lanes, error.to_string());
+        if replay.stretches().map_err(told)? != replayed.stretches {
+            return wrong(Wrong::Lanes, "the replay reads something else");
+        }
+        for lane in replay.lanes(None).map_err(told)? {
+            let stretch = replayed.stretches.iter().find(|it| it.shard == lane.shard).unwrap();
+            if ![stretch.first, stretch.until].contains(&lane.checkpoint) {
+                return wrong(Wrong::Lanes, format!("the replay is at {}", lane.checkpoint));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What the machine was doing when it stopped, and what it had promised by then.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +9,23 @@ use std::time::Duration;
 use crate::simulation::ledger::Ledger;
 use crate::simulation::{Change, SimFs};
 use streamfn_core::checkpoint::retention::retain_all;
-use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::checkpoint::{
+    Mapping, OpenWindow, Place, Shape, State, StateKind, Stretch, Windows,
+};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::format::record_batch::HeaderRead;
 use streamfn_core::format::BatchHeader;
+use streamfn_core::fs::{Fs, Open};
 use streamfn_core::log::Keep;
 use streamfn_core::{
-    Compression, Control, DecodedBatch, Durability, Log, OpenOptions, Patience, ReadBuffer, Result,
-    Retention, ShardId, Start, StreamConfig,
+    Compression, Control, DecodedBatch, Durability, Error, Log, OpenOptions, Patience, ReadBuffer,
+    Result, Retention, ShardId, Start, StreamConfig,
 };
 
 pub(crate) const STREAM: &str = "s";
 pub(crate) const MAPPING: &str = "app.f";
 const NOW: u64 = 1_700_000_000_000_000;
+const SECTOR_BYTES: u64 = 512;
 /// Old enough for a segment to be closed by its age.
 const STEP_US: u64 = 600_000_000;
 
@@ -57,7 +62,19 @@ pub(crate) fn read(log: &Arc<Log>) -> Result<Found> {
         let mut records = BTreeMap::new();
         let horizon = cursor.next_seq;
         let mut is_closed = false;
-        while let Some((batch, after)) = shard.read(&cursor, &mut buffer)? {
+        loop {
+            let (batch, after) = match shard.read(&cursor, &mut buffer) {
+                Ok(Some(read)) => read,
+                Ok(None) => break,
+                // As a lane with on_corruption="skip" does; what is missing then is looked at later.
+                Err(Error::Corruption { .. }) => {
+                    let behind = shard.skip_damage(&cursor)?.cursor;
+                    assert!(behind != cursor, "no way on from {cursor:?}");
+                    cursor = behind;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             assert!(!is_closed, "something follows CLOSE");
             is_closed = matches!(batch.control(), Some(Control::Close { .. }));
             if batch.control().is_none() {
@@ -113,6 +130,30 @@ pub(crate) struct Put {
     pub(crate) done: usize,
 }
 
+/// A batch that rotted.
+struct Rotten {
+    shard: ShardId,
+    numbers: Range<u64>,
+    /// Before this point it was whole.
+    begun: usize,
+}
+
+/// A replay that was made, and perhaps finished, between two points each.
+pub(crate) struct Replayed {
+    pub(crate) name: String,
+    pub(crate) stretches: Vec<Stretch>,
+    pub(crate) made: (usize, usize),
+    pub(crate) finished: Option<(usize, usize)>,
+}
+
+/// The windows of a lane at a position: the state says which.
+pub(crate) fn windows_at(position: u64) -> Windows {
+    let text = format!("{position};").repeat(1 + usize::try_from(position * 7919 % 900).unwrap());
+    let state = State { kind: StateKind::Bytes, bytes: text.into_bytes().into() };
+    let open = OpenWindow { start: 60, end: 120, state, is_ended_early: false };
+    Windows { open: Some(open), closed_to: 60 }
+}
+
 /// What one run of a workload did.
 #[derive(Default)]
 pub(crate) struct History {
@@ -123,6 +164,8 @@ pub(crate) struct History {
     pub(crate) reshaped: Vec<(Vec<ShardId>, usize)>,
     /// Whether retention lets go of what is consumed.
     pub(crate) is_consumed: bool,
+    pub(crate) replay: Option<Replayed>,
+    rotten: Vec<Rotten>,
     /// Where a trim horizon may be from a point on.
     horizons: Vec<(ShardId, u64, usize)>,
 }
@@ -132,6 +175,13 @@ impl History {
     pub(crate) fn horizon(&self, shard: ShardId, point: usize) -> u64 {
         let begun = self.horizons.iter().filter(|(of, _, begun)| *of == shard && *begun <= point);
         begun.map(|(_, horizon, _)| *horizon).max().unwrap_or(0)
+    }
+
+    /// Whether a record may have rotted by a point.
+    pub(crate) fn is_rotten(&self, shard: ShardId, seq: u64, point: usize) -> bool {
+        let is_it =
+            |it: &Rotten| it.shard == shard && it.begun <= point && it.numbers.contains(&seq);
+        self.rotten.iter().any(is_it)
     }
 }
 
@@ -174,6 +224,15 @@ pub(crate) enum Step {
     Split,
     /// Merges the first two open shards.
     Merge,
+    /// Has one lane a shard, with tumbling windows.
+    Windows,
+    /// One bit rots in the body of the first batch that is larger than two sectors; something behind
+    /// it says that it was on disk.
+    Rot,
+    /// Makes a replay of all that can be read.
+    Replay,
+    /// Moves the lanes of the replay to their ends, and removes it.
+    FinishReplay,
 }
 
 /// A short story of a log.
@@ -244,7 +303,11 @@ impl Run {
             Step::Retain => self.retain(&Keep { bytes: Some(0), ..Keep::default() }),
             Step::Trim => self.trim(),
             Step::RetainConsumed => self.retain_consumed(),
-            Step::Map(factor) => self.map(factor),
+            Step::Map(factor) => self.map(factor.into()),
+            Step::Windows => self.change_factor(Shape::WINDOWED),
+            Step::Rot => self.rot(),
+            Step::Replay => self.replay(),
+            Step::FinishReplay => self.finish_replay(),
             Step::Take => self.each_lane(|run, shard, slot| {
                 let file = run.mapping().lanes_file(STREAM, shard).unwrap();
                 file.take(slot).unwrap().unwrap();
@@ -255,7 +318,13 @@ impl Run {
                 let ledger = run.history.lanes.get_mut(&shard).unwrap();
                 ledger.write(slot, next_seq, run.fs.point() + 1);
                 let file = run.mapping().lanes_file(STREAM, shard).unwrap();
-                file.checkpoint(slot, Place { next_seq, ..Place::default() }, run.now).unwrap();
+                let place = Place { next_seq, ..Place::default() };
+                let written = if file.head().unwrap().is_windowed {
+                    file.checkpoint_windows(slot, place, &windows_at(next_seq), run.now)
+                } else {
+                    file.checkpoint(slot, place, run.now)
+                };
+                written.unwrap();
             }),
             Step::SyncLanes => {
                 for shard in self.shards_with_lanes() {
@@ -265,7 +334,7 @@ impl Run {
                 }
             }
             Step::Begin => self.begin_children(),
-            Step::Factor(factor) => self.change_factor(factor),
+            Step::Factor(factor) => self.change_factor(factor.into()),
             Step::Split => {
                 let open = self.open_shards();
                 let stream = self.log.stream(STREAM).unwrap();
@@ -372,9 +441,9 @@ impl Run {
         self.mapping.as_ref().unwrap()
     }
 
-    fn map(&mut self, factor: u32) {
-        let begun = self.fs.point();
-        let mapping = Mapping::register(&self.log, MAPPING, factor, Start::TrimHorizon).unwrap();
+    fn map(&mut self, shape: Shape) {
+        let (begun, factor) = (self.fs.point(), shape.factor);
+        let mapping = Mapping::register(&self.log, MAPPING, shape, Start::TrimHorizon).unwrap();
         for shard in mapping.prepare(STREAM).unwrap() {
             let file = mapping.lanes_file(STREAM, shard).unwrap();
             let first = file.lane(0).unwrap().unwrap().checkpoint.next_seq;
@@ -393,6 +462,62 @@ impl Run {
         }
     }
 
+    fn rot(&mut self) {
+        for id in self.shards() {
+            let shard = self.log.stream(STREAM).unwrap().shard(id).unwrap();
+            let mut cursor = shard.cursor(Start::TrimHorizon).unwrap();
+            let mut found = None;
+            while let Some((batch, after)) =
+                shard.read(&cursor, &mut ReadBuffer::default()).unwrap()
+            {
+                let is_large = batch.header().stored_bytes() > 3 * SECTOR_BYTES;
+                found = found.or(is_large.then(|| Arc::clone(&batch)));
+                cursor = after;
+            }
+            let batch = found.expect("the workload puts a large one");
+            assert!(batch.next_seq() < cursor.next_seq, "the workload puts another behind it");
+            let names = self.fs.list(shard.folder()).unwrap();
+            let name = names
+                .iter()
+                .find(|name| name.starts_with(&format!("{:08x}-", batch.position().segment)));
+            let file = self.fs.open(&shard.folder().join(name.unwrap()), Open::Write).unwrap();
+            // In a sector that holds nothing else: a stop in the middle of it spoils the whole sector.
+            let place = batch.position().offset + batch.header().stored_bytes() / 2;
+            let mut byte = [0];
+            file.read_at(&mut byte, place).unwrap();
+            let (numbers, begun) = (batch.base_seq()..batch.next_seq(), self.fs.point());
+            file.write_at(&[&[byte[0] ^ 1]], place).unwrap();
+            file.sync_data().unwrap();
+            self.history.rotten.push(Rotten { shard: id, numbers, begun });
+        }
+    }
+
+    fn replay(&mut self) {
+        let begun = self.fs.point();
+        let (mapping, latest) = (self.mapping(), Start::Latest);
+        let stretches = mapping.plan_replay(STREAM, Start::TrimHorizon, latest, None).unwrap();
+        let made = mapping.replay(STREAM, &stretches, &patience()).unwrap();
+        let (name, made) = (made.name().to_owned(), (begun, self.fs.point()));
+        self.history.replay = Some(Replayed { name, stretches, made, finished: None });
+    }
+
+    fn finish_replay(&mut self) {
+        let replayed = self.history.replay.as_mut().unwrap();
+        let replay = Mapping::open(&self.log, &replayed.name).unwrap().unwrap();
+        for stretch in &replayed.stretches {
+            let file = replay.lanes_file(STREAM, stretch.shard).unwrap();
+            for slot in 0..file.head().unwrap().factor {
+                file.take(slot).unwrap().unwrap();
+                let place = Place { next_seq: stretch.until, ..Place::default() };
+                file.checkpoint(slot, place, self.now).unwrap();
+                file.give_back(slot).unwrap();
+            }
+        }
+        let begun = self.fs.point();
+        assert!(replay.finish_replay().unwrap());
+        replayed.finished = Some((begun, self.fs.point()));
+    }
+
     fn begin_children(&mut self) {
         let stream = self.log.stream(STREAM).unwrap();
         for meta in stream.shards().unwrap() {
@@ -406,10 +531,14 @@ impl Run {
         }
     }
 
-    fn change_factor(&mut self, factor: u32) {
-        let shards = self.shards_with_lanes();
-        self.map(factor);
+    fn change_factor(&mut self, shape: Shape) {
+        let (shards, factor) = (self.shards_with_lanes(), shape.factor);
+        self.map(shape);
         for shard in shards {
+            let head = self.mapping().lanes_file(STREAM, shard).unwrap().head().unwrap();
+            if (head.factor, head.is_windowed) == (factor, shape.is_windowed) {
+                continue;
+            }
             let begun = self.fs.point();
             assert!(self.mapping().change_factor(STREAM, shard).unwrap());
             let since = self.fs.point();
@@ -418,13 +547,10 @@ impl Run {
     }
 }
 
-/// The workloads; a case of a failure names them by their number.
-pub(crate) fn all() -> Vec<Workload> {
-    use Step::{
-        Begin, Checkpoint, Die, Factor, Idle, Map, Merge, Put, Reopen, Retain, RetainConsumed,
-        Roll, Seal, Split, Sync, SyncLanes, Take, Trim,
-    };
-    let logs = [
+/// Records alone.
+fn stories_of_records() -> Vec<Vec<Step>> {
+    use Step::{Die, Idle, Merge, Put, Reopen, Retain, Roll, Rot, Seal, Split, Sync, Trim};
+    vec![
         vec![Put(1, 10), Idle, Put(2, 900), Sync, Idle, Put(1, 2_000), Put(1, 10), Sync, Idle],
         vec![Put(1, 10), Put(3, 100), Put(1, 600), Put(2, 2_000), Sync, Put(1, 10)],
         vec![Put(2, 50), Reopen, Put(2, 50), Reopen, Put(1, 1_000)],
@@ -439,8 +565,18 @@ pub(crate) fn all() -> Vec<Workload> {
         vec![Put(2, 10), Split, Put(2, 600), Merge, Put(2, 10), Sync, Reopen, Put(2, 10)],
         vec![Put(2, 10), Roll, Split, Die, Put(2, 10), Roll, Merge, Retain, Put(2, 10)],
         vec![Put(3, 10), Trim, Put(1, 600), Roll, Trim, Put(1, 10), Retain, Reopen, Put(1, 10)],
-    ];
-    let lanes = [
+        vec![Put(1, 10), Put(1, 2_000), Sync, Put(2, 10), Sync, Rot, Put(1, 10), Die, Put(1, 10)],
+        vec![Put(1, 2_000), Sync, Put(1, 10), Sync, Rot, Reopen, Put(1, 10), Roll, Seal, Put(1, 9)],
+        vec![Put(1, 2_000), Put(1, 10), Roll, Rot, Put(1, 10), Split, Put(2, 10), Retain, Die],
+    ]
+}
+
+/// Records and those who read them.
+fn stories_of_lanes() -> Vec<Vec<Step>> {
+    use Step::{
+        Begin, Checkpoint, Factor, Map, Merge, Put, RetainConsumed, Roll, Split, SyncLanes, Take,
+    };
+    vec![
         vec![
             Put(2, 10),
             Map(2),
@@ -500,7 +636,66 @@ pub(crate) fn all() -> Vec<Workload> {
             Put(1, 10),
             Checkpoint,
         ],
-    ];
+    ]
+}
+
+/// Records, windows and replays.
+fn stories_of_windows_and_replays() -> Vec<Vec<Step>> {
+    use Step::{
+        Checkpoint, Die, FinishReplay, Map, Put, Replay, RetainConsumed, Roll, Split, SyncLanes,
+        Take, Windows,
+    };
+    vec![
+        vec![
+            Put(2, 10),
+            Windows,
+            Take,
+            Checkpoint,
+            Put(1, 10),
+            Checkpoint,
+            SyncLanes,
+            Put(1, 9),
+            Checkpoint,
+            Take,
+            Put(1, 9),
+            Checkpoint,
+            RetainConsumed,
+        ],
+        vec![
+            Put(1, 10),
+            Map(2),
+            Take,
+            Checkpoint,
+            Windows,
+            Take,
+            Put(2, 10),
+            Checkpoint,
+            Die,
+            Windows,
+            Take,
+            Put(1, 9),
+            Checkpoint,
+        ],
+        vec![
+            Put(2, 10),
+            Roll,
+            Map(1),
+            Take,
+            Checkpoint,
+            Replay,
+            Put(1, 10),
+            RetainConsumed,
+            FinishReplay,
+            RetainConsumed,
+        ],
+        vec![Put(2, 10), Map(2), Replay, Split, Map(2), Die, Put(1, 9), FinishReplay, Put(1, 9)],
+    ]
+}
+
+/// The workloads; a case of a failure names them by their number.
+pub(crate) fn all() -> Vec<Workload> {
+    let logs = stories_of_records();
+    let lanes = [stories_of_lanes(), stories_of_windows_and_replays()].concat();
     let both = [Durability::Group, Durability::Process];
     let mut workloads = Vec::new();
     for durability in both {
@@ -514,7 +709,7 @@ pub(crate) fn all() -> Vec<Workload> {
         workloads.extend(lanes.iter().map(|steps| make((1, steps))));
     }
     // One with segments that are full.
-    let large = vec![Put(1, 700_000), Put(1, 400_000), Put(1, 10), Put(1, 600_000)];
+    let large = [700_000, 400_000, 10, 600_000].map(|size| Step::Put(1, size)).to_vec();
     workloads.push(Workload { durability: Durability::Group, shards: 1, steps: large });
     workloads
 }
