@@ -1029,6 +1029,52 @@ fn a_child_without_lanes_is_new_unless_a_later_one_has_them() {
     );
 }
 
+/// The segments of a log that has gone on since a backup, and that of the backup.
+fn gone_on_since_a_backup() -> (Disk, Disk) {
+    let backup = sound_log();
+    let fs = SimFs::on(backup.clone());
+    let log = open(&fs);
+    let (stream, patience) = (log.stream("s").unwrap(), Patience::of(Duration::from_secs(30)));
+    let mut put = stream.begin_put().unwrap();
+    put.push(b"since", Some("key"), std::iter::empty()).unwrap();
+    put.commit(&patience).unwrap();
+    (0..5).for_each(|_| log.tick());
+    log.close().unwrap();
+    (fs.disk(), backup)
+}
+
+#[test]
+fn a_closed_segment_is_brought_back_from_any_backup() {
+    let (mut disk, backup) = gone_on_since_a_backup();
+    let path = file(SEGMENT_0);
+    assert!(disk.bytes(&path).len() > backup.bytes(&path).len(), "it has an index by now");
+    disk.patch(&path, HEADER + 3 * BATCH, &[0; 9000]);
+    assert!(look(&SimFs::on(disk.clone()), true).is_damaged());
+
+    disk.put(&path, &backup.bytes(&path));
+
+    assert!(told(&look(&SimFs::on(disk.clone()), true)).is_empty());
+    assert_eq!(RECORDS + 1, records(&open(&SimFs::on(disk))).len() as u64);
+}
+
+#[test]
+fn the_last_segment_from_a_backup_loses_what_came_since_and_no_number_is_used_again() {
+    let (mut disk, backup) = gone_on_since_a_backup();
+    disk.put(&file(SEGMENT_2), &backup.bytes(&file(SEGMENT_2)));
+    let fs = SimFs::on(disk);
+
+    let lost = (Kind::EndMissing, SEGMENT_2.to_owned(), Some(HEADER + 6 * BATCH), Some((40, 40)));
+    assert_eq!(vec![lost], told(&look(&fs, true)));
+    mend(&fs, true);
+
+    let log = open(&SimFs::on(fs.disk()));
+    assert_eq!(RECORDS, records(&log).len() as u64);
+    let stream = log.stream("s").unwrap();
+    let mut put = stream.begin_put().unwrap();
+    put.push(b"goes on", Some("key"), std::iter::empty()).unwrap();
+    assert!(put.commit(&Patience::of(Duration::from_secs(30))).unwrap().places()[0].1 > RECORDS);
+}
+
 /// As when a shard is brought back from a backup: its numbers must not be used again, or the function
 /// would pass over the records that have them.
 #[test]
