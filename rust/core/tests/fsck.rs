@@ -997,6 +997,29 @@ fn a_closed_shard_whose_state_is_worked_out_anew_has_its_one_close() {
     }
 }
 
+#[test]
+fn a_closed_shard_whose_flush_failed_has_its_one_close() {
+    let fs = SimFs::on(sound_log());
+    let log = open(&fs);
+    let stream = log.stream("s").unwrap();
+    stream.split(ShardId(0), None, &Patience::of(Duration::from_secs(30))).unwrap();
+    log.close().unwrap();
+    drop((stream, log));
+    write(&fs, file(FOLDER).join("failed"), 0, b"errno 5");
+    let fs = fs.for_the_next_boot();
+    let before = records(&open(&fs));
+
+    assert!(!mend(&fs.for_the_next_boot(), true).is_damaged());
+
+    for _ in 0..2 {
+        let log = open(&fs.for_the_next_boot());
+        assert_eq!(vec![Control::Close { children: vec![1, 2] }], marks(&log, ShardId(0)));
+        assert_eq!(before, records(&log));
+        drop(log);
+        assert!(!look(&fs, true).is_damaged());
+    }
+}
+
 /// All shards that are there get their lanes at once; one that comes later gets them later.
 #[test]
 fn a_child_without_lanes_is_new_unless_a_later_one_has_them() {

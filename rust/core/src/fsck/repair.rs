@@ -513,7 +513,9 @@ impl ShardRepair<'_, '_> {
         let proven = facts.boundaries.iter().find(|boundary| boundary.next_seq >= durable);
         // WHY all of it after another boot: only the page of that boot knew what was acknowledged, and
         // what is read now comes from the disk.
-        let cut = proven.filter(|_| facts.has_page).copied().unwrap_or(facts.end);
+        let kept = proven.filter(|_| facts.has_page).copied().unwrap_or(facts.end);
+        // Nothing may follow CLOSE: recovery writes it again, with its number, in the new segment.
+        let cut = facts.close.filter(|_| kept == facts.end).unwrap_or(kept);
         let lowered = ShardState {
             recovery_point: cut.at,
             recovery_seq: cut.next_seq,
@@ -546,8 +548,8 @@ impl ShardRepair<'_, '_> {
         for finding in &mut self.repair.findings {
             let is_here = finding.stream.as_deref() == Some(stream) && finding.shard == Some(shard);
             if is_here && finding.kind == Kind::ShardFailed {
-                finding.sequences = (cut.next_seq < facts.end.next_seq)
-                    .then(|| (cut.next_seq, facts.end.next_seq - 1));
+                finding.sequences = (kept.next_seq < facts.end.next_seq)
+                    .then(|| (kept.next_seq, facts.end.next_seq - 1));
             }
         }
         self.mark(
