@@ -181,7 +181,6 @@ bench-core: ## measure the core by itself, with criterion (two minutes)
 	@$(CARGO) bench --quiet --package streamfn-bench --locked
 
 instructions: ## count the instructions of a record's way; fail if they grew by more than 5 %
-	@command -v valgrind >/dev/null || { echo "make: valgrind was not found (Debian: apt install valgrind)" >&2; exit 1; }
 	@python3 benches/instructions.py
 
 instructions-baseline: ## make the counts of now the ones that the next are compared with

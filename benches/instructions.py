@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ FEW: Final = 10
 """Batches of one run ..."""
 MANY: Final = 50
 """... and of another: their difference is what 40 batches cost, without beginning and end."""
+MALLOC: Final = "glibc.malloc.mmap_threshold=131072"
+"""Fixed: otherwise malloc moves it as it learns, and how often large memory is copied as it grows
+is another in each build."""
 CASES: Final = {
     f"{path}, {length} B, {compression}": (path, length, compression)
     for path in ("append", "lane")
@@ -93,12 +97,22 @@ def _a_record(program: Path, path: str, length: str, compression: str) -> float:
 def _instructions(command: list[str]) -> int:
     """Instructions that a program runs, by callgrind."""
     with tempfile.TemporaryDirectory() as folder:
-        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
-        done = subprocess.run([*valgrind, *command], capture_output=True, text=True, check=False)
+        valgrind = [_valgrind(), "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
+        done = subprocess.run(
+            [*valgrind, *command], capture_output=True, text=True, check=False,
+            env={"TMPDIR": folder, "GLIBC_TUNABLES": MALLOC},
+        )  # fmt: skip
     found = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode != 0 or found is None:
         raise SystemExit(f"{' '.join(command)} failed under valgrind:\n{done.stderr}")
     return int(found[1])
+
+
+def _valgrind() -> str:
+    found = shutil.which("valgrind")
+    if found is None:
+        raise SystemExit("valgrind was not found (Debian: apt install valgrind)")
+    return found
 
 
 def _built(tree: Path) -> Path:

@@ -4,6 +4,7 @@ Functions write down what they see of themselves: time, memory, how far they are
 """
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -143,14 +144,15 @@ def process_seconds(command: Sequence[str], times: int) -> float:
 def _cpu(command: Sequence[str], times: int) -> float:
     found = []
     for _ in range(times):
-        before = os.times()
+        before = _children()
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        after = os.times()
-        found.append(
-            after.children_user + after.children_system
-            - before.children_user - before.children_system
-        )  # fmt: skip
+        found.append(_children() - before)
     return statistics.median(found)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _run(folder: Path, function: str, runners: int) -> list[list[float]]:

@@ -106,7 +106,7 @@ class Streamfn:
             else:
                 touch.batch(Batch(work.records))
 
-    def works(self) -> Iterator[_core.Work]:
+    def works(self, batch_records: int = BATCH_RECORDS) -> Iterator[_core.Work]:
         """Batches as a runner's thread gets them; each is settled when the next is asked for."""
         lanes = _core.LaneSet(self.log.core, worker="0" * 32, runner=0)
         for number, shard_id in enumerate(self.shards):
@@ -116,7 +116,7 @@ class Streamfn:
                 "bench",
                 shard_id,
                 0,
-                batch_size=BATCH_RECORDS,
+                batch_size=batch_records,
                 batch_window=0.0,
                 batch_bytes=6 * 2**20,
             )
