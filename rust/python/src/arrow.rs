@@ -6,20 +6,21 @@
 //! ```
 //! SOURCE: <https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html>
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{
-    BinaryBuilder, MapBuilder, MapFieldNames, StringBuilder, TimestampMicrosecondBuilder,
-    UInt64Builder,
-};
+use arrow_array::builder::{BinaryBuilder, MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema};
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
-use arrow_array::{Array, RecordBatch, RecordBatchIterator, StructArray};
+use arrow_array::{
+    Array, BinaryArray, MapArray, RecordBatch, RecordBatchIterator, StringArray, StructArray,
+    TimestampMicrosecondArray, UInt64Array,
+};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use streamfn_core::lane::selection::Selection;
+use streamfn_core::lane::selection::{Picked, Selection};
 
 /// Most bytes of one column: its offsets are 32-bit.
 const COLUMN_BYTES_MAX: usize = i32::MAX as usize;
@@ -93,43 +94,100 @@ fn refused(error: ArrowError) -> PyErr {
 
 fn columns(selection: &Selection) -> Result<RecordBatch, ArrowError> {
     let count = selection.len();
-    let mut data = BinaryBuilder::with_capacity(count, selection.bytes());
-    let mut keys = StringBuilder::with_capacity(count, 0);
-    let mut numbers = UInt64Builder::with_capacity(count);
-    let mut times = TimestampMicrosecondBuilder::with_capacity(count).with_timezone("UTC");
-    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
-    let mut headers = MapBuilder::new(Some(names), StringBuilder::new(), BinaryBuilder::new());
+    let has_keys = selection.pieces().any(|(batch, _)| batch.has_keys());
+    let has_headers = selection.pieces().any(|(batch, _)| batch.has_headers());
+    let keys = if has_keys { keys(selection) } else { StringArray::new_null(count) };
+    let headers = if has_headers { headers(selection)? } else { no_headers(count)? };
+    RecordBatch::try_new(
+        Arc::clone(&SCHEMA),
+        vec![
+            Arc::new(data(selection)?),
+            Arc::new(keys),
+            Arc::new(numbers(selection)),
+            Arc::new(times(selection)),
+            Arc::new(headers),
+        ],
+    )
+}
+
+static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
+    let headers = MapBuilder::new(Some(map_names()), StringBuilder::new(), BinaryBuilder::new())
+        .finish()
+        .data_type()
+        .clone();
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("data", DataType::Binary, false),
+        Field::new("partition_key", DataType::Utf8, true),
+        Field::new("sequence_number", DataType::UInt64, false),
+        Field::new("timestamp", time, false),
+        Field::new("headers", headers, false),
+    ]))
+});
+
+fn map_names() -> MapFieldNames {
+    MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() }
+}
+
+/// The payloads. Those that lie behind one another in a batch are copied at once.
+fn data(selection: &Selection) -> Result<BinaryArray, ArrowError> {
+    let mut offsets: Vec<i32> = Vec::with_capacity(selection.len() + 1);
+    let mut bytes: Vec<u8> = Vec::with_capacity(selection.bytes());
+    let offset = |end: usize| i32::try_from(end).expect("at most COLUMN_BYTES_MAX");
+    offsets.push(0);
+    for (batch, picked) in selection.pieces() {
+        match &picked {
+            Picked::Range(range) => {
+                let (run, ends) = batch.value_run(range);
+                let before = bytes.len();
+                offsets.extend(ends.map(|end| offset(before + end)));
+                bytes.extend_from_slice(run);
+            }
+            Picked::List { .. } => {
+                for index in (0..picked.len()).filter_map(|i| picked.get(i)) {
+                    bytes.extend_from_slice(batch.value(index));
+                    offsets.push(offset(bytes.len()));
+                }
+            }
+        }
+    }
+    BinaryArray::try_new(OffsetBuffer::new(offsets.into()), bytes.into(), None)
+}
+
+fn keys(selection: &Selection) -> StringArray {
+    selection.iter().map(|(batch, index)| batch.key(index)).collect()
+}
+
+fn numbers(selection: &Selection) -> UInt64Array {
+    let numbers = selection.iter().map(|(batch, index)| batch.base_seq() + u64::from(index));
+    UInt64Array::from_iter_values(numbers)
+}
+
+fn times(selection: &Selection) -> TimestampMicrosecondArray {
+    let times = selection
+        .iter()
+        .map(|(batch, index)| i64::try_from(batch.timestamp(index)).unwrap_or(i64::MAX));
+    TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")
+}
+
+fn headers(selection: &Selection) -> Result<MapArray, ArrowError> {
+    let mut headers =
+        MapBuilder::new(Some(map_names()), StringBuilder::new(), BinaryBuilder::new());
     for (batch, index) in selection.iter() {
-        data.append_value(batch.value(index));
-        keys.append_option(batch.key(index));
-        numbers.append_value(batch.base_seq() + u64::from(index));
-        times.append_value(batch.timestamp(index).try_into().unwrap_or(i64::MAX));
         for (name, value) in batch.headers(index) {
             headers.keys().append_value(name);
             headers.values().append_value(value);
         }
         headers.append(true)?;
     }
-    let headers = headers.finish();
-    let schema = Schema::new(vec![
-        Field::new("data", DataType::Binary, false),
-        Field::new("partition_key", DataType::Utf8, true),
-        Field::new("sequence_number", DataType::UInt64, false),
-        Field::new(
-            "timestamp",
-            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            false,
-        ),
-        Field::new("headers", headers.data_type().clone(), false),
-    ]);
-    RecordBatch::try_new(
-        Arc::new(schema),
-        vec![
-            Arc::new(data.finish()),
-            Arc::new(keys.finish()),
-            Arc::new(numbers.finish()),
-            Arc::new(times.finish()),
-            Arc::new(headers),
-        ],
-    )
+    Ok(headers.finish())
+}
+
+/// As many empty maps, all at once.
+fn no_headers(count: usize) -> Result<MapArray, ArrowError> {
+    let empty =
+        MapBuilder::new(Some(map_names()), StringBuilder::new(), BinaryBuilder::new()).finish();
+    let DataType::Map(entry, is_sorted) = empty.data_type() else { unreachable!("it is a map") };
+    let offsets = OffsetBuffer::new_zeroed(count);
+    MapArray::try_new(Arc::clone(entry), offsets, empty.entries().clone(), None, *is_sorted)
 }

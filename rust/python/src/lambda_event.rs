@@ -2,7 +2,7 @@
 //!
 //! Built here, for a handler that wants all of it makes thirteen entries a record.
 
-use base64::prelude::{Engine as _, BASE64_STANDARD};
+use base64_simd::STANDARD;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -15,34 +15,65 @@ pub(crate) fn kinesis_records<'py>(
     shared: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = shared.py();
-    let records = PyList::empty(py);
+    let _pause = CollectorPause::begin(py)?;
+    let mut records = Vec::with_capacity(selection.len());
     let mut data = String::new();
-    let mut shard = String::new();
+    // `shardId-000000000000:`, with the number behind it.
+    let mut event_id = String::new();
+    let mut number_at = 0;
+    let mut digits = itoa::Buffer::new();
     for (batch, index) in selection.iter() {
-        if shard.is_empty() {
-            shard = batch.shard().to_string();
+        if event_id.is_empty() {
+            event_id = format!("{}:", batch.shard());
+            number_at = event_id.len();
         }
-        let number = (batch.base_seq() + u64::from(index)).to_string();
+        let digits = digits.format(batch.base_seq() + u64::from(index));
+        let number = PyString::new(py, digits);
         let kinesis = PyDict::new(py);
         kinesis.set_item(intern!(py, "kinesisSchemaVersion"), intern!(py, "1.0"))?;
         // WHY: Kinesis has no record without a key. Its own number is a key that no other has.
-        kinesis.set_item(
-            intern!(py, "partitionKey"),
-            PyString::new(py, batch.key(index).unwrap_or(&number)),
-        )?;
-        let sequence_number = PyString::new(py, &number);
-        kinesis.set_item(intern!(py, "sequenceNumber"), sequence_number)?;
+        let key = batch.key(index).map(|key| PyString::new(py, key));
+        kinesis.set_item(intern!(py, "partitionKey"), key.as_ref().unwrap_or(&number))?;
+        kinesis.set_item(intern!(py, "sequenceNumber"), &number)?;
         data.clear();
-        BASE64_STANDARD.encode_string(batch.value(index), &mut data);
+        STANDARD.encode_append(batch.value(index), &mut data);
         kinesis.set_item(intern!(py, "data"), PyString::new(py, &data))?;
         kinesis
             .set_item(intern!(py, "approximateArrivalTimestamp"), arrival_seconds(batch, index))?;
         let record = shared.copy()?;
-        record.set_item(intern!(py, "eventID"), PyString::new(py, &format!("{shard}:{number}")))?;
+        event_id.truncate(number_at);
+        event_id.push_str(digits);
+        record.set_item(intern!(py, "eventID"), PyString::new(py, &event_id))?;
         record.set_item(intern!(py, "kinesis"), kinesis)?;
-        records.append(record)?;
+        records.push(record);
     }
-    Ok(records)
+    PyList::new(py, records)
+}
+
+/// Python's collector of cycles, off while this lives.
+///
+/// WHY: two dicts a record make it look through everything new again and again, and none of it is
+/// garbage: that was a quarter of the time.
+struct CollectorPause<'py>(Option<Bound<'py, PyModule>>);
+
+impl<'py> CollectorPause<'py> {
+    fn begin(py: Python<'py>) -> PyResult<Self> {
+        let collector = py.import(intern!(py, "gc"))?;
+        let is_on = collector.call_method0(intern!(py, "isenabled"))?.is_truthy()?;
+        if is_on {
+            collector.call_method0(intern!(py, "disable"))?;
+        }
+        Ok(Self(is_on.then_some(collector)))
+    }
+}
+
+impl Drop for CollectorPause<'_> {
+    fn drop(&mut self) {
+        if let Some(collector) = &self.0 {
+            // It takes no argument and raises nothing.
+            let _ = collector.call_method0(intern!(collector.py(), "enable"));
+        }
+    }
 }
 
 /// Seconds since the epoch with AWS's three decimals.

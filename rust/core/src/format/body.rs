@@ -318,6 +318,30 @@ impl ColumnPlace {
         let (first, last) = ((ends & 0xffff_ffff) as usize, (ends >> 32) as usize);
         body.get(self.bytes.start + first..self.bytes.start + last).unwrap_or_default()
     }
+
+    /// Offset `index`, counted from the beginning of the bytes; there is one more than entries.
+    fn offset(&self, body: &[u8], index: u32) -> usize {
+        let at = self.offsets.start + index as usize * 4;
+        let offset = body.get(at..at + 4).and_then(|offset| offset.try_into().ok());
+        offset.map_or(0, u32::from_le_bytes) as usize
+    }
+
+    /// The entries of a range behind one another, and where each of them ends in that.
+    fn run<'a>(
+        &self,
+        body: &'a [u8],
+        range: &Range<u32>,
+    ) -> (&'a [u8], impl Iterator<Item = usize> + 'a) {
+        let (first, last) = (self.offset(body, range.start), self.offset(body, range.end));
+        let bytes = body.get(self.bytes.start + first..self.bytes.start + last).unwrap_or_default();
+        let at = |index: u32| self.offsets.start + index as usize * 4;
+        let ends = body.get(at(range.start + 1)..at(range.end + 1)).unwrap_or_default();
+        let ends = ends.chunks_exact(4).map(move |end| {
+            let end = end.try_into().map_or(0, u32::from_le_bytes);
+            end as usize - first
+        });
+        (bytes, ends)
+    }
 }
 
 /// A record batch that was read, verified and decompressed.
@@ -517,6 +541,33 @@ impl DecodedBatch {
             place.as_ref().map_or(0, |p| p.get(&self.body, index).len())
         };
         self.value(index).len() + length(&self.keys) + length(&self.headers)
+    }
+
+    /// The same of all records of a range, which is not looked through.
+    pub fn range_bytes(&self, range: &Range<u32>) -> usize {
+        let length = |place: &ColumnPlace| {
+            place.offset(&self.body, range.end) - place.offset(&self.body, range.start)
+        };
+        [Some(&self.values), self.keys.as_ref(), self.headers.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(length)
+            .sum()
+    }
+
+    /// The payloads of a range behind one another, and where each of them ends in that.
+    pub fn value_run(&self, range: &Range<u32>) -> (&[u8], impl Iterator<Item = usize> + '_) {
+        self.values.run(&self.body, range)
+    }
+
+    /// Whether any of its records may have a key.
+    pub fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// Whether any of its records may have headers.
+    pub fn has_headers(&self) -> bool {
+        self.headers.is_some()
     }
 
     /// Memory it keeps alive, in bytes.

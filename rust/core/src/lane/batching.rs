@@ -68,6 +68,18 @@ impl Tally {
         true
     }
 
+    /// Whether `count` records of `bytes` together all go into the batch, with room to spare; counts
+    /// them if so. If not they may still go in: `admit` says how many.
+    pub fn admit_all(&mut self, limits: &Limits, count: usize, bytes: usize) -> bool {
+        let (count, bytes) = (self.count + count, self.bytes.saturating_add(bytes));
+        // WHY `<` of bytes: a batch is full with its last byte, and takes not even an empty record.
+        if self.is_full || count > limits.size || bytes >= limits.bytes {
+            return false;
+        }
+        *self = Self { count, bytes, is_full: count == limits.size };
+        true
+    }
+
     /// Whether the batch is handed out. `is_over`: its window has passed, or nobody waits for windows.
     pub fn is_due(&self, is_over: bool) -> bool {
         self.count > 0 && (self.is_full || is_over)
@@ -131,6 +143,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn all_at_once_is_as_one_by_one(
+            before in prop::collection::vec(0_usize..30, 0..6),
+            sizes in prop::collection::vec(0_usize..30, 1..12),
+            size in 1_usize..16,
+            bytes in 1_usize..200,
+        ) {
+            let limits = limits(size, bytes);
+            let mut tally = Tally::default();
+            for bytes in before {
+                tally.admit(&limits, bytes);
+            }
+            let mut one_by_one = tally;
+            let taken = sizes.iter().take_while(|&&bytes| one_by_one.admit(&limits, bytes)).count();
+
+            if tally.admit_all(&limits, sizes.len(), sizes.iter().sum()) {
+                prop_assert_eq!(sizes.len(), taken);
+                prop_assert_eq!(one_by_one, tally);
+            }
+        }
+
         #[test]
         fn batches_are_as_long_as_the_limits_allow(
             sizes in prop::collection::vec(0usize..50, 1..200), size in 1usize..20, bytes in 1usize..100

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::batching::{Limits, Tally};
 use super::cache::CachedBatch;
-use super::selection::{Builder, Selection};
+use super::selection::{Builder, Picked, Selection};
 use super::sieve::Sieve;
 use super::source::{covered, AtDamage, Share, Source};
 use super::takeover::Taker;
@@ -420,6 +420,13 @@ impl HeldLane {
             Some(sieve) => sieve.pick(cached, self.share, self.cursor.next_seq)?,
             None => self.share.of(cached, self.cursor.next_seq),
         };
+        let at_once = match &picked {
+            Picked::Range(range) if self.windowing.is_none() => {
+                let bytes = batch.range_bytes(range);
+                forming.tally.admit_all(&self.limits, picked.len(), bytes)
+            }
+            _ => false,
+        };
         let windowing = &mut self.windowing;
         let mut is_in_window = |index: u32| {
             windowing.as_mut().is_none_or(|windowing| windowing.admit(batch.timestamp(index)))
@@ -430,7 +437,7 @@ impl HeldLane {
                 is_in_window(index) && forming.tally.admit(&self.limits, bytes)
             })
         };
-        let taken = (0..picked.len()).take_while(fits).count();
+        let taken = if at_once { picked.len() } else { (0..picked.len()).take_while(fits).count() };
         if taken > 0 {
             if forming.window.is_none() {
                 forming.from = self.cursor;

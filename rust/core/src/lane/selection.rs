@@ -207,7 +207,15 @@ impl Selection {
 
     /// Payload bytes of all records, keys and headers included.
     pub fn bytes(&self) -> usize {
-        self.iter().map(|(batch, index)| batch.record_bytes(index)).sum()
+        self.pieces()
+            .map(|(batch, picked)| match &picked {
+                Picked::Range(range) => batch.range_bytes(range),
+                Picked::List { .. } => (0..picked.len())
+                    .filter_map(|i| picked.get(i))
+                    .map(|index| batch.record_bytes(index))
+                    .sum(),
+            })
+            .sum()
     }
 
     /// The records at `range`, without copying.
