@@ -170,3 +170,31 @@ def test_a_call_in_flight_at_a_workers_death_is_no_attempt(
 
     assert set(delivered(notes)) == places
     assert {note.attempt for note in notes()} == {1}
+
+
+def test_a_lane_that_left_its_seat_to_wait_is_called_by_no_other_worker(
+    log, workers, notes, until, children_of, kill
+):
+    """Two lanes run alone, in one seat: the first waits outside while the second is called."""
+    log.create_stream("orders", shards=2).put_many([b"x"] * 20, [f"k{n}" for n in range(20)])
+
+    def start():
+        return workers.start(
+            "paced", "--processes", 1, "--threads", 2, NOTES=notes.path, SLOW=1, FAIL=1, WAIT=30
+        )
+
+    def waits():
+        lanes = _core.Mapping.open(log.core, "paced.work").lanes()
+        return all(lane.in_flight and lane.in_flight.exponent == 1 for lane in lanes)
+
+    first = start()
+    until(lambda: len(notes("began")) == 2)
+    for runner in children_of(first.pid):
+        kill(runner)
+    until(waits)
+
+    second = start()
+    until(lambda: "worker started" in workers.errors_of(second))
+    time.sleep(2)
+
+    assert len(notes("began")) == 4

@@ -33,6 +33,8 @@ LEFT: Final = timedelta(seconds=2)
 """How long a lane is free before workers take it whose share it is not."""
 ADOPTED: Final = timedelta(seconds=30)
 """How long they keep it before it is offered again to the one whose share it is."""
+WAITS: Final = timedelta(seconds=60)
+"""How long a lane that left its seat to wait before a retry is for its worker alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,10 @@ class LaneKeeper:
         self._meet(around)
         self._look_at_times(around.now)
         self._share_permits(around)  # a runner that is new knows its limits before its first lane
+        lanes = {found.key: self._view(found, around) for found in self.found}
+        self._give_seats(lanes, around.pool)
         now = Situation(
-            lanes={found.key: self._view(found, around) for found in self.found},
+            lanes=lanes,
             places=self._places,
             runners=[
                 self._runner_view(runner, around.pool) for runner in self._crew if _is_open(runner)
@@ -153,15 +157,12 @@ class LaneKeeper:
         self._permits[message.mapping].answered(runner, message.number)
 
     def on_alone(self, message: Alone, now: float) -> None:
-        """Bring a lane back to the others when its batch is settled; let others have the seat."""
+        """Bring a lane back to the others when its batch is settled, or note that it waits."""
         key = self._numbers[message.lane]
         place = self._places.get(key)
         if place is None or place.is_leaving:
             return
         if message.seconds is None:
-            self._leave(Leave(key))
-        elif self._is_seat_wanted(key):
-            self._rests[key] = now + message.seconds
             self._leave(Leave(key))
         else:
             self._pauses[key] = now + message.seconds
@@ -203,7 +204,7 @@ class LaneKeeper:
             is_open=slot is not None,
             is_alone=slot is not None and slot.is_alone,
             is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
-            is_barred=self._is_barred(found),
+            is_barred=self._is_barred(found) or self._waits_elsewhere(found, around),
             is_finished=found.status.is_finished,
             is_left=around.now - self._free_since.get(key, around.now) >= LEFT.total_seconds(),
             is_adopted=key in self._adopted,
@@ -216,6 +217,18 @@ class LaneKeeper:
         is_resting = key in self._rests or key in self._judging
         return found.is_paused or is_others or is_resting
 
+    def _waits_elsewhere(self, found: Found, around: Surroundings) -> bool:
+        """Whether a lane that runs alone may be waiting before a retry, in another worker.
+
+        Only that one knows for how long; here it would be called at once.
+        """
+        key, slot = found.key, found.status.in_flight
+        if slot is None or not slot.is_alone or slot.exponent == 0 or slot.worker == around.worker:
+            return False
+        since = self._free_since.get(key, around.now)
+        is_running = slot.worker in self._workers.get(key.mapping, ())
+        return is_running and around.now - since < WAITS.total_seconds()
+
     def _runner_view(self, runner: RunnerProcess, pool: int) -> RunnerView:
         limits = {
             each.name: limit_of_seat(each.mapping.max_concurrency, runner.seat.number, pool)
@@ -224,17 +237,24 @@ class LaneKeeper:
         }
         return RunnerView(runner.number, runner.seat.is_solo, limits)
 
-    def _is_seat_wanted(self, key: LaneKey) -> bool:
-        """Whether a lane that rests keeps others from running: in its seat, or in the worker."""
-        for found in self.found:
-            slot = found.status.in_flight
-            if slot is None:
+    def _give_seats(self, lanes: Mapping[LaneKey, LaneView], seats: int) -> None:
+        """Have lanes that wait before a retry leave where they keep others from running."""
+        solos = {runner.number for runner in self._crew if runner.seat.is_solo}
+        taken = sum(
+            place.runner in solos and not place.is_leaving for place in self._places.values()
+        )
+        wanted = sum(
+            _is_waiting_alone(lane) for lane in lanes.values() if lane.key not in self._places
+        )
+        missing = taken + wanted - seats
+        for key, end in self._pauses.items():
+            place, lane = self._places.get(key), lanes.get(key)
+            if place is None or place.is_leaving or lane is None:
                 continue
-            if found.key == key and slot.worker_deaths >= DEATHS_MAX:
-                return True
-            if found.key not in self._places and slot.is_alone:
-                return True
-        return False
+            if lane.is_exclusive or missing > 0:
+                self._rests[key] = end
+                self._leave(Leave(key))
+                missing -= 1
 
     def _limited(self) -> list[tuple[str, int]]:
         """Return the functions that have a `max_concurrency`, with it."""
@@ -315,6 +335,10 @@ class LaneKeeper:
             number = len(self._by_key)
             self._by_key[key], self._numbers[number] = number, key
         return self._by_key[key]
+
+
+def _is_waiting_alone(lane: LaneView) -> bool:
+    return lane.is_alone and not (lane.is_barred or lane.is_leased)
 
 
 def _was_calling(slot: InFlight | None) -> bool:

@@ -14,6 +14,22 @@ app = App("paced")
 NOTES = Path(os.environ["NOTES"])
 
 
+class Always:
+    """A back-off that leaves nothing to chance."""
+
+    def __init__(self, seconds):
+        self.wait = timedelta(seconds=seconds)
+
+    def draw(self, exponent, random):
+        return self.wait
+
+
+def backoff():
+    if "WAIT" in os.environ:
+        return Always(float(os.environ["WAIT"]))
+    return Backoff(base=timedelta(seconds=float(os.environ.get("BACKOFF", "0.01"))))
+
+
 def note(what, batch, context):
     numbers = ",".join(str(record.sequence_number) for record in batch)
     words = (what, time.monotonic(), os.getpid(), context.attempt, context.shard_id, numbers)
@@ -27,7 +43,7 @@ def note(what, batch, context):
     batch_size=int(os.environ.get("SIZE", "1")),
     parallelization_factor=int(os.environ.get("FACTOR", "1")),
     max_concurrency=int(os.environ["LIMIT"]) if "LIMIT" in os.environ else None,
-    backoff=Backoff(base=timedelta(seconds=float(os.environ.get("BACKOFF", "0.01")))),
+    backoff=backoff(),
 )
 def work(batch: Batch, context: Context) -> None:
     note("began", batch, context)
