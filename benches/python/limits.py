@@ -75,7 +75,8 @@ def insert_one_by_one(system: Sqlite, records: Sequence[bytes]) -> float:
 def fresh_records(system: Streamfn) -> Iterator[list[Record]]:
     """All records of the stream, in lists of `BATCH_RECORDS`, no `.data` read yet."""
     for batch in system.stream.read():
-        yield list(batch)
+        for start in range(0, len(batch), BATCH_RECORDS):
+            yield list(batch[start : start + BATCH_RECORDS])
 
 
 def bare_loop(system: Streamfn) -> float:
