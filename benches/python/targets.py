@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from report import Rates, gain
+from report import Rates, Ways, gain
 
 Measure = Callable[[], float]
 """One turn: a rate, or seconds."""
@@ -145,6 +145,32 @@ def of_peers(rates: Rates) -> Iterator[Target]:
             yield Target(scenario, peer, million(ours), million(theirs), ratios, Goal(goal))
 
 
+OF_WAYS: Final = (("process", "p50", 0.2), ("process", "p99", 1.0), ("group", "p50", 0.5))
+"""The same of `test_latency.py`: durability, our quantile, and what it should be of the best
+broker's p50."""
+
+
+def of_ways(ways: Ways) -> Iterator[Target]:
+    """The rows that follow from the latency of the comparison."""
+    for scenario, by_system in ways.items():
+        brokers = [found for name, found in by_system.items() if name != "streamfn"]
+        if "streamfn" not in by_system or not brokers:
+            continue
+        best = [min(way.times.median for way in turn) for turn in zip(*brokers, strict=True)]
+        named = ", ".join(name for name in by_system if name != "streamfn")
+        for durability, quantile, goal in OF_WAYS:
+            if not scenario.endswith(durability):
+                continue
+            times = [way.times for way in by_system["streamfn"]]
+            ours = [each.median if quantile == "p50" else each.p99 for each in times]
+            ratios = [mine / theirs for mine, theirs in zip(ours, best, strict=True)]
+            yield Target(
+                f"{scenario}, {quantile}", f"the best of {named}, p50",
+                microseconds(statistics.median(ours)), microseconds(statistics.median(best)),
+                ratios, Goal(goal, is_most=True),
+            )  # fmt: skip
+
+
 TITLES: Final = (
     "job", "beside", "streamfn", "the other", "ratio (of the rounds)", "target", "reached"
 )  # fmt: skip
@@ -162,4 +188,5 @@ def target_table(targets: Sequence[Target]) -> Iterator[str]:
     yield ""
     yield f"{len(with_goal) - len(short)} of {len(with_goal)} targets are reached."
     for target in short:
-        yield f"* {target.job}, beside {target.beside}: {target.why or 'see docs/performance.md'}"
+        why = target.why or "see docs/performance.md"
+        yield f"* {target.job}, beside {target.beside}: {why}."

@@ -32,7 +32,6 @@ from limits import (
     zstd_of_library,
     zstd_of_stream,
 )
-from peers import PUSHING, absence
 from scenario import LATENCY_BYTES, SIZE_NAMES, batches
 from servers import follow
 from systems import BATCH_RECORDS, Durability, Sqlite, Streamfn, Touch
@@ -63,7 +62,7 @@ class TargetSize:
 
 SMALL = TargetSize(1, 4_000, puts=64, followed=50, backlog=20_000, backlog_batch=10,
                    busy_records=160, busy_loops=100, starts=1)  # fmt: skip
-FULL = TargetSize(5, 300_000, puts=8_000, followed=1_000, backlog=10_000_000, backlog_batch=1_000,
+FULL = TargetSize(5, 200_000, puts=8_000, followed=1_000, backlog=10_000_000, backlog_batch=1_000,
                   busy_records=1_600, busy_loops=100_000, starts=9)  # fmt: skip
 
 Note = Callable[[Target], None]
@@ -148,7 +147,8 @@ def test_a_call_a_record(filled: Streamfn, tmp_path: Path, size: TargetSize, not
         lambda: _consumed(filled, size.records, per_record=True), lambda: bare_loop(filled)
     )
     job = "consume, a call a record, 100 B, process"
-    note(turns.target(job, "the same loop on fresh records", Goal(0.8, unit="%"), million))
+    why = "reading and checking (35 ns) and the record's object (45 ns) beside a function of 100 ns"
+    note(turns.target(job, "the same loop on fresh records", Goal(0.8, unit="%"), million, why))
 
     (tmp_path / "theirs").mkdir()
     lmdb = LmdbRecords(tmp_path / "theirs", "process")
@@ -181,7 +181,8 @@ def test_a_call_a_batch(filled: Streamfn, size: TargetSize, note: Note) -> None:
 
     turns = Turns(size.rounds).take(lambda: _consumed(filled, size.records, per_record=False), loop)
     job = "consume, a call a batch of 1,000, 100 B, process"
-    note(turns.target(job, "the same loop on lists", Goal(0.8, unit="%"), million))
+    why = "reading and checking (35 ns) and a `bytes` each (25 ns) beside a loop of 52 ns"
+    note(turns.target(job, "the same loop on lists", Goal(0.8, unit="%"), million, why))
 
 
 def test_arrow(filled: Streamfn, size: TargetSize, note: Note) -> None:
@@ -189,8 +190,9 @@ def test_arrow(filled: Streamfn, size: TargetSize, note: Note) -> None:
     turns = Turns(size.rounds).take(
         lambda: lengths(filled, as_arrow=True), lambda: lengths(filled, as_arrow=False)
     )
-    note(turns.target('consume, `input="arrow"`, sum of lengths, 10,000 a call', "a call a record",
-                      Goal(10.0), million))  # fmt: skip
+    job = 'consume, `input="arrow"`, sum of lengths, 10,000 a call'
+    why = "the copy out of the page cache and its checksum are 20 ns, a tenth of such a call is 18"
+    note(turns.target(job, "a call a record", Goal(10.0), million, why))
 
 
 @pytest.mark.parametrize(("record_bytes", "most"), [(1024, 1.10), (100, 1.25)])
@@ -272,41 +274,9 @@ def test_zstd(tmp_path: Path, size: TargetSize, note: Note) -> None:
             "bytes on disk, zstd 1, JSON of 250 B", "the zstd library",
             f"{bytes_of_all / sizes[0]:.2f} : 1", f"{bytes_of_all / sizes[1]:.2f} : 1",
             ratios, Goal(1.03, is_most=True),
+            "offsets of records compress badly: they are 5 of the 36 bytes that are left of 250",
         )
     )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("durability", "quantile", "goal"),
-    [("process", "p50", 0.2), ("process", "p99", 1.0), ("group", "p50", 0.5)],
-)
-def test_latency_beside_the_best_broker(
-    durability: Durability, quantile: str, goal: float, tmp_path: Path, size: TargetSize,
-    note: Note,
-) -> None:  # fmt: skip
-    """Put to function start, two processes, 1,000 records a second; the p99 beside its p50."""
-    brokers = [name for name in PUSHING if name != "streamfn" and not absence(name)]
-    if not brokers:
-        pytest.skip("no broker is installed; `make bench` tries to")
-
-    def turn(name: str, which: str) -> float:
-        folder = tmp_path / "turn"
-        folder.mkdir()
-        system = PUSHING[name](folder, durability)
-        try:
-            times = follow(system, size.followed, LATENCY_BYTES).times
-        finally:
-            system.close()
-            shutil.rmtree(folder)
-        return times.median if which == "p50" else times.p99
-
-    turns = Turns(size.rounds).take(
-        lambda: turn("streamfn", quantile),
-        lambda: min(turn(name, "p50") for name in brokers),
-    )
-    job = f"append to function start, {durability}, {quantile}"
-    beside = f"the best of {', '.join(brokers)}, p50"
-    note(turns.target(job, beside, Goal(goal, is_most=True), microseconds))
 
 
 def test_latency_beside_the_disk(tmp_path: Path, size: TargetSize, note: Note) -> None:
