@@ -84,6 +84,21 @@ class TestCallBatch:
 
         assert invoker(function).call_batch(kit.records_of("a"), 1).failure.error_message == "?"
 
+    def test_an_error_that_exits_as_it_is_printed_is_still_an_error(self, kit):
+        class Bad(Exception):
+            def __str__(self):
+                raise SystemExit
+
+            __repr__ = __str__
+
+        def function(batch):
+            raise Bad
+
+        failure = invoker(function).call_batch(kit.records_of("a"), 1).failure
+
+        assert "SystemExit in __str__" in failure.error_message
+        assert "in function" in failure.traceback
+
     def test_a_wrong_number_of_arguments_is_a_failure_with_a_traceback(self, kit):
         outcome = invoker(lambda: None).call_batch(kit.records_of("a"), 1)
 
@@ -220,6 +235,66 @@ class TestNothingRan:
             sent = invoker(function, to="lines").call_batch(records, 1).outputs
 
         assert [b"x", b"y"] == [output.data for output in sent]
+
+
+class Unshown:
+    """A value that cannot be shown, such as a row whose session has ended."""
+
+    def __repr__(self):
+        raise SystemExit("no session")
+
+
+class Unread(dict):
+    """A report that answers to one look, and not to the next."""
+
+    def __getitem__(self, key):
+        raise SystemExit("no session")
+
+
+class TestWhatItReturned:
+    """A value that raises as it is read or shown is a failure of its call, not of the runner."""
+
+    def assert_failed(self, outcome, error_type="SystemExit"):
+        assert isinstance(outcome, Failed)
+        assert outcome.failure.error_type == error_type
+
+    def test_one_that_cannot_be_shown_fails_its_batch(self, kit):
+        outcome = invoker(lambda _: Unshown(), on_success="audit").call_batch(
+            kit.records_of("a"), 1
+        )
+
+        self.assert_failed(outcome)
+        assert "in __repr__" in outcome.failure.traceback
+
+    def test_and_its_record(self, kit):
+        swept = sweep(lambda _: Unshown(), kit.records_of("ab"), on_success="audit")
+
+        assert swept.done == 0
+        self.assert_failed(swept.outcome)
+
+    def test_and_what_an_async_function_returned(self, kit):
+        async def function(batch):
+            return Unshown()
+
+        loops = Loops()
+        calls = invoker(function, loops=loops, on_success="audit")
+        outcome = calls.call_batch(kit.records_of("a"), 1)
+        loops.close()
+
+        self.assert_failed(outcome)
+
+    def test_a_report_that_cannot_be_read_does_so_too(self, kit):
+        report = Unread(batchItemFailures=[])
+
+        self.assert_failed(invoker(lambda _: report).call_batch(kit.records_of("a"), 1))
+
+    @pytest.mark.parametrize("number", ["9" * 5_000, 10**5_000], ids=["text", "number"])
+    def test_so_does_one_with_a_number_without_end(self, kit, number):
+        report = {"batchItemFailures": [{"itemIdentifier": number}]}
+
+        outcome = invoker(lambda _: report).call_batch(kit.records_of("a"), 1)
+
+        self.assert_failed(outcome, "InvalidResponse")
 
 
 class TestContext:

@@ -291,6 +291,39 @@ class TestFinalCall:
         assert [letter.error_type for letter in stage.letters] == ["RecordTooLarge"]
 
 
+class Unshown:
+    """A value that cannot be shown."""
+
+    def __repr__(self):
+        raise SystemExit("no session")
+
+
+class TestWhatItReturned:
+    """A value that raises as it is shown is a failure of its call, not of the runner."""
+
+    def test_a_batch_leaves_no_state(self):
+        def total(batch: Batch) -> object:
+            batch.state = len(batch)
+            return None if batch.is_final else Unshown()
+
+        world = Windowed(total, max_retries=0, bisect=False, on_success="audit")
+        world.put(1, 2).put(3, at=60)
+
+        assert {letter.error_type for letter in world.letters} == {"SystemExit"}
+        assert [letter.data for letter in world.letters] == [b"1", b"2", b"3"]
+
+    def test_a_final_call_is_given_up(self):
+        def total(batch: Batch) -> object:
+            return Unshown() if batch.is_final else None
+
+        world = Windowed(total, max_retries=0, on_success="audit")
+        world.put(1).put(at=60)
+
+        [letter] = world.letters
+        assert letter.error_type == "SystemExit"
+        assert letter.window is not None
+
+
 class TestLambdaEvent:
     """`input="lambda"`: AWS's fields."""
 

@@ -354,6 +354,22 @@ class TestDelivery:
         told = dict(stage.events)["backoff_failed"]
         assert told["error_message"] == "`backoff`: `soon` is not a `timedelta`"
 
+    def test_so_is_one_whose_error_cannot_be_printed(self):
+        class Bad(Exception):
+            def __str__(self):
+                raise RuntimeError
+
+        class Broken:
+            def draw(self, exponent, random):
+                raise Bad
+
+        stage = Stage(failing(0), retry=RetryPolicy(backoff=Broken()))
+        stage.proceed(fresh("a"))
+
+        assert stage.told[-1] == "wait"
+        told = dict(stage.events)["backoff_failed"]
+        assert told["error_message"] == "<RuntimeError in __str__>"
+
     def test_dropped_records_are_counted_and_told(self):
         stage = Stage(failing(0), on_failure=None, retry=RetryPolicy(max_retries=0))
 

@@ -15,7 +15,6 @@ from uuid import UUID, uuid5
 
 from streamfn._core import Record, Records
 from streamfn.clock import Clock
-from streamfn.errors import RecordTooLarge
 from streamfn.model.batch import Batch
 from streamfn.model.context import Context
 from streamfn.model.function import Handler, is_async, takes_context
@@ -84,14 +83,14 @@ class Invoker:
         """
         context = self._context(records, attempt)
         batch = Batch(records, context, clock=self._clock)
-        values: list[Output] = []
         try:
             returned, values = self._call(batch)
+            # WHY in here: what was returned runs code of the user's too, such as its `__repr__`.
+            outcome = self._outcome(returned, batch)
+            if isinstance(outcome, Success):
+                return self._sent_on(values, returned, batch)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
             return ended(error, self._users_frames(error))
-        outcome = self._outcome(returned, batch)
-        if isinstance(outcome, Success):
-            return self._sent_on(values, returned, batch)
         return replace(outcome, outputs=values) if isinstance(outcome, Partial) else outcome
 
     def call_window(
@@ -111,11 +110,11 @@ class Invoker:
         try:
             returned, values = self._call(batch)
             left = State.of(call.state)
+            outcome = self._outcome(returned, batch) if records else Success()
+            if isinstance(outcome, Success):
+                outcome = self._sent_on(values, returned, batch)
         except BaseException as error:  # noqa: BLE001 -- as above
             return ended(error, self._users_frames(error)), state
-        outcome = self._outcome(returned, batch) if records else Success()
-        if isinstance(outcome, Success):
-            outcome = self._sent_on(values, returned, batch)
         return outcome, state if isinstance(outcome, Failed) else left
 
     def call_records(
@@ -172,14 +171,16 @@ class Invoker:
             return Reported(min(report.lowest, lowest), Failure.of(error))
         return Partial({number: ended(error) for number, error in failures})
 
-    def _sent_on(self, values: list[Output], returned: object, batch: Batch) -> Outcome:
-        """Return the success of a call; its failure, if its invocation record fits no record."""
+    def _sent_on(self, values: list[Output], returned: object, batch: Batch) -> Success:
+        """Return the success of a call, with all that it sends on.
+
+        Raises:
+            RecordTooLarge: Its invocation record fits no record.
+            Exception: What was returned cannot be shown in there.
+        """
         if not self._outputs.are_wanted:
             return Success()
-        try:
-            about = self._outputs.of_call(returned, batch.records, batch.context, batch.window)
-        except RecordTooLarge as error:
-            return ended(error)
+        about = self._outputs.of_call(returned, batch.records, batch.context, batch.window)
         return Success(values + about)
 
     def _record_caller(

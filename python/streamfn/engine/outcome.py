@@ -139,7 +139,7 @@ def printable(text: str) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:  # noqa: BLE001 -- the `__str__` of a user's exception may raise
+    except BaseException as second:  # noqa: BLE001 -- that of a user's exception may even exit
         return f"<{type(second).__qualname__} in __str__>"
 
 
@@ -148,5 +148,5 @@ def _formatted(error: BaseException) -> str:
         return ""
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 -- as above, for `__repr__`, notes and source lines
+    except BaseException:  # noqa: BLE001 -- as above, for `__repr__`, notes and causes
         return "".join(traceback.format_tb(error.__traceback__))

@@ -72,6 +72,7 @@ class Outputs:
 
         Raises:
             RecordTooLarge: With what was returned it is over the limits of a record.
+            Exception: What was returned is no JSON, and its `__repr__` raised.
         """
         if self._on_success is None:
             return []

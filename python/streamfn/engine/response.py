@@ -38,7 +38,7 @@ def read(response: object, records: Records) -> Success | Failed | Reported:
         if number is None:
             return malformed(f"`{KEY}[{place}]` is {_short(item)}, not {{{ITEM!r}: '<number>'}}")
         if not is_among(number, records):
-            return malformed(f"`{KEY}[{place}]` names {number}, which is not in the batch")
+            return malformed(f"`{KEY}[{place}]` names {_short(number)}, which is not in the batch")
         numbers.append(number)
     message = f"{len(numbers)} of {len(records)} records were reported in `{KEY}`"
     return Reported(min(numbers), Failure("BatchItemFailures", message))
@@ -85,10 +85,16 @@ def _number(item: object) -> int | None:
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         return identifier if identifier >= 0 else None
     if isinstance(identifier, str) and identifier.isascii() and identifier.isdigit():
-        return int(identifier)
+        try:
+            return int(identifier)
+        except ValueError:  # more digits than Python converts
+            return None
     return None
 
 
 def _short(item: object) -> str:
-    text = repr(item)
+    try:
+        text = repr(item)
+    except Exception as error:  # noqa: BLE001 -- it is the user's, or an endless number
+        return f"<{type(error).__name__} in __repr__ of a {type(item).__name__}>"
     return text if len(text) <= 100 else f"{text[:99]}…"  # noqa: PLR2004 -- fits a line

@@ -231,8 +231,8 @@ class LaneRun(ABC):
         )
 
     def _tell_of_backoff(self, error: Exception) -> None:
-        kind = type(error).__name__
-        self._report("backoff_failed", error_type=kind, error_message=str(error))
+        told = Failure.of(error)
+        self._report("backoff_failed", error_type=told.error_type, error_message=told.error_message)
 
     def _count(self, counter: Counter, amount: int = 1) -> None:
         self._tools.board.add(self._job.index, counter, amount)
