@@ -85,6 +85,17 @@ def test_type_checkers_see_the_names_that_are_loaded_on_demand():
     assert sorted(name for names in homes.values() for name in names) == sorted(streamfn.__all__)
 
 
+@pytest.mark.parametrize("room", streamfn._ROOMS)
+def test_a_module_is_there_after_the_import_of_the_package(room):
+    """In a fresh interpreter: here something else may have imported it before."""
+    code = (
+        f"import streamfn; assert {room!r} in dir(streamfn)\n"
+        f"assert streamfn.{room}.__name__ == 'streamfn.{room}'"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_what_is_not_public_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'streamfn' has no attribute 'Batches'"):
         _ = streamfn.Batches

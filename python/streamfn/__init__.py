@@ -69,6 +69,9 @@ WHY: `streamfn --version` and a program that only puts records do not pay for ev
 (7 ms instead of 36 ms, `import streamfn` in CPython 3.11).
 """
 
+_ROOMS = ("aio", "app", "clock", "errors", "log", "model", "testing", "units")
+"""Modules to import from; each is imported when it is first asked for, as `streamfn.errors`."""
+
 __all__ = [
     "App",
     "ArrowBatch",
@@ -97,7 +100,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its home, once."""
+    """Import a public name from its home, once; or a module."""
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     for home, names in _HOMES.items():
         if name in names:
             value: object = getattr(importlib.import_module(home), name)
@@ -107,4 +112,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ROOMS})
