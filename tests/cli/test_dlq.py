@@ -1,4 +1,4 @@
-"""Tests for `streamfn dlq drop` where somebody can be asked."""
+"""Tests for `streamfn dlq`: what is asked before a drop, and ids that are none."""
 
 from types import SimpleNamespace
 
@@ -6,6 +6,7 @@ import pytest
 
 from streamfn import Log, Record, _core
 from streamfn.cli import dlq, params
+from streamfn.cli.exits import Exit
 from streamfn.clock import SystemClock
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.engine.destination import FailureDestination
@@ -64,3 +65,17 @@ def test_what_fails_while_the_question_is_open_is_not_dropped(log, run, monkeypa
 
     assert run("dlq", "drop", "total", "--json").json == {"dropped": 2}
     assert open_letters(log) == [3]
+
+
+@pytest.mark.parametrize("command", [("drop", "--yes"), ("redrive",), ("show",)])
+@pytest.mark.parametrize("ids", [("",), ("shardId-000000000000:1", "")])
+def test_an_empty_id_is_not_taken_for_all(log, run, command, ids):
+    """It is a variable of a script that was not set."""
+    name, *options = command
+    if name == "show":
+        ids = ids[-1:]
+
+    ended = run("dlq", name, "total", *ids, *options)
+
+    assert "an id is empty" in ended.stderr
+    assert (ended.code, open_letters(log)) == (Exit.USAGE, [1, 2])

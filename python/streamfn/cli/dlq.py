@@ -24,6 +24,23 @@ if TYPE_CHECKING:
 STATUSES = ("open", "queued", "resolved", "dropped")
 
 
+class Identity(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """The id of a dead letter.
+
+    WHY not empty: it is a variable of a script that was not set, and no id at all means all.
+    """
+
+    name = "id"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the id, or fail as usage."""
+        if not value:
+            self.fail("an id is empty: give the dead letter's, as `dlq ls` shows it", param, ctx)
+        return str(value)
+
+
 @click.group("dlq")
 def command() -> None:
     """Look at dead letters, redrive them or drop them."""
@@ -59,7 +76,7 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
 
 @command.command("show")
 @click.argument("function", metavar="FN")
-@click.argument("identity", metavar="[ID]", required=False)
+@click.argument("identity", metavar="[ID]", required=False, type=Identity())
 @json_option
 @log_dir_option
 @voice_options
@@ -77,7 +94,7 @@ def show(*, function: str, identity: str | None, as_json: bool, log_dir: str) ->
 
 @command.command("redrive")
 @click.argument("function", metavar="FN")
-@click.argument("identities", metavar="[ID]...", nargs=-1)
+@click.argument("identities", metavar="[ID]...", nargs=-1, type=Identity())
 @click.option("--wait", is_flag=True, help="Until a worker has tried them all.")
 @click.option(
     "--timeout", type=Duration(), help="Of --wait, such as 30s; default: as long as it takes."
@@ -110,7 +127,7 @@ def redrive(
 
 @command.command("drop")
 @click.argument("function", metavar="FN")
-@click.argument("identities", metavar="[ID]...", nargs=-1)
+@click.argument("identities", metavar="[ID]...", nargs=-1, type=Identity())
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @log_dir_option
