@@ -173,7 +173,16 @@ bench: $(VENV)/.peers $(VENV)/.built ## measure against SQLite, LMDB and NATS, a
 bench-quick: $(VENV)/.peers $(VENV)/.built ## the comparison alone, with fewer records (under 90 seconds)
 	@$(BENCH) benches/python/test_append_consume.py benches/python/test_latency.py --quick
 
-bench-full: $(VENV)/.peers $(VENV)/.built ## all of make bench with every peer, and more records for the servers (longer)
+# A table names the peers that are not there, so this may fail; it is tried again the next time.
+target/kafka/.made: benches/kafka/pom.xml
+	@echo "getting the jars of Apache Kafka"
+	@rm -rf target/kafka; mkdir -p target/kafka
+	@{ command -v java && command -v mvn && mvn --batch-mode --file $< dependency:copy-dependencies \
+			-DincludeScope=runtime -DoutputDirectory=$(abspath target/kafka) && \
+		java -cp 'target/kafka/*' kafka.tools.StorageTool random-uuid; } >target/kafka.log 2>&1 && touch $@ || \
+		echo "make: no Apache Kafka here, which takes Java 17 and mvn (target/kafka.log); the table will name it" >&2
+
+bench-full: $(VENV)/.peers $(VENV)/.built target/kafka/.made ## all of make bench with every peer, and more records for the servers (longer)
 	@$(BENCH) benches/python --full --every-peer
 
 .PHONY: bench-core instructions instructions-baseline

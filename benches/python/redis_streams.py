@@ -6,7 +6,6 @@ As a program it is the process at the other end of `servers.follow`:
 """
 
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import redis
-from servers import PATIENCE, Server, on_its_way, say_ready, say_times
+from servers import LOOPBACK, PATIENCE, Server, free_ports, on_its_way, say_ready, say_times
 from systems import BATCH_RECORDS, Durability, Touch
 
 from streamfn.bench.measures import LATENCY_RATE
@@ -25,7 +24,6 @@ FOLLOWED: Final = "followed"
 """The consumer group of a follower."""
 FOLLOWED_MAX: Final = 100
 """Entries a follower asks for at once, as many as a streamfn follower."""
-LOOPBACK: Final = "127.0.0.1"
 
 
 class Redis:
@@ -36,7 +34,7 @@ class Redis:
     """
 
     def __init__(self, folder: Path, durability: Durability) -> None:
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         flush = {"process": "everysec", "group": "always"}[durability]
         command = [server_path(), "--bind", LOOPBACK, "--port", str(self.port),
                    "--dir", str(folder), "--save", "",
@@ -101,12 +99,6 @@ def server_path() -> str:
 
 def _client(port: int) -> redis.Redis:
     return redis.Redis(LOOPBACK, port, protocol=2)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def _read(

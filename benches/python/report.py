@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import lmdb
-from peers import NATS, NO_BENCH, REDIS, SYSTEMS, absence
+from peers import BYTEWAX, FASTSTREAM, KAFKA, NATS, REDIS, SYSTEMS, absence
 from scenario import SEED, Size
 from servers import Way
 from storage import Figure
@@ -24,7 +24,7 @@ from streamfn.bench.measures import LATENCY_RATE
 from streamfn.units import format_duration
 
 NONE: Final = "–"
-"""A cell of a system that failed in one of its turns; pytest says how."""
+"""A cell of a system that has no such job, or failed in one of its turns; pytest says how."""
 KEPT_UP: Final = 0.95
 """Of the rate that was asked for: less is said below the table."""
 
@@ -123,7 +123,6 @@ def absent(size: Size) -> Iterator[str]:
 def absences(size: Size) -> dict[str, str]:
     """Why each peer that is not in the tables is not."""
     reasons = {name: size.left_out.get(name) or absence(name) for name in SYSTEMS}
-    reasons |= dict.fromkeys(NO_BENCH, "no bench of it is written yet")
     return {name: reason for name, reason in reasons.items() if reason}
 
 
@@ -197,7 +196,7 @@ def surroundings(size: Size) -> Iterator[str]:
     )
     yield (
         f"CPython {platform.python_version()}, streamfn {streamfn.__version__}, "
-        f"SQLite {sqlite3.sqlite_version}, LMDB {lmdb_version}{_servers(size)}."
+        f"SQLite {sqlite3.sqlite_version}, LMDB {lmdb_version}{_peers(size)}."
     )
     yield (
         f"Medians of {size.rounds} interleaved rounds. Records a round: {amounts}; "
@@ -205,17 +204,26 @@ def surroundings(size: Size) -> Iterator[str]:
     )
 
 
-def _servers(size: Size) -> str:
-    """Versions of the servers that are measured, and of their clients."""
+def _peers(size: Size) -> str:
+    """Versions of the peers that a run can do without, and of their clients."""
+    absent = absences(size)
     said = ""
-    if not absence(NATS):
+    if NATS not in absent:
         from nats_jetstream import server_path
 
         said += f", {_version_of(server_path())}, nats-py {metadata.version('nats-py')}"
-    if REDIS not in size.left_out and not absence(REDIS):
+    if REDIS not in absent:
         from redis_streams import server_path
 
         said += f", {_version_of(server_path())}, redis-py {metadata.version('redis')}"
+    if KAFKA not in absent:
+        from apache_kafka import version
+
+        client = metadata.version("confluent-kafka")
+        said += f", Apache Kafka {version()}, confluent-kafka {client}"
+    for name in (BYTEWAX, FASTSTREAM):
+        if name not in absent:
+            said += f", {name} {metadata.version(name.lower())}"
     return said
 
 

@@ -22,6 +22,9 @@ COLOURS: Final = {
     "LMDB": "#3b6e22",
     "NATS JetStream": "#6a51a3",
     "Redis Streams": "#b8860b",
+    "Apache Kafka": "#4d4d4d",
+    "bytewax": "#e07b39",
+    "FastStream": "#3aa6b9",
 }
 
 

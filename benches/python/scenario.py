@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from peers import PUSHING, REDIS, SERVERS, SYSTEMS
+from peers import BYTEWAX, FASTSTREAM, KAFKA, NO_STORES, PUSHING, REDIS, SERVERS, SYSTEMS
 from systems import BATCH_RECORDS, Durability
 
 SEED: Final = 20130101
@@ -17,6 +17,8 @@ CONSUME_BATCH: Final = "consume, a call a batch"
 LATENCY: Final = "append to function start"
 LATENCY_BYTES: Final = 100
 DURABILITIES: Final[tuple[Durability, ...]] = ("process", "group")
+
+FULL_ONLY: Final = dict.fromkeys((REDIS, KAFKA, BYTEWAX, FASTSTREAM), "see `make bench-full`")
 
 SIZE_NAMES: Final = {100: "100 B", 1024: "1 KiB"}
 
@@ -54,7 +56,7 @@ QUICK: Final = Size(
     server_records={100: 5_000, 1024: 2_000},
     latency_rounds=3,
     followed=1_000,
-    left_out={"streamfn zstd": "see `make bench`", REDIS: "see `make bench-full`"},
+    left_out={"streamfn zstd": "see `make bench`"} | FULL_ONLY,
 )
 FULL: Final = Size(
     "make bench",
@@ -63,7 +65,7 @@ FULL: Final = Size(
     server_records={100: 10_000, 1024: 5_000},
     latency_rounds=5,
     followed=1_000,
-    left_out={REDIS: "see `make bench-full`"},
+    left_out=FULL_ONLY,
 )
 EVERY_PEER: Final = Size(
     "make bench-full",
@@ -115,7 +117,7 @@ def cases(jobs: tuple[str, ...], size: Size) -> list[Case]:
         for job in jobs
         for turn in range(rounds)
         for system in systems
-        if system not in size.left_out
+        if system not in size.left_out and not (job == APPEND and system in NO_STORES)
     ]
 
 

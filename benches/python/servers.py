@@ -5,10 +5,12 @@ A server listens on loopback, keeps its files in a folder of its own, and ends b
 
 import ctypes
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -18,6 +20,7 @@ from systems import Durability
 
 from streamfn.bench.measures import LATENCY_RATE, Times
 
+LOOPBACK: Final = "127.0.0.1"
 PATIENCE: Final = 60.0
 """Seconds after which something that should have happened counts as broken."""
 _PRCTL: Final = ctypes.CDLL(None).prctl
@@ -59,6 +62,15 @@ class Server:
 def _end_with_parent() -> None:
     """Be sent SIGTERM when the parent dies, even if that was killed."""
     _PRCTL(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody listens on."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind((LOOPBACK, 0))
+        return [probe.getsockname()[1] for probe in sockets]
 
 
 class Pushing(Protocol):

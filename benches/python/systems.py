@@ -27,7 +27,7 @@ class Touch:
     """The user's function: counts its records and looks at the first byte of each.
 
     A streamfn function gets what streamfn hands out, a `Record` or a `Batch`; with the peers
-    there is no such type, so it gets the bytes.
+    there is no such type, so it gets the bytes, or the text.
     """
 
     __slots__ = ("count", "total")
@@ -55,6 +55,17 @@ class Touch:
             self.count += 1
             self.total += data[0]
 
+    def text(self, line: str) -> None:
+        """One record of a peer that hands out text."""
+        self.count += 1
+        self.total += ord(line[0])
+
+    def texts(self, lines: Sequence[str]) -> None:
+        """One batch of such a peer."""
+        for line in lines:
+            self.count += 1
+            self.total += ord(line[0])
+
 
 class System(Protocol):
     """One store, opened in a folder of its own."""
@@ -62,7 +73,10 @@ class System(Protocol):
     def __init__(self, folder: Path, durability: Durability) -> None: ...
 
     def append(self, batches: Sequence[list[bytes]]) -> None:
-        """Append all batches; each is durable before the next begins."""
+        """Append all batches; each is durable before the next begins.
+
+        A system that is no store only lays them ready for `consume`, which is not measured.
+        """
 
     def rewind(self) -> None:
         """Make `consume` begin at the first record again."""
