@@ -1,5 +1,7 @@
 """Calls side by side in one process, one of which keeps the others from going on."""
 
+import time
+
 import pytest
 
 from streamfn.engine.deadletter import DeadLetters
@@ -40,3 +42,41 @@ def test_a_call_that_keeps_its_neighbour_past_its_time_is_blamed_itself(
 
 def test_who_waits_for_a_loop_that_another_call_blocks_loses_no_time(log, apps):
     assert letters_of(log, apps, "loop", ("waits", "blocks_for_a_while")) == [[], []]
+
+
+@pytest.mark.parametrize("guilty", [0, 3])
+def test_a_record_that_hangs_silences_the_neighbours_for_one_call_alone_at_most(
+    tmp_path, log, workers, until, guilty
+):
+    """Each death sends it back to the end of the queue for the only seat, whichever shard it is."""
+    orders, notes = log.create_stream("orders", shards=4), tmp_path / "notes"
+    keys = {orders.put(b"x", f"k{n}").shard_id: f"k{n}" for n in range(40)}
+    shards = sorted(keys)
+    workers.start("hanging", "--processes", 1, "--threads", 4, NOTES=notes)
+
+    def calls():
+        text = notes.read_text() if notes.exists() else ""
+        return [tuple(line.split(" ")) for line in text.split("\n")[:-1]]
+
+    until(lambda: {shard for shard, _ in calls()} == set(shards))
+    orders.put_many([b"x"] * 4 + [b"hang"] + [b"x"] * 3, [keys[shards[guilty]]] * 8)
+
+    def has_hung():
+        """All the while there is work for everybody."""
+        orders.put_many([b"x"] * 4, keys.values())
+        time.sleep(0.05)
+        return sum(what == "hangs" for _, what in calls()) >= 4
+
+    until(has_hung, 60)
+    seen = calls()
+    for shard in set(shards) - {shards[guilty]}:
+        assert most_between(seen, shard) <= 2, "in their company, and once alone"
+
+
+def most_between(calls, shard):
+    """Count the calls that hung between two calls of a shard, where they were most."""
+    most = hung = 0
+    for each, what in calls:
+        hung = 0 if each == shard else hung + (what == "hangs")
+        most = max(most, hung)
+    return most

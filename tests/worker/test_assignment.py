@@ -330,6 +330,42 @@ class TestAlone:
 
         assert [take.key for take in takes] == [key(0), key(0, "shop.without")]
 
+    def test_the_one_that_has_waited_longest_is_next(self):
+        views = lanes(3, is_alone=True, free_since=7.0)
+        views[key(2)] = replace(views[key(2)], free_since=5.0)
+        runners = [*POOL, RunnerView(7, is_solo=True)]
+
+        takes = plan(situation(views, runners=runners)).takes
+
+        assert [take.key for take in takes] == [key(2)]
+
+    @pytest.mark.parametrize("guilty", range(3))
+    def test_one_that_dies_again_and_again_takes_turns_with_the_others(self, guilty):
+        """Each comes back at once and must run alone again; one seat is all there is."""
+        views = lanes(3, is_alone=True)
+        turns = []
+        for time in range(1, 13):
+            runners = [*POOL, RunnerView(6 + time, is_solo=True)]
+            [take] = plan(situation(views, runners=runners)).takes
+            turns.append(take.key.slot)
+            is_done = take.key.slot != guilty and turns.count(take.key.slot) == 3
+            views[take.key] = replace(views[take.key], is_leased=is_done, free_since=float(time))
+
+        assert turns[:9] == [0, 1, 2] * 3
+        assert turns[9:] == [guilty] * 3
+
+    def test_no_seat_is_asked_for_that_max_concurrency_leaves_empty(self):
+        views = lanes(6, is_alone=True, is_open=True)
+        views[key(0)] = replace(views[key(0)], is_leased=True)
+        views |= lanes(1, "shop.without", is_alone=True)
+        runners = [*POOL, RunnerView(7, is_solo=True)]
+
+        made = plan(
+            situation(views, {key(0): Place(7)}, runners, solos_max=4, most_alone={"shop.total": 1})
+        )
+
+        assert (made.solos, made.takes) == (2, [])
+
     def test_the_pool_never_gets_one(self):
         assert plan(situation(lanes(2, is_alone=True))).takes == []
 

@@ -8,6 +8,7 @@
 * Lanes go to the runner with the fewest of their mapping, then with the fewest of all.
 * A lane that has come to the end of its shard, for good, is given back and counts no more.
 * A lane that must run alone goes to a solo runner; one at a time, and a few solo runners at most.
+  The one that has waited longest is next: who is judged there and must run alone again comes last.
 * A lane that was in flight at two deaths of whole workers runs with nothing else in this worker.
 
 A plan is made again and again; each step is taken from what is the case now.
@@ -49,6 +50,8 @@ class LaneView:
     """Not to be run now: paused, resting, or not judged yet."""
     is_finished: bool = False
     """It has come to the end of a shard that was split or merged."""
+    free_since: float = 0.0
+    """Since when it could be taken, on the monotonic clock."""
     is_left: bool = False
     """Nobody has taken it for a while."""
     is_adopted: bool = False
@@ -230,18 +233,24 @@ def _evenly(now: Situation, keys: Iterable[LaneKey]) -> list[LaneKey]:
 
 def _take_alone(now: Situation, result: Plan) -> None:
     """Give each idle solo runner a lane that must run alone, within its mapping's limit."""
-    waiting = sorted(lane.key for lane in _takeable(now) if lane.is_alone and not lane.is_exclusive)
+    waiting = [lane for lane in _takeable(now) if lane.is_alone and not lane.is_exclusive]
     busy = {place.runner for place in now.places.values()}
     solos = [runner for runner in now.runners if runner.is_solo]
     idle = [runner for runner in solos if runner.number not in busy]
-    result.solos = min(now.solos_max, len(solos) - len(idle) + len(waiting))
     numbers = {runner.number for runner in solos}
     placed = Counter(function_of(k.mapping) for k, p in now.places.items() if p.runner in numbers)
-    for key in waiting:
-        function = function_of(key.mapping)
-        if idle and placed[function] < now.most_alone.get(function, inf):
-            result.takes.append(Take(key, idle.pop(0).number, is_alone=True))
-            placed[function] += 1
+    seats = len(solos) - len(idle)
+    # WHY: by the wait, for a lane that takes its runner along comes back again and again. First by
+    # its key, it would have the only seat until it is settled, and the innocent would stand still.
+    for lane in sorted(waiting, key=lambda lane: (lane.free_since, lane.key)):
+        function = function_of(lane.key.mapping)
+        if placed[function] >= now.most_alone.get(function, inf):
+            continue
+        placed[function] += 1
+        seats += 1
+        if idle:
+            result.takes.append(Take(lane.key, idle.pop(0).number, is_alone=True))
+    result.solos = min(now.solos_max, seats)
 
 
 def _take_shared(now: Situation, result: Plan) -> None:

@@ -198,6 +198,7 @@ class LaneKeeper:
 
     def _view(self, found: Found, around: Surroundings) -> LaneView:
         key, slot = found.key, found.status.in_flight
+        free_since = self._free_since.get(key, around.now)
         return LaneView(
             key,
             is_leased=found.status.is_leased,
@@ -206,7 +207,8 @@ class LaneKeeper:
             is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
             is_barred=self._is_barred(found) or self._waits_elsewhere(found, around),
             is_finished=found.status.is_finished,
-            is_left=around.now - self._free_since.get(key, around.now) >= LEFT.total_seconds(),
+            free_since=free_since,
+            is_left=around.now - free_since >= LEFT.total_seconds(),
             is_adopted=key in self._adopted,
             is_drained=found.is_changing,
         )
