@@ -73,7 +73,7 @@ class TestShares:
     @pytest.mark.parametrize("mappings", range(1, 8))
     @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
     def test_they_are_all_lanes_and_differ_by_one_at_most(self, workers, mappings, count):
-        """Lane by lane of each mapping, and all of them together."""
+        """Of each function; together, too, where all have as many lanes."""
         lanes = {f"shop.f{n}": count for n in range(mappings)}
         able = dict.fromkeys(lanes, WORKERS[:workers])
 
@@ -97,6 +97,28 @@ class TestShares:
             wanted.update(shares(own, {name: able[name] for name in own}, worker))
 
         assert wanted == lanes
+
+    @pytest.mark.parametrize("changed", range(5))
+    def test_more_lanes_of_one_function_move_none_of_the_others(self, changed):
+        """When a shard is split or merged."""
+        before = {f"shop.f{n}": 1 + n % 3 for n in range(5)}
+        after = before | {f"shop.f{changed}": 7}
+        able = dict.fromkeys(before, "abc")
+
+        for worker in "abc":
+            now, then = shares(after, able, worker), shares(before, able, worker)
+            assert {name for name in before if now[name] != then[name]} <= {f"shop.f{changed}"}
+
+    def test_a_replay_moves_none_of_the_functions(self):
+        """Neither when it begins nor when it is over; its own lanes are all somebody's."""
+        before = {f"shop.f{n}": 1 for n in range(5)}
+        after = before | {"shop.f0@replay-1": 3}
+        parts = [shares(after, dict.fromkeys(after, "ab"), worker) for worker in "ab"]
+
+        for worker, part in zip("ab", parts, strict=True):
+            rest = {name: part[name] for name in before}
+            assert rest == shares(before, dict.fromkeys(before, "ab"), worker)
+        assert sum(part["shop.f0@replay-1"] for part in parts) == 3
 
     def test_who_is_alone_wants_all(self):
         assert shares({"shop.total": 8}, {"shop.total": "a"}, "a") == {"shop.total": 8}

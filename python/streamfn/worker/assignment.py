@@ -150,24 +150,36 @@ def shares(
 ) -> Mapping[str, int]:
     """Return how many lanes of each mapping a worker wants; the shares of all add up to the lanes.
 
-    What is left over when lanes are divided evenly goes round among the workers, from one mapping
-    to the next: or he who is first in the order would get all single lanes.
+    What is left over when lanes are divided evenly goes round among the workers, from one function
+    to the next: or he who is first in the order would get all single lanes. Functions with equally
+    many lanes come out even together, too. Where it begins depends on the other functions there
+    are, but not on their lanes: so a replay or a split of a shard moves nothing else.
 
     Args:
         lanes: Lanes of each mapping.
-        workers: UUIDs of those that can run a mapping, in order. Mappings that the same workers can
-            run go round together, because only those know of all of them.
+        workers: UUIDs of those that can run a mapping, in order.
         worker: One of them.
     """
-    given: Counter[tuple[str, ...]] = Counter()
+    ranks = _ranks(workers)
     result = {}
-    for name in sorted(lanes):
-        group = tuple(workers.get(name, ())) or (worker,)
-        each, over = divmod(lanes[name], len(group))
+    for name, count in lanes.items():
+        group = workers.get(name, ()) or (worker,)
+        each, over = divmod(count, len(group))
         place = group.index(worker) if worker in group else 0
-        result[name] = each + ((place - given[group]) % len(group) < over)
-        given[group] += over
+        first = ranks.get(function_of(name), 0) * over
+        result[name] = each + ((place - first) % len(group) < over)
     return result
+
+
+def _ranks(workers: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
+    """Number the functions that the same workers can run: only those know of all of them."""
+    groups: Counter[tuple[str, ...]] = Counter()
+    ranks = {}
+    for name in sorted(name for name in workers if name == function_of(name)):
+        group = tuple(workers[name])
+        ranks[name] = groups[group]
+        groups[group] += 1
+    return ranks
 
 
 def _exclusive(now: Situation) -> LaneView | None:

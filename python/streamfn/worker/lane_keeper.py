@@ -15,6 +15,7 @@ from typing import Final
 from streamfn._core import InFlight
 from streamfn.model.mapping import function_of
 
+from .adoption import Adoptions
 from .assignment import LaneKey, LaneView, Leave, Place, Plan, RunnerView, Situation, Take, plan
 from .catalog import Catalog, Found
 from .crew import Crew
@@ -31,8 +32,6 @@ REFUSED_REST: Final = timedelta(seconds=2)
 """How often a lane is tried that cannot be opened."""
 LEFT: Final = timedelta(seconds=2)
 """How long a lane is free before workers take it whose share it is not."""
-ADOPTED: Final = timedelta(seconds=30)
-"""How long they keep it before it is offered again to the one whose share it is."""
 WAITS: Final = timedelta(seconds=60)
 """How long a lane that left its seat to wait before a retry is for its worker alone."""
 
@@ -71,10 +70,12 @@ class LaneKeeper:
         """By function, of those that have a limit."""
         self._free_since: dict[LaneKey, float] = {}
         """Lanes that could be taken and are not, and since when."""
-        self._adopted: dict[LaneKey, float] = {}
-        """Lanes taken beyond our share, and until when."""
+        self._adopted = Adoptions()
+        """Lanes taken beyond our share."""
         self._workers: Mapping[str, Sequence[str]] = {}
         """Those of the last plan that can run each mapping."""
+        self._met: dict[str, float] = {}
+        """By mapping: since when they are these."""
 
     @property
     def busy(self) -> set[int]:
@@ -175,21 +176,23 @@ class LaneKeeper:
             permits.gone(runner)
 
     def _meet(self, around: Surroundings) -> None:
-        """Note which workers there are; if others than before, all shares are new."""
+        """Note which workers there are; where others than before run a mapping, shares are new."""
         workers = {
             each.name: sorted(w for w, names in around.living.items() if each.mapping.name in names)
             for each in (*self._catalog, *self._catalog.replays)
         }
-        if workers != self._workers:
-            self._workers = workers
-            self._free_since.clear()
-            self._adopted.clear()
+        for name, able in workers.items():
+            # One that was not there before is a replay: it begins, and for others all is as it was.
+            if able != self._workers.get(name, able):
+                self._met[name] = around.now
+                self._adopted.forget(name)
+        self._workers = workers
 
     def _look_at_times(self, now: float) -> None:
         """Forget what is over, and note which lanes could be taken and are not."""
         self._rests = {key: end for key, end in self._rests.items() if end > now}
         self._pauses = {key: end for key, end in self._pauses.items() if end > now}
-        self._adopted = {key: end for key, end in self._adopted.items() if end > now}
+        self._adopted.look(now)
         self._free_since = {
             found.key: self._free_since.get(found.key, now)
             for found in self.found
@@ -199,6 +202,7 @@ class LaneKeeper:
     def _view(self, found: Found, around: Surroundings) -> LaneView:
         key, slot = found.key, found.status.in_flight
         free_since = self._free_since.get(key, around.now)
+        met = self._met.get(key.mapping, free_since)
         return LaneView(
             key,
             is_leased=found.status.is_leased,
@@ -208,7 +212,7 @@ class LaneKeeper:
             is_barred=self._is_barred(found) or self._waits_elsewhere(found, around),
             is_finished=found.status.is_finished,
             free_since=free_since,
-            is_left=around.now - free_since >= LEFT.total_seconds(),
+            is_left=around.now - max(free_since, met) >= LEFT.total_seconds(),
             is_adopted=key in self._adopted,
             is_drained=found.is_changing,
         )
@@ -301,9 +305,9 @@ class LaneKeeper:
         for take in made.takes:
             self._take(take, situation.lanes[take.key])
             if take.is_adopted:
-                self._adopted[take.key] = now + ADOPTED.total_seconds()
+                self._adopted.add(take.key, now)
             else:
-                self._adopted.pop(take.key, None)
+                self._adopted.discard(take.key)
 
     def _take(self, take: Take, lane: LaneView) -> None:
         runner = self._crew.get(take.runner)
