@@ -1,14 +1,17 @@
 """Tests for `streamfn.engine.deadletter` and `.destination`, on a real log."""
 
 import threading
+import tracemalloc
 from datetime import timedelta
 
 import pytest
 
 from streamfn._core import HEADERS_BYTES_MAX, RECORD_BYTES_MAX, Record
 from streamfn.clock import SystemClock
+from streamfn.engine import destination as destination_of
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.engine.destination import FailureDestination
+from streamfn.engine.letter import TRACEBACK_BYTES_MAX
 from streamfn.engine.outcome import Failure
 from streamfn.engine.output import Output
 from streamfn.engine.settle import Letter
@@ -327,6 +330,21 @@ class TestDestination:
 
         assert destination.deliver([fits]) == ["broken"]
         assert destination.deliver([does_not]) == ["shop.total.dlq"]
+
+    def test_many_letters_are_made_a_portion_at_a_time(self, log, destination, monkeypatch):
+        """Each has a copy of the traceback: together they may be more than there is memory."""
+        monkeypatch.setattr(destination_of, "PUT_BYTES", 2**18)
+        failure = Failure("ValueError", "no", "x" * TRACEBACK_BYTES_MAX)
+
+        def peak(count):
+            given_up = [Letter(letter(n).record, "Rejected", failure, 1, 0) for n in range(count)]
+            tracemalloc.start()
+            destination.deliver(given_up)
+            _, most = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            return most
+
+        assert peak(200) < 2 * peak(20)
 
     @pytest.mark.parametrize(("size", "records"), [(0, 1), (2**16, 2), (RECORD_BYTES_MAX + 1, 3)])
     def test_the_state_of_a_window_may_be_larger_than_a_record(

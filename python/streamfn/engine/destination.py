@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from streamfn._core import RECORD_BYTES_MAX, Log, Record, Stream
@@ -88,7 +88,8 @@ class FailureDestination:
     def _bring(self, letters: Sequence[Letter], name: str) -> list[str]:
         """Append letters to a stream, in portions; return where each of them found room."""
         places: list[str] = []
-        puts = [self._dead_letter(each, TRACEBACK_BYTES_MAX) for each in letters]
+        # WHY not a list: each has a copy of the traceback, and there may be thousands.
+        puts = (self._dead_letter(each, TRACEBACK_BYTES_MAX) for each in letters)
         for portion in portions(puts):
             try:
                 self._put(name, portion)
@@ -155,8 +156,8 @@ def put_all(stream: Stream, records: Sequence[Put]) -> None:
         stream.put_many(data, keys, headers)
 
 
-def portions(records: Sequence[Put]) -> Iterator[list[Put]]:
-    """Return the records in order, in lists of about `PUT_BYTES`."""
+def portions(records: Iterable[Put]) -> Iterator[list[Put]]:
+    """Return the records in order, in lists of about `PUT_BYTES`; no more are taken than that."""
     portion: list[Put] = []
     size = 0
     for put in records:
