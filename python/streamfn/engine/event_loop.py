@@ -12,12 +12,19 @@ import threading
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamfn.errors import FunctionTimedOut
 
 BEAT: Final = timedelta(milliseconds=50)
 """How often the loop is seen to turn while there are calls; one is cancelled so much too late."""
+LATE: Final = timedelta(milliseconds=500)
+"""So long after its timeout, by the wall, a call is cancelled that had nearly all of its time.
+
+Less than `CANCEL_GRACE`: after that its process is killed.
+"""
+NEARLY: Final = 0.9
+"""What part of its timeout that is."""
 
 
 class EventLoop:
@@ -68,17 +75,30 @@ async def _listed(items: AsyncIterator[object]) -> list[object]:
     return [item async for item in items]
 
 
+class _End(NamedTuple):
+    """When a call is over: its time is up; or nearly, and it is late by the wall."""
+
+    up: float
+    """On the clock of the pulse."""
+    nearly: float
+    """On the same."""
+    late: float
+    """On that of the loop, which does not stand still."""
+
+
 class _Pulse:
     """Ends calls whose time is up, by a clock that stands still while the loop does not turn.
 
     WHY: a call that blocks the loop takes their time from the others. Were they cancelled as soon
     as it turns again, innocents would be blamed. A loop that is blocked for too long is for the
-    supervisor, who kills the process and blames nobody who had company.
+    supervisor, who kills the process and blames nobody who had company. But one that is blocked a
+    little now and then is not: then no hanging call would ever be cancelled, and each would take
+    its process with it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ends: dict[asyncio.Timeout, float] = {}
+        self._ends: dict[asyncio.Timeout, _End] = {}
         self._clock = self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -86,8 +106,10 @@ class _Pulse:
         """End a scope after so many seconds, unless it is forgotten before."""
         if not self._ends:
             self._rest()
-        since = min(self._loop.time() - self._last, BEAT.total_seconds())
-        self._ends[scope] = self._clock + since + seconds
+        now = self._loop.time()
+        begun = self._clock + min(now - self._last, BEAT.total_seconds())
+        late = now + seconds + LATE.total_seconds()
+        self._ends[scope] = _End(begun + seconds, begun + NEARLY * seconds, late)
 
     def forget(self, scope: asyncio.Timeout) -> None:
         """Let a scope be: its call has ended."""
@@ -100,11 +122,12 @@ class _Pulse:
         self._timer = self._loop.call_at(self._last + BEAT.total_seconds(), self._beat)
 
     def _beat(self) -> None:
-        passed = self._loop.time() - self._last
+        now = self._loop.time()
+        passed = now - self._last
         if passed <= 2 * BEAT.total_seconds():
             self._clock += passed
         for scope, end in list(self._ends.items()):
-            if end <= self._clock:
+            if end.up <= self._clock or (end.nearly <= self._clock and end.late <= now):
                 self.forget(scope)
                 scope.reschedule(self._loop.time())
         if self._ends:
