@@ -50,7 +50,6 @@ def lines(rates: Rates, ways: Ways, size: Size) -> Iterator[str]:
     if ways:
         yield ""
         yield from way_table(ways)
-    yield ""
     yield from absent(size)
 
 
@@ -117,7 +116,9 @@ def shortening(by_system: dict[str, list[Way]], peer: str) -> float:
 def absent(size: Size) -> Iterator[str]:
     """Peers that are not in the tables, and why."""
     named = [f"{name} ({reason})" for name, reason in absences(size).items()]
-    yield "Not measured: " + "; ".join(named) + "."
+    if named:
+        yield ""
+        yield "Not measured: " + "; ".join(named) + "."
 
 
 def absences(size: Size) -> dict[str, str]:
