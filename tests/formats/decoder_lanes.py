@@ -110,6 +110,7 @@ class Mapping:
     is_paused: bool
     start: tuple[int, int]
     streams: list[str]
+    replays: int
 
 
 def read_mapping(data: bytes) -> Mapping:
@@ -123,7 +124,9 @@ def read_mapping(data: bytes) -> Mapping:
                 (length,) = struct.unpack_from("<H", slot, at)
                 names.append(slot[at + 2 : at + 2 + length].decode())
                 at += 2 + length
-            records.append(Mapping(counter, factor, bool(flags & 1), (kind, value), names))
+            (replays,) = struct.unpack_from("<Q", slot, at)
+            is_paused = bool(flags & 1)
+            records.append(Mapping(counter, factor, is_paused, (kind, value), names, replays))
     return max(records, key=lambda record: record.counter)
 
 

@@ -17,7 +17,9 @@ use crate::sync::Mutex;
 
 use super::lanes::{LaneView, LanesFile, Place};
 use super::lease::Lease;
-use super::slot::{replayed, InFlight, MappingRecord, Shape, Stretch, MAPPING_BYTES, STREAMS_MAX};
+use super::slot::{
+    replay_name, replayed, InFlight, MappingRecord, Shape, Stretch, MAPPING_BYTES, STREAMS_MAX,
+};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File, Fs, Open};
@@ -145,6 +147,7 @@ impl Mapping {
                 is_paused: false,
                 start,
                 begun: Vec::new(),
+                replays: 0,
             })?,
             Some(record) => {
                 // WHY: who made it may have died, or met an error, before its name was durable.
@@ -747,6 +750,21 @@ impl Mapping {
         self.commit(&[record.encode(), vec![0; MAPPING_BYTES]].concat())
     }
 
+    /// Gives out the name of the next replay, which none had before; call it under the lock.
+    pub(super) fn next_replay(&self) -> Result<String> {
+        let (mut record, names) = (self.record()?, Self::names(&self.log)?);
+        let name = loop {
+            record.replays += 1;
+            let name = replay_name(&self.name, record.replays);
+            // WHY: a record that was worked out again from the lanes has forgotten the number.
+            if !names.contains(&name) {
+                break name;
+            }
+        };
+        self.store(record)?;
+        Ok(name)
+    }
+
     /// Makes a replay with lanes of the `wanted` shape, where its stretches begin; call it under the
     /// lock.
     pub(super) fn create_replay(
@@ -770,6 +788,7 @@ impl Mapping {
             is_paused: false,
             start: Start::TrimHorizon,
             begun: vec![stream.to_owned()],
+            replays: 0,
         };
         let slots = [record.encode(), vec![0; MAPPING_BYTES], Stretch::encode_all(stretches)];
         self.commit(&slots.concat())

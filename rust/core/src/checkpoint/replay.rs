@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::lanes::LaneView;
 use super::mapping::Mapping;
-use super::slot::{replay_name, Stretch};
+use super::slot::Stretch;
 use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::log::{ReadBuffer, ShardLog};
@@ -86,13 +86,7 @@ impl Mapping {
         let source = self.log().stream(stream)?;
         Self::alone(self.log(), patience, || {
             let wanted = self.wanted()?;
-            let names = Self::names(self.log())?;
-            let number = (1..=names.len()).find(|number| {
-                // One of so many names is this mapping's own: a number is left.
-                !names.contains(&replay_name(self.name(), *number))
-            });
-            let name = replay_name(self.name(), number.unwrap_or(1));
-            let replay = Self::at(self.log(), &name);
+            let replay = Self::at(self.log(), &self.next_replay()?);
             replay.create_replay(stream, wanted, stretches)?;
             // WHY after it was made: only then retention heeds it.
             for stretch in stretches.iter().filter(|stretch| !stretch.is_empty()) {

@@ -538,7 +538,7 @@ impl Stretch {
 pub const REPLAY_MARK: &str = "@replay-";
 
 /// The name of a replay.
-pub(super) fn replay_name(mapping: &str, number: usize) -> String {
+pub(super) fn replay_name(mapping: &str, number: u64) -> String {
     format!("{mapping}{REPLAY_MARK}{number}")
 }
 
@@ -564,6 +564,9 @@ pub struct MappingRecord {
     pub start: Start,
     /// Streams whose shards all have a lanes file; a shard that comes later begins at its first record.
     pub begun: Vec<String>,
+    /// How many replays were made of it: the highest number of one. None is given out twice, for dead
+    /// letters of a replay that is over go on to name it.
+    pub replays: u64,
 }
 
 impl MappingRecord {
@@ -600,6 +603,7 @@ impl MappingRecord {
             bytes.extend(u16::try_from(name.len()).expect("<= 386").to_le_bytes());
             bytes.extend(name.as_bytes());
         }
+        bytes.extend(self.replays.to_le_bytes());
         bytes.resize(MAPPING_BYTES - CRC_BYTES, 0);
         seal(bytes)
     }
@@ -642,7 +646,8 @@ impl MappingRecord {
             begun.push(name.to_owned());
         }
         let is_paused = flags & FLAG_PAUSED != 0;
-        Some(Self { counter, wanted_factor, wants_windows, is_paused, start, begun })
+        let replays = from.u64()?;
+        Some(Self { counter, wanted_factor, wants_windows, is_paused, start, begun, replays })
     }
 }
 
@@ -718,14 +723,15 @@ mod tests {
 
     fn mapping_records() -> impl Strategy<Value = MappingRecord> {
         let begun = prop::collection::vec("[a-z]{1,128}(\\.[a-z]{1,128}){0,2}", 0..=STREAMS_MAX);
-        (any::<u64>(), 1..=FACTOR_MAX, any::<bool>(), starts(), begun).prop_map(
-            |(counter, wanted_factor, is_paused, start, begun)| MappingRecord {
+        (any::<[u64; 2]>(), 1..=FACTOR_MAX, any::<bool>(), starts(), begun).prop_map(
+            |([counter, replays], wanted_factor, is_paused, start, begun)| MappingRecord {
                 counter,
                 wanted_factor,
                 wants_windows: wanted_factor == 1 && counter % 2 == 0,
                 is_paused,
                 start,
                 begun,
+                replays,
             },
         )
     }
@@ -843,6 +849,7 @@ mod tests {
             is_paused: true,
             start: Start::AtTimestamp(3),
             begun: vec!["orders".into(), "shop.total.redrive".into()],
+            replays: 4,
         };
 
         assert_every_flipped_bit_is_noticed(&head.encode(), Head::decode);
@@ -869,6 +876,7 @@ mod tests {
                 is_paused: false,
                 start: Start::Latest,
                 begun: vec![name.to_owned()],
+                replays: 0,
             };
 
             assert!(MappingRecord::decode(&record.encode()).is_err(), "{name}");

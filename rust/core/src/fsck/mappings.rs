@@ -599,6 +599,7 @@ fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
         wants_windows: false,
         start: Start::TrimHorizon,
         begun: Vec::new(),
+        replays: 0,
     };
     for inner in fs.list(folder).at(folder)? {
         let stream = stream_of(&inner).to_owned();

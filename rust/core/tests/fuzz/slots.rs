@@ -179,6 +179,7 @@ pub(crate) fn mapping() -> Slot<MappingRecord> {
             begun: (0..random.below(STREAMS_MAX + 1))
                 .map(|n| if n % 2 == 0 { "orders".into() } else { "app.fn.redrive".into() })
                 .collect(),
+            replays: random.number(),
         },
         encode: MappingRecord::encode,
         decode: MappingRecord::decode,
