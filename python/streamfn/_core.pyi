@@ -870,6 +870,8 @@ class LaneSet:
         With more than `SLOT_ENTRIES_MAX` entries the slot holds one range, from the lowest open
         record to the end of the batch.
         """
+    def set_calling(self, lane: int, *, is_calling: bool) -> None:
+        """Rewrite whether the function is being called; `next` has written that it is."""
     def wait(self, lane: int, entries: Sequence[Entry], exponent: int, seconds: float) -> None:
         """`hold`, and let go of the lane; `next` hands the batch out again after `seconds`."""
     def keep_state(self, lane: int, kind: int, data: bytes, *, ended_early: bool) -> None:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from streamfn import _core
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.model.worker import WorkerConfig
 from streamfn.worker.supervisor import Supervisor
@@ -119,6 +120,36 @@ def test_max_concurrency_is_kept_while_lanes_run_alone(log, workers, notes, unti
 
     until(lambda: len({(note.shard_id, *note.numbers) for note in notes("ended")}) == 60)
     assert most_at_once(notes(), killed) <= 2
+
+
+def test_what_waits_for_a_permit_has_no_part_in_a_workers_death(
+    log, workers, notes, until, kill_tree
+):
+    """Only who was called was in flight: the others must not run with the worker for themselves."""
+    log.create_stream("orders").put_many([b"x"] * 200, [f"k{n}" for n in range(200)])
+
+    def lanes():
+        mapping = _core.Mapping.open(log.core, "paced.work")
+        return [lane.in_flight for lane in mapping.lanes() if lane.in_flight]
+
+    def start():
+        """A worker, until all its lanes have a batch and one of them is called."""
+        began = len(notes("began"))
+        worker = workers.start(
+            "paced", "--processes", 1, "--threads", 4,
+            NOTES=notes.path, LIMIT=1, FACTOR=8, SLOW=60, SIZE=10,
+        )  # fmt: skip
+        until(lambda: len(notes("began")) > began)
+        until(lambda: len(lanes()) == 8 and sum(lane.is_calling for lane in lanes()) == 1)
+        return worker
+
+    for _ in range(2):
+        worker = start()
+        kill_tree.worker(worker)
+        worker.wait(10)
+    start()
+
+    assert sum(lane.worker_deaths for lane in lanes()) <= 2, "one for each death"
 
 
 def test_a_worker_waits_for_its_stream(log, workers, notes, until):

@@ -414,6 +414,15 @@ class TestExclusive:
 
         assert made.takes == [Take(key(2), 7, is_alone=True, is_exclusive=True)]
 
+    def test_of_several_the_one_with_the_fewest_deaths_is_first(self):
+        """Whoever takes the worker along has one more, and lets the others go first."""
+        views = lanes(2, is_exclusive=True, is_alone=True, worker_deaths=2)
+        views[key(0)] = replace(views[key(0)], worker_deaths=3)
+
+        takes = plan(situation(views, runners=[RunnerView(7, is_solo=True)])).takes
+
+        assert [take.key for take in takes] == [key(1)]
+
     def test_while_it_runs_nothing_else_is_taken(self):
         views = lanes(3)
         views[key(2)] = LaneView(key(2), is_exclusive=True, is_alone=True, is_leased=True)

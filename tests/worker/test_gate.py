@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import pytest
+
+from streamfn.errors import LeaseLost
 from streamfn.worker.gate import Gate
 
 
@@ -54,6 +57,26 @@ class TestGate:
 
         assert gate.unpark(1) == [Work(1)]
         assert gate.unpark() == [Work(0)]
+
+    def test_parking_is_told_before_another_thread_can_have_the_work(self):
+        told = []
+        gate = Gate(1, lambda work: told.append((work, gate._lock.locked())))
+        gate.enter(Work(0))
+        assert told == [], "who goes in is not parked"
+
+        gate.enter(Work(1))
+
+        assert told == [(Work(1), True)]
+
+    def test_work_whose_parking_fails_is_not_parked(self):
+        def parking(work):
+            raise LeaseLost("shop.total", "another")
+
+        gate = Gate(0, parking)
+
+        with pytest.raises(LeaseLost):
+            gate.enter(Work(0))
+        assert gate.unpark() == []
 
     def test_a_limit_is_kept_when_those_over_it_have_left(self):
         gate, told = Gate(), []

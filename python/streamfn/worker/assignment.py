@@ -46,6 +46,8 @@ class LaneView:
     """Its work list is not empty."""
     is_alone: bool = False
     is_exclusive: bool = False
+    worker_deaths: int = 0
+    """Deaths of whole workers in a row with its batch in flight."""
     is_barred: bool = False
     """Not to be run now: paused, resting, or not judged yet."""
     is_finished: bool = False
@@ -188,7 +190,15 @@ def _exclusive(now: Situation) -> LaneView | None:
         for lane in now.lanes.values()
         if lane.is_exclusive and not lane.is_barred and (lane.key in now.places or _is_free(lane))
     ]
-    return min(wanted, key=lambda lane: (lane.key not in now.places, lane.key), default=None)
+    # WHY: not first by the key, or a guilty lane would keep the innocent out for ever. Who waited
+    # how long is forgotten when it takes the worker along; but then it has one death more.
+    return min(
+        wanted,
+        key=lambda lane: (
+            lane.key not in now.places, lane.worker_deaths, lane.free_since, lane.key
+        ),
+        default=None,
+    )  # fmt: skip
 
 
 def _run_exclusively(now: Situation, lane: LaneView) -> Plan:

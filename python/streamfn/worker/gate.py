@@ -16,8 +16,16 @@ class Gate:
     work that was parked first along with it.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        self._limit = limit
+    def __init__(
+        self, limit: int | None = None, parking: Callable[[Work], None] = lambda _: None
+    ) -> None:
+        """Begin with nobody inside.
+
+        Args:
+            limit: How many may be inside; None: all.
+            parking: Called with work before it is parked; what it raises, `enter` raises.
+        """
+        self._limit, self._parking = limit, parking
         self._inside = 0
         self._parked: deque[Work] = deque()
         self._lock = threading.Lock()
@@ -41,6 +49,8 @@ class Gate:
         """Go in, or leave the work parked: False."""
         with self._lock:
             if self._limit is not None and self._inside >= self._limit:
+                # WHY: under the lock. Parked, the work may go on at once, in another thread.
+                self._parking(work)
                 self._parked.append(work)
                 return False
             self._inside += 1

@@ -209,6 +209,7 @@ class LaneKeeper:
             is_open=slot is not None,
             is_alone=slot is not None and slot.is_alone,
             is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
+            worker_deaths=0 if slot is None else slot.worker_deaths,
             is_barred=self._is_barred(found) or self._waits_elsewhere(found, around),
             is_finished=found.status.is_finished,
             free_since=free_since,

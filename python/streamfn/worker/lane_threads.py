@@ -42,7 +42,7 @@ class LaneThreads:
         """The app's, by name of the mapping."""
         self.jobs: dict[int, LaneJob] = {}
         """The lanes of this runner, by number. Whoever adds a lane enters it here first."""
-        self.gates = {name: Gate() for name in functions}
+        self.gates = {name: Gate(parking=self._write_parked) for name in functions}
         self.left: Callable[[LaneJob], None] = lambda _: None
         """Called after each run of a lane, in the thread that ran it."""
         self._stopping = threading.Event()
@@ -152,7 +152,12 @@ class LaneThreads:
         job = self.jobs[work.lane]
         function, name = job.function, job.function.mapping.name
         gate = self.gates[name]
-        if not gate.enter(work):
+        try:
+            is_in = gate.enter(work)
+        except LeaseLost:
+            self._lose(job)
+            return
+        if not is_in:
             if self._stopping.is_set() or job.interrupt.is_set:
                 self.put_back(gate.unpark(work.lane))
             return
@@ -174,14 +179,19 @@ class LaneThreads:
         return self._waiters is not None and self._waiters.run(run)
 
     def _pass_through(self, work: Work, gate: Gate, hands: Hands) -> None:
-        following: Work | None = work
-        while following is not None:
-            self._run(following, hands)
-            following = gate.leave()
+        self._run(work, hands)
+        while (following := gate.leave()) is not None:
+            self._run(following, hands, was_parked=True)
 
-    def _run(self, work: Work, hands: Hands) -> None:
+    def _write_parked(self, work: Work) -> None:
+        """Have the slot say that nobody is calling: without a permit, a death is no attempt."""
+        self._tools.lanes.set_calling(work.lane, is_calling=False)
+
+    def _run(self, work: Work, hands: Hands, *, was_parked: bool = False) -> None:
         job = self.jobs[work.lane]
         try:
+            if was_parked:
+                self._tools.lanes.set_calling(work.lane, is_calling=True)
             run_of(work, job, self._tools).proceed(hands)
         except LeaseLost:
             self._lose(job)

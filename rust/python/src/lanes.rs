@@ -252,6 +252,11 @@ impl LaneSet {
         py.detach(|| self.inner.hold(lane, entries, exponent)).into_py()
     }
 
+    #[pyo3(signature = (lane, *, is_calling))]
+    fn set_calling(&self, py: Python<'_>, lane: u32, is_calling: bool) -> PyResult<()> {
+        py.detach(|| self.inner.set_calling(lane, is_calling)).into_py()
+    }
+
     #[pyo3(signature = (lane, entries, exponent, seconds))]
     fn wait(
         &self,

@@ -731,7 +731,8 @@ impl HeldLane {
         Ok(())
     }
 
-    fn write_slot(&mut self, is_calling: bool) -> Result<()> {
+    /// Writes what of the batch is open, and whether the function is being called with it.
+    pub(super) fn write_slot(&mut self, is_calling: bool) -> Result<()> {
         let Some(open) = &self.open else { return Ok(()) };
         let entries = shorten(&open.entries, open.end);
         // WHY: a state that a crash takes back must take the slot with it, or records that the slot

@@ -380,6 +380,15 @@ impl LaneSet {
         self.in_hands(lane, |held| held.keep(entries, exponent, None).map(|()| IN_HANDS))
     }
 
+    /// Rewrites whether the function of a lane in hands is being called. A batch that has to wait for
+    /// its turn after [`LaneSet::next`] is not, and its runner's death is nothing to it.
+    ///
+    /// # Errors
+    /// As [`LaneSet::hold`].
+    pub fn set_calling(&self, lane: u32, is_calling: bool) -> Result<()> {
+        self.in_hands(lane, |held| held.write_slot(is_calling).map(|()| IN_HANDS))
+    }
+
     /// [`LaneSet::hold`], and lets go of the lane; [`LaneSet::next`] hands the batch out again after
     /// `rest`. Its slot says that nobody is calling.
     ///

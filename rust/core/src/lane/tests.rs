@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use super::judge::Finding;
 use super::*;
-use crate::checkpoint::Cause;
+use crate::checkpoint::{Cause, InFlight};
 use crate::clock::Patience;
 use crate::stream::{OpenOptions, StreamConfig};
 use crate::types::{Durability, Start};
@@ -76,12 +76,12 @@ impl World {
     }
 
     /// The in-flight slot of lane 0, as far as it counts.
-    fn in_flight(&self) -> Option<crate::checkpoint::InFlight> {
+    fn in_flight(&self) -> Option<InFlight> {
         self.mapping.lanes(Some("orders")).unwrap()[0].in_flight.clone()
     }
 
     /// Has the slot of lane 0 say something else, as another process would.
-    fn rewrite(&self, change: impl FnOnce(&mut crate::checkpoint::InFlight)) {
+    fn rewrite(&self, change: impl FnOnce(&mut InFlight)) {
         let file = self.mapping.lanes_file("orders", SHARD).unwrap();
         let view = file.take(0).unwrap().unwrap();
         let mut in_flight = view.in_flight.unwrap();
@@ -414,6 +414,35 @@ mod outcomes {
         assert!(world.in_flight().unwrap().is_calling);
         set.settle(0, 0).unwrap();
         assert_eq!(0, world.mapping.lanes(None).unwrap()[0].end - world.checkpoint(0));
+    }
+
+    #[test]
+    fn a_batch_that_waits_for_its_turn_is_not_being_called() {
+        let world = World::new(1);
+        world.put(&["a"; 8]);
+        let set = world.with_lane(8);
+        let work = next(&set);
+        let written = world.in_flight().unwrap();
+
+        set.set_calling(0, false).unwrap();
+        let waiting = world.in_flight().unwrap();
+        assert_eq!(InFlight { is_calling: false, ..written.clone() }, waiting);
+        assert!(set.next(Duration::ZERO).unwrap().is_none(), "it stays in hands");
+
+        set.set_calling(0, true).unwrap();
+        assert_eq!(Some(written), world.in_flight());
+        set.settle(0, 0).unwrap();
+        assert_eq!(work.end, world.checkpoint(0));
+    }
+
+    #[test]
+    fn only_who_has_a_lane_in_hands_says_whether_it_is_called() {
+        let world = World::new(1);
+        let set = world.with_lane(8);
+
+        let refused = set.set_calling(0, false);
+
+        assert!(matches!(refused, Err(Error::Config { field: "lane", .. })));
     }
 
     #[test]
