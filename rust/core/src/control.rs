@@ -15,6 +15,7 @@
 //! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128; from 512 one bit for
 //! each page whose shard was removed since the log was opened by one alone.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use crate::error::{Error, IoContext, Result};
 use crate::fs::File;
+use crate::sys::next_data;
 use crate::types::{Position, SequenceNumber, SHARDS_MAX};
 
 mod protocol;
@@ -174,6 +176,31 @@ impl Control {
         }
     }
 
+    /// Makes every page nobody's, but for `kept`; `file` is the one that is mapped. Only under the
+    /// exclusive lock of the log.
+    pub(crate) fn disown_all_but(&self, kept: &BTreeSet<u32>, file: &dyn File) {
+        // Without a descriptor all pages are new.
+        let Some(file) = file.descriptor() else { return };
+        let mut number = 1;
+        while number <= SHARDS_MAX {
+            // WHY not each of them: to look at one that was never written takes memory for it. A file
+            // system that does not know gets all of them looked at.
+            match next_data(file, u64::from(number) * PAGE as u64) {
+                Ok(None) => return,
+                Ok(Some(data)) => {
+                    number = u32::try_from(data / PAGE as u64).map_or(number, |n| n.max(number));
+                }
+                Err(_) => {}
+            }
+            // WHY not without asking: a store to a page that has no place on a full disk would kill
+            // the process. One that has an owner has its place.
+            if number <= SHARDS_MAX && !kept.contains(&number) && self.page(number).is_owned() {
+                self.page(number).disown();
+            }
+            number += 1;
+        }
+    }
+
     /// The page of a shard, by its number in the manifest (1 … 4096).
     pub(crate) fn page(&self, number: u32) -> Page<'_> {
         assert!((1..=SHARDS_MAX).contains(&number), "page {number}");
@@ -209,6 +236,8 @@ pub(crate) struct PageView {
     /// Whether the last opening could not recover the shard: what was acknowledged before it, the page
     /// does not know.
     pub(crate) is_unrecovered: bool,
+    /// Whether its stream is being removed, or was.
+    pub(crate) is_removed: bool,
     /// The `errno` of a failed sync; 0: none.
     pub(crate) errno: u32,
 }
@@ -229,6 +258,7 @@ impl PageView {
             next_seq: word(256)?,
             is_writing: half(320)? != 0,
             errno: half(324)?,
+            is_removed: half(328)? == 2,
             is_unrecovered: half(332)? != 0,
         })
     }
@@ -273,8 +303,12 @@ impl Page<'_> {
 
     /// Whether the page belongs to this shard (`owner` is a hash of stream and shard).
     pub(crate) fn is_of(&self, owner: u64) -> bool {
+        self.is_owned() && self.word(8).load(Ordering::Acquire) == owner
+    }
+
+    /// Whether it is the page of any shard, be it one that is gone.
+    pub(crate) fn is_owned(&self) -> bool {
         self.word(0).load(Ordering::Acquire) == SHARD_MAGIC
-            && self.word(8).load(Ordering::Acquire) == owner
     }
 
     /// Writes the whole page. Only under the exclusive lock of the log, or for a shard nobody knows yet.

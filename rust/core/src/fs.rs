@@ -190,6 +190,24 @@ pub fn write_fully(
     Ok(())
 }
 
+/// Names in a folder, sorted; `None` if `path` is a file, or nothing is there.
+///
+/// # Errors
+/// Any other error of listing it: then nobody knows what is there.
+pub fn names_in(fs: &dyn Fs, path: &Path) -> io::Result<Option<Vec<String>>> {
+    unless_missing(fs.list(path))
+}
+
+/// What a call for a path found; `None` if nothing is there, be it that what should be a folder on the
+/// way is a file.
+fn unless_missing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match found {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 /// The folder a path is in.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
@@ -386,7 +404,7 @@ impl Fs for RealFs {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        path.try_exists()
+        Ok(unless_missing(std::fs::metadata(path))?.is_some())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

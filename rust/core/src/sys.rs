@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
@@ -106,6 +106,18 @@ pub fn futex_wait(word: &AtomicU32, seen: u32, most: Duration) {
 /// Wakes every sleeper on `word`, in all processes.
 pub fn futex_wake_all(word: &AtomicU32) {
     let _ = futex::wake(word, futex::Flags::empty(), i32::MAX.cast_unsigned());
+}
+
+/// Where bytes that were ever written begin, at `position` or behind it; `None`: there are none.
+///
+/// # Errors
+/// The file system does not know.
+pub(crate) fn next_data(file: BorrowedFd<'_>, position: u64) -> io::Result<Option<u64>> {
+    // The descriptor's own position is used by nobody.
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(position)) {
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        found => Ok(Some(found?)),
+    }
 }
 
 /// The identity of this boot of the machine; other values mean that unsynced data may be gone.

@@ -963,6 +963,38 @@ fn beside_a_running_log_a_manifest_that_is_lost_or_damaged_is_told_and_nothing_e
     assert_eq!(vec![Kind::InUse], kinds());
 }
 
+/// Its page says that all up to the end of the old records may be judged.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test damages files behind the engine's back")]
+fn beside_a_running_log_the_page_of_a_removed_stream_judges_no_stream_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = OpenOptions { housekeeping: false, ..OpenOptions::default() };
+    let log = Log::open(folder.path(), &options).unwrap();
+    let patience = Patience::of(Duration::from_secs(30));
+    let make = |values: &[&[u8]]| {
+        let stream = log.create_stream("s", &StreamConfig::default(), &patience).unwrap();
+        for value in values {
+            let mut put = stream.begin_put().unwrap();
+            put.push(value, Some("key"), std::iter::empty()).unwrap();
+            put.commit(&patience).unwrap();
+        }
+    };
+    make(&[&[b'x'; 3_000][..]; 50]);
+    log.remove_stream("s", &patience).unwrap();
+    make(&[b"value"]);
+    let shard = folder.path().join("streams/s/shardId-000000000000");
+    let segment = shard.join("00000000-00000000000000000000.seg");
+    // Half of a batch that somebody is writing at this moment.
+    let half = [&std::fs::read(&segment).unwrap()[..], b"SFB1 half of a batch"].concat();
+    std::fs::write(&segment, half).unwrap();
+    std::fs::write(folder.path().join("streams/s/manifest.json"), b"{}").unwrap();
+
+    let report = examine(folder.path(), &Options::default(), &mut |_, _| true).unwrap();
+
+    let kinds: Vec<Kind> = report.findings.iter().map(|finding| finding.kind).collect();
+    assert_eq!(vec![Kind::InUse, Kind::ManifestDamaged], kinds);
+}
+
 /// The marks of a shard, all of them.
 fn marks(log: &Log, shard: ShardId) -> Vec<Control> {
     let shard = log.stream("s").unwrap().shard(shard).unwrap();

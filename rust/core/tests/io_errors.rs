@@ -11,18 +11,19 @@
 
 mod simulation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Call, Crasher, Fault, Garbage, SimFs};
+use simulation::{Bound, Call, Crasher, Disk, Fault, Garbage, SimFs};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
-use streamfn_core::fs::{Fs, Open};
+use streamfn_core::fs::{File, Fs, Open};
 use streamfn_core::fsck::{repair, Options};
 use streamfn_core::log::Keep;
+use streamfn_core::stream::Retention;
 use streamfn_core::{
     Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
     Stream, StreamConfig,
@@ -429,6 +430,187 @@ fn a_batch_that_could_not_be_written_is_shown_to_nobody() {
         assert_eq!(first + 1, put(&stream, b"after").unwrap());
         assert_eq!(2, read(&stream).unwrap().1.len());
     }
+}
+
+/// What of a control file was written back when the machine stops, by its mapped pages.
+struct WrittenBack(Arc<dyn File>, Vec<u8>);
+
+impl WrittenBack {
+    const PLACE: u64 = 4096;
+
+    fn keep(fs: &SimFs) -> Self {
+        let control = fs.open(Path::new("/log/control"), Open::Write).unwrap();
+        let mut page = vec![0; 4096];
+        rustix::io::pread(control.descriptor().unwrap(), &mut page, Self::PLACE).unwrap();
+        Self(control, page)
+    }
+
+    /// Brings the page back, below a page 0 of another boot.
+    fn begin_another_boot(&self) {
+        let memory = self.0.descriptor().unwrap();
+        rustix::io::pwrite(memory, &self.1, Self::PLACE).unwrap();
+        rustix::io::pwrite(memory, &[7; 16], 32).unwrap();
+    }
+}
+
+/// Of the first opening after a power cut one call fails: no shard may be passed over and then be
+/// believed to be of this boot.
+#[test]
+fn no_number_is_issued_twice_whatever_fails_when_the_log_is_opened_after_a_reboot() {
+    let (mut nth, mut opened) = (0, 0);
+    loop {
+        let fs = SimFs::new();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let log = open(&fs, &clock).unwrap();
+        let config = StreamConfig { durability: Durability::Process, ..StreamConfig::default() };
+        let stream = log.create_stream("s", &config, &patience()).unwrap();
+        put(&stream, b"written back").unwrap();
+        let control = WrittenBack::keep(&fs);
+        let segment = Path::new(SHARD).join("00000000-00000000000000000000.seg");
+        let length = fs.disk().bytes(&segment).len() as u64;
+        let last = put(&stream, b"acknowledged").unwrap();
+        std::mem::forget((stream, log));
+        fs.open(&segment, Open::Write).unwrap().truncate(length).unwrap();
+        control.begin_another_boot();
+        let fs = fs.for_another_process();
+        let before = fs.calls().len();
+
+        fs.fail(nth, 1, Fault::Errno(EIO));
+        let first = open(&fs, &clock).ok();
+        let was_hit = fs.calls().len() > before + nth;
+        fs.heal();
+
+        opened += usize::from(first.is_some());
+        let log = first.unwrap_or_else(|| open(&fs.for_another_process(), &clock).unwrap());
+        // A shard that could not be recovered is recovered by the next one who is alone.
+        let log = if log.stream("s").and_then(|stream| stream.shard(ShardId(0))).is_err() {
+            std::mem::forget(log);
+            open(&fs.for_another_process(), &clock).unwrap()
+        } else {
+            log
+        };
+        // A sync that failed ends all writing.
+        if let Ok(seq) = put(&log.stream("s").unwrap(), b"new") {
+            assert!(seq > last, "call {nth} failed: {seq} is issued again");
+        }
+        std::mem::forget(log);
+        if !was_hit {
+            break;
+        }
+        nth += 1;
+    }
+    assert!(nth > 20 && opened > 1, "{nth} {opened}");
+}
+
+/// A manifest that cannot be looked at may name any page: a new shard on it would write over the
+/// numbers of one that lives.
+#[test]
+fn no_page_goes_to_two_shards_whatever_fails_when_they_are_made() {
+    for is_split in [true, false] {
+        let (mut nth, mut made) = (0, 0);
+        loop {
+            let fs = SimFs::new();
+            let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+            let create = |name| log.create_stream(name, &StreamConfig::default(), &patience());
+            let stream = create("s").unwrap();
+            put(&stream, b"before").unwrap();
+            let before = fs.calls().len();
+
+            fs.fail(nth, 1, Fault::Errno(EIO));
+            let done = if is_split {
+                stream.split(ShardId(0), None, &patience()).map(drop)
+            } else {
+                create("t").map(drop)
+            };
+            let was_hit = fs.calls().len() > before + nth;
+            fs.heal();
+
+            made += usize::from(done.is_ok());
+            if done.is_err() {
+                let _ = create("t");
+            }
+            let streams: Vec<_> =
+                log.streams().unwrap().iter().map(|name| log.stream(name).unwrap()).collect();
+            let shards: Vec<_> =
+                streams.iter().flat_map(|stream| stream.shards().unwrap()).collect();
+            let pages: BTreeSet<u32> = shards.iter().map(|shard| shard.page).collect();
+            assert_eq!(shards.len(), pages.len(), "split {is_split}, call {nth}: {shards:?}");
+            std::mem::forget((stream, streams, log));
+            if !was_hit {
+                break;
+            }
+            nth += 1;
+        }
+        assert!(nth > 20 && made > 0, "{nth} {made}");
+    }
+}
+
+/// A stream that keeps what is not consumed, of which one function has read all and one nothing.
+fn half_consumed() -> Disk {
+    let fs = SimFs::new();
+    let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+    let config = StreamConfig {
+        compression: Compression::None,
+        segment_bytes: 1 << 20,
+        retention: Retention { is_consumed: true, ..Retention::default() },
+        ..StreamConfig::default()
+    };
+    let stream = log.create_stream("s", &config, &patience()).unwrap();
+    for _ in 0..6 {
+        put(&stream, &vec![0; 400_000]).unwrap();
+    }
+    move_to(&log, "app.slow", 0);
+    move_to(&log, "app.fast", 6);
+    log.close().unwrap();
+    fs.disk()
+}
+
+fn move_to(log: &Arc<Log>, name: &str, next_seq: u64) {
+    let mapping = Mapping::register(log, name, 1, Start::TrimHorizon).unwrap();
+    mapping.prepare("s").unwrap();
+    let file = mapping.lanes_file("s", ShardId(0)).unwrap();
+    file.take(0).unwrap();
+    file.checkpoint(0, Place { next_seq, ..Place::default() }, NOW).unwrap();
+    file.sync().unwrap();
+}
+
+fn horizon(log: &Arc<Log>) -> u64 {
+    log.stream("s").unwrap().shard(ShardId(0)).unwrap().trim_horizon().unwrap()
+}
+
+#[test]
+fn what_one_function_has_not_read_stays_whatever_fails_in_retention() {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let (disk, mut nth) = (half_consumed(), 0);
+    let log = loop {
+        let mut was_hit = false;
+        let mut last = None;
+        for fault in FAULTS {
+            for count in [1, SIGNALS] {
+                let fs = SimFs::on(disk.clone());
+                let log = open(&fs, &clock).unwrap();
+                let before = fs.calls().len();
+
+                fs.fail(nth, count, fault);
+                let _ = retain_all(&log);
+                was_hit |= fs.calls().len() > before + nth;
+                fs.heal();
+
+                assert_eq!(0, horizon(&log), "call {nth} x{count} {fault:?}");
+                if let Some(before) = last.replace(log) {
+                    std::mem::forget(before);
+                }
+            }
+        }
+        if !was_hit {
+            break last.unwrap();
+        }
+        nth += 1;
+    };
+    assert!(nth > 10, "{nth}");
+    move_to(&log, "app.slow", 6);
+    retain_all(&log).unwrap();
+    assert!(horizon(&log) > 0, "what both have read goes");
 }
 
 /// The horizon was raised in memory only: after a power cut the files below it would be missing.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use simulation::{Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
+use streamfn_core::fs::{Fs, Lock, Open, RealFs};
 use streamfn_core::{
     Compression, Control, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId,
     Start, Stream, StreamConfig,
@@ -482,4 +483,21 @@ fn a_close_that_rotted_is_written_again_from_the_manifest() {
             check_close(cut, &format!("closed {is_closed}, cut to {length}"));
         }
     }
+}
+
+#[test]
+fn the_pages_of_children_that_are_dropped_go_to_the_next_ones() {
+    let (folder, _log, stream) = stream(1);
+    let lock = folder.path().join("streams/s/shardId-000000000000/append.lock");
+    let held = RealFs.open(&lock, Open::Write).unwrap();
+    assert!(held.try_lock(Lock::Exclusive).unwrap());
+    let brief = Patience::of(Duration::from_millis(20));
+    let refused = stream.split(ShardId(0), None, &brief);
+    assert!(matches!(refused, Err(Error::LockTimeout { .. })), "{refused:?}");
+    held.unlock().unwrap();
+
+    stream.split(ShardId(0), None, &patience()).unwrap();
+
+    let pages: Vec<u32> = stream.shards().unwrap().iter().map(|shard| shard.page).collect();
+    assert_eq!(vec![1, 2, 3], pages);
 }

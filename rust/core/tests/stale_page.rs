@@ -20,6 +20,7 @@ use streamfn_core::{
 const SHARD: &str = "streams/s/shardId-000000000000";
 const SEGMENT: &str = "00000000-00000000000000000000.seg";
 const SEGMENT_HEADER: usize = 4096;
+const PAGE: usize = 4096;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
@@ -114,6 +115,19 @@ fn a_page_that_knows_less_than_the_segment_overwrites_nothing() {
     assert_eq!(vec!["a", "b", "c"], read(&stream).unwrap());
 }
 
+fn control_of(log: &Path) -> std::fs::File {
+    std::fs::File::options().read(true).write(true).open(log.join("control")).unwrap()
+}
+
+/// Has the control file say that it is of a boot that is over.
+fn begin_another_boot(log: &Path, boot: [u8; 16]) {
+    let control = control_of(log);
+    let mut head = [0; 64];
+    control.read_exact_at(&mut head, 0).unwrap();
+    let at = head.windows(16).position(|bytes| bytes == boot).unwrap();
+    control.write_all_at(&[7; 16], at as u64).unwrap();
+}
+
 #[test]
 fn a_page_of_another_boot_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,12 +145,7 @@ fn a_page_of_another_boot_is_not_believed() {
     let batch = (segment.len() - SEGMENT_HEADER) / 3;
     segment[SEGMENT_HEADER + batch..][..batch].fill(0);
     unsynced.bring_back();
-    let path = folder.path().join("control");
-    let control = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-    let mut head = [0; 64];
-    control.read_exact_at(&mut head, 0).unwrap();
-    let at = head.windows(16).position(|bytes| bytes == boot).unwrap();
-    control.write_all_at(&[7; 16], at as u64).unwrap();
+    begin_another_boot(folder.path(), boot);
 
     let log = open(folder.path());
     let stream = log.stream("s").unwrap();
@@ -144,4 +153,68 @@ fn a_page_of_another_boot_is_not_believed() {
     assert_eq!(vec!["a"], read(&stream).unwrap());
     put(&stream, "d");
     assert_eq!(vec!["a", "d"], read(&stream).unwrap());
+}
+
+/// Who opens the log meanwhile makes page 0 one of this boot, and passes over the stream.
+#[test]
+fn a_page_of_another_boot_is_not_believed_when_its_manifest_comes_back() {
+    for is_lost in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path());
+        let boot = log.boot_id();
+        let stream = create(&log, Durability::Process);
+        let place = PAGE as u64 * u64::from(stream.shards().unwrap()[0].page);
+        for value in ["a", "b", "c"] {
+            put(&stream, value);
+        }
+        let written_back = Files::keep(folder.path());
+        let mut page = [0; PAGE];
+        control_of(folder.path()).read_exact_at(&mut page, place).unwrap();
+        let last = ["d", "e", "f"].map(|value| put(&stream, value))[2];
+        log.close().unwrap();
+        drop((stream, log));
+        // The machine stopped: files and page are as they were written back, which is of one moment.
+        written_back.bring_back();
+        control_of(folder.path()).write_all_at(&page, place).unwrap();
+        begin_another_boot(folder.path(), boot);
+        let manifest = folder.path().join("streams/s/manifest.json");
+        let whole = std::fs::read(&manifest).unwrap();
+        if is_lost {
+            std::fs::remove_file(&manifest).unwrap();
+        } else {
+            std::fs::write(&manifest, b"{}").unwrap();
+        }
+        let meanwhile = open(folder.path());
+        assert!(meanwhile.stream("s").is_err());
+        meanwhile.close().unwrap();
+        drop(meanwhile);
+        std::fs::write(&manifest, whole).unwrap();
+
+        let log = open(folder.path());
+        let stream = log.stream("s").unwrap();
+
+        assert_eq!(vec!["a", "b", "c"], read(&stream).unwrap());
+        assert!(put(&stream, "g") > last, "what is told is not told again");
+    }
+}
+
+#[test]
+fn a_stream_whose_manifest_is_lost_while_it_is_open_keeps_its_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let stream = create(&log, Durability::Group);
+    put(&stream, "a");
+    let manifest = folder.path().join("streams/s/manifest.json");
+    let whole = std::fs::read(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+
+    let other = log.create_stream("other", &StreamConfig::default(), &patience()).unwrap();
+    put(&other, "x");
+    put(&stream, "b");
+    std::fs::write(&manifest, whole).unwrap();
+
+    for log in [&log, &open(folder.path())] {
+        assert_eq!(vec!["a", "b"], read(&log.stream("s").unwrap()).unwrap());
+        assert_eq!(vec!["x"], read(&log.stream("other").unwrap()).unwrap());
+    }
 }

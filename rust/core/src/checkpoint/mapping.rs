@@ -207,8 +207,15 @@ impl Mapping {
         if !fs.exists(&folder).at(&folder)? {
             return Ok(Vec::new());
         }
-        let mut names = fs.list(&folder).at(&folder)?;
-        names.retain(|name| fs.exists(&folder.join(name).join(RECORD)).unwrap_or(false));
+        let mut names = Vec::new();
+        for name in fs.list(&folder).at(&folder)? {
+            // WHY not without one that cannot be looked at: what it has not read would be taken for
+            // consumed.
+            let record = folder.join(&name).join(RECORD);
+            if fs.exists(&record).at(&record)? {
+                names.push(name);
+            }
+        }
         Ok(names)
     }
 
@@ -649,12 +656,15 @@ impl Mapping {
         for mapping in fs.list(&mappings).at(&mappings)? {
             let folder = mappings.join(&mapping);
             // What is no folder is the lock.
-            let Ok(names) = fs.list(&folder) else { continue };
+            let Some(names) = fs::names_in(&**fs, &folder).at(&folder)? else { continue };
             let has = |wanted: &str| names.iter().any(|name| name == wanted);
+            if has(RECORD) {
+                continue;
+            }
             // A replay has its lanes before its record.
             let is_left =
-                has(REMOVED) || replayed(&mapping).is_some() || !has_folders(fs, &folder, &names);
-            if has(RECORD) || !is_left {
+                has(REMOVED) || replayed(&mapping).is_some() || !has_folders(fs, &folder, &names)?;
+            if !is_left {
                 continue;
             }
             for name in names.iter().filter(|name| *name != REMOVED) {
@@ -801,7 +811,7 @@ impl Mapping {
         if !fs.exists(&self.folder).at(&self.folder)? {
             return fs.create_dir(&self.folder).at(&self.folder);
         }
-        if has_folders(fs, &self.folder, &fs.list(&self.folder).at(&self.folder)?) {
+        if has_folders(fs, &self.folder, &fs.list(&self.folder).at(&self.folder)?)? {
             let reason =
                 "the record is missing, the positions are there: `streamfn fsck --repair` \
                           writes it again"
@@ -848,7 +858,9 @@ impl Mapping {
 
 /// Removes a file, or a folder of files.
 fn remove_all(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
-    let Ok(names) = fs.list(path) else { return fs.remove(path).at(path) };
+    let Some(names) = fs::names_in(&**fs, path).at(path)? else {
+        return fs.remove(path).at(path);
+    };
     for name in names {
         let file = path.join(name);
         fs.remove(&file).at(&file)?;
@@ -857,8 +869,13 @@ fn remove_all(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
 }
 
 /// Whether a mapping's folder has those of streams in it, where its positions are.
-fn has_folders(fs: &Arc<dyn Fs>, folder: &Path, names: &[String]) -> bool {
-    names.iter().any(|name| fs.list(&folder.join(name)).is_ok())
+fn has_folders(fs: &Arc<dyn Fs>, folder: &Path, names: &[String]) -> Result<bool> {
+    for path in names.iter().map(|name| folder.join(name)) {
+        if fs::names_in(&**fs, &path).at(&path)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn remove_empty(fs: &Arc<dyn Fs>, folder: &Path) -> Result<()> {

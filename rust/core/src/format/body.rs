@@ -650,6 +650,30 @@ mod tests {
         }
 
         #[test]
+        fn a_range_has_the_payloads_and_the_bytes_of_its_records(
+            records in records(),
+            cut in any::<(prop::sample::Index, prop::sample::Index)>(),
+        ) {
+            let mut builder = RecordBuilder::default();
+            for record in &records {
+                push(&mut builder, record);
+            }
+            let batch = decode(&builder);
+            let [a, b] = [cut.0, cut.1].map(|cut| u32::try_from(cut.index(records.len() + 1)).unwrap());
+            let range = a.min(b)..a.max(b);
+
+            let bytes: usize = range.clone().map(|index| batch.record_bytes(index)).sum();
+            prop_assert_eq!(bytes, batch.range_bytes(&range));
+            let (run, ends) = batch.value_run(&range);
+            let mut from = 0;
+            let payloads: Vec<&[u8]> =
+                ends.map(|end| &run[std::mem::replace(&mut from, end)..end]).collect();
+            prop_assert_eq!(run.len(), from);
+            let expected: Vec<&[u8]> = range.map(|index| batch.value(index)).collect();
+            prop_assert_eq!(expected, payloads);
+        }
+
+        #[test]
         fn joining_builders_is_pushing_one_after_the_other(a in records(), b in records()) {
             let (mut first, mut second) = (RecordBuilder::default(), RecordBuilder::default());
             for record in &a {

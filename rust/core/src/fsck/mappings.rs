@@ -61,7 +61,7 @@ fn mapping(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
     }
     for name in examination.names(folder)? {
         let path = folder.join(&name);
-        if examination.is_folder(&path) {
+        if examination.is_folder(&path)? {
             stream(examination, stream_of(&name), &path)?;
         } else if name != RECORD && name != REMOVED {
             examination.foreign(&path);
@@ -93,7 +93,7 @@ fn missing_lanes(examination: &mut Examination<'_>, folder: &Path) -> Result<()>
 
 fn missing_under_lock(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
     let path = folder.join(RECORD);
-    let bytes = fs::read(&**examination.fs(), &path).unwrap_or_default();
+    let bytes = read_if_there(examination.fs(), &path)?;
     let slots = bytes.chunks(MAPPING_BYTES).take(2);
     let slots = slots.filter_map(|slot| MappingRecord::decode(slot).ok());
     let Some(record) = slots.max_by_key(|record| record.counter) else { return Ok(()) };
@@ -148,7 +148,10 @@ fn record(examination: &mut Examination<'_>, folder: &Path) -> Result<bool> {
     if !examination.fs().exists(&path).at(&path)? {
         // Its folder is made before it; without lanes it is a registration that did not finish.
         let names = examination.names(folder)?;
-        let has_lanes = names.iter().any(|name| examination.is_folder(&folder.join(name)));
+        let mut has_lanes = false;
+        for name in &names {
+            has_lanes |= examination.is_folder(&folder.join(name))?;
+        }
         let is_replay =
             folder.file_name().is_some_and(|name| replayed(&name.to_string_lossy()).is_some());
         if is_replay || names.iter().any(|name| name == REMOVED) {
@@ -510,7 +513,7 @@ pub(super) fn furthest(
     root: &Path,
 ) -> Result<BTreeMap<(String, ShardId), (SequenceNumber, u32)>> {
     let mut found = BTreeMap::new();
-    for (path, stream, shard) in lanes_files(fs, root) {
+    for (path, stream, shard) in lanes_files(fs, root)? {
         let lanes = Lanes::read(fs, &path, &stream, shard)?;
         let most = found.entry((stream.clone(), shard)).or_insert((0, 0));
         let places = lanes.pairs().map(|pair| (pair.place.next_seq, pair.place.hint));
@@ -525,30 +528,42 @@ fn read_file(fs: &Arc<dyn Fs>, path: &Path) -> Result<Vec<u8>> {
     fs::read(&**fs, path).at(path)
 }
 
+/// Nothing if nothing is there.
+fn read_if_there(fs: &Arc<dyn Fs>, path: &Path) -> Result<Vec<u8>> {
+    match fs::read(&**fs, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        bytes => bytes.at(path),
+    }
+}
+
+/// Names in a folder; none if it is a file, or nothing is there.
+fn names_in(fs: &Arc<dyn Fs>, path: &Path) -> Result<Vec<String>> {
+    Ok(fs::names_in(&**fs, path).at(path)?.unwrap_or_default())
+}
+
 /// All lanes files of a log, with stream and shard.
-fn lanes_files(fs: &Arc<dyn Fs>, root: &Path) -> Vec<(PathBuf, String, ShardId)> {
-    let list = |folder: &Path| fs.list(folder).unwrap_or_default();
+fn lanes_files(fs: &Arc<dyn Fs>, root: &Path) -> Result<Vec<(PathBuf, String, ShardId)>> {
     let mut found = Vec::new();
     let mappings = root.join("mappings");
-    for mapping in list(&mappings) {
+    for mapping in names_in(fs, &mappings)? {
         let mapping = mappings.join(mapping);
-        for stream in list(&mapping) {
+        for stream in names_in(fs, &mapping)? {
             let folder = mapping.join(&stream);
-            for name in list(&folder) {
+            for name in names_in(fs, &folder)? {
                 if let Some(shard) = name.strip_suffix(LANES_SUFFIX).and_then(ShardId::parse) {
                     found.push((folder.join(name), stream_of(&stream).to_owned(), shard));
                 }
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// Puts right what of the mappings can be derived: one slot from the other, a record and a head from
 /// the lanes. A lane whose checkpoints are both damaged stays as it is.
 pub(super) fn repair(repair: &mut Repair<'_>) -> Result<()> {
     let fs = Arc::clone(repair.fs());
-    for (path, stream, shard) in lanes_files(&fs, repair.root) {
+    for (path, stream, shard) in lanes_files(&fs, repair.root)? {
         let kinds = [Kind::LanesDamaged, Kind::LanesSlotDamaged, Kind::CheckpointSlotDamaged];
         if kinds.iter().any(|kind| repair.has(*kind, &path)) {
             repair.keep(&path, 0)?;
@@ -586,7 +601,7 @@ pub(super) fn repair(repair: &mut Repair<'_>) -> Result<()> {
 /// The record as its valid slot has it; else as the lanes files tell: their factor, not paused, and
 /// nothing of a stream skipped that has no lanes yet.
 fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
-    let bytes = fs::read(&**fs, path).unwrap_or_default();
+    let bytes = read_if_there(fs, path)?;
     let slots = bytes.chunks(MAPPING_BYTES).filter_map(|slot| MappingRecord::decode(slot).ok());
     if let Some(record) = slots.max_by_key(|record| record.counter) {
         return Ok(record);
@@ -603,7 +618,7 @@ fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
     };
     for inner in fs.list(folder).at(folder)? {
         let stream = stream_of(&inner).to_owned();
-        for name in fs.list(&folder.join(&inner)).unwrap_or_default() {
+        for name in names_in(fs, &folder.join(&inner))? {
             if name.strip_suffix(LANES_SUFFIX).is_none() {
                 continue;
             }

@@ -366,14 +366,16 @@ impl<'x> Examination<'x> {
         Ok(page)
     }
 
-    /// The page of a shard whose manifest does not say which one it has; only beside others.
+    /// The page of a shard whose manifest does not say which one it has; only beside others. That of a
+    /// removed shard of its name may still be there.
     fn page_of(&mut self, owner: u64) -> Result<Option<PageView>> {
         if self.is_exclusive {
             return Ok(None);
         }
         for number in 1..=SHARDS_MAX {
-            if let Some(page) = self.page(number, owner)? {
-                return Ok(Some(page));
+            let page = self.page(number, owner)?.filter(|page| !page.is_removed);
+            if page.is_some() {
+                return Ok(page);
             }
         }
         Ok(None)
@@ -403,17 +405,20 @@ impl<'x> Examination<'x> {
         self.fs().list(folder).at(folder)
     }
 
-    fn is_folder(&self, path: &Path) -> bool {
-        self.fs().list(path).is_ok()
+    fn is_folder(&self, path: &Path) -> Result<bool> {
+        Ok(fs::names_in(&**self.fs(), path).at(path)?.is_some())
     }
 
     /// Names of the folders in a folder; files there are foreign.
     fn folders(&mut self, folder: &Path) -> Result<Vec<String>> {
-        let names = self.names(folder)?;
-        let (folders, files): (Vec<_>, Vec<_>) =
-            names.into_iter().partition(|name| self.is_folder(&folder.join(name)));
-        for name in files.iter().filter(|name| *name != "lock") {
-            self.foreign(&folder.join(name));
+        let mut folders = Vec::new();
+        for name in self.names(folder)? {
+            let path = folder.join(&name);
+            if self.is_folder(&path)? {
+                folders.push(name);
+            } else if name != "lock" {
+                self.foreign(&path);
+            }
         }
         Ok(folders)
     }

@@ -158,8 +158,9 @@ mod tests {
             let mut one_by_one = tally;
             let taken = sizes.iter().take_while(|&&bytes| one_by_one.admit(&limits, bytes)).count();
 
-            if tally.admit_all(&limits, sizes.len(), sizes.iter().sum()) {
-                prop_assert_eq!(sizes.len(), taken);
+            let has_room = taken == sizes.len() && one_by_one.bytes < bytes;
+            prop_assert_eq!(has_room, tally.admit_all(&limits, sizes.len(), sizes.iter().sum()));
+            if has_room {
                 prop_assert_eq!(one_by_one, tally);
             }
         }

@@ -552,7 +552,11 @@ fn for_each_shard(
 
 /// Recovers every shard. One that cannot be is closed, and the others are not: who asks for it is told
 /// why. What a newer version wrote is refused as a whole, before anything is changed.
-fn recover_shards(directory: &Arc<Directory>, same_boot: bool) -> Result<()> {
+///
+/// In another boot a page that was not visited is nobody's from then on: its stream's manifest is
+/// damaged, or missing, and may be brought back when page 0 is of this boot.
+fn recover_shards(opened: &Opened, same_boot: bool) -> Result<()> {
+    let directory = &opened.directory;
     let mut found = Vec::new();
     for_each_shard(directory, |folder, config| {
         match recovery::examine(directory, folder, config, same_boot) {
@@ -561,6 +565,11 @@ fn recover_shards(directory: &Arc<Directory>, same_boot: bool) -> Result<()> {
         }
         Ok(())
     })?;
+    if !same_boot {
+        let visited = found.iter().map(|(page, _)| *page).collect();
+        let file = opened.topology.control_file();
+        directory.control().disown_all_but(&visited, &**file);
+    }
     for (page, examined) in found {
         if examined.and_then(|found| recovery::recover(directory, &found)).is_err() {
             directory.control().page(page).disown();
@@ -645,7 +654,7 @@ impl Opening<'_> {
             Ok(())
         })?;
         opened.topology.control_file().allocate(u64::from(pages) * 4096).at(&control_path)?;
-        recover_shards(&opened.directory, same_boot)?;
+        recover_shards(&opened, same_boot)?;
         opened.directory.control().reuse_retired();
         opened.settle()?;
         // Last, so that a crash before leaves the pages of another boot, which nobody trusts.

@@ -50,16 +50,16 @@ pub(super) fn sweep(fs: &Arc<dyn Fs>, folder: &Path) -> Result<()> {
     }
     for name in fs.list(folder).at(folder)? {
         let inner = folder.join(&name);
-        match fs.list(&inner) {
-            Ok(names) => {
+        match fs::names_in(&**fs, &inner).at(&inner)? {
+            Some(names) => {
                 for name in names {
                     fs.remove(&inner.join(name)).at(&inner)?;
                 }
                 fs.sync_dir(&inner).at(&inner)?;
                 fs.remove_dir(&inner).at(&inner)?;
             }
-            Err(_) if name == MARKER => {}
-            Err(_) => fs.remove(&inner).at(&inner)?,
+            None if name == MARKER => {}
+            None => fs.remove(&inner).at(&inner)?,
         }
     }
     // INVARIANT: the marker goes last, when nothing else can come back.

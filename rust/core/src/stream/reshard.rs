@@ -133,6 +133,7 @@ impl Stream {
         parents.sort_unstable();
         parents.dedup();
         if !children.is_empty() {
+            let dropped: Vec<u32> = pending().map(|child| child.page).collect();
             let mut has_close = false;
             for parent in &parents {
                 has_close |= self.shard(*parent)?.is_closed(patience)?;
@@ -151,6 +152,11 @@ impl Stream {
                 manifest.shards.retain(|shard| !shard.is_pending);
             }
             topology::store(self.directory.fs(), &manifest, &self.manifest_path())?;
+            if !has_close {
+                for page in dropped {
+                    self.directory.control().page(page).disown();
+                }
+            }
             self.directory.control().wake();
         }
         self.learn(&manifest);

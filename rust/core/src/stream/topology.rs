@@ -60,10 +60,21 @@ impl Changing<'_> {
             let manifest = Manifest::load(directory.fs(), &manifest_path(directory, &name))?;
             taken.extend(manifest.shards.iter().map(|shard| shard.page));
         }
+        let control = directory.control();
         // WHY: a process that has a removed shard open must not find another one on its page.
-        let is_free = |page: &u32| !taken.contains(page) && !directory.control().is_retired(*page);
-        let free = (1..=SHARDS_MAX).filter(is_free);
-        let pages: Vec<u32> = free.take(count as usize).collect();
+        let is_free = |page: &u32| !taken.contains(page) && !control.is_retired(*page);
+        let has_owner = |page: &u32| {
+            let page = control.page(*page);
+            page.is_owned() && !page.is_removed()
+        };
+        let free = || (1..=SHARDS_MAX).filter(is_free);
+        // WHY those last: a page that has an owner but no manifest is left of a creation that did not
+        // finish, or it is in use and the manifest is lost.
+        let pages: Vec<u32> = free()
+            .filter(|page| !has_owner(page))
+            .chain(free().filter(has_owner))
+            .take(count as usize)
+            .collect();
         if pages.len() < count as usize {
             let reason = format!(
                 "a log has at most {SHARDS_MAX} shards, closed ones too: {} are taken, {count} more \
@@ -73,7 +84,7 @@ impl Changing<'_> {
             return Err(Error::config("shards", reason));
         }
         // A store to a page of a sparse file on a full disk would kill the process.
-        let length = u64::from(pages.last().map_or(0, |page| page + 1)) * 4096;
+        let length = u64::from(pages.iter().max().map_or(0, |page| page + 1)) * 4096;
         let path = directory.root().join("control");
         self.topology.control_file.allocate(length).at(&path)?;
         Ok(pages)
@@ -88,9 +99,15 @@ pub(super) fn manifest_path(directory: &Directory, stream: &str) -> std::path::P
 pub(super) fn stream_names(directory: &Directory) -> Result<Vec<String>> {
     let fs = directory.fs();
     let parent = directory.root().join("streams");
-    let mut names = fs.list(&parent).at(&parent)?;
-    // A folder without a manifest is a creation that did not finish.
-    names.retain(|name| fs.exists(&manifest_path(directory, name)).unwrap_or(false));
+    let mut names = Vec::new();
+    for name in fs.list(&parent).at(&parent)? {
+        // A folder without a manifest is a creation that did not finish. A manifest of which nobody
+        // can say whether it is there may have any page.
+        let manifest = manifest_path(directory, &name);
+        if fs.exists(&manifest).at(&manifest)? {
+            names.push(name);
+        }
+    }
     Ok(names)
 }
 
