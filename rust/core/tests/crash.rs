@@ -77,6 +77,12 @@ impl Check<'_> {
         Ok((fs, recovery))
     }
 
+    /// All there is; damage only where the story had something rot.
+    fn read(&self, log: &std::sync::Arc<Log>) -> Verdict<Found> {
+        let is_rotten = |shard, numbers| self.history.are_rotten(shard, &numbers, self.point);
+        read(log, is_rotten).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))
+    }
+
     /// What can be read, compared with what was promised; `None` if the stream was not made yet.
     fn content(&self, log: &std::sync::Arc<Log>) -> Verdict<Option<Found>> {
         match log.stream(STREAM) {
@@ -86,7 +92,7 @@ impl Check<'_> {
             }
             Err(error) => return wrong(Wrong::Lost, error.to_string()),
         }
-        let found = read(log).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))?;
+        let found = self.read(log)?;
         self.records(&found)?;
         self.shards(log)?;
         self.lanes(log, &found)?;
@@ -217,7 +223,7 @@ impl Check<'_> {
             }
         }
         let count = |found: &Found| found.values().map(|(_, it)| it.len()).sum::<usize>();
-        let now = read(log).or_else(|error| wrong(Wrong::Unreadable, error.to_string()))?;
+        let now = self.read(log)?;
         if count(found) + places.len() != count(&now) {
             return wrong(Wrong::Lost, "what was put after the crash");
         }

@@ -51,8 +51,11 @@ pub(crate) fn open(fs: &SimFs) -> Result<Arc<Log>> {
 /// By shard: the trim horizon, and the records by their numbers.
 pub(crate) type Found = BTreeMap<ShardId, (u64, BTreeMap<u64, Vec<u8>>)>;
 
-/// Everything that can be read.
-pub(crate) fn read(log: &Arc<Log>) -> Result<Found> {
+/// Everything that can be read. Damage is an error unless `is_expected` of the shard and the numbers.
+pub(crate) fn read(
+    log: &Arc<Log>,
+    is_expected: impl Fn(ShardId, Range<u64>) -> bool,
+) -> Result<Found> {
     let stream = log.stream(STREAM)?;
     let mut found = Found::new();
     for meta in stream.shards()? {
@@ -67,7 +70,9 @@ pub(crate) fn read(log: &Arc<Log>) -> Result<Found> {
                 Ok(Some(read)) => read,
                 Ok(None) => break,
                 // As a lane with on_corruption="skip" does; what is missing then is looked at later.
-                Err(Error::Corruption { .. }) => {
+                Err(Error::Corruption { first, last, .. })
+                    if is_expected(meta.id, first..last.saturating_add(1)) =>
+                {
                     let behind = shard.skip_damage(&cursor)?.cursor;
                     assert!(behind != cursor, "no way on from {cursor:?}");
                     cursor = behind;
@@ -177,11 +182,17 @@ impl History {
         begun.map(|(_, horizon, _)| *horizon).max().unwrap_or(0)
     }
 
+    /// Whether all these numbers may have rotted by a point.
+    pub(crate) fn are_rotten(&self, shard: ShardId, numbers: &Range<u64>, point: usize) -> bool {
+        self.rotten.iter().any(|it| {
+            let is_within = it.numbers.start <= numbers.start && numbers.end <= it.numbers.end;
+            it.shard == shard && it.begun <= point && is_within
+        })
+    }
+
     /// Whether a record may have rotted by a point.
     pub(crate) fn is_rotten(&self, shard: ShardId, seq: u64, point: usize) -> bool {
-        let is_it =
-            |it: &Rotten| it.shard == shard && it.begun <= point && it.numbers.contains(&seq);
-        self.rotten.iter().any(is_it)
+        self.are_rotten(shard, &(seq..seq + 1), point)
     }
 }
 
