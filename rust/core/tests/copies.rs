@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Disk, SimFs};
+use simulation::{Call, Disk, SimFs};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::format::record_batch::{HeaderRead, HEADER_BYTES};
 use streamfn_core::format::BatchHeader;
@@ -209,4 +209,30 @@ fn a_torn_end_is_cut_whatever_its_record_holds() {
             assert_eq!(1, kept.len(), "{what}: {kept:?}");
         }
     }
+}
+
+/// Else a record could keep a log from opening for minutes.
+#[test]
+fn a_body_that_a_header_elsewhere_claims_is_not_read() {
+    const LENGTH: usize = 2 << 20;
+    let mut value = vec![0; LENGTH];
+    for at in (0..100).map(|n| n * HEADER_BYTES) {
+        let rest = u32::try_from(LENGTH - at - HEADER_BYTES).unwrap();
+        let place = Position { segment: 7, offset: 4096 };
+        let (body_len, base_seq) = (rest, 5);
+        let claims =
+            BatchHeader { body_len, base_seq, record_count: 1, place, ..BatchHeader::default() };
+        value[at..at + HEADER_BYTES].copy_from_slice(&claims.encode().0);
+    }
+    let mut disk = crashed(&[b"first".to_vec(), value]);
+    let outer = FIRST + stored(&disk.bytes(Path::new(SEGMENT))[FIRST..]);
+    disk.patch(Path::new(SEGMENT), outer as u64, &[0; HEADER_BYTES]);
+    let fs = SimFs::on(disk);
+    let options = Options { fs: Arc::new(fs.clone()), ..Options::default() };
+
+    examine(Path::new("/log"), &options, &mut |_, _| true).unwrap();
+    drop(open(&fs));
+
+    let reads = fs.calls().into_iter().filter(|call| *call == Call::Read).count();
+    assert!(reads < 90, "{reads} reads");
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use simulation::SimFs;
 use streamfn_core::format::checksum::crc32c;
+use streamfn_core::format::BatchHeader;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
     Compression, Error, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start, Stream,
@@ -136,6 +137,46 @@ fn a_batch_of_a_newer_version_behind_a_damaged_one_is_not_cut_either() {
     });
 
     assert_refused(&fs, "version 2");
+}
+
+/// A record may hold anything; the search behind damage meets it.
+#[test]
+fn a_record_that_holds_a_batch_of_a_newer_version_refuses_no_log() {
+    let mut newer = BatchHeader { record_count: 1, ..BatchHeader::default() }.encode().0;
+    patch(&mut newer, 4, &[2], 0, 92);
+    for is_last in [true, false] {
+        let fs = SimFs::new();
+        let log = open(&fs).unwrap();
+        let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
+        let patience = Patience::of(Duration::from_secs(30));
+        let stream = log.create_stream("s", &config, &patience).unwrap();
+        put(&stream, "first").unwrap();
+        let outer = fs.disk().bytes(Path::new(SEGMENT)).len() as u64;
+        let mut holder = stream.begin_put().unwrap();
+        holder.push(&[&newer[..], b"and then"].concat(), None, std::iter::empty()).unwrap();
+        holder.commit(&patience).unwrap();
+        if !is_last {
+            put(&stream, "later").unwrap();
+        }
+        std::mem::forget((stream, log));
+        let fs = SimFs::on(fs.disk());
+        fs.patch(Path::new(SEGMENT), outer, &[0; 96]);
+
+        let log = open(&fs).unwrap();
+
+        let stream = log.stream("s").unwrap();
+        put(&stream, "goes on").unwrap();
+        let shard = stream.shard(ShardId(0)).unwrap();
+        match values(&stream) {
+            Ok(found) if is_last => assert_eq!(vec!["first", "goes on"], found),
+            Err(Error::Corruption { first: 1, last: 1, .. }) if !is_last => {
+                let cursor = shard.cursor(Start::AtSequence(2)).unwrap();
+                let next = shard.read(&cursor, &mut ReadBuffer::default()).unwrap();
+                assert_eq!(b"later", next.unwrap().0.value(0));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use streamfn_core::format::record_batch::{HeaderRead, HEADER_BYTES};
 use streamfn_core::format::BatchHeader;
+use streamfn_core::fsck::{examine, Kind, Options};
 use streamfn_core::{
     Compression, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
     StreamConfig,
@@ -208,4 +209,50 @@ fn a_writer_killed_in_the_middle_of_a_batch_is_stepped_over_by_the_next() {
 
     let values: Vec<_> = read(&stream).unwrap().into_iter().map(|(_, value)| value).collect();
     assert_eq!(vec!["a", "b"], values);
+}
+
+/// The body of a batch that was being written is no reason to doubt what its header says was on disk.
+#[test]
+fn the_header_of_a_torn_batch_tells_rot_before_it_from_a_torn_tail() {
+    for damaged in [20, 120] {
+        let folder = tempfile::tempdir().unwrap();
+        let crashed = crashed_log(folder.path(), 3);
+        let path = segment_of(&crashed);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let batch = (bytes.len() - 4096) / 3;
+        bytes[4096 + batch + damaged] ^= 1;
+        bytes.truncate(4096 + 3 * batch - 20);
+        std::fs::write(&path, &bytes).unwrap();
+        let look = || {
+            let options = Options { is_deep: true, ..Options::default() };
+            let report = examine(&crashed, &options, &mut |_, _| true).unwrap();
+            let findings = report.findings.iter().filter(|f| f.kind != Kind::Quarantined);
+            findings.map(|f| (f.kind, f.sequences)).collect::<Vec<_>>()
+        };
+
+        let rot = (Kind::BatchDamaged, Some((1, 1)));
+        assert_eq!(vec![rot, (Kind::TornTail, None)], look(), "byte {damaged}");
+        for round in 0..2 {
+            let _ = std::fs::remove_file(crashed.join("control"));
+            let log = open(&crashed);
+            let stream = log.stream("s").unwrap();
+            let error = read(&stream).unwrap_err();
+            assert!(matches!(error, Error::Corruption { first: 1, last: 1, .. }), "{error}");
+            put(&stream, "goes on");
+            let shard = stream.shard(ShardId(0)).unwrap();
+            let cursor = shard.cursor(Start::AtSequence(1)).unwrap();
+            let mut cursor = shard.skip_damage(&cursor).unwrap().cursor;
+            let mut values = 0;
+            while let Some((found, after)) =
+                shard.read(&cursor, &mut ReadBuffer::default()).unwrap()
+            {
+                values += usize::from(found.control().is_none());
+                cursor = after;
+            }
+            assert_eq!(round + 1, values, "byte {damaged}");
+            log.close().unwrap();
+            drop((shard, stream, log));
+            assert_eq!(vec![rot], look(), "byte {damaged}");
+        }
+    }
 }

@@ -137,6 +137,11 @@ impl BatchHeader {
         self.place == Position::default() || self.place == place
     }
 
+    /// Where the bytes of a header say that its batch stands, also in a header of a newer version.
+    pub fn place_in(head: &[u8]) -> Option<Position> {
+        Self::decode_fields(head).map(|header| header.place)
+    }
+
     /// Bytes the batch takes in the file, header and padding included.
     pub fn stored_bytes(&self) -> u64 {
         (HEADER_BYTES + super::align8(self.body_len as usize)) as u64

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
 use crate::format::compression::decompress;
-use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
+use crate::format::record_batch::{HeaderRead, Unknown, HEADER_BYTES, SUPPORTED};
 use crate::format::{BatchHeader, Control, DecodedBatch, SharedBytes};
 use crate::fs::{File, Fs, Open};
-use crate::log::Beyond;
+use crate::log::{Beyond, Candidate};
 use crate::types::{Position, SequenceNumber, ShardId};
 
 /// Bytes read at once while headers are looked at.
@@ -27,11 +27,20 @@ pub(super) struct SegmentBytes {
     bytes: Vec<u8>,
 }
 
-/// A whole batch found behind a damaged place.
+/// A batch found behind a damaged place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     pub(super) offset: u64,
     pub(super) header: BatchHeader,
+    /// Whether its body is the one that was written.
+    pub(super) is_whole: bool,
+}
+
+impl Found {
+    /// The byte after it.
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.header.stored_bytes()
+    }
 }
 
 impl SegmentBytes {
@@ -138,20 +147,45 @@ impl SegmentBytes {
         beyond: &mut Beyond,
         bound: SequenceNumber,
     ) -> Result<Option<Found>> {
+        while let Some(found) = self.next_standing(offset, beyond, bound)? {
+            if found.is_whole {
+                return Ok(Some(found));
+            }
+            offset = found.end();
+        }
+        Ok(None)
+    }
+
+    /// As [`SegmentBytes::next_whole`], or one with a damaged body whose header says that it stands there.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`]: what a newer version wrote there is no damage.
+    pub(super) fn next_standing(
+        &mut self,
+        mut offset: u64,
+        beyond: &mut Beyond,
+        bound: SequenceNumber,
+    ) -> Result<Option<Found>> {
         while offset + HEADER_BYTES as u64 <= self.length {
-            if self.at(offset, MAGIC.len())? == MAGIC {
-                if let HeaderRead::Valid(header, crc) = self.header(offset)? {
-                    let place = Position { offset, ..beyond.at };
-                    let is_whole =
-                        header.next_seq() <= bound && self.body_damage(offset, &header)?.is_none();
-                    if is_whole && beyond.holds(place, &header, crc) {
-                        return Ok(Some(Found { offset, header }));
+            let place = Position { offset, ..beyond.at };
+            match beyond.look(place, self.at(offset, HEADER_BYTES)?) {
+                Candidate::Newer(unknown) => return Err(self.unsupported(unknown)),
+                Candidate::Ours(header) if header.next_seq() <= bound => {
+                    let is_whole = self.body_damage(offset, &header)?.is_none();
+                    if is_whole || header.place == place {
+                        return Ok(Some(Found { offset, header, is_whole }));
                     }
                 }
+                Candidate::Ours(_) | Candidate::Other => {}
             }
             offset += 8;
         }
         Ok(None)
+    }
+
+    pub(super) fn unsupported(&self, unknown: Unknown) -> Error {
+        let (found, supported) = (unknown.to_string(), SUPPORTED.into());
+        Error::UnsupportedFormat { path: self.path.clone(), found, supported }
     }
 
     /// Where the first byte that is not zero lies, from `offset` on.

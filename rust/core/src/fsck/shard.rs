@@ -9,11 +9,11 @@
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Kind};
-use super::segment_bytes::SegmentBytes;
+use super::segment_bytes::{Found, SegmentBytes};
 use super::Examination;
 use crate::control::PageView;
 use crate::error::{Error, IoContext, Result};
-use crate::format::record_batch::{HeaderRead, HEADER_BYTES, SUPPORTED};
+use crate::format::record_batch::{HeaderRead, HEADER_BYTES};
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::format::state::{STATE_SLOT_BYTES, STATE_SLOT_STRIDE};
 use crate::format::{Access, BatchHeader, Hole, SegmentHeader, ShardState};
@@ -450,13 +450,7 @@ impl ShardWalk<'_, '_, '_> {
                 }
                 HeaderRead::Empty => "zeros where a batch should begin",
                 HeaderRead::Damaged(damage) => damage.0,
-                HeaderRead::Unsupported(unknown) => {
-                    return Err(Error::UnsupportedFormat {
-                        path: bytes.path.clone(),
-                        found: unknown.to_string(),
-                        supported: SUPPORTED.into(),
-                    });
-                }
+                HeaderRead::Unsupported(unknown) => return Err(bytes.unsupported(unknown)),
                 HeaderRead::Valid(header, crc) => {
                     let Some(damage) = self.does_not_follow(&header) else {
                         self.batch(bytes, &header, crc)?;
@@ -559,15 +553,41 @@ impl ShardWalk<'_, '_, '_> {
         if self.at.at < state.recovery_point || self.at.at < committed {
             return Ok(false);
         }
-        let mut beyond = self.beyond();
-        let mut offset = beyond.search_from(bytes.at(self.at.at.offset, HEADER_BYTES)?);
-        while let Some(found) = bytes.next_whole(offset, &mut beyond, SequenceNumber::MAX)? {
-            if found.header.durable_end > self.at.next_seq {
-                return Ok(false);
-            }
-            offset = found.offset + found.header.stored_bytes();
+        let (mut beyond, from) = self.search(bytes)?;
+        Ok(Self::next_proof(bytes, from, &mut beyond, self.at.next_seq)?.is_none())
+    }
+
+    /// Of the batches behind the place of the walk, the one that says most of what was on disk there.
+    fn last_proof(&self, bytes: &mut SegmentBytes) -> Result<Option<Found>> {
+        let (mut beyond, mut from) = self.search(bytes)?;
+        let (mut synced, mut last) = (self.at.next_seq, None);
+        while let Some(found) = Self::next_proof(bytes, from, &mut beyond, synced)? {
+            (from, synced, last) = (found.end(), found.header.durable_end, Some(found));
         }
-        Ok(true)
+        Ok(last)
+    }
+
+    /// The next batch that says that more than the numbers below `synced` were on disk.
+    fn next_proof(
+        bytes: &mut SegmentBytes,
+        mut from: u64,
+        beyond: &mut Beyond,
+        synced: SequenceNumber,
+    ) -> Result<Option<Found>> {
+        while let Some(found) = bytes.next_standing(from, beyond, SequenceNumber::MAX)? {
+            if found.header.durable_end > synced {
+                return Ok(Some(found));
+            }
+            from = found.end();
+        }
+        Ok(None)
+    }
+
+    /// What is looked for behind the place of the walk, and the byte where the search begins.
+    fn search(&self, bytes: &mut SegmentBytes) -> Result<(Beyond, u64)> {
+        let beyond = self.beyond();
+        let from = beyond.search_from(bytes.at(self.at.at.offset, HEADER_BYTES)?);
+        Ok((beyond, from))
     }
 
     /// What is known of the batches behind the place of the walk.
@@ -612,7 +632,13 @@ impl ShardWalk<'_, '_, '_> {
         let is_jump = damage == NUMBERS_MISSING;
         let bound = next.map_or(SequenceNumber::MAX, |(_, base)| base.max(from));
         let search = if is_jump { offset } else { offset + 8 };
-        let found = bytes.next_whole(search, &mut self.beyond(), bound)?;
+        let mut found = bytes.next_whole(search, &mut self.beyond(), bound)?;
+        let mut prev_crc = None;
+        if let (None, None) = (found, next) {
+            // Its body is damaged too, or torn: the walk judges that where it stands.
+            found = self.last_proof(bytes)?;
+            prev_crc = found.map(|found| found.header.prev_header_crc);
+        }
         let (next_seq, end) = match (found, next) {
             (Some(found), _) => {
                 (bytes.first_number(&found, from)?, Position { offset: found.offset, ..self.at.at })
@@ -628,7 +654,7 @@ impl ShardWalk<'_, '_, '_> {
         self.hole(next_seq, end);
         let finding = self.place.finding(Kind::BatchDamaged, &bytes.path, damage);
         self.tell_hole(finding.at(offset).numbers(from, next_seq));
-        self.at.prev_crc = None;
+        self.at.prev_crc = prev_crc;
         self.at.next_seq = next_seq;
         match found {
             Some(found) => self.at.at.offset = found.offset,

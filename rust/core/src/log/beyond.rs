@@ -4,7 +4,7 @@
 //! inside of one. Who searches for the next whole batch meets everything that has the bytes of one, and
 //! may take only what stands where it was written.
 
-use crate::format::record_batch::HeaderRead;
+use crate::format::record_batch::{HeaderRead, Unknown};
 use crate::format::BatchHeader;
 use crate::types::{Micros, Position, SequenceNumber};
 
@@ -27,6 +27,17 @@ pub(crate) struct Beyond {
     pub(crate) copy: Option<u32>,
 }
 
+/// What the bytes at a place are to a search.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Candidate {
+    /// The header of a batch of the shard; its body was not looked at.
+    Ours(BatchHeader),
+    /// That of a batch that a newer version wrote there.
+    Newer(Unknown),
+    /// Nothing of the shard.
+    Other,
+}
+
 impl Beyond {
     /// The byte where the search begins, given the bytes at the damaged place: a header that is whole
     /// says where its batch ends, and what lies before is in its body.
@@ -43,7 +54,23 @@ impl Beyond {
         }
     }
 
-    /// Whether a whole batch found at a place is one of the shard there; `crc` is its header's. To be
+    /// What begins at a place, given the bytes there. To be asked in the order of the places.
+    ///
+    /// WHY by the header alone: a record may be nothing but headers of which each claims all the rest.
+    pub(crate) fn look(&mut self, place: Position, head: &[u8]) -> Candidate {
+        match BatchHeader::decode(head) {
+            HeaderRead::Valid(header, crc) if self.holds(place, &header, crc) => {
+                Candidate::Ours(header)
+            }
+            // One that stands elsewhere is part of a record.
+            HeaderRead::Unsupported(unknown) if BatchHeader::place_in(head) == Some(place) => {
+                Candidate::Newer(unknown)
+            }
+            _ => Candidate::Other,
+        }
+    }
+
+    /// Whether a header found at a place is of a batch of the shard there; `crc` is the header's. To be
     /// asked in the order of the places.
     pub(crate) fn holds(&mut self, place: Position, header: &BatchHeader, crc: u32) -> bool {
         let is_known = header.place != Position::default();

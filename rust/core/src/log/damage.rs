@@ -5,7 +5,7 @@ use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
 use crate::format::{BatchHeader, DecodedBatch};
 use crate::types::{Position, SequenceNumber};
 
-use super::beyond::Beyond;
+use super::beyond::{Beyond, Candidate};
 use super::read::{numbers_before, Cursor, Next, ReadBuffer};
 use super::{ShardLog, SEGMENT_START};
 
@@ -51,22 +51,26 @@ impl ShardLog {
                 Some(offset) => {
                     position.offset = offset;
                     let found = Cursor::at(position, cursor.next_seq);
-                    if let Some((batch, crc)) = self.whole_batch(&found, &mut buffer) {
-                        let is_ours = beyond.holds(position, batch.header(), crc);
+                    let Some(header) = Self::header_of(position, &mut beyond, &mut buffer) else {
+                        position.offset += 8;
+                        continue;
+                    };
+                    let whole = self.read_body(&found, &header, &mut buffer).ok();
+                    if whole.is_none() && header.place != position {
+                        position.offset += 8;
+                        continue;
+                    }
+                    if let Some(batch) = whole {
                         let is_known = batch.next_seq() <= self.visible_end();
                         let holds = cursor.is_searching() && batch.next_seq() > cursor.next_seq;
-                        if is_ours && is_known && (batch.base_seq() >= cursor.next_seq || holds) {
+                        if is_known && (batch.base_seq() >= cursor.next_seq || holds) {
                             // Numbers that EPOCH jumps over were never in the log.
                             let next_seq = numbers_before(&batch).max(cursor.next_seq);
                             return Ok(Self::skipped(cursor, Cursor::at(position, next_seq)));
                         }
-                        if is_ours {
-                            // What looks like a batch inside of it is part of a record.
-                            position.offset += batch.header().stored_bytes();
-                            continue;
-                        }
                     }
-                    position.offset += 8;
+                    // What looks like a batch inside of it is part of a record.
+                    position.offset += header.stored_bytes();
                 }
             }
         }
@@ -130,7 +134,7 @@ impl ShardLog {
         let is_whole = self.open_segment(&Cursor::at(position, SequenceNumber::MAX), buffer)?
             && self
                 .whole_batch(cursor, buffer)
-                .is_some_and(|(batch, _)| cursor.is_before_gap(batch.header()));
+                .is_some_and(|batch| cursor.is_before_gap(batch.header()));
         Ok(if is_whole { position } else { Position { offset: position.offset + 8, ..position } })
     }
 
@@ -160,13 +164,24 @@ impl ShardLog {
         Ok(None)
     }
 
-    /// The batch at a cursor and the checksum of its header, if all of it can be read.
-    fn whole_batch(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Option<(DecodedBatch, u32)> {
+    /// The header at a place, if it is that of a batch of the shard.
+    fn header_of(
+        place: Position,
+        beyond: &mut Beyond,
+        buffer: &mut ReadBuffer,
+    ) -> Option<BatchHeader> {
+        let range = buffer.fetch(place.offset, HEADER_BYTES, u64::MAX).ok()?;
+        match beyond.look(place, buffer.slice(range)) {
+            Candidate::Ours(header) => Some(header),
+            Candidate::Newer(_) | Candidate::Other => None,
+        }
+    }
+
+    /// The batch at a cursor, if all of it can be read.
+    fn whole_batch(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Option<DecodedBatch> {
         let range = buffer.fetch(cursor.position.offset, HEADER_BYTES, u64::MAX).ok()?;
         match BatchHeader::decode(buffer.slice(range)) {
-            HeaderRead::Valid(header, crc) => {
-                Some((self.read_body(cursor, &header, buffer).ok()?, crc))
-            }
+            HeaderRead::Valid(header, _) => self.read_body(cursor, &header, buffer).ok(),
             _ => None,
         }
     }

@@ -40,7 +40,7 @@ use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
 pub use append::Appended;
 pub(crate) use append::Attempt;
-pub(crate) use beyond::Beyond;
+pub(crate) use beyond::{Beyond, Candidate};
 pub use damage::Skipped;
 pub use directory::Directory;
 pub(crate) use locks::{wait_for, Locked, LockedFile};

@@ -20,13 +20,13 @@ use std::sync::Arc;
 use crate::control::{Committed, End, Page, PageValues, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
-use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC, SUPPORTED};
+use crate::format::record_batch::{HeaderRead, Unknown, HEADER_BYTES, SUPPORTED};
 use crate::format::{align8, BatchHeader, Control, Hole, ShardState};
 use crate::fs::{File, Fs, Open};
 use crate::sys;
 use crate::types::{Durability, Micros, Position, SequenceNumber};
 
-use super::beyond::Beyond;
+use super::beyond::{Beyond, Candidate};
 use super::segment::Segment;
 use super::sync::fail_stop;
 use super::{holes, Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
@@ -162,19 +162,23 @@ impl<'a> Scan<'a> {
             HeaderRead::Valid(header, crc) => (header, crc),
             HeaderRead::Empty => return Ok(Ok(None)),
             HeaderRead::Damaged(damage) => return Ok(Err(damage.0)),
-            HeaderRead::Unsupported(unknown) => {
-                return Err(Error::UnsupportedFormat {
-                    path: self.path(),
-                    found: unknown.to_string(),
-                    supported: SUPPORTED.into(),
-                });
-            }
+            HeaderRead::Unsupported(unknown) => return Err(self.unsupported(unknown)),
         };
-        let body = self.at(offset + HEADER_BYTES as u64, header.body_len as usize)?;
-        if body.len() < header.body_len as usize || crc32c(body) != header.body_crc {
+        if !self.is_whole(offset, &header)? {
             return Ok(Err("the body's checksum does not match"));
         }
         Ok(Ok(Some((header, crc))))
+    }
+
+    /// Whether the body behind a header is the one that was written.
+    fn is_whole(&mut self, offset: u64, header: &BatchHeader) -> Result<bool> {
+        let body = self.at(offset + HEADER_BYTES as u64, header.body_len as usize)?;
+        Ok(body.len() == header.body_len as usize && crc32c(body) == header.body_crc)
+    }
+
+    fn unsupported(&self, unknown: Unknown) -> Error {
+        let (found, supported) = (unknown.to_string(), SUPPORTED.into());
+        Error::UnsupportedFormat { path: self.path(), found, supported }
     }
 }
 
@@ -477,20 +481,19 @@ impl Recovering<'_> {
                 Stop::End | Stop::Invalid => {}
             }
             let later = self.later_proof(&mut scan, &tail, state)?;
-            let Some((beyond, next_seq)) = later else { break true };
+            let Some(resumed) = later else { break true };
             // WHY: something after the damage was written when the damaged part was already synced.
             // That is rot, not a torn write; cutting here would throw good records away.
-            if next_seq > tail.next_seq {
+            if resumed.next_seq > tail.next_seq {
                 found.push(Hole {
                     first: tail.next_seq,
-                    last: next_seq - 1,
+                    last: resumed.next_seq - 1,
                     at: tail.position,
-                    end: beyond,
+                    end: resumed.position,
                     found: self.directory.clock().now(),
                     is_accepted: false,
                 });
             }
-            let resumed = Tail { position: beyond, next_seq, ..tail };
             (tail, stop) = walk(&mut scan, resumed, false)?;
         };
         let synced = scan.synced.end;
@@ -512,19 +515,20 @@ impl Recovering<'_> {
         Ok(false)
     }
 
-    /// The next whole batch behind a damaged place and its first number, if something behind the
-    /// place proves that it was once synced.
+    /// Where a walk goes on behind a damaged place, if something behind the place proves that it was
+    /// once synced: at the next whole batch, else at the header that proves it.
     fn later_proof(
         &self,
         scan: &mut Scan<'_>,
         tail: &Tail,
         state: &ShardState,
-    ) -> Result<Option<(Position, SequenceNumber)>> {
+    ) -> Result<Option<Tail>> {
         // A segment is synced before the next one is made.
         let next = self.segments.after(tail.position.segment)?;
         let next = next.filter(|segment| segment.base_seq > tail.next_seq);
         let mut is_proven = next.is_some();
-        let mut first_whole = None;
+        let (mut first_whole, mut torn_proof) = (None, None);
+        let mut synced = tail.next_seq;
         scan.open(tail.position.segment)?;
         let mut beyond = Beyond {
             at: tail.position,
@@ -537,26 +541,42 @@ impl Recovering<'_> {
         };
         let mut offset = beyond.search_from(scan.at(tail.position.offset, HEADER_BYTES)?);
         while offset + HEADER_BYTES as u64 <= scan.length() {
-            if scan.at(offset, 4)? == MAGIC {
-                if let Ok(Some((header, crc))) = scan.batch(offset)? {
-                    let place = Position { offset, ..tail.position };
-                    if beyond.holds(place, &header, crc) {
-                        is_proven |= header.durable_end > tail.next_seq;
-                        first_whole = first_whole.or(Some((place, header.base_seq)));
-                        if is_proven {
-                            return Ok(first_whole);
-                        }
-                        // What looks like a batch inside of it is part of a record.
-                        offset += header.stored_bytes();
-                        continue;
-                    }
+            let place = Position { offset, ..tail.position };
+            let header = match beyond.look(place, scan.at(offset, HEADER_BYTES)?) {
+                Candidate::Ours(header) => header,
+                Candidate::Newer(unknown) => return Err(scan.unsupported(unknown)),
+                Candidate::Other => {
+                    offset += 8;
+                    continue;
                 }
+            };
+            let is_whole = scan.is_whole(offset, &header)?;
+            if !is_whole && header.place != place {
+                offset += 8;
+                continue;
             }
-            offset += 8;
+            let resumed = Tail { position: place, next_seq: header.base_seq, ..*tail };
+            is_proven |= header.durable_end > tail.next_seq;
+            if is_whole {
+                first_whole = first_whole.or(Some(resumed));
+            } else if header.durable_end > synced {
+                synced = header.durable_end;
+                // What is written in its place follows what it followed.
+                let (prev_crc, last_position) = (header.prev_header_crc, Position::default());
+                torn_proof = Some(Tail { prev_crc, last_position, ..resumed });
+            }
+            if is_proven && first_whole.is_some() {
+                return Ok(first_whole);
+            }
+            // What looks like a batch inside of it is part of a record.
+            offset += header.stored_bytes();
         }
-        Ok(next.map(|segment| {
-            (Position { segment: segment.ordinal, offset: SEGMENT_START }, segment.base_seq)
-        }))
+        let next = next.map(|segment| Tail {
+            position: Position { segment: segment.ordinal, offset: SEGMENT_START },
+            next_seq: segment.base_seq,
+            ..*tail
+        });
+        Ok(next.or(torn_proof))
     }
 
     fn note_holes(&self, found: &[Hole]) -> Result<()> {
