@@ -844,6 +844,63 @@ fn a_repair_can_be_stopped_at_every_step() {
     assert!(points > 100);
 }
 
+/// In the boot of the failure there is a page, and it knows of what the first run cut.
+#[test]
+fn a_repair_that_is_killed_and_run_again_tells_of_no_loss() {
+    let patience = Patience::of(Duration::from_secs(30));
+    let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
+    let told_lost = [Kind::BatchDamaged, Kind::EndMissing, Kind::SegmentMissing, Kind::HoleKnown];
+    for is_closed in [false, true] {
+        for nth in 0.. {
+            let fs = SimFs::new();
+            let log = open(&fs);
+            let stream = log.create_stream("s", &config, &patience).unwrap();
+            let put = |value: &[u8]| {
+                let mut put = stream.begin_put().unwrap();
+                put.push(value, Some("key"), std::iter::empty()).unwrap();
+                put.commit(&patience).map(drop)
+            };
+            for value in [b"a", b"b", b"c"] {
+                put(value).unwrap();
+            }
+            if is_closed {
+                stream.split(ShardId(0), None, &patience).unwrap();
+                write(&fs, file(FOLDER).join("failed"), 0, b"errno 5");
+            } else {
+                fs.fail_next(Call::Sync, Fault::Errno(libc::EIO));
+                put(b"unknown").unwrap_err();
+            }
+            std::mem::forget((stream, log));
+            let fs = fs.for_another_process();
+            fs.fail(nth, usize::MAX, Fault::Errno(libc::EIO));
+            let options = Options { is_deep: false, fs: Arc::new(fs.clone()), clock: clock() };
+            let first = repair(Path::new("/log"), &options, &mut |_, _| true);
+            fs.heal();
+
+            let report = mend(&fs, true);
+
+            let what = format!("closed {is_closed}, killed at {nth}");
+            let is_lost = report.findings.iter().any(|f| told_lost.contains(&f.kind));
+            assert!(!is_lost, "{what}: {report:#?}");
+            let log = open(&fs.for_another_process());
+            let kept: Vec<_> = records(&log).into_values().collect();
+            assert_eq!([b"a".to_vec(), b"b".to_vec(), b"c".to_vec()], kept[..3], "{what}");
+            let closes: Vec<_> = marks(&log, ShardId(0))
+                .into_iter()
+                .filter(|mark| matches!(mark, Control::Close { .. }))
+                .collect();
+            assert_eq!(usize::from(is_closed), closes.len(), "{what}");
+            log.close().unwrap();
+            drop(log);
+            assert!(!look(&fs, true).is_damaged(), "{what}");
+            if first.is_ok() {
+                assert!(nth > 50, "{what}");
+                break;
+            }
+        }
+    }
+}
+
 /// A small generator of numbers, the same in every run.
 fn draw(state: &mut u64, below: u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use super::finding::{Finding, Kind};
 use super::shard::{Boundary, SegmentFacts, ShardFacts};
-use super::{examine, mappings, Examination, Options, Progress, Report, StreamFacts, TopLock};
-use crate::error::{IoContext, Result};
+use super::{
+    examine, mappings, Examination, Options, Progress, Report, StreamFacts, TopLock, PAGE_BYTES,
+};
+use crate::error::{Error, IoContext, Result};
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::format::{Hole, SegmentHeader, ShardState};
 use crate::fs::{self, Fs, Open};
@@ -23,6 +25,8 @@ use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId, S
 /// had reserved, and nothing of 2⁶⁴.
 const NUMBERS_GIVEN_UP: SequenceNumber = 1 << 26;
 const COPY_BYTES: usize = 1024 * 1024;
+/// What is written again at once: a bad sector costs no more than this.
+const PIECE_BYTES: usize = 4096;
 
 /// Puts right what can be derived from the rest of a log, has recovery do what it does at every
 /// opening, and examines the log again.
@@ -516,6 +520,7 @@ impl ShardRepair<'_, '_> {
         let kept = proven.filter(|_| facts.has_page).copied().unwrap_or(facts.end);
         // Nothing may follow CLOSE: recovery writes it again, with its number, in the new segment.
         let cut = facts.close.filter(|_| kept == facts.end).unwrap_or(kept);
+        self.write_again(proven.unwrap_or(&kept).at, cut.at)?;
         let lowered = ShardState {
             recovery_point: cut.at,
             recovery_seq: cut.next_seq,
@@ -526,13 +531,15 @@ impl ShardRepair<'_, '_> {
         };
         // First what is said, then the deed: whoever comes after a crash in between begins at the cut.
         self.store_state(lowered)?;
+        self.empty_page()?;
         for segment in facts.segments.iter().rev() {
             match segment.ordinal.cmp(&cut.at.segment) {
                 std::cmp::Ordering::Greater => self.repair.put_aside(&segment.path)?,
                 std::cmp::Ordering::Equal => {
                     self.repair.keep(&segment.path, cut.at.offset)?;
                     let file = self.fs().open(&segment.path, Open::Write).at(&segment.path)?;
-                    if file.length().at(&segment.path)? > cut.at.offset {
+                    // Also if a run before this one cut it: that may have been killed before the flush.
+                    if file.length().at(&segment.path)? >= cut.at.offset {
                         file.truncate(cut.at.offset).at(&segment.path)?;
                     }
                     file.sync_data().at(&segment.path)?;
@@ -556,6 +563,47 @@ impl ShardRepair<'_, '_> {
             &[Kind::ShardFailed],
             "cut where it was last durable, the rest is in quarantine/; it takes records again",
         );
+        Ok(())
+    }
+
+    /// Writes what is kept once more, as far as nothing says that it is on disk, and flushes it.
+    ///
+    /// WHY not the flush alone: after one that failed, the kernel may take its pages for clean, and say
+    /// yes without writing anything.
+    fn write_again(&self, from: Position, to: Position) -> Result<()> {
+        // INVARIANT: a segment is synced before the next one is made.
+        let begin = if from.segment < to.segment { SEGMENT_START } else { from.offset };
+        let segment = self.facts.segments.iter().find(|segment| segment.ordinal == to.segment);
+        let Some(segment) = segment.filter(|_| begin < to.offset) else { return Ok(()) };
+        let path = &segment.path;
+        let file = self.fs().open(path, Open::Write).at(path)?;
+        let mut piece = [0; PIECE_BYTES];
+        for at in (begin..to.offset).step_by(PIECE_BYTES) {
+            let length = usize::try_from(to.offset - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            let piece = piece.get_mut(..length).unwrap_or_default();
+            match file.read_at(piece, at) {
+                Ok(got) => {
+                    file.write_at(&[piece.get(..got).unwrap_or_default()], at).at(path)?;
+                }
+                // What cannot be read is damage, and stays it.
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => {}
+                Err(error) => return Err(Error::io(path, error)),
+            }
+        }
+        file.sync_data().at(path)
+    }
+
+    /// Forgets the shard's page: it is about what was there before the cut.
+    fn empty_page(&self) -> Result<()> {
+        let path = self.repair.root.join("control");
+        let file = match self.fs().open(&path, Open::Write) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.at(&path)?,
+        };
+        let at = u64::from(self.meta.page) * PAGE_BYTES as u64;
+        if file.length().at(&path)? > at {
+            file.write_at(&[&[0; PAGE_BYTES]], at).at(&path)?;
+        }
         Ok(())
     }
 

@@ -349,6 +349,9 @@ impl File for SimFile {
                 None => {}
             }
             let count = bytes.len();
+            if let Some(memory) = self.fs.state().mapped.get(&self.inode) {
+                rustix::io::pwrite(memory, &bytes, position)?;
+            }
             self.fs.change(Change::Write(self.inode, position, bytes.into()));
             Ok(count)
         })
