@@ -384,6 +384,35 @@ fn a_flush_that_fails_in_recovery_makes_nothing_durable() {
     }
 }
 
+/// Without room the recovery cannot be finished, and so not flush at its end: what it shows before that
+/// has to be on disk.
+#[test]
+fn what_a_recovery_without_room_shows_survives_a_power_cut() {
+    let fs = SimFs::new();
+    let clock = Arc::new(ManualClock::new(NOW));
+    let config = StreamConfig::default();
+    let log = open(&fs, &clock).unwrap();
+    let stream = log.create_stream("s", &config, &patience()).unwrap();
+    put(&stream, b"synced").unwrap();
+    log.sync().unwrap();
+    leave_unsynced(&fs, &clock, &config);
+    std::mem::forget((stream, log));
+    let fs = fs.for_the_next_boot();
+    fs.set_packed(true);
+
+    let log = open(&fs, &clock).unwrap();
+
+    let stream = log.stream("s").unwrap();
+    assert!(matches!(put(&stream, b"refused"), Err(streamfn_core::Error::LogFull { .. })));
+    let (_, found) = read(&stream).unwrap();
+    let mut crasher = Crasher::on(SimFs::new().disk());
+    fs.changes().iter().for_each(|change| crasher.step(change));
+    let after_cut = open(&SimFs::on(crasher.strict()), &clock).unwrap();
+    let (_, left) = read(&after_cut.stream("s").unwrap()).unwrap();
+    assert_eq!(2, found.len());
+    assert_eq!(left, found);
+}
+
 /// A log whose second record is in memory only, and whose recovery could not flush it.
 fn failed_recovery(clock: &Arc<ManualClock>) -> SimFs {
     let fs = SimFs::new();
