@@ -345,34 +345,45 @@ fn leave_unsynced(fs: &SimFs, clock: &Arc<ManualClock>, config: &StreamConfig) {
     fs.open(&segment, Open::Write).unwrap().write_at(&[&batch], length as u64).unwrap();
 }
 
+/// A log with a synced record and one in memory only, for a process of which nobody knows whether its boot
+/// wrote them: the control file is gone.
+fn stopped_before_a_sync(clock: &Arc<ManualClock>, durability: Durability) -> SimFs {
+    let fs = SimFs::new();
+    let config = StreamConfig { durability, ..StreamConfig::default() };
+    let log = open(&fs, clock).unwrap();
+    let stream = log.create_stream("s", &config, &patience()).unwrap();
+    put(&stream, b"synced").unwrap();
+    log.sync().unwrap();
+    leave_unsynced(&fs, clock, &config);
+    std::mem::forget((stream, log));
+    fs.for_the_next_boot()
+}
+
+/// The records that can be read when the power goes now.
+fn left_by_a_power_cut(fs: &SimFs, clock: &Arc<ManualClock>) -> BTreeMap<u64, Vec<u8>> {
+    let mut crasher = Crasher::on(SimFs::new().disk());
+    fs.changes().iter().for_each(|change| crasher.step(change));
+    let log = open(&SimFs::on(crasher.strict()), clock).unwrap();
+    let (_, left) = read(&log.stream("s").unwrap()).unwrap();
+    left
+}
+
 /// What a dead process left in memory cannot be flushed: readers of a `group` stream must not see what
 /// a power cut would take from them.
 #[test]
 fn a_flush_that_fails_in_recovery_makes_nothing_durable() {
     for durability in [Durability::Group, Durability::Process] {
-        let fs = SimFs::new();
         let clock = Arc::new(ManualClock::new(NOW));
-        let config = StreamConfig { durability, ..StreamConfig::default() };
-        let log = open(&fs, &clock).unwrap();
-        let stream = log.create_stream("s", &config, &patience()).unwrap();
-        put(&stream, b"synced").unwrap();
-        log.sync().unwrap();
-        leave_unsynced(&fs, &clock, &config);
-        std::mem::forget((stream, log));
-        // Nobody knows which boot wrote the files: the control file is gone.
-        let fs = fs.for_the_next_boot();
+        let fs = stopped_before_a_sync(&clock, durability);
         fs.fail_next(Call::Sync, Fault::Errno(EIO));
 
         let log = open(&fs, &clock).unwrap();
 
         let stream = log.stream("s").unwrap();
         let (_, found) = read(&stream).unwrap();
-        let mut crasher = Crasher::on(SimFs::new().disk());
-        fs.changes().iter().for_each(|change| crasher.step(change));
         match durability {
             Durability::Group => {
-                let after_cut = open(&SimFs::on(crasher.strict()), &clock).unwrap();
-                let (_, left) = read(&after_cut.stream("s").unwrap()).unwrap();
+                let left = left_by_a_power_cut(&fs, &clock);
                 assert_eq!(left, found, "what is shown survives a power cut");
                 assert_eq!(1, found.len());
             }
@@ -388,16 +399,8 @@ fn a_flush_that_fails_in_recovery_makes_nothing_durable() {
 /// has to be on disk.
 #[test]
 fn what_a_recovery_without_room_shows_survives_a_power_cut() {
-    let fs = SimFs::new();
     let clock = Arc::new(ManualClock::new(NOW));
-    let config = StreamConfig::default();
-    let log = open(&fs, &clock).unwrap();
-    let stream = log.create_stream("s", &config, &patience()).unwrap();
-    put(&stream, b"synced").unwrap();
-    log.sync().unwrap();
-    leave_unsynced(&fs, &clock, &config);
-    std::mem::forget((stream, log));
-    let fs = fs.for_the_next_boot();
+    let fs = stopped_before_a_sync(&clock, Durability::Group);
     fs.set_packed(true);
 
     let log = open(&fs, &clock).unwrap();
@@ -405,25 +408,13 @@ fn what_a_recovery_without_room_shows_survives_a_power_cut() {
     let stream = log.stream("s").unwrap();
     assert!(matches!(put(&stream, b"refused"), Err(streamfn_core::Error::LogFull { .. })));
     let (_, found) = read(&stream).unwrap();
-    let mut crasher = Crasher::on(SimFs::new().disk());
-    fs.changes().iter().for_each(|change| crasher.step(change));
-    let after_cut = open(&SimFs::on(crasher.strict()), &clock).unwrap();
-    let (_, left) = read(&after_cut.stream("s").unwrap()).unwrap();
     assert_eq!(2, found.len());
-    assert_eq!(left, found);
+    assert_eq!(left_by_a_power_cut(&fs, &clock), found);
 }
 
 /// A log whose second record is in memory only, and whose recovery could not flush it.
 fn failed_recovery(clock: &Arc<ManualClock>) -> SimFs {
-    let fs = SimFs::new();
-    let config = StreamConfig::default();
-    let log = open(&fs, clock).unwrap();
-    let stream = log.create_stream("s", &config, &patience()).unwrap();
-    put(&stream, b"synced").unwrap();
-    log.sync().unwrap();
-    leave_unsynced(&fs, clock, &config);
-    std::mem::forget((stream, log));
-    let fs = fs.for_the_next_boot();
+    let fs = stopped_before_a_sync(clock, Durability::Group);
     fs.fail_next(Call::Sync, Fault::Errno(EIO));
     let log = open(&fs, clock).unwrap();
     assert_eq!(1, read(&log.stream("s").unwrap()).unwrap().1.len());
