@@ -66,7 +66,7 @@ _HOMES = {
 """Where each public name is defined; its module is imported when the name is first asked for.
 
 WHY: `streamfn --version` and a program that only puts records do not pay for everything
-(7 ms instead of 36 ms, `import streamfn` in CPython 3.11).
+(`make bench`, CPython 3.11: 11 ms of CPU for `import streamfn`, 62 ms with `App`).
 """
 
 _ROOMS = ("aio", "app", "clock", "errors", "log", "model", "testing", "units")
