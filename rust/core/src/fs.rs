@@ -89,6 +89,9 @@ pub trait Fs: Send + Sync + Debug {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The file system's magic number (`statfs`), to refuse network file systems.
     fn magic(&self, path: &Path) -> io::Result<u64>;
+    /// The boot of the machine: what was written in another one and not synced may be gone, and what
+    /// can be read of it comes from the disk.
+    fn boot_id(&self) -> io::Result<[u8; 16]>;
 }
 
 /// Replaces a small file: a crash leaves the old one or the new one, never a mixture.
@@ -430,6 +433,10 @@ impl Fs for RealFs {
         let stat = rustix::fs::statfs(c_path.as_c_str())?;
         #[allow(clippy::cast_sign_loss, reason = "a magic number, not a quantity")]
         Ok(stat.f_type as u64)
+    }
+
+    fn boot_id(&self) -> io::Result<[u8; 16]> {
+        sys::boot_id()
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::fs::{File, Fs, Lock, Open};
 use crate::sync::{Mutex, RwLock};
+use crate::sys;
 
 /// `TMPFS_MAGIC` of Linux's `magic.h`: local, and gone with the machine.
 const MAGIC: u64 = 0x0102_1994;
@@ -144,6 +145,10 @@ impl Fs for MemoryFs {
 
     fn magic(&self, _path: &Path) -> io::Result<u64> {
         Ok(MAGIC)
+    }
+
+    fn boot_id(&self) -> io::Result<[u8; 16]> {
+        sys::boot_id()
     }
 }
 

@@ -129,7 +129,8 @@ pub fn boot_id() -> io::Result<[u8; 16]> {
     parse_uuid(text.trim()).ok_or_else(|| io::Error::other("boot_id is not a uuid"))
 }
 
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+/// A uuid from its 32 hexadecimal digits, with dashes or without.
+pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32).map(u128_bytes)
 }

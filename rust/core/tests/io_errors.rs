@@ -114,7 +114,7 @@ impl Run<'_> {
 
     fn has_sync_failed(&self) -> bool {
         let failed = self.fs.failed_syncs();
-        let is_ours = |name: &String| name.starts_with(SHARD) && !name.ends_with("/failed");
+        let is_ours = |name: &String| name.starts_with(SHARD) && !name.contains("/failed");
         failed.iter().skip(self.failed_before).any(is_ours)
     }
 
@@ -361,11 +361,110 @@ fn stopped_before_a_sync(clock: &Arc<ManualClock>, durability: Durability) -> Si
 
 /// The records that can be read when the power goes now.
 fn left_by_a_power_cut(fs: &SimFs, clock: &Arc<ManualClock>) -> BTreeMap<u64, Vec<u8>> {
+    shown(&power_cut(fs), clock)
+}
+
+/// The records that can be read by the next one who opens the log.
+fn shown(fs: &SimFs, clock: &Arc<ManualClock>) -> BTreeMap<u64, Vec<u8>> {
+    let log = open(fs, clock).unwrap();
+    let (_, found) = read(&log.stream("s").unwrap()).unwrap();
+    std::mem::forget(log);
+    found
+}
+
+/// The log as the next process of this boot finds it when somebody removed the control file.
+fn without_the_control_file(fs: &SimFs) -> SimFs {
+    fs.remove(Path::new("/log/control")).unwrap();
+    fs.for_another_process()
+}
+
+/// A log with a record that is on disk, and one whose flush failed.
+fn stopped_by_a_failed_flush(clock: &Arc<ManualClock>, durability: Durability) -> SimFs {
+    let fs = SimFs::new();
+    let log = open(&fs, clock).unwrap();
+    let config = StreamConfig { durability, ..StreamConfig::default() };
+    let stream = log.create_stream("s", &config, &patience()).unwrap();
+    put(&stream, b"synced").unwrap();
+    log.sync().unwrap();
+    fs.fail_next(Call::Sync, Fault::Errno(EIO));
+    let _ = put(&stream, b"in memory");
+    log.sync().unwrap_err();
+    std::mem::forget((stream, log));
+    fs
+}
+
+/// Without the control file only the `failed` file tells that this boot wrote what can be read.
+#[test]
+fn what_a_failed_flush_left_in_memory_is_not_shown_without_the_control_file() {
+    for durability in [Durability::Group, Durability::Process] {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let fs = without_the_control_file(&stopped_by_a_failed_flush(&clock, durability));
+
+        let log = open(&fs, &clock).unwrap();
+
+        let stream = log.stream("s").unwrap();
+        let (_, found) = read(&stream).unwrap();
+        match durability {
+            Durability::Group => assert_eq!(left_by_a_power_cut(&fs, &clock), found),
+            Durability::Process => assert_eq!(2, found.len(), "what could be read can be"),
+        }
+        assert_eq!(Some(&b"synced".to_vec()), found.get(&0));
+        put(&stream, b"refused").unwrap_err();
+        log.sync().unwrap_err();
+        assert_eq!(Vec::<String>::new(), fs.retried_syncs());
+    }
+}
+
+/// What can be read in the next boot comes from the disk; the power cut takes the control file too.
+#[test]
+fn what_a_failed_flush_left_on_the_disk_is_shown_after_a_power_cut() {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let fs = stopped_by_a_failed_flush(&clock, Durability::Group);
     let mut crasher = Crasher::on(SimFs::new().disk());
     fs.changes().iter().for_each(|change| crasher.step(change));
-    let log = open(&SimFs::on(crasher.strict()), clock).unwrap();
-    let (_, left) = read(&log.stream("s").unwrap()).unwrap();
-    left
+    let all = Bound { exhaustive: 64, drawn: 0, garbage: Garbage::No };
+
+    let lengths: BTreeSet<usize> = crasher
+        .states(1, &all)
+        .into_iter()
+        .map(|disk| {
+            let found = shown(&SimFs::on(disk), &clock);
+            assert_eq!(Some(&b"synced".to_vec()), found.get(&0));
+            found.len()
+        })
+        .collect();
+
+    assert_eq!(BTreeSet::from([1, 2]), lengths, "it survived, or it did not");
+}
+
+/// Whichever flush of a shard failed, and whatever was done after it.
+#[test]
+fn no_failed_flush_leaves_anything_to_show_that_a_power_cut_takes() {
+    let clock = Arc::new(ManualClock::new(NOW + 1_000 * MINUTE));
+    let mut stopped = 0;
+    for is_closed in [true, false] {
+        let fs = SimFs::new();
+        run(&fs, Durability::Group, is_closed);
+        let is_sync = |call: &Call| matches!(call, Call::Sync | Call::SyncDir);
+        let calls: Vec<_> = fs.calls().into_iter().enumerate().collect();
+        for (nth, call) in calls.into_iter().filter(|(_, call)| is_sync(call)) {
+            let fs = SimFs::new();
+            fs.fail(nth, 1, Fault::Errno(EIO));
+            run(&fs, Durability::Group, is_closed);
+            fs.heal();
+            if !fs.exists(&Path::new(SHARD).join("failed")).unwrap() {
+                continue;
+            }
+            stopped += 1;
+
+            let found = shown(&without_the_control_file(&fs), &clock);
+
+            let left = left_by_a_power_cut(&fs, &clock);
+            let lost: Vec<_> = found.keys().filter(|seq| !left.contains_key(seq)).collect();
+            assert!(lost.is_empty(), "closed {is_closed}, {call:?} {nth}: {lost:?}");
+        }
+    }
+    assert!(stopped > 20, "{stopped}");
 }
 
 /// What a dead process left in memory cannot be flushed: readers of a `group` stream must not see what

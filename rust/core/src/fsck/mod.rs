@@ -335,7 +335,7 @@ impl<'x> Examination<'x> {
         file.read_at(&mut page, 0).at(&path)?;
         match (view_log(&page), self.uuid) {
             (Some((uuid, boot)), known) if known.is_none_or(|known| known == uuid) => {
-                let is_current = sys::boot_id().is_ok_and(|now| now == boot);
+                let is_current = self.fs().boot_id().is_ok_and(|now| now == boot);
                 self.control = is_current.then_some(file);
             }
             (None, _) if page.iter().all(|byte| *byte == 0) => {}

@@ -12,6 +12,7 @@ mod barrier;
 mod beyond;
 mod damage;
 mod directory;
+mod failure;
 pub(crate) mod holes;
 mod locks;
 mod read;

@@ -27,6 +27,7 @@ use crate::sys;
 use crate::types::{Durability, Micros, Position, SequenceNumber};
 
 use super::beyond::{Beyond, Candidate};
+use super::failure::Failure;
 use super::segment::Segment;
 use super::sync::fail_stop;
 use super::{holes, Directory, Segments, ShardConfig, StateFile, SEGMENT_START};
@@ -312,8 +313,8 @@ pub(crate) struct Found {
     segments: Segments,
     state_file: StateFile,
     state: ShardState,
-    /// Whether a sync failed once, for good.
-    is_failed: bool,
+    /// A sync that failed, for good.
+    failure: Option<Failure>,
     /// Where the log ends; `None` if the page says the truth.
     end: Option<LogEnd>,
 }
@@ -345,7 +346,7 @@ pub(crate) fn examine(
     let segments = Segments::new(Arc::clone(fs), folder.to_owned());
     let state_file = StateFile::open(fs, &folder.join("state"))?;
     let state = state_file.load()?;
-    let is_failed = fs.exists(&folder.join("failed")).at(folder)?;
+    let failure = Failure::load(fs, folder)?;
     let end = if same_boot && page.is_of(config.owner()) && trust(&page, &segments, fs)? {
         None
     } else {
@@ -359,7 +360,7 @@ pub(crate) fn examine(
         segments,
         state_file,
         state,
-        is_failed,
+        failure,
         end,
     })
 }
@@ -380,25 +381,21 @@ pub(crate) fn recover(directory: &Arc<Directory>, found: &Found) -> Result<()> {
         None => {
             // A clean close that did not finish may have lowered what is on disk already.
             page.set_reserved(page.reserved().min(found.state.reserved));
-            if found.is_failed {
+            if found.failure.is_some() {
                 page.set_state(WriterState::Failed(libc::EIO));
             }
             Ok(())
         }
-        Some(end) if found.is_failed => {
-            shard.stay_failed(&found.state, end, end.tail.end());
-            Ok(())
-        }
         Some(end) => {
+            if let Some(failure) = found.failure {
+                shard.stay_failed(&found.state, end, failure);
+                return Ok(());
+            }
             shard.note_holes(&end.holes)?;
             match shard.begin_reading(&found.state, end.tail) {
                 Err(Error::StoragePoisoned { .. }) => {
-                    let visible = match found.config.durability {
-                        // An acknowledgement was never about the disk.
-                        Durability::Process => end.tail.end(),
-                        Durability::Group => shard.durable(end),
-                    };
-                    shard.stay_failed(&found.state, end, visible);
+                    // WHY no boot, though it is this one: what was found may have been written before it.
+                    shard.stay_failed(&found.state, end, Failure::default());
                     return Ok(());
                 }
                 begun => begun?,
@@ -717,23 +714,29 @@ impl Recovering<'_> {
     }
 
     /// What of a log whose sync failed is on disk all the same.
-    fn durable(&self, end: &LogEnd) -> End {
-        let control = self.directory.control();
-        let is_of_another_boot =
-            control.is_of(self.directory.uuid()) && control.boot_id() != self.directory.boot_id();
-        // What is read in another boot than the one that wrote it comes from the disk. In the same one, and
-        // where nobody knows, it may be in memory only.
-        if is_of_another_boot {
-            end.tail.end()
-        } else {
-            end.synced
+    ///
+    /// What is read in another boot than the one that wrote it comes from the disk, and nothing is written
+    /// after a failure. In the same boot, and where nobody knows, it may be in memory only: what counts then
+    /// is what the log itself says of how far it was synced.
+    fn durable(&self, end: &LogEnd, failure: Failure) -> End {
+        let (control, now) = (self.directory.control(), self.directory.boot_id());
+        let written_in = || control.is_of(self.directory.uuid()).then(|| control.boot_id());
+        match failure.boot_id.or_else(written_in) {
+            Some(boot) if boot != now => end.tail.end(),
+            _ => end.synced,
         }
     }
 
-    /// A sync failed, now or earlier: what is `visible` can be read, but nothing is synced, cut or
-    /// written, and nothing counts as durable that is not known to be. `fsck --repair` ends that.
-    fn stay_failed(&self, state: &ShardState, end: &LogEnd, visible: End) {
-        self.begin_page(state, &end.tail, (0, 0), self.durable(end), visible);
+    /// A sync failed, now or earlier: what is on disk can be read, but nothing is synced, cut or written,
+    /// and nothing counts as durable that is not known to be. `fsck --repair` ends that.
+    fn stay_failed(&self, state: &ShardState, end: &LogEnd, failure: Failure) {
+        let durable = self.durable(end, failure);
+        let visible = match self.config.durability {
+            // An acknowledgement was never about the disk.
+            Durability::Process => end.tail.end(),
+            Durability::Group => durable,
+        };
+        self.begin_page(state, &end.tail, (0, 0), durable, visible);
         let page = self.directory.control().page(self.config.page);
         page.set_state(WriterState::Unrecovered);
         page.set_state(WriterState::Failed(libc::EIO));

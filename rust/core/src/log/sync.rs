@@ -10,9 +10,9 @@ use crate::clock::{Patience, Stopwatch};
 use crate::control::{Page, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::ShardState;
-use crate::fs::Open;
 use crate::types::{Durability, Position, SequenceNumber};
 
+use super::failure::Failure;
 use super::{Directory, ShardLog};
 
 /// How long a waiter sleeps before it looks whether the leader is getting on.
@@ -60,13 +60,7 @@ pub(super) fn fail_stop(
     }
     let errno = errno_of(error);
     page.set_state(WriterState::Failed(errno));
-    // The page tells only those who have the log open; the marker, those who come later. If the disk
-    // does not even take the marker, opening will meet the same disk.
-    let (fs, text) = (directory.fs(), format!("errno {errno}: {error}\n"));
-    if let Ok(file) = fs.open(&folder.join("failed"), Open::Create) {
-        let _ = file.write_at(&[text.as_bytes()], 0).and_then(|()| file.sync_data());
-        let _ = fs.sync_dir(folder);
-    }
+    Failure::note(directory, folder, errno, error);
     directory.control().wake();
     Error::StoragePoisoned { path: folder.to_owned(), errno }
 }

@@ -643,7 +643,7 @@ impl Opening<'_> {
         if file.length().at(&control_path)? != CONTROL_BYTES {
             file.truncate(CONTROL_BYTES).at(&control_path)?;
         }
-        let boot_id = sys::boot_id().at(&control_path)?;
+        let boot_id = fs.boot_id().at(&control_path)?;
         let control = Control::map(&*file, &control_path)?;
         let same_boot = control.is_of(uuid) && control.boot_id() == boot_id;
         let opened = self.opened(uuid, boot_id, control, file)?;
@@ -681,7 +681,7 @@ impl Opening<'_> {
         if file.length().at(&control_path)? != CONTROL_BYTES {
             return Ok(None);
         }
-        let boot_id = sys::boot_id().at(&control_path)?;
+        let boot_id = fs.boot_id().at(&control_path)?;
         let control = Control::map(&*file, &control_path)?;
         if !control.is_of(uuid) || control.boot_id() != boot_id {
             return Ok(None);

@@ -111,6 +111,8 @@ struct State {
     /// Such files, and folders, by their names, that were synced again all the same.
     retried: Vec<String>,
     failed_syncs: Vec<String>,
+    /// Which boot of the machine this is.
+    boot: u64,
     /// What processes of this boot have mapped, by inode.
     mapped: BTreeMap<u64, Arc<OwnedFd>>,
 }
@@ -132,7 +134,7 @@ struct SimFile {
     mapped: OnceLock<Arc<OwnedFd>>,
 }
 
-/// A number that no process has yet.
+/// A number that no process and no boot has yet.
 fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -142,7 +144,7 @@ impl SimFs {
     /// A machine that finds this on its disk.
     pub(crate) fn on(disk: Disk) -> Self {
         let next_inode = disk.files.keys().max().map_or(1, |inode| inode + 1);
-        let state = State { disk, next_inode, ..State::default() };
+        let state = State { disk, next_inode, boot: next_number(), ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), process: next_number() }
     }
 
@@ -167,7 +169,11 @@ impl SimFs {
 
     /// The same disk after a restart of the machine: nothing that was mapped is left.
     pub(crate) fn for_the_next_boot(&self) -> Self {
-        self.state().mapped.clear();
+        {
+            let mut state = self.state();
+            state.mapped.clear();
+            state.boot = next_number();
+        }
         self.for_another_process()
     }
 
@@ -558,5 +564,9 @@ impl Fs for SimFs {
             0 => 0xef53,
             other => other,
         })
+    }
+
+    fn boot_id(&self) -> io::Result<[u8; 16]> {
+        Ok(u128::from(self.state().boot).to_le_bytes())
     }
 }

@@ -1,0 +1,84 @@
+//! The `failed` file of a shard: a sync of it failed, and nothing is written to it until it is repaired.
+//!
+//! ```text
+//! errno 5 in boot 0123456789abcdef0123456789abcdef: /log/streams/…/….seg: Input/output error
+//! ```
+//! The page tells those who have the log open, this file those who come later. It is there for people
+//! too, and of use without what stands behind the name of the boot.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{self, Fs, Open};
+use crate::sys;
+
+use super::Directory;
+
+const NAME: &str = "failed";
+const BEFORE_BOOT: &str = " in boot ";
+
+/// What is known of a sync that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The boot in which it was; `None` if an earlier version noted it, or the disk did not take the text.
+    pub(super) boot_id: Option<[u8; 16]>,
+}
+
+impl Failure {
+    /// What is noted of a shard; `None` if no sync of it has failed.
+    ///
+    /// # Errors
+    /// Nobody knows: errors of looking, or of reading what is there.
+    pub(super) fn load(fs: &Arc<dyn Fs>, folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(NAME);
+        if !fs.exists(&path).at(&path)? {
+            return Ok(None);
+        }
+        let text = fs::read(&**fs, &path).at(&path)?;
+        Ok(Some(Self::decode(&String::from_utf8_lossy(&text))))
+    }
+
+    fn decode(text: &str) -> Self {
+        let boot = text.split_once(BEFORE_BOOT).and_then(|(_, after)| after.split_once(':'));
+        Self { boot_id: boot.and_then(|(boot, _)| sys::parse_uuid(boot)) }
+    }
+
+    /// Notes that a sync failed now. If the disk does not even take the file, opening will meet the
+    /// same disk.
+    pub(super) fn note(directory: &Directory, folder: &Path, errno: i32, error: &Error) {
+        let (fs, path) = (directory.fs(), folder.join(NAME));
+        let (staged, boot) = (folder.join("failed.new"), sys::hex(&directory.boot_id()));
+        let text = format!("errno {errno}{BEFORE_BOOT}{boot}: {error}\n");
+        if let Ok(file) = fs.open(&staged, Open::Create) {
+            let _ = file.write_at(&[text.as_bytes()], 0).and_then(|()| file.sync_data());
+            // WHY a new name: a power cut leaves no file without its boot. WHY whatever came of the
+            // flush: those who open the log in this boot have to find the file all the same.
+            let _ = fs.rename(&staged, &path);
+            let _ = fs.sync_dir(folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+
+    const BOOT: [u8; 16] = [0xab; 16];
+
+    #[test]
+    fn the_boot_is_read_from_the_text() {
+        let text = format!("errno 5 in boot {}: /log/in boot 7: EIO\n", "ab".repeat(16));
+        assert_eq!(Failure { boot_id: Some(BOOT) }, Failure::decode(&text));
+    }
+
+    #[test]
+    fn a_text_without_a_whole_boot_names_none() {
+        let whole = format!("errno 5 in boot {}: EIO\n", "ab".repeat(16));
+        for cut in 0..whole.find(": ").unwrap() {
+            assert_eq!(Failure::default(), Failure::decode(&whole[..cut]), "cut at {cut}");
+        }
+        assert_eq!(Failure::default(), Failure::decode("errno 5: /log/state: EIO\n"));
+        assert_eq!(Failure::default(), Failure::decode(&"\0".repeat(80)));
+    }
+}
