@@ -129,6 +129,18 @@ fn file(name: &str) -> PathBuf {
     Path::new("/log").join(name)
 }
 
+/// Copies a stream as a person does who knows nothing of pages.
+fn copy_stream(fs: &SimFs, from: &str, to: &str) {
+    let (from, to) = (file("streams").join(from), file("streams").join(to));
+    let shard = "shardId-000000000000";
+    for (from, to) in [(from.join(shard), to.join(shard)), (from, to)].iter().rev() {
+        fs.create_dir(to).unwrap();
+        for name in fs.list(from).unwrap().iter().filter(|name| *name != shard) {
+            write(fs, to.join(name), 0, &streamfn_core::fs::read(fs, &from.join(name)).unwrap());
+        }
+    }
+}
+
 fn case(
     name: &'static str,
     seed: fn(&SimFs),
@@ -197,6 +209,14 @@ fn cases() -> Vec<Case> {
             |fs| fs.remove(&file("streams/s/manifest.json")).unwrap(),
             ManifestMissing,
             "streams/s",
+            None,
+            None,
+        ),
+        case(
+            "a stream's folder copied",
+            |fs| copy_stream(fs, "s", "t"),
+            PageShared,
+            "streams/t/manifest.json",
             None,
             None,
         ),
@@ -662,6 +682,29 @@ fn a_repair_keeps_every_whole_record_and_the_log_goes_on_above_every_number() {
         let patience = Patience::of(Duration::from_secs(30));
         let seq = put.commit(&patience).unwrap().places()[0].1;
         assert!(seq >= RECORDS, "{}: {seq}", case.name);
+    }
+}
+
+#[test]
+fn shards_with_one_page_are_both_there_after_a_repair() {
+    let fs = SimFs::on(sound_log());
+    copy_stream(&fs, "s", "t");
+    let log = open(&fs);
+    let shard_of = |log: &Arc<Log>, stream: &str| log.stream(stream)?.shard(ShardId(0));
+    let opened = ["s", "t"].iter().filter(|stream| shard_of(&log, stream).is_ok()).count();
+    assert_eq!(1, opened, "one page is for one shard");
+    log.close().unwrap();
+    drop(log);
+
+    let report = mend(&fs, false);
+
+    let detail = "shardId-000000000000 has page 1, which is that of s/shardId-000000000000";
+    let found = report.findings.iter().find(|finding| finding.kind == Kind::PageShared).unwrap();
+    assert_eq!((detail, false), (found.detail.as_str(), found.is_open()));
+    let log = open(&fs);
+    for stream in ["s", "t"] {
+        let shard = shard_of(&log, stream).unwrap();
+        assert_eq!((0, RECORDS), (shard.trim_horizon().unwrap(), shard.visible_end()), "{stream}");
     }
 }
 

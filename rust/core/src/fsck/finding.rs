@@ -75,6 +75,10 @@ kinds! {
     ManifestMissing "manifest-missing" Damage
         "the stream is not listed any more; its records are whole"
         "`--repair` writes the manifest anew from the segment headers; durability becomes `group`, and retention ends";
+    /// Two shards with one page of the control file.
+    PageShared "page-shared" Damage
+        "of shards with one page of the control file only one can be opened; the records of all are whole"
+        "if a stream's folder was copied, move the copy away; else `--repair` gives each shard a page of its own";
     /// A stream's folder without a manifest and without a batch.
     StreamUnfinished "stream-unfinished" Note
         "a creation that did not finish; there is no such stream"

@@ -246,6 +246,7 @@ impl<'x> Examination<'x> {
                 other => other?,
             }
         }
+        self.shared_pages();
         mappings::examine(self)?;
         (self.progress)(self.checked.bytes, self.total);
         Ok(())
@@ -563,6 +564,29 @@ impl<'x> Examination<'x> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Tells of shards whose page belongs to one before them.
+    fn shared_pages(&mut self) {
+        // Others may be changing manifests: what was read earlier and what later do not go together.
+        if !self.is_exclusive {
+            return;
+        }
+        let mut owners = BTreeMap::new();
+        let mut shared = Vec::new();
+        for stream in &self.streams {
+            for meta in stream.manifest.iter().flat_map(|manifest| &manifest.shards) {
+                let (page, id) = (meta.page, meta.id);
+                let (first, of) = *owners.entry(page).or_insert((&stream.name, id));
+                if (first, of) != (&stream.name, id) {
+                    let path = stream.folder.join("manifest.json");
+                    let detail = format!("{id} has page {page}, which is that of {first}/{of}");
+                    let finding = Finding::new(Kind::PageShared, path, detail);
+                    shared.push(finding.of(&stream.name, Some(id)));
+                }
+            }
+        }
+        self.findings.extend(shared);
     }
 
     fn shard(

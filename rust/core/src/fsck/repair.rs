@@ -94,17 +94,11 @@ impl Repair<'_> {
             .flat_map(|manifest| manifest.shards.iter().map(|shard| shard.page))
             .collect();
         for stream in streams {
-            let rebuilt;
-            let manifest = match &stream.manifest {
-                Some(manifest) => manifest,
-                None => match self.manifest(stream, &mut pages)? {
-                    Some(manifest) => {
-                        rebuilt = manifest;
-                        &rebuilt
-                    }
-                    None => continue,
-                },
+            let changed = match &stream.manifest {
+                Some(manifest) => self.own_pages(stream, manifest, &mut pages)?,
+                None => self.manifest(stream, &mut pages)?,
             };
+            let Some(manifest) = changed.as_ref().or(stream.manifest.as_ref()) else { continue };
             for meta in &manifest.shards {
                 let none = ShardFacts::default();
                 let facts = stream.shards.get(&meta.id).unwrap_or(&none);
@@ -211,6 +205,36 @@ impl Repair<'_> {
         Ok(uuid)
     }
 
+    /// Gives the shards of a stream that have the page of another shard one of their own; `None` if there
+    /// are none.
+    ///
+    /// What the old page says is about one of them, and the pages are made anew in the end.
+    fn own_pages(
+        &mut self,
+        stream: &StreamFacts,
+        manifest: &Manifest,
+        pages: &mut BTreeSet<u32>,
+    ) -> Result<Option<Manifest>> {
+        let is_it = |finding: &Finding| {
+            finding.kind == Kind::PageShared && finding.stream.as_deref() == Some(&stream.name)
+        };
+        let found = self.findings.iter().filter(|finding| is_it(finding));
+        let shared: BTreeSet<ShardId> = found.filter_map(|finding| finding.shard).collect();
+        if shared.is_empty() {
+            return Ok(None);
+        }
+        let mut manifest = manifest.clone();
+        for meta in manifest.shards.iter_mut().filter(|meta| shared.contains(&meta.id)) {
+            let Some(page) = take_page(pages) else { return Ok(None) };
+            meta.page = page;
+        }
+        let path = stream.folder.join("manifest.json");
+        self.keep(&path, 0)?;
+        manifest.store(self.fs(), &path)?;
+        self.mark(is_it, "the shard has a page of its own");
+        Ok(Some(manifest))
+    }
+
     /// Writes a manifest from what the segment headers say; `None` if they do not say enough.
     fn manifest(
         &mut self,
@@ -239,9 +263,7 @@ impl Repair<'_> {
             if !parents.is_empty() && !parents.contains(&true) {
                 continue;
             }
-            let page = (1..=SHARDS_MAX).find(|page| !pages.contains(page));
-            let Some(page) = page else { return Ok(None) };
-            pages.insert(page);
+            let Some(page) = take_page(pages) else { return Ok(None) };
             shards.push(ShardMeta {
                 id: *id,
                 page,
@@ -294,6 +316,13 @@ impl Repair<'_> {
         self.mark(is_it, "made anew");
         Ok(())
     }
+}
+
+/// A page that no shard has, which one has from now on; `None` if there is none left.
+fn take_page(pages: &mut BTreeSet<u32>) -> Option<u32> {
+    let page = (1..=SHARDS_MAX).find(|page| !pages.contains(page))?;
+    pages.insert(page);
+    Some(page)
 }
 
 /// One shard being repaired.
