@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use simulation::{Bound, Crasher, Disk, SimFs};
-use streamfn_core::checkpoint::removal::remove_mapping;
+use streamfn_core::checkpoint::removal::{remove_mapping, remove_stream};
 use streamfn_core::checkpoint::retention::consumed;
 use streamfn_core::checkpoint::{Lease, Mapping, Place};
 use streamfn_core::clock::ManualClock;
@@ -101,6 +101,32 @@ fn it_holds_nothing_back_any_more() {
     assert_eq!(vec!["shop.other"], Mapping::names(&log).unwrap());
     assert_eq!(vec!["lock", "shop.other"], fs.list(Path::new("/log/mappings")).unwrap());
     assert!(!remove(&log).unwrap(), "it is gone");
+}
+
+/// Positions without a record wait for a repair: nothing that they need may go meanwhile.
+#[test]
+fn one_whose_record_is_lost_holds_back_what_it_has_not_read() {
+    let fs = SimFs::new();
+    let log = world(&fs);
+    let lost = register(&log, MAPPING, Start::TrimHorizon);
+    move_to(&lost, "orders", 0, 1);
+    move_to(&lost, "orders", 1, 2);
+    let other = register(&log, "shop.other", Start::Latest);
+    assert!(consumed(&log, &log.stream("orders").unwrap(), ShardId(0)).unwrap() == Some(1));
+    drop(lost);
+
+    fs.remove(&Path::new("/log/mappings").join(MAPPING).join("mapping")).unwrap();
+
+    let orders = log.stream("orders").unwrap();
+    assert_eq!(Some(1), consumed(&log, &orders, ShardId(0)).unwrap());
+    fs.remove(Path::new("/log/mappings/shop.total/orders/shardId-000000000000.lanes")).unwrap();
+    assert_eq!(Some(0), consumed(&log, &orders, ShardId(0)).unwrap(), "all of it is to come");
+    let refused = remove_stream(&log, "orders", false, &patience());
+    assert!(refused.unwrap_err().to_string().contains(MAPPING));
+    drop(other);
+    remove_stream(&log, "orders", true, &patience()).unwrap();
+    let left = fs.list(&Path::new("/log/mappings").join(MAPPING)).unwrap();
+    assert!(!left.contains(&"orders".to_owned()), "{left:?}");
 }
 
 #[test]

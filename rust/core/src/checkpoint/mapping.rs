@@ -219,6 +219,37 @@ impl Mapping {
         Ok(names)
     }
 
+    /// All mappings that have positions to keep: also one whose record is lost, which goes on where it was
+    /// when `fsck --repair` has written it again.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`]: of one that cannot be read nobody knows what it needs.
+    pub(super) fn all(log: &Arc<Log>) -> Result<Vec<Self>> {
+        let mut all = Self::without_record(log)?;
+        for name in Self::names(log)? {
+            all.extend(Self::open(log, &name)?);
+        }
+        Ok(all)
+    }
+
+    fn without_record(log: &Arc<Log>) -> Result<Vec<Self>> {
+        let (fs, mappings) = (log.fs(), log.root().join("mappings"));
+        let mut found = Vec::new();
+        if !fs.exists(&mappings).at(&mappings)? {
+            return Ok(found);
+        }
+        for name in fs.list(&mappings).at(&mappings)? {
+            let folder = mappings.join(&name);
+            let Some(names) = fs::names_in(&**fs, &folder).at(&folder)? else { continue };
+            // A replay has its lanes before its record; without it there is none.
+            let is_gone = names.iter().any(|name| name == RECORD || name == REMOVED);
+            if !is_gone && replayed(&name).is_none() && has_folders(fs, &folder, &names)? {
+                found.push(Self::at(log, &name));
+            }
+        }
+        Ok(found)
+    }
+
     pub(super) fn at(log: &Arc<Log>, name: &str) -> Self {
         let folder = log.root().join("mappings").join(name);
         let (log, name) = (Arc::clone(log), name.to_owned());
@@ -579,9 +610,12 @@ impl Mapping {
         work()
     }
 
-    /// Whether it remembers positions in a stream.
+    /// Whether it remembers positions in a stream: its record says so, or its lanes if that is lost.
     pub(super) fn has_begun(&self, stream: &str) -> Result<bool> {
-        Ok(self.record()?.begun.iter().any(|name| name == stream))
+        match self.load()? {
+            Some(record) => Ok(record.begun.iter().any(|name| name == stream)),
+            None => Ok(!self.shards_with_lanes(stream)?.is_empty()),
+        }
     }
 
     /// Whether a stream is there for this mapping alone: its dead letters, its redrives.
@@ -605,12 +639,13 @@ impl Mapping {
         }
         self.files.lock().retain(|(name, _), _| name != stream);
         // Last: what is begun and has no lanes starts at its first record, so nothing is skipped.
-        let mut record = self.record()?;
-        if record.begun.iter().any(|name| name == stream) {
-            record.begun.retain(|name| name != stream);
-            self.store(record)?;
+        match self.load()? {
+            Some(mut record) if record.begun.iter().any(|name| name == stream) => {
+                record.begun.retain(|name| name != stream);
+                self.store(record)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The leases of all lanes of a stream, so that no runner reads it.

@@ -86,11 +86,9 @@ pub fn remove_stream(
     log.stream(name)?;
     Mapping::alone(log, patience, || {
         let mut readers = Vec::new();
-        for mapping in Mapping::names(log)? {
-            if let Some(mapping) = Mapping::open(log, &mapping)? {
-                if mapping.has_begun(name)? || mapping.owns(name) {
-                    readers.push(mapping);
-                }
+        for mapping in Mapping::all(log)? {
+            if mapping.has_begun(name)? || mapping.owns(name) {
+                readers.push(mapping);
             }
         }
         if !is_forced && !readers.is_empty() {

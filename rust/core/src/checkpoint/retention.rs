@@ -85,14 +85,13 @@ fn retain_shard(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Trimm
     stream.shard(shard)?.retain(&Keep { since, bytes: retention.bytes, from })
 }
 
-/// The lowest checkpoint of all mappings on a shard; `None` while no mapping reads it.
+/// The lowest checkpoint of all mappings on a shard, also of those whose record is lost; `None` while no mapping reads it.
 ///
 /// # Errors
 /// A lanes file cannot be read: then nothing is known to be consumed.
 pub fn consumed(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Option<SequenceNumber>> {
     let mut lowest: Option<SequenceNumber> = None;
-    for name in Mapping::names(log)? {
-        let Some(mapping) = Mapping::open(log, &name)? else { continue };
+    for mapping in Mapping::all(log)? {
         if let Some(done) = consumed_by(&mapping, stream.name(), shard)? {
             lowest = Some(lowest.map_or(done, |other| other.min(done)));
         }
