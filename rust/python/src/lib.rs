@@ -7,6 +7,7 @@ mod board;
 mod error;
 mod filter;
 mod fsck;
+mod iteration;
 mod lambda_event;
 mod lanes;
 mod log;

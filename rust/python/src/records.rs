@@ -1,5 +1,6 @@
 //! `Record` and `Records`: what a function receives. Values become Python objects when asked for.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyIndexError, PyValueError};
@@ -7,11 +8,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PySlice, PyString};
 use streamfn_core::format::body::encode_headers;
-use streamfn_core::lane::selection::{Picked, Selection};
+use streamfn_core::lane::selection::Selection;
 use streamfn_core::{DecodedBatch, RecordBuilder, ShardId};
 
 use crate::arrow::ArrowBatch;
 use crate::board::Board;
+use crate::iteration::{RecordIterator, RunningIterator};
 use crate::lambda_event;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -54,7 +56,27 @@ pub(crate) fn utc(py: Python<'_>, micros: u64) -> PyResult<Bound<'_, PyAny>> {
 #[pyclass(frozen, module = "streamfn._core")]
 pub(crate) struct Record {
     batch: Arc<DecodedBatch>,
-    index: u32,
+    index: AtomicU32,
+}
+
+impl Record {
+    pub(crate) fn at(batch: &Arc<DecodedBatch>, index: u32) -> Self {
+        Self { batch: Arc::clone(batch), index: AtomicU32::new(index) }
+    }
+
+    /// Makes it another record of its batch; false if it is of another batch than `batch`. For who
+    /// knows that nobody else has it.
+    pub(crate) fn become_at(&self, batch: &Arc<DecodedBatch>, index: u32) -> bool {
+        let is_same = Arc::ptr_eq(&self.batch, batch);
+        if is_same {
+            self.index.store(index, Ordering::Relaxed);
+        }
+        is_same
+    }
+
+    fn index(&self) -> u32 {
+        self.index.load(Ordering::Relaxed)
+    }
 }
 
 #[pymethods]
@@ -81,22 +103,22 @@ impl Record {
         builder.push(data.as_bytes(), partition_key, &encoded);
         let batch =
             DecodedBatch::in_memory(&builder, sequence_number, timestamp_us, stream.into(), shard);
-        Ok(Self { batch: Arc::new(batch), index: 0 })
+        Ok(Self::at(&Arc::new(batch), 0))
     }
 
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.batch.value(self.index))
+        PyBytes::new(py, self.batch.value(self.index()))
     }
 
     #[getter]
     fn partition_key(&self) -> Option<&str> {
-        self.batch.key(self.index)
+        self.batch.key(self.index())
     }
 
     #[getter]
     fn sequence_number(&self) -> u64 {
-        self.batch.base_seq() + u64::from(self.index)
+        self.batch.base_seq() + u64::from(self.index())
     }
 
     #[getter]
@@ -116,13 +138,13 @@ impl Record {
 
     #[getter]
     fn timestamp_us(&self) -> u64 {
-        self.batch.timestamp(self.index)
+        self.batch.timestamp(self.index())
     }
 
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let headers = PyDict::new(py);
-        for (name, value) in self.batch.headers(self.index) {
+        for (name, value) in self.batch.headers(self.index()) {
             headers.set_item(name, PyBytes::new(py, value))?;
         }
         Ok(headers)
@@ -133,7 +155,7 @@ impl Record {
     }
 
     fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        PyString::from_bytes(py, self.batch.value(self.index))
+        PyString::from_bytes(py, self.batch.value(self.index()))
     }
 
     fn as_type<'py>(&self, kind: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -155,8 +177,8 @@ impl Record {
                 && self.batch.stream() == other.batch.stream()
                 && self.timestamp_us() == other.timestamp_us()
                 && self.partition_key() == other.partition_key()
-                && self.batch.value(self.index) == other.batch.value(other.index)
-                && self.batch.headers(self.index).eq(other.batch.headers(other.index))
+                && self.batch.value(self.index()) == other.batch.value(other.index())
+                && self.batch.headers(self.index()).eq(other.batch.headers(other.index()))
         })
     }
 
@@ -165,7 +187,7 @@ impl Record {
     }
 
     fn __repr__(&self) -> String {
-        let value = self.batch.value(self.index);
+        let value = self.batch.value(self.index());
         let shown = value.get(..value.len().min(40)).unwrap_or_default();
         let dots = if shown.len() < value.len() { "…" } else { "" };
         format!(
@@ -224,7 +246,7 @@ impl Records {
             let record = record?;
             let record = record.cast::<Record>()?.get();
             let whole = Selection::of_batch(&record.batch);
-            let index = record.index as usize;
+            let index = record.index() as usize;
             parts.push(whole.slice(index..index + 1));
         }
         Ok(Self { selection: Selection::concat(&parts) })
@@ -252,7 +274,7 @@ impl Records {
         let index = usize::try_from(index)
             .map_err(|_| PyIndexError::new_err("record index out of range"))?;
         let (batch, index) = self.place(index)?;
-        Ok(Bound::new(py, Record { batch: Arc::clone(batch), index })?.into_any())
+        Ok(Bound::new(py, Record::at(batch, index))?.into_any())
     }
 
     fn __iter__(&self) -> RecordIterator {
@@ -263,11 +285,7 @@ impl Records {
         if cell >= streamfn_core::lane::board::CELLS {
             return Err(PyIndexError::new_err("cell out of range"));
         }
-        Ok(RunningIterator {
-            walk: Walk::new(&self.selection),
-            board: Arc::clone(board.inner()),
-            cell,
-        })
+        Ok(RunningIterator::new(&self.selection, Arc::clone(board.inner()), cell))
     }
 
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -390,74 +408,3 @@ impl<I: Iterator> Iterator for Lengthed<I> {
 }
 
 impl<I: Iterator> ExactSizeIterator for Lengthed<I> {}
-
-/// Walks over records without looking each one up.
-struct Walk {
-    pieces: Vec<(Arc<DecodedBatch>, Picked)>,
-    piece: usize,
-    at: usize,
-}
-
-impl Walk {
-    fn new(selection: &Selection) -> Self {
-        let pieces =
-            selection.pieces().map(|(batch, picked)| (Arc::clone(batch), picked)).collect();
-        Self { pieces, piece: 0, at: 0 }
-    }
-
-    fn next(&mut self) -> Option<(Arc<DecodedBatch>, u32)> {
-        loop {
-            let (batch, picked) = self.pieces.get(self.piece)?;
-            if let Some(index) = picked.get(self.at) {
-                self.at += 1;
-                return Some((Arc::clone(batch), index));
-            }
-            self.piece += 1;
-            self.at = 0;
-        }
-    }
-}
-
-/// `iter(records)`.
-#[pyclass(module = "streamfn._core")]
-struct RecordIterator {
-    walk: Walk,
-}
-
-impl RecordIterator {
-    fn new(selection: &Selection) -> Self {
-        Self { walk: Walk::new(selection) }
-    }
-}
-
-#[pymethods]
-impl RecordIterator {
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(&mut self) -> Option<Record> {
-        self.walk.next().map(|(batch, index)| Record { batch, index })
-    }
-}
-
-/// `records.running(board, cell)`: says on the board which record is running.
-#[pyclass(module = "streamfn._core")]
-struct RunningIterator {
-    walk: Walk,
-    board: Arc<streamfn_core::lane::Board>,
-    cell: usize,
-}
-
-#[pymethods]
-impl RunningIterator {
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(&mut self) -> Option<Record> {
-        let (batch, index) = self.walk.next()?;
-        self.board.run(self.cell, batch.base_seq() + u64::from(index));
-        Some(Record { batch, index })
-    }
-}
