@@ -3,6 +3,7 @@
 import itertools
 import threading
 from datetime import UTC, datetime, timedelta
+from math import inf, nan
 
 import pytest
 
@@ -77,13 +78,37 @@ class TestLog:
 
         assert (kept["seconds"], kept["bytes"], kept["consumed"]) == (seconds, size, consumed)
 
-    @pytest.mark.parametrize("given", ["always", "7", ("7d", "1h"), "0d", ""])
+    @pytest.mark.parametrize("given", ["always", "7", ("7d", "1h"), "0d", "", nan, (inf,)])
     def test_retention_that_makes_no_sense_is_refused(self, given, log):
         with pytest.raises(ConfigError) as caught:
             log.create_stream("orders", retention=given)
 
         assert caught.value.field == "retention"
         assert log.streams() == []
+
+    @pytest.mark.parametrize("timeout", [nan, inf, -inf])
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda log, stream, timeout: stream.put(b"x", timeout=timeout),
+            lambda log, stream, timeout: stream.put_many([b"x"], timeout=timeout),
+            lambda log, stream, timeout: stream.split(f"shardId-{0:012}", timeout=timeout),
+            lambda log, stream, timeout: stream.merge(
+                f"shardId-{0:012}", f"shardId-{1:012}", timeout=timeout
+            ),
+            lambda log, stream, timeout: log.remove_stream("orders", timeout=timeout),
+        ],
+        ids=["put", "put_many", "split", "merge", "remove_stream"],
+    )
+    def test_a_timeout_that_never_ends_is_refused_before_anything_is_done(self, call, timeout, log):
+        stream = log.create_stream("orders", shards=2)
+
+        with pytest.raises(ConfigError, match=f"`{timeout}` is not a number of seconds") as caught:
+            call(log, stream, timeout)
+
+        assert caught.value.field == "timeout"
+        shards = log.stream("orders").info().shards
+        assert [(shard.is_open, shard.end) for shard in shards] == [(True, 0), (True, 0)]
 
     def test_closing_one_handle_leaves_the_others_open(self, log_dir):
         """A function may open and close the log of its own worker."""

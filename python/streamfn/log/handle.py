@@ -139,7 +139,7 @@ class Log:
 
 def _retention(given: Retention | tuple[Retention, ...] | None) -> dict[str, Any]:
     """Turn `"7d"`, `"10GiB"`, `"consumed"` or a tuple of these into arguments of the core."""
-    words = (given,) if isinstance(given, str) else given or ()
+    words = (given,) if isinstance(given, str | float) else given or ()
     limits: dict[str, Any] = {}
     for word in words:
         name, value = _limit(word)
@@ -149,7 +149,9 @@ def _retention(given: Retention | tuple[Retention, ...] | None) -> dict[str, Any
     return limits
 
 
-def _limit(word: str) -> tuple[str, float | int | bool]:
+def _limit(word: object) -> tuple[str, float | int | bool]:
+    if not isinstance(word, str):
+        raise ConfigError("retention", f"`{word}` is not a text, write `7d`, `10GiB` or `consumed`")
     if word == "consumed":
         return "retention_consumed", True
     for name, parse in (("retention_seconds", _seconds), ("retention_bytes", parse_size)):

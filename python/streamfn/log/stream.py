@@ -49,9 +49,10 @@ class Stream:
             partition_key: Records of one key stay in order. None: no order is asked, and the
                 record goes to any shard.
             headers: Names and values that travel along; at most 64 KiB.
-            timeout: Longest wait for the shard's lock, in seconds. None: no limit.
+            timeout: Longest wait for the shard's lock, in seconds. None: 30.
 
         Raises:
+            ConfigError: `timeout` is infinite or no number; nothing was written.
             RecordTooLarge: A limit above; nothing was written.
             LogFull: The disk is full; nothing was written.
             LockTimeout: The lock was not free in time; nothing was written.
@@ -76,12 +77,13 @@ class Stream:
             data: The payloads, each at most 10 MiB with its key and headers.
             partition_keys: One for each payload; without them no order is asked.
             headers: One mapping or None for each payload.
-            timeout: Longest wait for a shard's lock, in seconds. None: no limit.
+            timeout: Longest wait for a shard's lock, in seconds. None: 30.
 
         Returns:
             One result per record, in the order given, made lazily.
 
         Raises:
+            ConfigError: `timeout` is infinite or no number; nothing was written.
             RecordTooLarge: An entry is over a limit; its `index` says which.
             LogFull: The disk is full.
             LockTimeout: A lock was not free in time.

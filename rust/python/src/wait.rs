@@ -8,12 +8,25 @@ use streamfn_core::{Deadline, Error, Patience};
 
 use crate::error::into_py;
 
-/// How long a put waits for a lock unless it says.
+/// How long a call waits for a lock unless it says.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Seconds as Python gives them; negative, infinite and NaN values become bounds.
 pub(crate) fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value.max(0.0)).unwrap_or(Duration::from_secs(86_400 * 365))
+}
+
+/// How long a call waits for each lock. Refused is what a deadline cannot be made of, before anything is done.
+fn patience(timeout: Option<f64>) -> PyResult<Duration> {
+    match timeout {
+        None => Ok(DEFAULT_TIMEOUT),
+        Some(given) if given.is_finite() => Ok(seconds(given)),
+        Some(given) => {
+            let given = given.to_string().to_lowercase();
+            let reason = format!("`{given}` is not a number of seconds; leave it out for 30");
+            Err(into_py(Error::config("timeout", reason)))
+        }
+    }
 }
 
 /// Runs `call` without the GIL. A signal whose handler raises ends its waits with that exception.
@@ -22,6 +35,7 @@ pub(crate) fn patiently<T: Send>(
     timeout: Option<f64>,
     call: impl FnOnce(&Patience<'_>) -> streamfn_core::Result<T> + Send,
 ) -> PyResult<T> {
+    let deadline = Deadline::after(patience(timeout)?);
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
     let result = py.detach(|| {
         #[allow(
@@ -37,7 +51,6 @@ pub(crate) fn patiently<T: Send>(
                 true
             }
         };
-        let deadline = Deadline::after(timeout.map_or(DEFAULT_TIMEOUT, seconds));
         call(&Patience { deadline, interrupted: &interrupted })
     });
     result.map_err(|error| match (error, raised.into_inner()) {
