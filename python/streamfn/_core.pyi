@@ -857,6 +857,11 @@ class LaneSet:
         set), `SequenceTrimmed` (once; it goes on with what is kept), `Corruption` and `StorageIO`
         (it is tried again after a second).
         """
+    def next_of(self, lane: int) -> Work | None:
+        """Return the next batch of one lane, if it is free and has one now; raises as `next`.
+
+        For a thread that let go of the lane: it need not wake another one for more of the same.
+        """
     def take_damage(self) -> list[tuple[int, int, Corruption, bool]]:
         """Return the damage that lanes met since this was called last, and wake `next` no more.
 

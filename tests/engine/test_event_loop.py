@@ -1,13 +1,19 @@
-"""Tests for `streamfn.engine.event_loop`: when a call is cancelled, on a loop with a clock by hand.
+"""Tests for `streamfn.engine.event_loop`: when a call is cancelled, on a loop with a clock by hand;
+and how exactly the loop keeps time.
 
 How calls run there is in `test_invoker.py`.
 """
 
+import asyncio
+import selectors
+import socket
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from streamfn.engine.event_loop import BEAT, _Pulse
+from streamfn.engine import event_loop
+from streamfn.engine.event_loop import BEAT, _new_loop, _Pulse, _PunctualSelector
 from streamfn.engine.invoker import CANCEL_GRACE
 
 TIMEOUT = 60.0
@@ -80,3 +86,55 @@ def test_a_loop_that_is_blocked_a_little_cancels_before_the_process_is_killed(bl
 def test_one_that_is_blocked_a_lot_leaves_it_to_the_supervisor():
     """Who blames nobody that had company: the call had only half of its time."""
     assert cancelled_at(block=0.5, every=1.0) is None
+
+
+@pytest.fixture
+def selector():
+    with _PunctualSelector() as selector:
+        yield selector
+
+
+def waited(selector, timeout):
+    began = time.perf_counter()
+    assert selector.select(timeout) == []
+    return time.perf_counter() - began
+
+
+def test_a_timer_need_not_wait_for_a_whole_millisecond(selector):
+    """The best of many, for the machine may have something else to do."""
+    assert 0.0002 <= min(waited(selector, 0.0002) for _ in range(50)) < 0.001
+
+
+@pytest.mark.parametrize("files_max", [event_loop.FILES_MAX, 0])
+def test_a_file_that_is_ready_ends_the_wait(selector, monkeypatch, files_max):
+    """Where `select` cannot take the selector (0) as well."""
+    monkeypatch.setattr(event_loop, "FILES_MAX", files_max)
+    here, there = socket.socketpair()
+    with here, there:
+        selector.register(here, selectors.EVENT_READ)
+        assert waited(selector, 0.01) >= 0.01
+        there.send(b"x")
+
+        [(key, _)] = selector.select(60.0)
+
+        assert key.fileobj is here
+
+
+def test_a_loop_of_the_users_choice_is_kept():
+    """As `uvloop.install()` asks for one."""
+
+    class Other(asyncio.SelectorEventLoop):
+        pass
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self):
+            return Other()
+
+    asyncio.set_event_loop_policy(Policy())
+    try:
+        loop = _new_loop()
+    finally:
+        asyncio.set_event_loop_policy(None)
+    loop.close()
+
+    assert isinstance(loop, Other)

@@ -23,6 +23,18 @@ def test_tasks_run_at_once_as_far_as_there_are_cells():
     assert sorted(cells) == [5, 6]
 
 
+def test_it_is_known_when_no_more_task_can_be_run():
+    go_on = threading.Event()
+    waiters = Waiters([1, 2])
+    assert not waiters.are_all_busy
+    waiters.run(lambda _: go_on.wait(10))
+    assert not waiters.are_all_busy
+    waiters.run(lambda _: go_on.wait(10))
+    assert waiters.are_all_busy
+    go_on.set()
+    waiters.join()
+
+
 def test_a_thread_is_used_again():
     waiters = Waiters([1])
     done = threading.Semaphore(0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import select
+import selectors
 import threading
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
@@ -16,6 +18,8 @@ from typing import Final, NamedTuple
 
 from streamfn.errors import FunctionTimedOut
 
+FILES_MAX: Final = 1024
+"""`select` takes file descriptors below it (FD_SETSIZE)."""
 BEAT: Final = timedelta(milliseconds=50)
 """How often the loop is seen to turn while there are calls; one is cancelled so much too late."""
 LATE: Final = timedelta(milliseconds=500)
@@ -34,7 +38,7 @@ class EventLoop:
     """Where the frames lie that a user's traceback does without."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
         self._pulse = _Pulse(self._loop)
         self._thread = threading.Thread(target=self._run, name="async-functions", daemon=True)
         self._thread.start()
@@ -69,6 +73,30 @@ class EventLoop:
         asyncio.set_event_loop(self._loop)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop of the kind that the app asks for (`uvloop.install`), or a punctual one."""
+    loop = asyncio.new_event_loop()
+    if type(loop) is not asyncio.SelectorEventLoop:
+        return loop
+    loop.close()
+    return asyncio.SelectorEventLoop(_PunctualSelector())
+
+
+class _PunctualSelector(selectors.EpollSelector):
+    """Wakes when a timer is due, and not at the next whole millisecond.
+
+    WHY: `epoll` counts milliseconds, and Python rounds up. Calls that sleep would take up to one
+    more; and those of several lanes, which began one after the other, would all go on in the same
+    instant and wait for each other.
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout > 0 and self.fileno() < FILES_MAX:
+            select.select([self], [], [], timeout)  # it counts microseconds
+            timeout = 0.0
+        return super().select(timeout)
 
 
 async def _listed(items: AsyncIterator[object]) -> list[object]:

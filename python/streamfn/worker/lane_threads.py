@@ -105,10 +105,14 @@ class LaneThreads:
             except LeaseLost:
                 self._lose(job)
 
-    def _next(self) -> Work | None:
-        """Take a lane that has work; what another one met on the way is told, and it goes on."""
+    def _next(self, lane: int | None = None) -> Work | None:
+        """Take a lane that has work, or this one if it has work now.
+
+        What a lane meets on the way is told, and the others go on.
+        """
+        lanes = self._tools.lanes
         try:
-            work = self._tools.lanes.next(NEXT_SECONDS)
+            work = lanes.next(NEXT_SECONDS) if lane is None else lanes.next_of(lane)
             self._tell_of_damage()
         except LeaseLost:
             held = set(self._tools.lanes.lanes())
@@ -149,17 +153,10 @@ class LaneThreads:
 
     def _take(self, work: Work, cell: int, invokers: dict[str, Invoker]) -> None:
         """Run the lane, and then those that waited for their turn at the same function."""
-        job = self.jobs[work.lane]
-        function, name = job.function, job.function.mapping.name
+        function = self.jobs[work.lane].function
+        name = function.mapping.name
         gate = self.gates[name]
-        try:
-            is_in = gate.enter(work)
-        except LeaseLost:
-            self._lose(job)
-            return
-        if not is_in:
-            if self._stopping.is_set() or job.interrupt.is_set:
-                self.put_back(gate.unpark(work.lane))
+        if not self._is_let_in(work, gate):
             return
         if name not in invokers:
             invokers[name] = self._make_invoker(function)
@@ -168,15 +165,45 @@ class LaneThreads:
             self._pass_through(work, gate, Hands(self._tools, cell, invoker))
 
     def _hand_on(self, work: Work, gate: Gate, invoker: Invoker) -> bool:
-        """Have another thread run the lane; False if all of them wait for calls already."""
+        """Have another thread run the lane; False if all of them wait for calls already.
+
+        That thread goes on with the lane for as long as it has work. WHY: to hand each batch back
+        and on takes two changes of threads more, which is most of what a call costs.
+        """
+        waiters = self._waiters
+        if waiters is None:
+            return False
 
         def run(cell: int) -> None:
+            hands = Hands(self._tools, cell, invoker)
             try:
-                self._pass_through(work, gate, Hands(self._tools, cell, invoker))
+                self._pass_through(work, gate, hands)
+                while not waiters.are_all_busy and (more := self._go_on(work.lane, gate)):
+                    self._pass_through(more, gate, hands)
             except BaseException:  # noqa: BLE001 -- as in `run`
                 self.give_up()
 
-        return self._waiters is not None and self._waiters.run(run)
+        return waiters.run(run)
+
+    def _go_on(self, lane: int, gate: Gate) -> Work | None:
+        """Take the lane again if it has work now, and may be called at once."""
+        job = self.jobs.get(lane)
+        if job is None or job.is_leaving:  # or who gives it back could wait for ever
+            return None
+        work = self._next(lane)
+        return work if work is not None and self._is_let_in(work, gate) else None
+
+    def _is_let_in(self, work: Work, gate: Gate) -> bool:
+        """Enter the gate; False if the work is parked there, or was given back."""
+        job = self.jobs[work.lane]
+        try:
+            is_in = gate.enter(work)
+        except LeaseLost:
+            self._lose(job)
+            return False
+        if not is_in and (self._stopping.is_set() or job.interrupt.is_set):
+            self.put_back(gate.unpark(work.lane))
+        return is_in
 
     def _pass_through(self, work: Work, gate: Gate, hands: Hands) -> None:
         self._run(work, hands)

@@ -26,6 +26,12 @@ class Waiters:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
+    @property
+    def are_all_busy(self) -> bool:
+        """Whether no more task can be run now."""
+        with self._lock:
+            return not (self._idle or self._free)
+
     def run(self, task: Task) -> bool:
         """Run a task in a thread of ours; False if all are busy and there can be no more."""
         with self._lock:

@@ -235,6 +235,11 @@ impl LaneSet {
         }
     }
 
+    fn next_of(&self, py: Python<'_>, lane: u32) -> PyResult<Option<Work>> {
+        let work = py.detach(|| self.inner.next_of(lane)).into_py()?;
+        Ok(work.map(|inner| Work { inner }))
+    }
+
     fn take_damage(&self, py: Python<'_>) -> Vec<(u32, u32, Py<PyAny>, bool)> {
         let met = self.inner.take_damage().into_iter();
         let error = |error| into_py(error).into_value(py).into_any();

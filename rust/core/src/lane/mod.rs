@@ -356,6 +356,26 @@ impl LaneSet {
         }
     }
 
+    /// The next batch of one lane, if it is free and has one now. For a thread that let go of the lane:
+    /// it need not wake another one for more of the same.
+    ///
+    /// # Errors
+    /// As [`LaneSet::next`].
+    pub fn next_of(&self, lane: u32) -> Result<Option<Work>> {
+        self.log.check()?;
+        if self.is_stopped() {
+            return Ok(None);
+        }
+        let is_burst = self.is_burst.load(Ordering::Acquire);
+        let mut state = self.state.lock();
+        // A lane that was just let go is the last one.
+        let Some(place) = state.queue.iter().rposition(|queued| *queued == lane) else {
+            return Ok(None);
+        };
+        state.queue.remove(place);
+        self.turn(&mut state, lane, is_burst, &mut None)
+    }
+
     /// Wakes a thread that sleeps in [`LaneSet::next`] if there is more to do; it would not hear that a
     /// lane came free. For a thread that let go of one and does not go on with `next` itself.
     pub fn pass_on(&self) {
@@ -499,26 +519,38 @@ impl LaneSet {
         let mut state = self.state.lock();
         for _ in 0..state.queue.len() {
             let Some(lane) = state.queue.pop_front() else { break };
-            let Some(mut held) = take_if_ready(&mut state, lane, is_burst, &mut due) else {
-                continue;
-            };
-            let turn = MutexGuard::unlocked(&mut state, || held.turn(is_burst));
-            if let Ok(Some(work)) = turn {
-                state.lanes.insert(lane, Holder::InHands(held));
+            if let Some(work) = self.turn(&mut state, lane, is_burst, &mut due)? {
                 return Ok(Found::Work(work));
-            }
-            let is_lost = matches!(turn, Err(Error::LeaseLost { .. }));
-            due = earlier(due, held.due());
-            let (slot, is_passed) = (held.slot(), held.passes_damage());
-            self.put_back(&mut state, lane, held, is_lost);
-            match turn {
-                Err(error @ Error::Corruption { .. }) => {
-                    state.damage.push(DamageMet { lane, slot, error, is_passed });
-                }
-                other => drop(other?),
             }
         }
         Ok(Found::Nothing(due))
+    }
+
+    /// Gives a lane that left the queue its turn, if it is ready for one.
+    fn turn(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        lane: u32,
+        is_burst: bool,
+        due: &mut Option<Deadline>,
+    ) -> Result<Option<Work>> {
+        let Some(mut held) = take_if_ready(state, lane, is_burst, due) else { return Ok(None) };
+        let turn = MutexGuard::unlocked(state, || held.turn(is_burst));
+        if let Ok(Some(work)) = turn {
+            state.lanes.insert(lane, Holder::InHands(held));
+            return Ok(Some(work));
+        }
+        let is_lost = matches!(turn, Err(Error::LeaseLost { .. }));
+        *due = earlier(*due, held.due());
+        let (slot, is_passed) = (held.slot(), held.passes_damage());
+        self.put_back(state, lane, held, is_lost);
+        match turn {
+            Err(error @ Error::Corruption { .. }) => {
+                state.damage.push(DamageMet { lane, slot, error, is_passed });
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     /// Makes a lane free again, or lets it go if it was lost.

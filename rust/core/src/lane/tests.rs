@@ -215,6 +215,31 @@ mod batches {
     }
 
     #[test]
+    fn of_one_lane_it_comes_before_those_that_wait_for_longer() {
+        let world = World::new(2);
+        let slots = ["a", "b", "c", "d", "e"].map(|key| (key, slot_of(Some(key), 0, 2)));
+        let key = |slot| slots.iter().find(|(_, other)| *other == slot).unwrap().0;
+        world.put(&[key(0), key(0), key(1)]);
+        let set = world.with_lane(1);
+        set.add(&world.mapping, &request(1, 1)).unwrap();
+        assert_eq!(vec![0], numbers(&next(&set)));
+        assert!(set.next_of(0).unwrap().is_none(), "it is in hands");
+        set.settle(0, 0).unwrap();
+
+        assert_eq!(vec![1], numbers(&set.next_of(0).unwrap().unwrap()));
+        set.settle(0, 0).unwrap();
+        assert!(set.next_of(0).unwrap().is_none(), "it has no more");
+        assert!(set.next_of(7).unwrap().is_none(), "there is no such lane");
+        assert_eq!(vec![2], numbers(&next(&set)));
+        world.put(&[key(0)]);
+        assert_eq!(vec![3], numbers(&next(&set)), "it is in the queue again");
+        set.settle(0, 0).unwrap();
+        world.put(&[key(0)]);
+        set.stop();
+        assert!(set.next_of(0).unwrap().is_none(), "the set is stopped");
+    }
+
+    #[test]
     fn a_stopped_set_hands_out_nothing() {
         let world = World::new(1);
         let set = world.with_lane(10);

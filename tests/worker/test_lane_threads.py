@@ -1,0 +1,111 @@
+"""Tests for `LaneThreads`: which thread takes which lane of an `async` function."""
+
+import threading
+from random import Random
+from types import SimpleNamespace
+
+import pytest
+
+from streamfn._core import Board
+from streamfn.clock import ManualClock
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.worker.lane_run import LaneFunction, LaneJob, Tools
+from streamfn.worker.lane_threads import LaneThreads
+from streamfn.worker.waiters import Waiters
+
+LANE = 5
+
+
+class Lanes:
+    """A lane set with one lane, which has so much work for whoever asks for any."""
+
+    def __init__(self):
+        self.for_anybody, self.taken = 1, []
+
+    def next(self, timeout):
+        if len(self.taken) >= self.for_anybody:
+            return None
+        return self._taken("next")
+
+    def next_of(self, lane):
+        assert lane == LANE
+        return self._taken("next_of")
+
+    def _taken(self, how):
+        self.taken.append(how)
+        return SimpleNamespace(lane=LANE)
+
+    def take_damage(self):
+        return []
+
+    def pass_on(self):
+        pass
+
+    def stop(self):
+        pass
+
+
+class NotingThreads(LaneThreads):
+    """Threads that note what they would run."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.ran, self.after_each = [], lambda: None
+        self.has_run = threading.Semaphore(0)
+
+    def _run(self, work, hands, *, was_parked=False):
+        self.ran.append(threading.current_thread().name)
+        self.after_each()
+        self.has_run.release()
+
+
+@pytest.fixture
+def threads():
+    mapping = EventSourceMapping(name="shop.total", app="shop", function="total", stream="orders")
+    function = LaneFunction(mapping, None)
+    tools = Tools(Lanes(), Board.create(), ManualClock(), Random(0), None, None)
+    invoker = SimpleNamespace(is_async=True)
+    threads = NotingThreads(tools, {mapping.name: function}, lambda _: invoker)
+    threads.jobs[LANE] = LaneJob(LANE, 0, function)
+    return threads
+
+
+def run(threads, batches):
+    """Run the threads until they have run so many batches."""
+    loop = threading.Thread(target=threads.run)
+    loop.start()
+    for _ in range(batches):
+        assert threads.has_run.acquire(timeout=10)
+    threads.stop()
+    threads.jobs[LANE].is_leaving = True
+    loop.join()
+    threads.join()
+
+
+def test_the_thread_that_waited_for_a_call_goes_on_with_its_lane(threads):
+    threads.start(1)
+
+    run(threads, batches=4)
+
+    assert set(threads.ran) == {"async-1"}
+    assert threads.lanes.taken[:4] == ["next", "next_of", "next_of", "next_of"]
+
+
+def test_it_lets_go_of_a_lane_that_is_to_be_given_back(threads):
+    """Who gives it back waits for it, and could do so for ever."""
+    threads.lanes.for_anybody = 2
+    threads.start(1)
+    threads.after_each = lambda: setattr(threads.jobs[LANE], "is_leaving", True)
+
+    run(threads, batches=2)
+
+    assert threads.lanes.taken == ["next", "next"]
+
+
+def test_it_takes_turns_with_the_other_lanes_where_there_are_too_many(threads):
+    threads.lanes.for_anybody = 4
+    threads._waiters = Waiters([1])
+
+    run(threads, batches=4)
+
+    assert threads.lanes.taken == ["next"] * 4
