@@ -16,14 +16,12 @@ mod simulation;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Disk, SimFs};
+use simulation::{open, Disk, SimFs};
 use streamfn_core::format::checksum::crc32c;
 use streamfn_core::{
-    Compression, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, ShardLog,
-    Start, StreamConfig,
+    Compression, Durability, Error, Patience, ReadBuffer, ShardId, ShardLog, Start, StreamConfig,
 };
 
 const SEGMENT: &str = "/log/streams/s/shardId-000000000000/00000000-00000000000000000000.seg";
@@ -31,16 +29,10 @@ const BATCHES: usize = 16;
 const RECORDS: usize = 10;
 const HEADER: usize = 4096;
 
-fn open(fs: &SimFs) -> streamfn_core::Result<Arc<Log>> {
-    let options =
-        OpenOptions { fs: Arc::new(fs.clone()), housekeeping: false, ..OpenOptions::default() };
-    Log::open(Path::new("/log"), &options)
-}
-
 /// A cleanly closed log with one segment of about 64 KiB, and its bytes.
 fn closed_log(compression: Compression) -> (Disk, Vec<u8>, BTreeMap<u64, Vec<u8>>) {
     let fs = SimFs::new();
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let config =
         StreamConfig { compression, durability: Durability::Process, ..StreamConfig::default() };
     let patience = Patience::of(Duration::from_secs(30));
@@ -71,7 +63,7 @@ fn with_segment(disk: &Disk, bytes: &[u8]) -> SimFs {
 
 /// All records that can still be read, skipping damage; and the number of places reported.
 fn salvage(fs: &SimFs) -> (BTreeMap<u64, Vec<u8>>, usize) {
-    let log = open(fs).unwrap();
+    let log = open(fs);
     salvage_from(&log.stream("s").unwrap().shard(ShardId(0)).unwrap())
 }
 
@@ -160,7 +152,7 @@ fn a_flipped_bit_loses_at_most_its_batch_and_is_reported() {
                 scope.spawn(|| {
                     // Opened once: the damage comes while the log is in use.
                     let fs = SimFs::on(disk.clone());
-                    let log = open(&fs).unwrap();
+                    let log = open(&fs);
                     let shard = log.stream("s").unwrap().shard(ShardId(0)).unwrap();
                     loop {
                         let bit = next.fetch_add(stride, Ordering::Relaxed);
@@ -298,7 +290,7 @@ fn fix(segment: &mut [u8]) {
 #[test]
 fn a_list_of_headers_that_is_not_whole_is_reported_though_all_checksums_match() {
     let fs = SimFs::new();
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let config = StreamConfig {
         compression: Compression::None,
         durability: Durability::Process,

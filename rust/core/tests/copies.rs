@@ -14,15 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Call, Disk, SimFs};
-use streamfn_core::clock::ManualClock;
+use simulation::{open, Call, Disk, SimFs};
 use streamfn_core::format::record_batch::{HeaderRead, HEADER_BYTES};
 use streamfn_core::format::BatchHeader;
 use streamfn_core::fs::Fs;
 use streamfn_core::fsck::{examine, Kind, Options};
 use streamfn_core::{
-    Compression, Error, Log, OpenOptions, Patience, Position, ReadBuffer, ShardId, Start,
-    StreamConfig,
+    Compression, Error, Log, Patience, Position, ReadBuffer, ShardId, Start, StreamConfig,
 };
 
 const SEGMENT: &str = "/log/streams/s/shardId-000000000000/00000000-00000000000000000000.seg";
@@ -31,16 +29,6 @@ const FIRST: usize = 4096;
 const OUTER: u64 = 2;
 /// Batches that are copied: some have numbers below, some above those of the record they are in.
 const COPIED: usize = 6;
-
-fn open(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::new(ManualClock::new(1_700_000_000_000_000)),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
-}
 
 fn put(log: &Log, value: &[u8]) -> u64 {
     let stream = log.stream("s").unwrap();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Call, Crasher, Disk, Fault, SimFs};
+use simulation::{open, Bound, Call, Crasher, Disk, Fault, SimFs};
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Open};
@@ -36,16 +36,6 @@ const BATCH: u64 = 96 + 80 + VALUE as u64;
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(1_700_000_000_000_000))
-}
-
-fn open(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: clock(),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
 }
 
 fn look(fs: &SimFs, is_deep: bool) -> Report {

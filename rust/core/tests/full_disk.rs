@@ -12,11 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Call, Fault, SimFs};
+use simulation::{open, try_open, Call, Fault, SimFs};
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
-    Compression, Error, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start, Stream,
-    StreamConfig,
+    Compression, Error, Log, Patience, ReadBuffer, Result, ShardId, Start, Stream, StreamConfig,
 };
 
 const FOLDER: &str = "/log/streams/s/shardId-000000000000";
@@ -24,12 +23,6 @@ const VALUE_BYTES: usize = 600_000;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
-}
-
-fn open(fs: &SimFs) -> Result<Arc<Log>> {
-    let options =
-        OpenOptions { fs: Arc::new(fs.clone()), housekeeping: false, ..OpenOptions::default() };
-    Log::open(Path::new("/log"), &options)
 }
 
 fn put(stream: &Stream, value: u8) -> Result<u64> {
@@ -56,7 +49,7 @@ fn values(stream: &Stream) -> Vec<u8> {
 /// Two streams of three records, a segment each, as a power cut leaves them; `s` has a torn tail.
 fn stopped_log() -> SimFs {
     let fs = SimFs::new();
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let config = StreamConfig {
         compression: Compression::None,
         segment_bytes: 1 << 20,
@@ -81,7 +74,7 @@ fn after_a_power_cut_a_log_on_a_full_disk_is_read_and_trimmed_and_refuses_what_n
     let fs = stopped_log();
     fs.set_packed(true);
 
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     for name in ["other", "s"] {
         let stream = log.stream(name).unwrap();
         assert_eq!(vec![0, 1, 2], values(&stream), "{name}");
@@ -99,7 +92,7 @@ fn after_a_power_cut_a_log_on_a_full_disk_is_read_and_trimmed_and_refuses_what_n
 fn once_there_is_room_the_first_append_finishes_the_recovery() {
     let fs = stopped_log();
     fs.set_packed(true);
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let stream = log.stream("s").unwrap();
     assert!(put(&stream, 9).is_err());
 
@@ -117,13 +110,13 @@ fn a_log_that_was_left_on_a_full_disk_can_be_opened_there_again() {
     let fs = stopped_log();
     fs.set_packed(true);
     for _ in 0..2 {
-        let log = open(&fs).unwrap();
+        let log = open(&fs);
         assert_eq!(vec![0, 1, 2], values(&log.stream("s").unwrap()));
         log.close().unwrap();
     }
     fs.set_packed(false);
 
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let stream = log.stream("s").unwrap();
     assert!(put(&stream, 3).unwrap() > 1 << 20);
     assert_eq!(vec![0, 1, 2, 3], values(&stream));
@@ -137,7 +130,7 @@ fn a_shard_beyond_help_does_not_close_the_others() {
         state.write_at(&[&[0xa5; 512]], slot).unwrap();
     }
 
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
 
     let other = log.stream("other").unwrap();
     put(&other, 3).unwrap();
@@ -151,7 +144,7 @@ fn a_shard_beyond_help_does_not_close_the_others() {
 
 /// A stream whose every record takes a segment of its own.
 fn fresh(fs: &SimFs) -> (Arc<Log>, Arc<Stream>) {
-    let log = open(fs).unwrap();
+    let log = open(fs);
     let config = StreamConfig {
         compression: Compression::None,
         segment_bytes: 1 << 20,
@@ -233,7 +226,7 @@ fn a_file_system_that_machines_share_is_refused_and_left_alone() {
         let fs = SimFs::new();
         fs.set_magic(magic);
 
-        match open(&fs) {
+        match try_open(&fs) {
             Err(Error::Config { field: "log_dir", reason }) => {
                 assert!(reason.contains(name), "{reason}");
             }

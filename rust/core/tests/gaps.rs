@@ -13,11 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::SimFs;
+use simulation::{open, SimFs};
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
-    Compression, Error, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start, Stream,
-    StreamConfig,
+    Compression, Error, Log, Patience, ReadBuffer, Result, ShardId, Start, Stream, StreamConfig,
 };
 
 const FOLDER: &str = "/log/streams/s/shardId-000000000000";
@@ -29,9 +28,7 @@ const BATCHES_A_SEGMENT: u64 = 2;
 /// Five batches of one record in three segments.
 fn log() -> (SimFs, Arc<Log>, Arc<Stream>) {
     let fs = SimFs::new();
-    let options =
-        OpenOptions { fs: Arc::new(fs.clone()), housekeeping: false, ..OpenOptions::default() };
-    let log = Log::open(Path::new("/log"), &options).unwrap();
+    let log = open(&fs);
     let config = StreamConfig {
         compression: Compression::None,
         segment_bytes: 1 << 20,
@@ -151,10 +148,7 @@ fn a_segment_that_is_missing_is_reported() {
 fn a_number_in_the_gap_that_an_epoch_announces_is_no_damage() {
     let (fs, log, _stream) = log();
     std::mem::forget(log);
-    let stopped = SimFs::on(fs.disk());
-    let options =
-        OpenOptions { fs: Arc::new(stopped), housekeeping: false, ..OpenOptions::default() };
-    let log = Log::open(Path::new("/log"), &options).unwrap();
+    let log = open(&SimFs::on(fs.disk()));
     let stream = log.stream("s").unwrap();
 
     for start in [Start::AtSequence(5), Start::AtSequence(1_000), Start::TrimHorizon] {

@@ -9,27 +9,14 @@
 mod simulation;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::SimFs;
-use streamfn_core::clock::ManualClock;
+use simulation::{open, SimFs, NOW};
 use streamfn_core::format::holes;
 use streamfn_core::fs::{Fs, Open};
-use streamfn_core::{Compression, Log, OpenOptions, Patience, StreamConfig};
+use streamfn_core::{Compression, Patience, StreamConfig};
 
 const SHARD: &str = "/log/streams/s/shardId-000000000000";
-const FOUND: u64 = 1_700_000_000_000_000;
-
-fn open(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::new(ManualClock::new(FOUND)),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
-}
 
 /// A log that was not closed, of batches with one record of 100 bytes each.
 fn unclosed_log(records: usize) -> SimFs {
@@ -72,7 +59,7 @@ fn a_hole_is_written_down_once_with_its_numbers_and_its_place() {
         assert_eq!((3, 4), (found[0].first, found[0].last));
         let places = (found[0].at.offset, found[0].end.offset);
         assert_eq!((4096 + 3 * size, 4096 + 5 * size), places);
-        assert_eq!((FOUND, false), (found[0].found, found[0].is_accepted));
+        assert_eq!((NOW, false), (found[0].found, found[0].is_accepted));
     }
     assert!(!fs.exists(Path::new("/log/quarantine")).unwrap());
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Call, Crasher, Disk, Fault, Garbage, SimFs};
+use simulation::{open, open_at, Bound, Call, Crasher, Disk, Fault, Garbage, SimFs, NOW};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
@@ -25,8 +25,8 @@ use streamfn_core::fsck::{repair, Options};
 use streamfn_core::log::Keep;
 use streamfn_core::stream::Retention;
 use streamfn_core::{
-    Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
-    Stream, StreamConfig,
+    Compression, Durability, Log, Patience, ReadBuffer, Result, ShardId, Start, Stream,
+    StreamConfig,
 };
 
 const EINTR: i32 = 4;
@@ -44,21 +44,10 @@ const FAULTS: [Fault; 6] = [
 /// So many signals in a row are "from then on": more would only take longer.
 const SIGNALS: usize = 50;
 const SHARD: &str = "/log/streams/s/shardId-000000000000";
-const NOW: u64 = 1_700_000_000_000_000;
 const MINUTE: u64 = 60_000_000;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
-}
-
-fn open(fs: &SimFs, clock: &Arc<ManualClock>) -> Result<Arc<Log>> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::clone(clock) as _,
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options)
 }
 
 fn put(stream: &Stream, value: &[u8]) -> Result<u64> {
@@ -134,7 +123,7 @@ impl Run<'_> {
 
     /// One life of a process: puts, a new segment, a checkpoint, retention.
     fn live(&mut self, round: u64, is_closed: bool) {
-        let opened = open(self.fs, &self.clock);
+        let opened = open_at(self.fs, &self.clock);
         let Some(log) = self.ok(opened) else { return };
         let config = StreamConfig {
             durability: self.durability,
@@ -207,7 +196,7 @@ fn check(fs: &SimFs, told: &Told, durability: Durability) -> std::result::Result
     for (index, disk) in crasher.states(1, &few).into_iter().enumerate() {
         let text = |error: streamfn_core::Error| format!("state {index}: {error}");
         let fs = SimFs::on(disk);
-        let log = open(&fs, &clock).map_err(text)?;
+        let log = open_at(&fs, &clock).map_err(text)?;
         let Ok(stream) = log.stream("s") else {
             if told.acknowledged.is_empty() {
                 continue;
@@ -307,7 +296,7 @@ fn a_sync_that_failed_stops_the_shard_until_it_is_repaired() {
     for durability in [Durability::Group, Durability::Process] {
         let fs = SimFs::new();
         let clock = Arc::new(ManualClock::new(NOW));
-        let log = open(&fs, &clock).unwrap();
+        let log = open_at(&fs, &clock).unwrap();
         let config = StreamConfig { durability, ..StreamConfig::default() };
         let stream = log.create_stream("s", &config, &patience()).unwrap();
         put(&stream, b"before").unwrap();
@@ -322,7 +311,7 @@ fn a_sync_that_failed_stops_the_shard_until_it_is_repaired() {
         assert!(put(&stream, b"refused").is_err());
         std::mem::forget(log);
         for later in [SimFs::for_another_process, SimFs::for_the_next_boot] {
-            let again = open(&later(&fs), &clock).unwrap();
+            let again = open_at(&later(&fs), &clock).unwrap();
             let stream = again.stream("s").unwrap();
             assert!(put(&stream, b"refused").is_err(), "who opens it later is refused too");
             assert!(read(&stream).unwrap().1.contains_key(&0), "reading goes on");
@@ -336,7 +325,7 @@ fn a_sync_that_failed_stops_the_shard_until_it_is_repaired() {
 fn leave_unsynced(fs: &SimFs, clock: &Arc<ManualClock>, config: &StreamConfig) {
     let segment = Path::new(SHARD).join("00000000-00000000000000000000.seg");
     let twin = SimFs::new();
-    let log = open(&twin, clock).unwrap();
+    let log = open_at(&twin, clock).unwrap();
     let stream = log.create_stream("s", config, &patience()).unwrap();
     put(&stream, b"synced").unwrap();
     put(&stream, b"written").unwrap();
@@ -350,7 +339,7 @@ fn leave_unsynced(fs: &SimFs, clock: &Arc<ManualClock>, config: &StreamConfig) {
 fn stopped_before_a_sync(clock: &Arc<ManualClock>, durability: Durability) -> SimFs {
     let fs = SimFs::new();
     let config = StreamConfig { durability, ..StreamConfig::default() };
-    let log = open(&fs, clock).unwrap();
+    let log = open_at(&fs, clock).unwrap();
     let stream = log.create_stream("s", &config, &patience()).unwrap();
     put(&stream, b"synced").unwrap();
     log.sync().unwrap();
@@ -366,7 +355,7 @@ fn left_by_a_power_cut(fs: &SimFs, clock: &Arc<ManualClock>) -> BTreeMap<u64, Ve
 
 /// The records that can be read by the next one who opens the log.
 fn shown(fs: &SimFs, clock: &Arc<ManualClock>) -> BTreeMap<u64, Vec<u8>> {
-    let log = open(fs, clock).unwrap();
+    let log = open_at(fs, clock).unwrap();
     let (_, found) = read(&log.stream("s").unwrap()).unwrap();
     std::mem::forget(log);
     found
@@ -381,7 +370,7 @@ fn without_the_control_file(fs: &SimFs) -> SimFs {
 /// A log with a record that is on disk, and one whose flush failed.
 fn stopped_by_a_failed_flush(clock: &Arc<ManualClock>, durability: Durability) -> SimFs {
     let fs = SimFs::new();
-    let log = open(&fs, clock).unwrap();
+    let log = open_at(&fs, clock).unwrap();
     let config = StreamConfig { durability, ..StreamConfig::default() };
     let stream = log.create_stream("s", &config, &patience()).unwrap();
     put(&stream, b"synced").unwrap();
@@ -400,7 +389,7 @@ fn what_a_failed_flush_left_in_memory_is_not_shown_without_the_control_file() {
         let clock = Arc::new(ManualClock::new(NOW));
         let fs = without_the_control_file(&stopped_by_a_failed_flush(&clock, durability));
 
-        let log = open(&fs, &clock).unwrap();
+        let log = open_at(&fs, &clock).unwrap();
 
         let stream = log.stream("s").unwrap();
         let (_, found) = read(&stream).unwrap();
@@ -476,7 +465,7 @@ fn a_flush_that_fails_in_recovery_makes_nothing_durable() {
         let fs = stopped_before_a_sync(&clock, durability);
         fs.fail_next(Call::Sync, Fault::Errno(EIO));
 
-        let log = open(&fs, &clock).unwrap();
+        let log = open_at(&fs, &clock).unwrap();
 
         let stream = log.stream("s").unwrap();
         let (_, found) = read(&stream).unwrap();
@@ -502,7 +491,7 @@ fn what_a_recovery_without_room_shows_survives_a_power_cut() {
     let fs = stopped_before_a_sync(&clock, Durability::Group);
     fs.set_packed(true);
 
-    let log = open(&fs, &clock).unwrap();
+    let log = open_at(&fs, &clock).unwrap();
 
     let stream = log.stream("s").unwrap();
     assert!(matches!(put(&stream, b"refused"), Err(streamfn_core::Error::LogFull { .. })));
@@ -515,7 +504,7 @@ fn what_a_recovery_without_room_shows_survives_a_power_cut() {
 fn failed_recovery(clock: &Arc<ManualClock>) -> SimFs {
     let fs = stopped_before_a_sync(clock, Durability::Group);
     fs.fail_next(Call::Sync, Fault::Errno(EIO));
-    let log = open(&fs, clock).unwrap();
+    let log = open_at(&fs, clock).unwrap();
     assert_eq!(1, read(&log.stream("s").unwrap()).unwrap().1.len());
     std::mem::forget(log);
     fs
@@ -538,12 +527,12 @@ fn what_a_failed_recovery_does_not_show_is_not_lost() {
     repair(Path::new("/log"), &options, &mut |_, _| true).unwrap();
 
     assert_eq!(Vec::<String>::new(), fs.retried_syncs());
-    let log = open(&fs, &clock).unwrap();
+    let log = open_at(&fs, &clock).unwrap();
     put(&log.stream("s").unwrap(), b"goes on").unwrap();
     log.sync().unwrap();
     std::mem::forget(log);
     for fs in [power_cut(&fs), fs] {
-        let log = open(&fs, &clock).unwrap();
+        let log = open_at(&fs, &clock).unwrap();
         let (_, found) = read(&log.stream("s").unwrap()).unwrap();
         let found: Vec<_> = found.into_values().collect();
         assert_eq!([b"synced".to_vec(), b"written".to_vec(), b"goes on".to_vec()], *found);
@@ -554,7 +543,7 @@ fn what_a_failed_recovery_does_not_show_is_not_lost() {
 fn a_batch_that_could_not_be_written_is_shown_to_nobody() {
     for durability in [Durability::Group, Durability::Process] {
         let fs = SimFs::new();
-        let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+        let log = open(&fs);
         let config = StreamConfig { durability, ..StreamConfig::default() };
         let stream = log.create_stream("s", &config, &patience()).unwrap();
         let first = put(&stream, b"before").unwrap();
@@ -598,7 +587,7 @@ fn no_number_is_issued_twice_whatever_fails_when_the_log_is_opened_after_a_reboo
     loop {
         let fs = SimFs::new();
         let clock = Arc::new(ManualClock::new(NOW));
-        let log = open(&fs, &clock).unwrap();
+        let log = open_at(&fs, &clock).unwrap();
         let config = StreamConfig { durability: Durability::Process, ..StreamConfig::default() };
         let stream = log.create_stream("s", &config, &patience()).unwrap();
         put(&stream, b"written back").unwrap();
@@ -613,16 +602,16 @@ fn no_number_is_issued_twice_whatever_fails_when_the_log_is_opened_after_a_reboo
         let before = fs.calls().len();
 
         fs.fail(nth, 1, Fault::Errno(EIO));
-        let first = open(&fs, &clock).ok();
+        let first = open_at(&fs, &clock).ok();
         let was_hit = fs.calls().len() > before + nth;
         fs.heal();
 
         opened += usize::from(first.is_some());
-        let log = first.unwrap_or_else(|| open(&fs.for_another_process(), &clock).unwrap());
+        let log = first.unwrap_or_else(|| open_at(&fs.for_another_process(), &clock).unwrap());
         // A shard that could not be recovered is recovered by the next one who is alone.
         let log = if log.stream("s").and_then(|stream| stream.shard(ShardId(0))).is_err() {
             std::mem::forget(log);
-            open(&fs.for_another_process(), &clock).unwrap()
+            open_at(&fs.for_another_process(), &clock).unwrap()
         } else {
             log
         };
@@ -647,7 +636,7 @@ fn no_page_goes_to_two_shards_whatever_fails_when_they_are_made() {
         let (mut nth, mut made) = (0, 0);
         loop {
             let fs = SimFs::new();
-            let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+            let log = open(&fs);
             let create = |name| log.create_stream(name, &StreamConfig::default(), &patience());
             let stream = create("s").unwrap();
             put(&stream, b"before").unwrap();
@@ -685,7 +674,7 @@ fn no_page_goes_to_two_shards_whatever_fails_when_they_are_made() {
 /// A stream that keeps what is not consumed, of which one function has read all and one nothing.
 fn half_consumed() -> Disk {
     let fs = SimFs::new();
-    let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+    let log = open(&fs);
     let config = StreamConfig {
         compression: Compression::None,
         segment_bytes: 1 << 20,
@@ -725,7 +714,7 @@ fn what_one_function_has_not_read_stays_whatever_fails_in_retention() {
         for fault in FAULTS {
             for count in [1, SIGNALS] {
                 let fs = SimFs::on(disk.clone());
-                let log = open(&fs, &clock).unwrap();
+                let log = open_at(&fs, &clock).unwrap();
                 let before = fs.calls().len();
 
                 fs.fail(nth, count, fault);
@@ -754,7 +743,7 @@ fn what_one_function_has_not_read_stays_whatever_fails_in_retention() {
 #[test]
 fn a_trim_horizon_that_was_not_synced_takes_no_file() {
     let fs = SimFs::new();
-    let log = open(&fs, &Arc::new(ManualClock::new(NOW))).unwrap();
+    let log = open(&fs);
     let config = StreamConfig {
         compression: Compression::None,
         segment_bytes: 1 << 20,

@@ -11,17 +11,15 @@
 mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use simulation::SimFs;
+use simulation::{open, SimFs};
 use streamfn_core::checkpoint::{Entry, Mapping};
-use streamfn_core::clock::ManualClock;
 use streamfn_core::lane::judge::{Finding, Judge};
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};
-use streamfn_core::{Durability, Log, OpenOptions, Patience, ShardId, Start, StreamConfig};
+use streamfn_core::{Durability, Log, Patience, ShardId, Start, StreamConfig};
 
 const SHARD: ShardId = ShardId(0);
 const BUDGET_BYTES: usize = 16 * 1024;
@@ -91,13 +89,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let options = OpenOptions {
-            fs: Arc::new(SimFs::new()),
-            clock: Arc::new(ManualClock::new(1)),
-            housekeeping: false,
-            ..OpenOptions::default()
-        };
-        let log = Log::open(Path::new("/log"), &options).unwrap();
+        let log = open(&SimFs::new());
         let config = StreamConfig { durability: Durability::Process, ..StreamConfig::default() };
         log.create_stream("s", &config, &Patience::of(Duration::from_secs(9))).unwrap();
         let mapping = Mapping::register(&log, "app.f", 2, Start::TrimHorizon).unwrap();

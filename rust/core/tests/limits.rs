@@ -23,8 +23,7 @@ use streamfn_core::types::{
     PARTITION_KEY_CHARS_MAX, RECORD_BYTES_MAX, SHARDS_MAX,
 };
 use streamfn_core::{
-    Compression, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
-    StreamConfig,
+    Compression, Durability, Error, Log, Patience, ReadBuffer, ShardId, Start, Stream, StreamConfig,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -36,9 +35,7 @@ fn patience() -> Patience<'static> {
 }
 
 fn open() -> Arc<Log> {
-    let fs = Arc::new(SimFs::new());
-    let options = OpenOptions { fs, housekeeping: false, ..OpenOptions::default() };
-    Log::open(Path::new("/log"), &options).unwrap()
+    simulation::open(&SimFs::new())
 }
 
 fn stream(log: &Log, is_internal: bool) -> Arc<Stream> {

@@ -11,26 +11,18 @@ mod simulation;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::SimFs;
+use simulation::{open, try_open, SimFs};
 use streamfn_core::format::checksum::crc32c;
 use streamfn_core::format::BatchHeader;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
-    Compression, Error, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start, Stream,
-    StreamConfig,
+    Compression, Error, Patience, ReadBuffer, Result, ShardId, Start, Stream, StreamConfig,
 };
 
 const SEGMENT: &str = "/log/streams/s/shardId-000000000000/00000000-00000000000000000000.seg";
 const FORMAT: &str = "/log/FORMAT";
-
-fn open(fs: &SimFs) -> Result<Arc<Log>> {
-    let options =
-        OpenOptions { fs: Arc::new(fs.clone()), housekeeping: false, ..OpenOptions::default() };
-    Log::open(Path::new("/log"), &options)
-}
 
 fn put(stream: &Stream, value: &str) -> Result<u64> {
     let mut put = stream.begin_put()?;
@@ -57,7 +49,7 @@ fn values(stream: &Stream) -> Result<Vec<String>> {
 /// A log with three records, as a power cut leaves it; `change` alters the bytes of a file.
 fn stopped_log(path: &str, change: impl Fn(&mut Vec<u8>)) -> SimFs {
     let fs = SimFs::new();
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
     for name in ["other", "s"] {
         let patience = Patience::of(Duration::from_secs(30));
@@ -104,7 +96,7 @@ fn files(fs: &SimFs) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn assert_refused(fs: &SimFs, what: &str) {
     let before = files(fs);
-    match open(fs) {
+    match try_open(fs) {
         Err(Error::UnsupportedFormat { found, .. }) => assert!(found.contains(what), "{found}"),
         other => panic!("{what}: {other:?}"),
     }
@@ -146,7 +138,7 @@ fn a_record_that_holds_a_batch_of_a_newer_version_refuses_no_log() {
     patch(&mut newer, 4, &[2], 0, 92);
     for is_last in [true, false] {
         let fs = SimFs::new();
-        let log = open(&fs).unwrap();
+        let log = open(&fs);
         let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
         let patience = Patience::of(Duration::from_secs(30));
         let stream = log.create_stream("s", &config, &patience).unwrap();
@@ -162,7 +154,7 @@ fn a_record_that_holds_a_batch_of_a_newer_version_refuses_no_log() {
         let fs = SimFs::on(fs.disk());
         fs.patch(Path::new(SEGMENT), outer, &[0; 96]);
 
-        let log = open(&fs).unwrap();
+        let log = open(&fs);
 
         let stream = log.stream("s").unwrap();
         put(&stream, "goes on").unwrap();
@@ -197,7 +189,7 @@ fn features_needed_for_writing_leave_the_shard_readable_and_refuse_every_append(
     let fs = stopped_log(SEGMENT, |bytes| patch_segment_header(bytes, 16, &[8]));
     let before = files(&fs);
 
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let stream = log.stream("s").unwrap();
     assert_eq!(vec!["value 0", "value 1", "value 2"], values(&stream).unwrap());
     for _ in 0..2 {
@@ -221,14 +213,14 @@ fn features_needed_for_writing_leave_the_shard_readable_and_refuse_every_append(
 fn features_that_may_be_ignored_and_minor_versions_are() {
     for (at, piece) in [(20, &[0xff][..]), (10, &[7])] {
         let fs = stopped_log(SEGMENT, |bytes| patch_segment_header(bytes, at, piece));
-        let log = open(&fs).unwrap();
+        let log = open(&fs);
         let stream = log.stream("s").unwrap();
         put(&stream, "new").unwrap();
 
         assert_eq!(vec!["value 0", "value 1", "value 2", "new"], values(&stream).unwrap());
     }
     let fs = stopped_log(FORMAT, |bytes| patch(bytes, 10, &[7], 0, 60));
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     put(&log.stream("s").unwrap(), "new").unwrap();
 }
 
@@ -244,7 +236,7 @@ fn a_log_of_another_major_version_is_left_as_it_is() {
 #[test]
 fn a_batch_of_a_newer_version_is_reported_by_a_reader_too() {
     let fs = SimFs::new();
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
     let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
     let patience = Patience::of(Duration::from_secs(30));
     let stream = log.create_stream("s", &config, &patience).unwrap();
@@ -268,7 +260,7 @@ fn a_section_that_must_be_understood_is_refused_and_is_no_damage() {
         patch(bytes, batch + 28, &body.to_le_bytes(), batch, batch + 92);
     });
 
-    let log = open(&fs).unwrap();
+    let log = open(&fs);
 
     match values(&log.stream("s").unwrap()) {
         Err(Error::UnsupportedFormat { found, .. }) => {

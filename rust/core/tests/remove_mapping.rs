@@ -12,13 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Crasher, Disk, SimFs};
+use simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::removal::{remove_mapping, remove_stream};
 use streamfn_core::checkpoint::retention::consumed;
 use streamfn_core::checkpoint::{Lease, Mapping, Place};
-use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::Fs;
-use streamfn_core::{Error, Log, OpenOptions, Patience, Result, ShardId, Start, StreamConfig};
+use streamfn_core::{Error, Log, Patience, Result, ShardId, Start, StreamConfig};
 
 const MAPPING: &str = "shop.total";
 const REDRIVES: &str = "shop.total.redrive";
@@ -26,16 +25,6 @@ const RECORDS: u64 = 10;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
-}
-
-fn open(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::new(ManualClock::new(1_700_000_000_000_000)),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
 }
 
 /// A log with two shards of `orders`, and what is redriven.

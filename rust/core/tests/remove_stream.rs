@@ -9,32 +9,18 @@
 mod simulation;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Crasher, Disk, SimFs};
+use simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::removal::remove_stream;
 use streamfn_core::checkpoint::{Mapping, Place};
-use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::Fs;
-use streamfn_core::{
-    Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream, StreamConfig,
-};
+use streamfn_core::{Error, Patience, ReadBuffer, ShardId, Start, Stream, StreamConfig};
 
 const RECORDS: usize = 3;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
-}
-
-fn open(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::new(ManualClock::new(1_700_000_000_000_000)),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
 }
 
 fn put(stream: &Stream, value: &str) {

@@ -13,27 +13,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Crasher, Disk, SimFs};
+use simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::{Mapping, Place};
-use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::Fs;
-use streamfn_core::{Log, OpenOptions, Patience, ShardId, Start, StreamConfig};
+use streamfn_core::{Log, Patience, ShardId, Start, StreamConfig};
 
 const REPLAY: &str = "shop.total@replay-1";
 const SHARDS: u32 = 2;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
-}
-
-fn open(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::new(ManualClock::new(1_700_000_000_000_000)),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
 }
 
 /// Two shards with some records each, and a function that is in the middle of the first.

@@ -15,9 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Bound, Crasher, Disk, SimFs};
+use simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::{Mapping, Place};
-use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Lock, Open, RealFs};
 use streamfn_core::{
     Compression, Control, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId,
@@ -282,19 +281,9 @@ fn what_remains_of_a_trimmed_closed_shard_is_its_close() {
     assert_eq!(vec![1, 2], open_shards(&stream));
 }
 
-fn open_sim(fs: &SimFs) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::new(ManualClock::new(1_700_000_000_000_000)),
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
-}
-
 #[test]
 fn a_log_has_at_most_4096_shards_closed_ones_counted() {
-    let log = open_sim(&SimFs::new());
+    let log = open(&SimFs::new());
     let config = StreamConfig { shards: 4092, ..StreamConfig::default() };
     log.create_stream("wide", &config, &patience()).unwrap();
     let stream = log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
@@ -321,7 +310,7 @@ const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
 fn run(durability: Durability) -> Run {
     let fs = SimFs::new();
-    let log = open_sim(&fs);
+    let log = open(&fs);
     let config =
         StreamConfig { durability, compression: Compression::None, ..StreamConfig::default() };
     let stream = log.create_stream("s", &config, &patience()).unwrap();
@@ -348,16 +337,16 @@ fn run(durability: Durability) -> Run {
 
 fn check(run: &Run, durability: Durability, point: usize, disk: Disk) -> SimFs {
     let fs = SimFs::on(disk);
-    let log = open_sim(&fs);
+    let log = open(&fs);
     let Ok(stream) = log.stream("s") else {
         assert!(run.changed[0].1 > point, "the stream is gone at point {point}");
         return fs;
     };
     // What a call that returned has changed stays changed; one that did not is all or nothing.
-    let open = open_shards(&stream);
+    let halves = open_shards(&stream);
     let done = run.changed.iter().rposition(|(_, at)| *at <= point).unwrap_or(0);
     let possible: BTreeSet<_> = run.changed[done..].iter().take(2).map(|(open, _)| open).collect();
-    assert!(possible.contains(&open), "{open:?} at point {point}");
+    assert!(possible.contains(&halves), "{halves:?} at point {point}");
     for meta in stream.shards().unwrap() {
         assert_eq!(!meta.is_open, read(&stream, meta.id).1.is_some(), "point {point}");
     }
@@ -373,9 +362,9 @@ fn check(run: &Run, durability: Durability, point: usize, disk: Disk) -> SimFs {
             assert!(!is_promised || values.contains(value), "{key} {value} lost at point {point}");
         }
     }
-    let again = open_sim(&SimFs::on(fs.disk()));
+    let again = open(&SimFs::on(fs.disk()));
     let reopened = again.stream("s").unwrap();
-    assert_eq!((open, &found), (open_shards(&reopened), &by_key(&reopened)), "point {point}");
+    assert_eq!((halves, &found), (open_shards(&reopened), &by_key(&reopened)), "point {point}");
     let places = put(&reopened, &KEYS.map(|key| (key, "after")));
     assert_eq!(KEYS.len(), places.len());
     fs
@@ -420,7 +409,7 @@ const CLOSE_SEGMENT: &str = "/log/streams/s/shardId-000000000000/00000001-000000
 /// with the parent.
 fn split_log(is_closed: bool) -> Disk {
     let fs = SimFs::new();
-    let log = open_sim(&fs);
+    let log = open(&fs);
     let stream = log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
     put(&stream, &[("a", "1")]);
     put(&stream, &[("a", "2")]);
@@ -444,7 +433,7 @@ fn split_log(is_closed: bool) -> Disk {
 fn check_close(disk: Disk, what: &str) {
     let fs = SimFs::on(disk);
     for _ in 0..2 {
-        let log = open_sim(&fs);
+        let log = open(&fs);
         let stream = log.stream("s").unwrap();
         let (records, close) = read(&stream, ShardId(0));
         assert_eq!(vec![0, 1], records.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), "{what}");

@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{Disk, SimFs};
+use simulation::{open_at, Disk, SimFs};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
-    Compression, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId, Start, Stream,
-    StreamConfig,
+    Compression, Durability, Error, Log, Patience, ReadBuffer, ShardId, Start, Stream, StreamConfig,
 };
 
 const FOLDER: &str = "/log/streams/s/shardId-000000000000";
@@ -29,13 +28,7 @@ const VALUE_BYTES: usize = 60_000;
 
 fn open(fs: &SimFs) -> (Arc<Log>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(EPOCH));
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::clone(&clock) as _,
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    (Log::open(Path::new("/log"), &options).unwrap(), clock)
+    (open_at(fs, &clock).unwrap(), clock)
 }
 
 /// A log of three segments that nobody has sealed yet.

@@ -16,11 +16,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::SimFs;
+use simulation::{open_at, SimFs};
 use streamfn_core::checkpoint::{Entry, Mapping, Shape, State, StateKind};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};
-use streamfn_core::{Durability, Error, Log, OpenOptions, Patience, ShardId, Start, StreamConfig};
+use streamfn_core::{Durability, Error, Log, Patience, ShardId, Start, StreamConfig};
 
 const SHARD: ShardId = ShardId(0);
 const BUDGET_BYTES: usize = 1 << 20;
@@ -49,7 +49,7 @@ impl World {
 
     fn without_lane(shape: Shape) -> Self {
         let (fs, clock) = (SimFs::new(), Arc::new(ManualClock::new(600 * MINUTE)));
-        let log = open(&fs, &clock);
+        let log = open_at(&fs, &clock).unwrap();
         let config = StreamConfig { durability: Durability::Process, ..StreamConfig::default() };
         log.create_stream("s", &config, &Patience::of(LONG)).unwrap();
         let mapping = Mapping::register(&log, "app.f", shape, Start::TrimHorizon).unwrap();
@@ -127,18 +127,8 @@ impl World {
     }
 }
 
-fn open(fs: &SimFs, clock: &Arc<ManualClock>) -> Arc<Log> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock: Arc::clone(clock) as Arc<dyn streamfn_core::clock::Clock>,
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options).unwrap()
-}
-
 fn again(fs: &SimFs, clock: &Arc<ManualClock>) -> (Arc<Log>, Mapping) {
-    let log = open(fs, clock);
+    let log = open_at(fs, clock).unwrap();
     let mapping = Mapping::open(&log, "app.f").unwrap().unwrap();
     (log, mapping)
 }

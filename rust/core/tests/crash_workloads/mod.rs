@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::simulation::ledger::Ledger;
-use crate::simulation::{Change, SimFs};
+use crate::simulation::{open_at, Change, SimFs, NOW};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{
     Mapping, OpenWindow, Place, Shape, State, StateKind, Stretch, Windows,
@@ -18,13 +17,12 @@ use streamfn_core::format::BatchHeader;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::log::Keep;
 use streamfn_core::{
-    Compression, Control, DecodedBatch, Durability, Error, Log, OpenOptions, Patience, ReadBuffer,
-    Result, Retention, ShardId, Start, StreamConfig,
+    Compression, Control, DecodedBatch, Durability, Error, Log, Patience, ReadBuffer, Result,
+    Retention, ShardId, Start, StreamConfig,
 };
 
 pub(crate) const STREAM: &str = "s";
 pub(crate) const MAPPING: &str = "app.f";
-const NOW: u64 = 1_700_000_000_000_000;
 const SECTOR_BYTES: u64 = 512;
 /// Old enough for a segment to be closed by its age.
 const STEP_US: u64 = 600_000_000;
@@ -33,19 +31,9 @@ fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
 }
 
-fn open_at(fs: &SimFs, clock: Arc<ManualClock>) -> Result<Arc<Log>> {
-    let options = OpenOptions {
-        fs: Arc::new(fs.clone()),
-        clock,
-        housekeeping: false,
-        ..OpenOptions::default()
-    };
-    Log::open(Path::new("/log"), &options)
-}
-
 /// Opens what is on a disk, as the next boot does.
 pub(crate) fn open(fs: &SimFs) -> Result<Arc<Log>> {
-    open_at(fs, Arc::new(ManualClock::new(NOW + 100 * STEP_US)))
+    open_at(fs, &Arc::new(ManualClock::new(NOW + 100 * STEP_US)))
 }
 
 /// By shard: the trim horizon, and the records by their numbers.
@@ -259,7 +247,7 @@ impl Workload {
     pub(crate) fn run(&self) -> (SimFs, History) {
         let fs = SimFs::new();
         let clock = Arc::new(ManualClock::new(NOW));
-        let log = open_at(&fs, Arc::clone(&clock)).unwrap();
+        let log = open_at(&fs, &clock).unwrap();
         let config = StreamConfig {
             durability: self.durability,
             compression: Compression::None,
@@ -306,7 +294,7 @@ impl Run {
                 // A dead process closes nothing; its locks, which are not simulated, go with it.
                 std::mem::forget(self.mapping.take());
                 self.fs = self.fs.for_another_process();
-                let next = open_at(&self.fs, Arc::clone(&self.clock)).unwrap();
+                let next = open_at(&self.fs, &self.clock).unwrap();
                 std::mem::forget(std::mem::replace(&mut self.log, next));
             }
             Step::Roll => self.roll(),
@@ -362,7 +350,7 @@ impl Run {
     }
 
     fn open(&mut self) {
-        self.log = open_at(&self.fs, Arc::clone(&self.clock)).unwrap();
+        self.log = open_at(&self.fs, &self.clock).unwrap();
     }
 
     fn shards(&self) -> Vec<ShardId> {

@@ -17,11 +17,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{read_fully, uninterrupted, write_fully, File, Fs, Lock, Open};
+use streamfn_core::{Log, OpenOptions, Result};
 
 use disk::{folder_of, name_of};
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use disk::{Bound, Change, Crasher, Disk, Garbage};
+
+/// When a log is opened by who does not care: 14 November 2023.
+pub(crate) const NOW: u64 = 1_700_000_000_000_000;
 
 const EINTR: i32 = 4;
 const EMFILE: i32 = 24;
@@ -307,6 +312,27 @@ impl SimFs {
     fn missing() -> io::Error {
         io::ErrorKind::NotFound.into()
     }
+}
+
+/// Opens the log of a disk; nothing in it happens by itself.
+pub(crate) fn open_at(fs: &SimFs, clock: &Arc<ManualClock>) -> Result<Arc<Log>> {
+    let options = OpenOptions {
+        fs: Arc::new(fs.clone()),
+        clock: Arc::clone(clock) as _,
+        housekeeping: false,
+        ..OpenOptions::default()
+    };
+    Log::open(Path::new("/log"), &options)
+}
+
+/// As [`open_at`], while time stands still.
+pub(crate) fn try_open(fs: &SimFs) -> Result<Arc<Log>> {
+    open_at(fs, &Arc::new(ManualClock::new(NOW)))
+}
+
+/// As [`try_open`], where nothing keeps it from being opened.
+pub(crate) fn open(fs: &SimFs) -> Arc<Log> {
+    try_open(fs).unwrap()
 }
 
 impl SimFile {
