@@ -596,6 +596,9 @@ class InFlight:
     def exponent(self) -> int:
         """The lane's back-off exponent."""
     @property
+    def not_before(self) -> float:
+        """While it waits before a retry: no call before this, on the monotonic clock; 0: at once."""
+    @property
     def entries(self) -> list[Entry]: ...
 
 @final

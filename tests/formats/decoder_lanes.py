@@ -34,6 +34,7 @@ class Entry:
     detail: int
     cause: int
     flags: int
+    not_before: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,11 @@ def read_in_flight(page: bytes, head: Head, checkpoint: Checkpoint) -> InFlight 
     if not fields:
         return None
     entries = [
-        Entry(*struct.unpack_from("<QQQIiBB", page, 80 + 40 * index)) for index in range(count)
+        Entry(
+            *struct.unpack_from("<QQQIiBB", page, 80 + 40 * index),
+            int.from_bytes(page[114 + 40 * index : 120 + 40 * index], "little"),
+        )
+        for index in range(count)
     ]
     slot = InFlight(*fields[0], [e for e in entries if e.last >= checkpoint.next])
     is_void = slot.generation != head.generation or slot.formed_at > checkpoint.next

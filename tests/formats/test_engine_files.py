@@ -1,5 +1,6 @@
 """What the engine writes is what docs/format.md says: a reader made from the page reads it."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,15 @@ class TestOtherFiles:
             lane.in_flight.end,
         )
         assert [(0, 3, 0)] == [(e.first, e.last, e.attempts) for e in lane.in_flight.entries]
+        assert 0 == lane.in_flight.entries[0].not_before
+
+        began = time.monotonic()
+        lanes.wait(work.lane, [_core.Entry(0, 1), _core.Entry(2, 3)], 1, 0.05)
+        _head, [lane] = read_lanes(path.read_bytes())
+        first, second = (entry.not_before / 1000 for entry in lane.in_flight.entries)
+        assert began + 0.05 <= first <= time.monotonic() + 0.051
+        assert 0 == second
+        work = lanes.next(10.0)
 
         lanes.settle(work.lane)
         lanes.close()

@@ -57,9 +57,9 @@ def found(mapping=FUNCTION, slot=0, *, is_leased=False, in_flight=None):
     )
 
 
-def alone(worker="ours", exponent=0):
+def alone(worker="ours", not_before=0.0):
     return SimpleNamespace(
-        is_calling=False, is_alone=True, worker_deaths=0, worker=worker, exponent=exponent
+        is_calling=False, is_alone=True, worker_deaths=0, worker=worker, not_before=not_before
     )
 
 
@@ -148,3 +148,12 @@ class TestSeats:
         )
 
         assert [type(each) for each in keeper.solo.told] == [Assign, Release]
+
+    @pytest.mark.parametrize("worker", ["ours", "another"])
+    def test_who_left_its_seat_gets_one_when_its_wait_is_over(self, keeper, worker):
+        """However long that is, and whoever had it before."""
+        waiting = found(in_flight=alone(worker, not_before=3_600.0))
+
+        for now, lanes in [(10.0, []), (3_599.0, []), (3_600.0, [0])]:
+            look(keeper, now, [waiting])
+            assert taken(keeper.solo) == lanes

@@ -32,8 +32,6 @@ REFUSED_REST: Final = timedelta(seconds=2)
 """How often a lane is tried that cannot be opened."""
 LEFT: Final = timedelta(seconds=2)
 """How long a lane is free before workers take it whose share it is not."""
-WAITS: Final = timedelta(seconds=60)
-"""How long a lane that left its seat to wait before a retry is for its worker alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +208,7 @@ class LaneKeeper:
             is_alone=slot is not None and slot.is_alone,
             is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
             worker_deaths=0 if slot is None else slot.worker_deaths,
-            is_barred=self._is_barred(found) or self._waits_elsewhere(found, around),
+            is_barred=self._is_barred(found) or self._is_waiting(found, around.now),
             is_finished=found.status.is_finished,
             free_since=free_since,
             is_left=around.now - max(free_since, met) >= LEFT.total_seconds(),
@@ -224,17 +222,12 @@ class LaneKeeper:
         is_resting = key in self._rests or key in self._judging
         return found.is_paused or is_others or is_resting
 
-    def _waits_elsewhere(self, found: Found, around: Surroundings) -> bool:
-        """Whether a lane that runs alone may be waiting before a retry, in another worker.
-
-        Only that one knows for how long; here it would be called at once.
-        """
-        key, slot = found.key, found.status.in_flight
-        if slot is None or not slot.is_alone or slot.exponent == 0 or slot.worker == around.worker:
+    def _is_waiting(self, found: Found, now: float) -> bool:
+        """Whether a lane that must run alone has left its seat to wait before a retry."""
+        slot = found.status.in_flight
+        if slot is None or not slot.is_alone or found.key in self._places:
             return False
-        since = self._free_since.get(key, around.now)
-        is_running = slot.worker in self._workers.get(key.mapping, ())
-        return is_running and around.now - since < WAITS.total_seconds()
+        return slot.not_before > now
 
     def _runner_view(self, runner: RunnerProcess, pool: int) -> RunnerView:
         limits = {
@@ -254,12 +247,11 @@ class LaneKeeper:
             _is_waiting_alone(lane) for lane in lanes.values() if lane.key not in self._places
         )
         missing = taken + wanted - seats
-        for key, end in self._pauses.items():
+        for key in self._pauses:
             place, lane = self._places.get(key), lanes.get(key)
             if place is None or place.is_leaving or lane is None:
                 continue
             if lane.is_exclusive or missing > 0:
-                self._rests[key] = end
                 self._leave(Leave(key))
                 missing -= 1
 
@@ -271,8 +263,7 @@ class LaneKeeper:
     def _share_permits(self, around: Surroundings) -> None:
         """Share `max_concurrency` out: to lanes that run alone first, the rest over the seats.
 
-        A lane that waits before a retry needs none meanwhile. Its runner keeps it all the same: in
-        another worker it would be called at once.
+        A lane that waits before a retry needs none meanwhile.
         """
         runners = sorted(filter(_is_open, self._crew), key=lambda each: not each.seat.is_solo)
         for name, most in self._limited():

@@ -57,6 +57,19 @@ impl Deadline {
         Self(now.checked_add(wait).unwrap_or(now + Duration::from_secs(86_400 * 365)))
     }
 
+    /// The moment that another process of this boot wrote with [`Deadline::shared_millis`].
+    pub fn at_shared_millis(millis: u64) -> Self {
+        let now = monotonic();
+        Self::after(Duration::from_millis(millis).saturating_sub(now))
+    }
+
+    /// This moment for other processes of this boot: milliseconds on the clock that they share
+    /// (`CLOCK_MONOTONIC`), rounded up.
+    pub fn shared_millis(self) -> u64 {
+        let micros = (monotonic() + self.left()).as_micros();
+        u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
+    }
+
     /// What is left; zero once passed.
     pub fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
@@ -66,6 +79,12 @@ impl Deadline {
     pub fn is_past(self) -> bool {
         self.left().is_zero()
     }
+}
+
+/// Time on the monotonic clock, which all processes of a boot have in common.
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default() // it never shows less than 0
 }
 
 /// Measures how long ago something happened, on the monotonic clock.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -179,6 +180,11 @@ impl InFlight {
     #[getter]
     fn exponent(&self) -> u32 {
         self.inner.exponent
+    }
+
+    #[getter]
+    fn not_before(&self) -> f64 {
+        Duration::from_millis(self.inner.not_before).as_secs_f64()
     }
 
     #[getter]

@@ -41,6 +41,8 @@ pub(super) const CRC_BYTES: usize = 4;
 const IN_FLIGHT_HEAD_BYTES: usize = 80;
 const ENTRY_BYTES: usize = 40;
 const STRETCH_BYTES: usize = 24;
+const NOT_BEFORE_BYTES: usize = 6;
+const NOT_BEFORE_MAX: u64 = (1 << (8 * NOT_BEFORE_BYTES)) - 1;
 const HEAD_MAGIC: [u8; 8] = *b"SFLANES\x01";
 const CHECKPOINT_MAGIC: [u8; 8] = *b"SFCHKPT\x01";
 const IN_FLIGHT_MAGIC: [u8; 8] = *b"SFFLGHT\x01";
@@ -274,31 +276,27 @@ impl Entry {
         Self { first, last, ..Self::default() }
     }
 
-    fn encode(&self, bytes: &mut Vec<u8>) {
+    /// `not_before` is the slot's; the entry that is called first carries it.
+    fn encode(&self, not_before: u64, bytes: &mut Vec<u8>) {
         bytes.extend(self.first.to_le_bytes());
         bytes.extend(self.last.to_le_bytes());
         bytes.extend(self.first_failed.to_le_bytes());
         bytes.extend(self.attempts.to_le_bytes());
         bytes.extend(self.detail.to_le_bytes());
         bytes.extend([self.cause.number(), if self.is_joined { FLAG_JOINED } else { 0 }]);
-        bytes.extend([0; 6]);
+        bytes.extend(&not_before.min(NOT_BEFORE_MAX).to_le_bytes()[..NOT_BEFORE_BYTES]);
     }
 
-    fn decode(from: &mut Bytes<'_>) -> Option<Self> {
+    /// The entry, and what it says of when it is called.
+    fn decode(from: &mut Bytes<'_>) -> Option<(Self, u64)> {
         let (first, last, first_failed) = (from.u64()?, from.u64()?, from.u64()?);
         let (attempts, detail) = (from.u32()?, i32::from_le_bytes(from.array()?));
         let (cause, flags) = (Cause::from_number(from.u8()?)?, from.u8()?);
-        from.take(6)?;
+        let mut not_before = [0; 8];
+        not_before[..NOT_BEFORE_BYTES].copy_from_slice(from.take(NOT_BEFORE_BYTES)?);
         let is_joined = flags & FLAG_JOINED != 0;
-        (first <= last).then_some(Self {
-            first,
-            last,
-            attempts,
-            is_joined,
-            cause,
-            detail,
-            first_failed,
-        })
+        let entry = Self { first, last, attempts, is_joined, cause, detail, first_failed };
+        (first <= last).then_some((entry, u64::from_le_bytes(not_before)))
     }
 }
 
@@ -333,6 +331,10 @@ pub struct InFlight {
     pub is_final: bool,
     /// The lane's back-off exponent.
     pub exponent: u32,
+    /// While it waits before a retry: no call before this, [`Deadline::shared_millis`]; 0: at once.
+    ///
+    /// [`Deadline::shared_millis`]: crate::clock::Deadline::shared_millis
+    pub not_before: u64,
     /// The work list, first call first.
     pub entries: Vec<Entry>,
 }
@@ -368,7 +370,9 @@ impl InFlight {
             IN_FLIGHT_HEAD_BYTES,
             "docs/format.md draws 80 bytes before the entries"
         );
-        self.entries.iter().for_each(|entry| entry.encode(&mut bytes));
+        for (place, entry) in self.entries.iter().enumerate() {
+            entry.encode(if place == 0 { self.not_before } else { 0 }, &mut bytes);
+        }
         seal(bytes)
     }
 
@@ -394,6 +398,8 @@ impl InFlight {
         let (runner, worker_deaths, exponent, flags) =
             (from.u32()?, from.u32()?, from.u32()?, from.u8()?);
         from.take(3)?;
+        let entries: Vec<_> =
+            (0..count).map(|_| Entry::decode(&mut from)).collect::<Option<_>>()?;
         Some(Self {
             boot_id,
             worker,
@@ -407,7 +413,8 @@ impl InFlight {
             is_exclusive: flags & FLAG_EXCLUSIVE != 0,
             is_final: flags & FLAG_FINAL != 0,
             exponent,
-            entries: (0..count).map(|_| Entry::decode(&mut from)).collect::<Option<_>>()?,
+            not_before: entries.first().map_or(0, |&(_, not_before)| not_before),
+            entries: entries.into_iter().map(|(entry, _)| entry).collect(),
         })
     }
 
@@ -683,11 +690,11 @@ mod tests {
 
     fn in_flights() -> impl Strategy<Value = InFlight> {
         let entries = prop::collection::vec(entries(), 0..=SLOT_ENTRIES_MAX);
-        (any::<[[u8; 16]; 2]>(), any::<[u64; 3]>(), any::<[u32; 3]>(), any::<[bool; 4]>(), entries)
+        (any::<[[u8; 16]; 2]>(), any::<[u64; 4]>(), any::<[u32; 3]>(), any::<[bool; 4]>(), entries)
             .prop_map(
                 |(
                     [boot_id, worker],
-                    [generation, formed_at, end],
+                    [generation, formed_at, end, not_before],
                     [runner, worker_deaths, exponent],
                     flags,
                     entries,
@@ -706,6 +713,7 @@ mod tests {
                         is_exclusive,
                         is_final,
                         exponent,
+                        not_before: if entries.is_empty() { 0 } else { not_before >> 16 },
                         entries,
                     }
                 },
@@ -801,6 +809,7 @@ mod tests {
             end: 200,
             is_calling: true,
             exponent: 5,
+            not_before: 6,
             entries: vec![
                 Entry {
                     attempts: 2,

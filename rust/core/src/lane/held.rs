@@ -208,7 +208,8 @@ impl HeldLane {
             worker_deaths: if is_open { in_flight.worker_deaths } else { 0 },
             waiting_bytes: 0,
             seen_end: None,
-            rest: None,
+            // Whoever has the lane: it waits before a retry for as long as was said.
+            rest: is_open.then(|| Deadline::at_shared_millis(in_flight.not_before)),
             persist: Deadline::after(CHECKPOINT_INTERVAL),
             trouble,
             file,
@@ -305,9 +306,9 @@ impl HeldLane {
             // WHY: a slot that leaves records out must not count beside a state without them.
             self.advance(lowest)?;
         }
+        self.rest = rest.map(Deadline::after);
         self.write_slot(rest.is_none())?;
-        if let Some(rest) = rest {
-            self.rest = Some(Deadline::after(rest));
+        if rest.is_some() {
             self.put_by();
         }
         self.advance(lowest)
@@ -748,6 +749,7 @@ impl HeldLane {
         is_calling: bool,
         entries: Vec<Entry>,
     ) -> Result<()> {
+        let rest = self.rest.filter(|rest| !rest.is_past());
         let in_flight = InFlight {
             boot_id: self.around.boot_id,
             worker: self.taker.worker,
@@ -761,6 +763,7 @@ impl HeldLane {
             is_exclusive: self.taker.is_exclusive,
             is_final: self.open.as_ref().is_some_and(|open| open.is_final),
             exponent: self.exponent,
+            not_before: rest.map_or(0, Deadline::shared_millis),
             entries,
         };
         self.file.put_in_flight(self.share.slot, &in_flight)?;

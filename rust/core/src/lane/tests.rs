@@ -570,6 +570,25 @@ mod hand_over {
     }
 
     #[test]
+    fn what_waits_before_a_retry_goes_on_waiting_in_another_runner() {
+        let world = World::new(1);
+        world.put(&["a"; 4]);
+        let first = world.with_lane(4);
+        next(&first);
+        let watch = crate::clock::Stopwatch::start();
+        let wait = Duration::from_millis(150);
+        first.wait(0, vec![Entry { attempts: 1, ..Entry::fresh(0, 3) }], 1, wait).unwrap();
+        assert!(first.close(SECOND).unwrap());
+
+        let second = world.set(2);
+        assert_eq!(Added::Ok, second.add(&world.mapping, &request(0, 4)).unwrap());
+        assert_eq!(vec![0, 1, 2, 3], numbers(&next(&second)));
+        assert!(watch.elapsed() >= wait);
+        assert!(watch.elapsed() < 2 * wait, "it does not wait anew");
+        assert_eq!(0, world.in_flight().unwrap().not_before, "it is called");
+    }
+
+    #[test]
     fn an_old_owner_cannot_write_any_more() {
         let world = World::new(1);
         world.put(&["a"; 4]);

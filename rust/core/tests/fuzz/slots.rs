@@ -122,6 +122,7 @@ pub(crate) fn in_flight() -> Slot<InFlight> {
         hot: IN_FLIGHT_BYTES_MAX,
         make: |random| {
             let entries = 0..random.below(SLOT_ENTRIES_MAX + 1);
+            let not_before = random.number() >> 16;
             InFlight {
                 boot_id: [random.number() as u8; 16],
                 worker: [random.number() as u8; 16],
@@ -135,6 +136,7 @@ pub(crate) fn in_flight() -> Slot<InFlight> {
                 worker_deaths: random.below(9) as u32,
                 exponent: random.below(33) as u32,
                 runner: random.below(99) as u32,
+                not_before: if entries.is_empty() { 0 } else { not_before },
                 entries: entries.map(|_| entry(random)).collect(),
             }
         },
