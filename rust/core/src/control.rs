@@ -33,7 +33,8 @@ mod words {
     pub(super) use crate::sys::{futex_wait, futex_wake_all};
 }
 
-use protocol::{Progress, Reach, State, Wake};
+pub(crate) use protocol::Lead;
+use protocol::{Election, Progress, Reach, State, Wake};
 use words::{AtomicU32, AtomicU64, Ordering};
 
 const PAGE: usize = 4096;
@@ -205,6 +206,41 @@ impl Control {
     pub(crate) fn page(&self, number: u32) -> Page<'_> {
         assert!((1..=SHARDS_MAX).contains(&number), "page {number}");
         Page { control: self, base: number as usize * PAGE }
+    }
+}
+
+/// The threads of one process that wait for the same: one of them leads.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    word: AtomicU32,
+    sleepers: AtomicU32,
+    is_led: AtomicU32,
+}
+
+impl Waiters {
+    fn election(&self) -> Election<'_> {
+        let news = Wake { word: &self.word, sleepers: &self.sleepers };
+        Election { is_led: &self.is_led, news }
+    }
+
+    /// Changes whenever there is something to look at.
+    pub(crate) fn word(&self) -> u32 {
+        self.election().news.word()
+    }
+
+    /// Leads, if no other thread does; all are woken when the lead is let go.
+    pub(crate) fn try_lead(&self) -> Option<Lead<'_>> {
+        self.election().try_lead()
+    }
+
+    /// Wakes all who sleep.
+    pub(crate) fn wake(&self) {
+        self.election().news.wake();
+    }
+
+    /// Sleeps until the word is not `seen` or `most` has passed.
+    pub(crate) fn wait(&self, seen: u32, most: Duration) {
+        self.election().news.wait(seen, most);
     }
 }
 

@@ -37,6 +37,16 @@ mod words {
             self.word.store(value, order);
         }
 
+        pub(crate) fn compare_exchange(
+            &self,
+            current: u32,
+            new: u32,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u32, u32> {
+            self.word.compare_exchange(current, new, success, failure)
+        }
+
         pub(crate) fn fetch_add(&self, by: u32, order: Ordering) -> u32 {
             self.word.fetch_add(by, order)
         }
@@ -66,9 +76,9 @@ mod protocol;
 use std::process::Command;
 use std::time::Duration;
 
-use loom::sync::Arc;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
-use protocol::{Progress, Reach, State, Wake};
+use protocol::{Election, Progress, Reach, State, Wake};
 use words::{fence, AtomicU32, AtomicU64, Ordering};
 
 const FOREVER: Duration = Duration::MAX;
@@ -230,6 +240,82 @@ fn only_what_is_on_disk_is_shown_and_what_is_acknowledged_is_shown() {
     }
 }
 
+/// Threads that wait until their batch is durable, as `ShardLog::wait_durable` does.
+struct Waiters {
+    shard: Arc<Shard>,
+    room: Arc<Bedroom>,
+    is_led: AtomicU32,
+    /// With the number of the last batch.
+    append_lock: Mutex<u64>,
+    /// How many sync at this moment.
+    syncing: AtomicU64,
+}
+
+impl Waiters {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shard: Shard::new(),
+            room: Bedroom::new(),
+            is_led: AtomicU32::new(0),
+            append_lock: Mutex::new(0),
+            syncing: AtomicU64::new(0),
+        })
+    }
+
+    fn put(&self) -> u64 {
+        let mut last = self.append_lock.lock().unwrap();
+        *last += 1;
+        self.shard.write(*last);
+        *last
+    }
+
+    fn wait_durable(&self, batch: u64, lead: fn(&Self, Election<'_>) -> bool) {
+        let election = Election { is_led: &self.is_led, news: self.room.wake() };
+        loop {
+            let seen = election.news.word();
+            if self.shard.progress().durable.end.load(Ordering::Acquire) >= batch {
+                return;
+            }
+            if !lead(self, election) {
+                election.news.wait(seen, FOREVER);
+            }
+        }
+    }
+
+    fn sync(&self) {
+        assert_eq!(0, self.syncing.fetch_add(1, Ordering::AcqRel), "two syncs at once");
+        self.shard.sync();
+        self.syncing.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// So many threads put a batch each and wait for it.
+fn put_and_wait(threads: usize, lead: fn(&Waiters, Election<'_>) -> bool) {
+    let waiters = Waiters::new();
+    let others: Vec<_> = (1..threads)
+        .map(|_| {
+            let waiters = Arc::clone(&waiters);
+            thread::spawn(move || waiters.wait_durable(waiters.put(), lead))
+        })
+        .collect();
+    waiters.wait_durable(waiters.put(), lead);
+    for thread in others {
+        thread.join().unwrap();
+    }
+    waiters.shard.check();
+}
+
+#[test]
+fn one_leads_and_nobody_sleeps_while_nobody_does() {
+    for (threads, bound) in [(2, 3), (3, 2)] {
+        explore(&format!("{threads} threads that put and wait"), bound, move || {
+            put_and_wait(threads, |waiters, election| {
+                election.try_lead().map(|_lead| waiters.sync()).is_some()
+            });
+        });
+    }
+}
+
 #[test]
 fn a_failure_stays_whatever_a_writer_beside_it_does() {
     explore("a writer and a failing sync", 3, || {
@@ -286,6 +372,11 @@ fn a_wake_before_the_news_is_caught() {
 }
 
 #[test]
+fn a_leader_that_wakes_before_it_lets_go_is_caught() {
+    assert!(caught("bugs::a_leader_that_wakes_before_it_lets_go").contains("deadlock"));
+}
+
+#[test]
 fn a_leader_that_reads_the_position_first_is_caught() {
     assert!(caught("bugs::a_leader_that_reads_the_position_first").contains("but not its bytes"));
 }
@@ -320,6 +411,23 @@ mod bugs {
             });
             room.sleep_until(1);
             thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    #[ignore = "wrong on purpose; the tests above run it"]
+    fn a_leader_that_wakes_before_it_lets_go() {
+        explore("a wake before the lead is free", 2, || {
+            put_and_wait(2, |waiters, election| {
+                let (won, lost) = (Ordering::Acquire, Ordering::Relaxed);
+                if election.is_led.compare_exchange(0, 1, won, lost).is_err() {
+                    return false;
+                }
+                waiters.sync();
+                election.news.wake();
+                election.is_led.store(0, Ordering::Release);
+                true
+            });
         });
     }
 

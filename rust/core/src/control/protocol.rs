@@ -45,6 +45,37 @@ impl Wake<'_> {
     }
 }
 
+/// One of those who wait for something leads: it does the work, and the others sleep meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Election<'a> {
+    /// 1 while somebody leads.
+    pub(crate) is_led: &'a AtomicU32,
+    /// Changes whenever the leader got on, and when it has let go of the lead.
+    pub(crate) news: Wake<'a>,
+}
+
+/// The lead, until it is dropped.
+pub(crate) struct Lead<'a>(Election<'a>);
+
+impl<'a> Election<'a> {
+    /// Leads, if nobody does.
+    ///
+    /// Who does not get the lead sleeps until `news` is not what it was before the attempt.
+    pub(crate) fn try_lead(self) -> Option<Lead<'a>> {
+        let before = self.is_led.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
+        before.is_ok().then(|| Lead(self))
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        // INVARIANT: the lead first. Who finds it taken has seen the word before this wake changes it,
+        // so nobody sleeps while nobody leads.
+        self.0.is_led.store(0, Ordering::Release);
+        self.0.news.wake();
+    }
+}
+
 /// How far something has come: a position as one word, and the first number behind it.
 #[derive(Clone, Copy)]
 pub(crate) struct Reach<'a> {

@@ -10,7 +10,7 @@ use crate::fs::{File, Fs, Lock, Open};
 use crate::sys;
 
 /// How often a caller is asked whether it still wants to wait.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
+pub(super) const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 const SLEEP_FIRST: Duration = Duration::from_micros(5);
 const SLEEP_LONGEST: Duration = Duration::from_millis(1);
 

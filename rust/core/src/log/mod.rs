@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
-use crate::control::Page;
+use crate::control::{Page, Waiters};
 use crate::error::{IoContext, Result};
 use crate::format::record_batch::HEADER_BYTES;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
@@ -114,8 +114,8 @@ pub struct ShardLog {
     state: StateFile,
     queue: Mutex<Vec<Arc<append::Pending>>>,
     writer: Mutex<append::Writer>,
-    /// Threads that wait for a sync take turns here.
-    syncer: Mutex<()>,
+    /// Threads that wait for a sync.
+    waiters: Waiters,
     /// Held while the active segment is synced.
     syncing: Mutex<()>,
     lag: sync::Lag,
@@ -173,7 +173,7 @@ impl ShardLog {
             config,
             queue: Mutex::default(),
             writer: Mutex::default(),
-            syncer: Mutex::default(),
+            waiters: Waiters::default(),
             syncing: Mutex::default(),
             lag: sync::Lag::default(),
             sealed: AtomicU32::default(),

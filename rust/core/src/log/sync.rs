@@ -13,6 +13,7 @@ use crate::format::ShardState;
 use crate::types::{Durability, Position, SequenceNumber};
 
 use super::failure::Failure;
+use super::locks::INTERRUPT_CHECK;
 use super::{Directory, ShardLog};
 
 /// How long a waiter sleeps before it looks whether the leader is getting on.
@@ -66,28 +67,45 @@ pub(super) fn fail_stop(
 }
 
 impl ShardLog {
-    /// Waits until everything below `end` is synced, leading the sync if nobody else does.
+    /// Waits until everything below `end` is synced: by another thread, or as the one that leads.
     ///
     /// # Errors
     /// [`Error::StoragePoisoned`], [`Error::Interrupted`], [`Error::LockTimeout`]: whether the
     /// records are durable is then unknown.
     pub(crate) fn wait_durable(&self, end: SequenceNumber, patience: &Patience<'_>) -> Result<()> {
         let page = self.page();
+        let mut asked = Stopwatch::start();
+        loop {
+            let seen = self.waiters.word();
+            if page.durable_end() >= end {
+                return Ok(());
+            }
+            page.check(&self.folder)?;
+            // WHY all at once, not one after the other: who was synced is to put again while the next
+            // sync runs. A thread that leads before the others have gone on syncs for itself alone.
+            if let Some(_lead) = self.waiters.try_lead() {
+                return self.lead(end, patience);
+            }
+            self.waiters.wait(seen, INTERRUPT_CHECK.min(patience.deadline.left()));
+            self.keep_waiting(&mut asked, patience)?;
+        }
+    }
+
+    /// As the only thread of this process: syncs, or waits for a process that does.
+    fn lead(&self, end: SequenceNumber, patience: &Patience<'_>) -> Result<()> {
+        let page = self.page();
         let mut waiting = Stopwatch::start();
+        let mut asked = Stopwatch::start();
         let mut progress = page.durable_end();
         loop {
             if page.durable_end() >= end {
                 return Ok(());
             }
             page.check(&self.folder)?;
-            // Threads of one process take turns; who comes next usually finds its records synced.
-            let turn = self.syncer.lock();
-            if page.durable_end() >= end {
-                return Ok(());
-            }
             if page.durable_end() > progress {
                 progress = page.durable_end();
                 waiting = Stopwatch::start();
+                self.waiters.wake();
             }
             let seen = self.directory.control().wake_word();
             let leader = self.sync_lock.try_lock()?;
@@ -99,15 +117,23 @@ impl ShardLog {
             if page.durable_end() < end {
                 self.directory.control().wait(seen, WAIT_STEP);
             }
-            drop(turn);
+            self.keep_waiting(&mut asked, patience)?;
+        }
+    }
+
+    /// Whether the caller still wants to wait, which it is not asked each time.
+    fn keep_waiting(&self, asked: &mut Stopwatch, patience: &Patience<'_>) -> Result<()> {
+        if asked.elapsed() >= INTERRUPT_CHECK {
+            *asked = Stopwatch::start();
             if (patience.interrupted)() {
                 return Err(Error::Interrupted);
             }
-            if patience.deadline.is_past() {
-                let path = self.folder.join("sync.lock");
-                return Err(Error::LockTimeout { path, holder: "a slow disk".into() });
-            }
         }
+        if patience.deadline.is_past() {
+            let path = self.folder.join("sync.lock");
+            return Err(Error::LockTimeout { path, holder: "a slow disk".into() });
+        }
+        Ok(())
     }
 
     /// Syncs what is committed now, shows it to readers and wakes them.

@@ -1,14 +1,16 @@
 //! A writer that died between any two of its stores: the next one finds the batch, whole or not.
+//! Threads that wait for a sync: one leads, and none waits for more than it has to.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Patience;
+use crate::clock::{Deadline, Patience};
 use crate::control::WriterState;
+use crate::error::Error;
 use crate::stream::{Log, OpenOptions, StreamConfig};
 use crate::types::{Compression, ShardId};
 
-use super::ShardLog;
+use super::{LockedFile, ShardLog};
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
@@ -82,4 +84,74 @@ fn a_failure_is_not_taken_back_by_a_writer_beside_it() {
 
     assert_eq!(WriterState::Failed(5), page.state());
     assert!(shard.sync_now().is_err());
+}
+
+/// A log with one stream whose puts wait for a sync, and nobody else who syncs.
+fn group_log(folder: &std::path::Path) -> (Arc<Log>, Arc<ShardLog>) {
+    let options = OpenOptions { housekeeping: false, ..OpenOptions::default() };
+    let log = Log::open(folder, &options).unwrap();
+    log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
+    let shard = log.stream("s").unwrap().shard(ShardId(0)).unwrap();
+    (log, shard)
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Deadline::after(Duration::from_secs(30));
+    while !is_so() {
+        assert!(!deadline.is_past(), "it never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn all_who_wait_share_one_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, shard) = group_log(folder.path());
+    let lead = shard.waiters.try_lead().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| put(&log, "a"));
+        }
+        wait_until(|| shard.page().next_seq() == 16);
+        assert_eq!(0, shard.page().durable_end());
+        let wakes = log.wake_word();
+
+        drop(lead);
+
+        wait_until(|| shard.page().durable_end() == 16);
+        assert_eq!(wakes + 1, log.wake_word(), "each sync wakes once");
+    });
+}
+
+#[test]
+fn who_waits_for_a_leader_waits_no_longer_than_it_wants() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_log, shard) = group_log(folder.path());
+    let lead = shard.waiters.try_lead().unwrap();
+    let wait = |patience: &Patience<'_>| shard.wait_durable(1, patience);
+
+    let timeout = wait(&Patience::of(Duration::from_millis(10)));
+    let deadline = Deadline::after(Duration::from_secs(30));
+    let interrupted = wait(&Patience { deadline, interrupted: &|| true });
+
+    assert!(matches!(timeout, Err(Error::LockTimeout { .. })), "{timeout:?}");
+    assert!(matches!(interrupted, Err(Error::Interrupted)), "{interrupted:?}");
+    drop(lead);
+}
+
+#[test]
+fn who_waits_syncs_itself_while_the_process_that_leads_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, shard) = group_log(folder.path());
+    // Another open file: for the kernel, another process.
+    let other = LockedFile::open(shard.directory.fs(), &shard.folder().join("sync.lock")).unwrap();
+    let _stopped = other.try_lock().unwrap().unwrap();
+
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| put(&log, "a"));
+        }
+    });
+
+    assert_eq!(16, shard.page().durable_end());
 }
