@@ -201,22 +201,8 @@ impl Mapping {
     /// # Errors
     /// [`Error::Io`].
     pub fn names(log: &Log) -> Result<Vec<String>> {
-        log.check()?;
-        let folder = log.root().join("mappings");
-        let fs = log.fs();
-        if !fs.exists(&folder).at(&folder)? {
-            return Ok(Vec::new());
-        }
-        let mut names = Vec::new();
-        for name in fs.list(&folder).at(&folder)? {
-            // WHY not without one that cannot be looked at: what it has not read would be taken for
-            // consumed.
-            let record = folder.join(&name).join(RECORD);
-            if fs.exists(&record).at(&record)? {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        let found = Self::entries(log)?.into_iter();
+        Ok(found.filter_map(|(name, has_record)| has_record.then_some(name)).collect())
     }
 
     /// All mappings that have positions to keep: also one whose record is lost, which goes on where it was
@@ -225,29 +211,46 @@ impl Mapping {
     /// # Errors
     /// As [`Mapping::register`]: of one that cannot be read nobody knows what it needs.
     pub(super) fn all(log: &Arc<Log>) -> Result<Vec<Self>> {
-        let mut all = Self::without_record(log)?;
-        for name in Self::names(log)? {
-            all.extend(Self::open(log, &name)?);
+        let mut all = Vec::new();
+        for (name, has_record) in Self::entries(log)? {
+            if has_record {
+                all.extend(Self::open(log, &name)?);
+            } else if Self::is_lost(log, &name)? {
+                all.push(Self::at(log, &name));
+            }
         }
         Ok(all)
     }
 
-    fn without_record(log: &Arc<Log>) -> Result<Vec<Self>> {
-        let (fs, mappings) = (log.fs(), log.root().join("mappings"));
-        let mut found = Vec::new();
-        if !fs.exists(&mappings).at(&mappings)? {
-            return Ok(found);
+    /// The names in the folder of all mappings, and whether there is a record.
+    fn entries(log: &Log) -> Result<Vec<(String, bool)>> {
+        log.check()?;
+        let folder = log.root().join("mappings");
+        let fs = log.fs();
+        if !fs.exists(&folder).at(&folder)? {
+            return Ok(Vec::new());
         }
-        for name in fs.list(&mappings).at(&mappings)? {
-            let folder = mappings.join(&name);
-            let Some(names) = fs::names_in(&**fs, &folder).at(&folder)? else { continue };
-            // A replay has its lanes before its record; without it there is none.
-            let is_gone = names.iter().any(|name| name == RECORD || name == REMOVED);
-            if !is_gone && replayed(&name).is_none() && has_folders(fs, &folder, &names)? {
-                found.push(Self::at(log, &name));
-            }
+        let mut entries = Vec::new();
+        for name in fs.list(&folder).at(&folder)? {
+            // WHY not without one that cannot be looked at: what it has not read would be taken for
+            // consumed.
+            let record = folder.join(&name).join(RECORD);
+            let has_record = fs.exists(&record).at(&record)?;
+            entries.push((name, has_record));
         }
-        Ok(found)
+        Ok(entries)
+    }
+
+    /// Whether a name without a record is that of a mapping that nobody removed.
+    fn is_lost(log: &Log, name: &str) -> Result<bool> {
+        let (fs, folder) = (log.fs(), log.root().join("mappings").join(name));
+        // A replay has its lanes before its record; without it there is none.
+        if replayed(name).is_some() {
+            return Ok(false);
+        }
+        // What is no folder is the lock.
+        let Some(names) = fs::names_in(&**fs, &folder).at(&folder)? else { return Ok(false) };
+        Ok(!names.iter().any(|name| name == REMOVED) && has_folders(fs, &folder, &names)?)
     }
 
     pub(super) fn at(log: &Arc<Log>, name: &str) -> Self {
