@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use simulation::{open, SimFs};
+use simulation::{open, SimFs, NOW};
 use streamfn_core::checkpoint::{Entry, Mapping};
 use streamfn_core::lane::judge::{Finding, Judge};
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};
@@ -300,7 +300,7 @@ impl World {
             if found.is_exclusive {
                 batch.entries[0].detail = 9; // the signal of a process killed whole
                 batch.entries[0].cause = streamfn_core::checkpoint::Cause::Crashed;
-                batch.entries[0].first_failed = 1;
+                batch.entries[0].first_failed = NOW;
             }
             self.open.insert(slot, batch);
         }
