@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain, count, islice
 from typing import Final
 
 from streamfn._core import Board
@@ -66,10 +67,13 @@ class Crew:
     def staff(self, pool: int, solos: int) -> None:
         """Start what is missing of so many runners in the pool and so many solo ones."""
         now = self._monotonic()
-        wanted = [Seat(n) for n in range(pool)] + [Seat(n, is_solo=True) for n in range(solos)]
         taken = {runner.seat for runner in self}
-        for seat in wanted:
-            if seat not in taken and self._of(seat).not_before <= now:
+        # WHY counted: who is left of the solo runners need not be in the first seats.
+        missing = solos - sum(seat.is_solo for seat in taken)
+        empty = (seat for n in count() if (seat := Seat(n, is_solo=True)) not in taken)
+        wanted = [seat for n in range(pool) if (seat := Seat(n)) not in taken]
+        for seat in chain(wanted, islice(empty, max(missing, 0))):
+            if self._of(seat).not_before <= now:
                 self._spawn(seat, now)
 
     def expected(self, pool: int) -> int:
@@ -104,19 +108,24 @@ class Crew:
         self._stumble(history, now)
         return history
 
-    def send_home(self, busy: set[int]) -> None:
-        """End solo runners that have had nothing to do for a while.
+    def send_home(self, busy: set[int], solos: int) -> None:
+        """End solo runners that are not wanted and have had nothing to do for a while.
 
         Args:
             busy: Numbers of the runners that have a lane.
+            solos: How many solo runners there should be, those that have a lane included.
         """
         now = self._monotonic()
-        for runner in self:
-            if not runner.seat.is_solo or runner.state != "ready" or runner.number in busy:
-                self._idle_since.pop(runner.number, None)
-                continue
-            since = self._idle_since.setdefault(runner.number, now)
-            if now - since > IDLE_MAX.total_seconds():
+        idle = [
+            runner
+            for runner in self
+            if runner.seat.is_solo and runner.state == "ready" and runner.number not in busy
+        ]
+        over = sum(runner.seat.is_solo for runner in self) - solos
+        since = {runner.number: self._idle_since.get(runner.number, now) for runner in idle}
+        self._idle_since = since
+        for runner in idle[: max(over, 0)]:
+            if now - since[runner.number] > IDLE_MAX.total_seconds():
                 runner.state = "draining"
                 runner.send(Drain(0.0))
 

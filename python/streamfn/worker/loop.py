@@ -201,7 +201,7 @@ class Loop:
         )
         self._keeper.judge_orphans(around)
         self._keeper.arrange(around)
-        self._crew.send_home(self._keeper.busy)
+        self._crew.send_home(self._keeper.busy, self._keeper.solos)
         if self._config.burst:
             self._end_if_done()
         self._last_scan = self._clock.monotonic()
