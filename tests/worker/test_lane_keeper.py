@@ -19,8 +19,8 @@ class Catalog(dict):
     def __init__(self):
         self.add(FUNCTION)
 
-    def add(self, name):
-        mapping = SimpleNamespace(name=FUNCTION, max_concurrency=None)
+    def add(self, name, max_concurrency=None):
+        mapping = SimpleNamespace(name=FUNCTION, max_concurrency=max_concurrency)
         self[name] = SimpleNamespace(name=name, mapping=mapping, index=0)
 
     def __iter__(self):
@@ -41,9 +41,9 @@ class Crew(list):
         return 0
 
 
-def runner(number, *, is_solo=False):
+def runner(number, *, is_solo=False, seat=0):
     told = []
-    seat = Seat(0, is_solo=is_solo)
+    seat = Seat(seat, is_solo=is_solo)
     return SimpleNamespace(number=number, seat=seat, state="ready", told=told, send=told.append)
 
 
@@ -75,11 +75,11 @@ def keeper():
     )
 
 
-def look(keeper, now, lanes, others=("another",)):
+def look(keeper, now, lanes, others=("another",), pool=1):
     """Let it plan; our UUID comes last, so a single lane is the other's."""
     keeper.lanes.found = lanes
     living = dict.fromkeys((*others, "ours"), frozenset({FUNCTION}))
-    keeper.lanes.arrange(Surroundings(worker="ours", living=living, pool=1, now=now))
+    keeper.lanes.arrange(Surroundings(worker="ours", living=living, pool=pool, now=now))
 
 
 def taken(runner):
@@ -157,3 +157,31 @@ class TestSeats:
         for now, lanes in [(10.0, []), (3_599.0, []), (3_600.0, [0])]:
             look(keeper, now, [waiting])
             assert taken(keeper.solo) == lanes
+
+
+@pytest.mark.parametrize(("limit", "moved"), [(2, [1]), (1, []), (3, [])])
+def test_a_seat_gives_its_lanes_to_another_if_only_that_has_a_permit(limit, moved):
+    """While a lane runs alone: of two permits one is left, of one none, of three one a seat."""
+    catalog = Catalog()
+    catalog.add(FUNCTION, max_concurrency=limit)
+    crew = Crew([runner(0), runner(1, seat=1), runner(2, is_solo=True)])
+    lanes = LaneKeeper(catalog, crew, set(), lambda *_, **__: None)
+    keeper = SimpleNamespace(lanes=lanes)
+    free = [found(slot=slot) for slot in (0, 1)]
+    look(keeper, 10.0, free, others=(), pool=2)
+    before = [taken(each) for each in crew]
+
+    waits = found(slot=2, in_flight=alone())
+    for now in (11.0, 12.0):
+        look(keeper, now, [*free, waits], others=(), pool=2)
+
+    assert before == ([[0], [1], []] if limit > 1 else [[0, 1], [], []])
+    assert taken(crew[2]) == [2]
+    released = [each.lane for each in crew[1].told if isinstance(each, Release)]
+    assert released == moved
+    assert not [each for each in crew[0].told if isinstance(each, Release)]
+
+    for lane in released:
+        lanes.on_released(lane)
+    look(keeper, 13.0, [*free, waits], others=(), pool=2)
+    assert taken(crew[0])[len(before[0]) :] == moved

@@ -230,12 +230,17 @@ class LaneKeeper:
         return slot.not_before > now
 
     def _runner_view(self, runner: RunnerProcess, pool: int) -> RunnerView:
-        limits = {
-            each.name: limit_of_seat(each.mapping.max_concurrency, runner.seat.number, pool)
-            for each in (*self._catalog, *self._catalog.replays)
-            if each.mapping.max_concurrency is not None and not runner.seat.is_solo
-        }
-        return RunnerView(runner.number, runner.seat.is_solo, limits)
+        if runner.seat.is_solo:
+            return RunnerView(runner.number, is_solo=True)
+        limits = {}
+        for each in (*self._catalog, *self._catalog.replays):
+            most = each.mapping.max_concurrency
+            if most is not None:
+                # WHY: a seat keeps no lanes that only another one has a permit to call. With no
+                # permit left for any of them, lanes stay where they are until there is one.
+                shared = max(most - self._alone(each.mapping.name).total(), 0)
+                limits[each.name] = limit_of_seat(shared or most, runner.seat.number, pool)
+        return RunnerView(runner.number, limits=limits)
 
     def _give_seats(self, lanes: Mapping[LaneKey, LaneView], seats: int) -> None:
         """Have lanes that wait before a retry leave where they keep others from running."""
