@@ -36,7 +36,8 @@ class Context:
     def idempotency_key(self, record: Record) -> str:
         """Return a key that is the same each time this record is delivered, redrives included.
 
-        Shapes: `stream/shardId-000000000000/sequence_number`.
+        Shapes: `stream/shardId-000000000000/sequence_number`. A stream that is removed and made
+        anew begins at number 0 again: then keys repeat.
         """
         stream, shard_id, sequence_number = origin(record)
         return f"{stream}/{shard_id}/{sequence_number}"
