@@ -34,8 +34,6 @@ from .counters import Counter
 DELIVERY_PAUSE: Final = timedelta(milliseconds=100)
 DELIVERY_PAUSE_MAX: Final = timedelta(seconds=5)
 """Between tries to deliver dead letters that their destination does not take."""
-
-
 TOLD_MAX: Final = 20
 """Of the records that one call failed for, so many are told of; all are counted."""
 
