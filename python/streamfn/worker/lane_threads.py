@@ -1,8 +1,8 @@
 """The threads of a runner: each takes a lane that has work and runs it until it is let go.
 
 A lane of an `async` function is handed on to a thread that has nothing to do but wait for its
-calls, and stays there while it has work: so the lanes of such functions all run at once, however few
-threads there are for the others.
+calls, and stays there while it has work: so the lanes of such functions all run at once, however
+few threads there are for the others.
 """
 
 from __future__ import annotations
