@@ -90,8 +90,9 @@ test-python: $(VENV)/.tools $(VENV)/.built ## run the Python tests
 		|| { echo "make: no Python test ran" >&2; exit 1; }
 
 .PHONY: fuzz
-fuzz: ## damage the input of every decoder, ten million times each (STREAMFN_FUZZ_SECONDS=30: so long each)
-	@[ -n "$${STREAMFN_FUZZ_SECONDS:-}" ] || export STREAMFN_FUZZ_EXECUTIONS=$${STREAMFN_FUZZ_EXECUTIONS:-10000000}; \
+fuzz: ## damage the input of every decoder, ten million times each (DECODER=segment: of this one; STREAMFN_FUZZ_SECONDS=30: so long each)
+	@$(if $(DECODER),export STREAMFN_FUZZ_DECODER='$(DECODER)';) \
+	[ -n "$${STREAMFN_FUZZ_SECONDS:-}" ] || export STREAMFN_FUZZ_EXECUTIONS=$${STREAMFN_FUZZ_EXECUTIONS:-10000000}; \
 	$(CARGO) test --release --package streamfn-core --locked --test fuzz -- --nocapture --test-threads 1 no_decoder
 
 KILLS ?= 1000

@@ -6,7 +6,7 @@
 //! checksums is reached. Execution *n* is the same in every run of one version.
 //!
 //! `make test` gives each decoder a moment, `.ci/run` half a minute, `make fuzz` ten million
-//! executions. `STREAMFN_FUZZ_KEEP=1` adds to the corpus what it does not have yet.
+//! executions, `make fuzz DECODER=segment` to one decoder alone. `STREAMFN_FUZZ_KEEP=1` adds to the corpus what it does not have yet.
 
 #![allow(
     clippy::unwrap_used,
@@ -55,6 +55,17 @@ fn decoders() -> Vec<Box<dyn Decoder>> {
     ]
 }
 
+/// The decoder that `STREAMFN_FUZZ_DECODER` names; all if it names none.
+fn wanted_decoders() -> Vec<Box<dyn Decoder>> {
+    let mut decoders = decoders();
+    if let Ok(wanted) = std::env::var("STREAMFN_FUZZ_DECODER") {
+        let names: Vec<_> = decoders.iter().map(|decoder| decoder.name()).collect();
+        assert!(names.contains(&&*wanted), "there is no decoder `{wanted}`, only {names:?}");
+        decoders.retain(|decoder| decoder.name() == wanted);
+    }
+    decoders
+}
+
 /// Ends the test run if one execution never ends: no other thread could say which it was.
 fn watch(decoder: &dyn Decoder, now: &AtomicU64, is_done: &AtomicU64) {
     const HANGS: u32 = 60;
@@ -82,7 +93,7 @@ fn run_watched(decoder: &dyn Decoder, size: Size) -> Result<Report, String> {
 
 #[test]
 fn no_decoder_panics_hangs_takes_too_much_memory_or_believes_nonsense() {
-    let (decoders, size) = (decoders(), Size::wanted());
+    let (decoders, size) = (wanted_decoders(), Size::wanted());
     let (next, findings) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     println!("\n{}", Report::HEADING);

@@ -1,14 +1,15 @@
 //! A whole segment file, read through the reader that functions are fed from.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use streamfn_core::format::{BatchHeader, SegmentHeader};
+use streamfn_core::fs::{File, Fs, Open};
+use streamfn_core::memory_fs::MemoryFs;
 use streamfn_core::{
-    Compression, Durability, Error, Log, Patience, ReadBuffer, RecordBuilder, ShardId, ShardLog,
-    Start, StreamConfig,
+    Compression, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, RecordBuilder, ShardId,
+    ShardLog, Start, StreamConfig,
 };
 
 use crate::batches::{batch, control, control_batch, fix_batch, records};
@@ -23,19 +24,20 @@ const OVERHEAD: usize = 136;
 
 /// A log whose one segment is overwritten again and again.
 pub(crate) struct Segment {
-    _folder: tempfile::TempDir,
     _log: Arc<Log>,
     shard: Arc<ShardLog>,
-    file: File,
+    file: Arc<dyn File>,
     /// Keeps the engine's descriptor open between executions.
     _open: ReadBuffer,
 }
 
 impl Segment {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let options = streamfn_core::OpenOptions { housekeeping: false, ..Default::default() };
-        let log = Log::open(folder.path(), &options).unwrap();
+        let fs = Arc::new(MemoryFs::default());
+        fs.create_dir(Path::new("/log")).unwrap();
+        let options =
+            OpenOptions { fs: Arc::clone(&fs) as _, housekeeping: false, ..OpenOptions::default() };
+        let log = Log::open(Path::new("/log"), &options).unwrap();
         let config = StreamConfig {
             durability: Durability::Process,
             compression: Compression::None,
@@ -48,11 +50,11 @@ impl Segment {
         put.commit(&patience).unwrap();
         let shard = stream.shard(ShardId(0)).unwrap();
         let path = shard.folder().join("00000000-00000000000000000000.seg");
-        let file = OpenOptions::new().write(true).open(path).unwrap();
-        assert_eq!(LENGTH as u64, file.metadata().unwrap().len(), "all of it is visible");
+        let file = fs.open(&path, Open::Write).unwrap();
+        assert_eq!(LENGTH as u64, file.length().unwrap(), "all of it is visible");
         let mut open = ReadBuffer::default();
         shard.read(&shard.cursor(Start::TrimHorizon).unwrap(), &mut open).unwrap().unwrap();
-        Self { _folder: folder, _log: log, shard, file, _open: open }
+        Self { _log: log, shard, file, _open: open }
     }
 
     /// Reads to the end or the first error.
@@ -142,7 +144,7 @@ impl Decoder for Segment {
         let length = bytes.len().min(LENGTH);
         image[HEADER..length.max(HEADER)]
             .copy_from_slice(bytes.get(HEADER..length).unwrap_or_default());
-        self.file.write_all_at(&image[HEADER..], HEADER as u64).unwrap();
+        self.file.write_at(&[&image[HEADER..]], HEADER as u64).unwrap();
         match self.read()? {
             Ok(()) => Ok(Outcome::Accepted),
             Err(Error::Corruption { first, last, position, .. }) => {
