@@ -69,7 +69,7 @@ impl Judge {
         let Some(view) = file.take(slot)? else { return Ok(None) };
         let in_flight = view.still_open(log.boot_id()).filter(|open| !open.entries.is_empty());
         let cache = Arc::new(BatchCache::new(BUDGET_BYTES));
-        let source = Source::new(0, log.stream(stream)?.shard(shard)?, cache);
+        let source = Source::new(0, log.stream(stream)?.shard(shard)?, cache, Arc::default());
         let share = Share { factor: view.head.factor, slot, until: None };
         let checkpoint = match source.cursor(view.checkpoint.next_seq, view.checkpoint.hint) {
             // What is no longer kept is nothing to judge; `records` says what it meets.

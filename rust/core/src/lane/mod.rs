@@ -28,6 +28,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::checkpoint::{Entry, LanesFile, Mapping, Membership, OpenWindow, State as WindowState};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
+use crate::log::SpentBuffers;
 use crate::stream::{Housekeeper, Log};
 use crate::sys;
 use crate::types::{SequenceNumber, ShardId};
@@ -167,6 +168,7 @@ pub struct LaneSet {
     runner: u32,
     around: Arc<Surroundings>,
     cache: Arc<BatchCache>,
+    spent: Arc<SpentBuffers>,
     state: Mutex<State>,
     /// Told when a lane comes free or goes.
     changed: Condvar,
@@ -209,6 +211,7 @@ impl LaneSet {
                 budget,
             }),
             cache: Arc::new(BatchCache::new(budget)),
+            spent: Arc::default(),
             log: Arc::clone(log),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -508,7 +511,8 @@ impl LaneSet {
         let mut state = self.state.lock();
         let number = u32::try_from(state.sources.len()).expect("at most 4096 shards");
         let key = (request.stream.clone(), request.shard);
-        let new = || Arc::new(Source::new(number, shard, Arc::clone(&self.cache)));
+        let (cache, spent) = (Arc::clone(&self.cache), Arc::clone(&self.spent));
+        let new = || Arc::new(Source::new(number, shard, cache, spent));
         Arc::clone(state.sources.entry(key).or_insert_with(new))
     }
 

@@ -10,7 +10,7 @@ use super::selection::{Builder, Picked, Selection};
 use super::sieve::Sieve;
 use crate::checkpoint::{Entry, Place};
 use crate::error::{Error, Result};
-use crate::log::{Cursor, ReadBuffer, ShardLog};
+use crate::log::{Cursor, ReadBuffer, ShardLog, SpentBuffers};
 use crate::types::{Position, SequenceNumber, ShardId, Start};
 
 /// Read-aheads kept for one shard: one for the lanes in front, others for those that lag.
@@ -22,6 +22,7 @@ pub(super) struct Source {
     number: u32,
     shard: Arc<ShardLog>,
     cache: Arc<BatchCache>,
+    spent: Arc<SpentBuffers>,
     /// Each with the place where it goes on, the one used last at the end.
     buffers: Mutex<Vec<(Position, ReadBuffer)>>,
     lanes: AtomicU32,
@@ -65,8 +66,13 @@ pub(super) struct Collected {
 }
 
 impl Source {
-    pub(super) fn new(number: u32, shard: Arc<ShardLog>, cache: Arc<BatchCache>) -> Self {
-        Self { number, shard, cache, buffers: Mutex::default(), lanes: AtomicU32::new(0) }
+    pub(super) fn new(
+        number: u32,
+        shard: Arc<ShardLog>,
+        cache: Arc<BatchCache>,
+        spent: Arc<SpentBuffers>,
+    ) -> Self {
+        Self { number, shard, cache, spent, buffers: Mutex::default(), lanes: AtomicU32::new(0) }
     }
 
     pub(super) fn join(&self) {
@@ -124,7 +130,8 @@ impl Source {
         if let Some(batch) = self.cached(cursor) {
             return Ok(Some(batch));
         }
-        let mut buffer = take_buffer(&mut buffers, cursor.position);
+        let mut buffer = take_buffer(&mut buffers, cursor.position)
+            .unwrap_or_else(|| ReadBuffer::with(&self.spent));
         let read = self.shard.read(cursor, &mut buffer);
         let next =
             read.as_ref().ok().and_then(|read| read.as_ref()).map(|(_, after)| after.position);
@@ -213,13 +220,13 @@ impl Source {
 }
 
 /// The buffer that goes on at `position`, or the one that was not used for longest.
-fn take_buffer(buffers: &mut Vec<(Position, ReadBuffer)>, position: Position) -> ReadBuffer {
+fn take_buffer(
+    buffers: &mut Vec<(Position, ReadBuffer)>,
+    position: Position,
+) -> Option<ReadBuffer> {
     let fitting = buffers.iter().position(|(next, _)| *next == position);
-    match fitting {
-        Some(i) => buffers.remove(i).1,
-        None if buffers.len() >= BUFFERS_MAX => buffers.remove(0).1,
-        None => ReadBuffer::default(),
-    }
+    let at = fitting.or((buffers.len() >= BUFFERS_MAX).then_some(0))?;
+    Some(buffers.remove(at).1)
 }
 
 /// The records that any entry covers, in ascending order.

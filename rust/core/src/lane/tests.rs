@@ -1052,6 +1052,22 @@ mod damage {
         Request { passes_damage: true, ..request(slot, 100) }
     }
 
+    #[test]
+    fn in_a_long_backlog_it_is_met_at_its_place() {
+        let world = World::new(1);
+        for _ in 0..60 {
+            world.put_sized(50, 2000);
+        }
+        damage_body(&world, 2_020);
+        let set = world.set(1);
+        set.add(&world.mapping, &passing(0)).unwrap();
+
+        let called = drain(&set);
+
+        assert_eq!(vec![(0, true, 2_000, 2_049)], met(&set));
+        assert_eq!((0..2_000).chain(2_050..3_000).collect::<Vec<_>>(), called[&0]);
+    }
+
     /// Takes what there is; by lane, the numbers that were called.
     fn drain(set: &LaneSet) -> BTreeMap<u32, Vec<SequenceNumber>> {
         let mut called: BTreeMap<u32, Vec<SequenceNumber>> = BTreeMap::new();
@@ -1319,5 +1335,70 @@ mod replays {
         let request = Request { shard: child, ..request(0, 100) };
 
         assert_eq!(Added::Ok, world.set(1).add(&mapping.unwrap(), &request).unwrap());
+    }
+}
+
+mod reading {
+    use super::*;
+    use crate::log::ReadBuffer;
+    use crate::stream::Stream;
+
+    /// A log with eight MiB in the stream `large`, in batches of a record, of many, and of many MiB.
+    fn world(segment_bytes: u64) -> (World, Arc<Stream>) {
+        let mut world = World::new(1);
+        let config = StreamConfig { segment_bytes, ..StreamConfig::default() };
+        world.log.create_stream("large", &config, &Patience::of(LONG)).unwrap();
+        let stream = world.log.stream("large").unwrap();
+        for (count, bytes) in [(1, 10), (900, 100), (300, 500), (1, 3_000_000), (5, 40)].repeat(2) {
+            for _ in 0..=(1_000_000 / (count * bytes)).min(30) {
+                put_noise(&stream, count, bytes);
+            }
+        }
+        world.mapping = Mapping::register(&world.log, "shop.large", 1, Start::TrimHorizon).unwrap();
+        world.mapping.prepare("large").unwrap();
+        (world, stream)
+    }
+
+    fn put_noise(stream: &Stream, count: usize, bytes: usize) {
+        let mut noise = count as u64;
+        let mut next = || {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            noise.to_le_bytes()[7]
+        };
+        let mut put = stream.begin_put().unwrap();
+        for _ in 0..count {
+            let data: Vec<u8> = std::iter::repeat_with(&mut next).take(bytes).collect();
+            put.push(&data, None, std::iter::empty()).unwrap();
+        }
+        put.commit(&Patience::of(LONG)).unwrap();
+    }
+
+    fn read_by_itself(stream: &Stream) -> Vec<Vec<u8>> {
+        let shard = stream.shard(SHARD).unwrap();
+        let (mut cursor, mut payloads) = (shard.cursor(Start::TrimHorizon).unwrap(), Vec::new());
+        // A buffer each time has nothing that was read before.
+        while let Some((batch, after)) = shard.read(&cursor, &mut ReadBuffer::default()).unwrap() {
+            payloads.extend((0..batch.count()).map(|index| batch.value(index).to_owned()));
+            cursor = after;
+        }
+        payloads
+    }
+
+    #[test]
+    fn it_is_what_is_on_disk() {
+        for segment_bytes in [1 << 20, 256 << 20] {
+            let (world, stream) = world(segment_bytes);
+            let set = world.set(1);
+            set.add(&world.mapping, &Request { stream: "large".into(), ..request(0, 70) }).unwrap();
+
+            let mut payloads = Vec::new();
+            while let Some(work) = set.next(Duration::from_millis(20)).unwrap() {
+                let records = work.records.iter();
+                payloads.extend(records.map(|(batch, index)| batch.value(index).to_owned()));
+                set.settle(0, 0).unwrap();
+            }
+
+            assert!(read_by_itself(&stream) == payloads);
+        }
     }
 }

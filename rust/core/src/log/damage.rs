@@ -6,7 +6,8 @@ use crate::format::{BatchHeader, DecodedBatch};
 use crate::types::{Position, SequenceNumber};
 
 use super::beyond::{Beyond, Candidate};
-use super::read::{numbers_before, Cursor, Next, ReadBuffer};
+use super::read::{numbers_before, Cursor, Next};
+use super::read_buffer::ReadBuffer;
 use super::{ShardLog, SEGMENT_START};
 
 /// A place behind damage, and the numbers that were given up to get there.

@@ -1,23 +1,19 @@
 //! Reading a shard: batch after batch, each verified by its checksums and its chain.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::format::body::UNKNOWN_SECTION;
 use crate::format::checksum::crc32c;
 use crate::format::compression::decompress;
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, SUPPORTED};
 use crate::format::{BatchHeader, Control, Damage, DecodedBatch, SharedBytes};
-use crate::fs::File;
 use crate::types::{Micros, Position, SequenceNumber, Start};
 
 use super::damage::Skipped;
+use super::read_buffer::ReadBuffer;
 use super::segment::Segment;
 use super::{ShardLog, SEGMENT_START};
-
-/// Bytes read ahead at once.
-const READ_AHEAD: usize = 512 * 1024;
 
 /// Where a reader is. Copying it is how a reader remembers a place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,44 +102,6 @@ pub(super) fn numbers_before(batch: &DecodedBatch) -> SequenceNumber {
         Some(Control::Epoch { .. }) => batch.header().durable_end,
         Some(Control::Unknown { .. }) => 0,
         _ => batch.base_seq(),
-    }
-}
-
-/// The read-ahead of one reader of one shard.
-#[derive(Debug, Default)]
-pub struct ReadBuffer {
-    file: Option<(u32, Arc<Segment>, Arc<dyn File>)>,
-    start: u64,
-    bytes: Arc<Vec<u8>>,
-}
-
-impl ReadBuffer {
-    /// `length` bytes at `offset`, fewer where the file or `limit` ends.
-    pub(super) fn fetch(&mut self, offset: u64, length: usize, limit: u64) -> Result<Range<usize>> {
-        let Some((_, segment, file)) = &self.file else { return Ok(0..0) };
-        let in_buffer = |start: u64, bytes: &Vec<u8>| {
-            let from = usize::try_from(offset.checked_sub(start)?).ok()?;
-            (from + length <= bytes.len()).then_some(from..from + length)
-        };
-        if let Some(range) = in_buffer(self.start, &self.bytes) {
-            return Ok(range);
-        }
-        let most = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let want = length.max(READ_AHEAD).min(most);
-        let mut bytes = match Arc::get_mut(&mut self.bytes) {
-            Some(own) => std::mem::take(own),
-            None => Vec::new(),
-        };
-        bytes.resize(want, 0);
-        let got = file.read_at(&mut bytes, offset).at(segment.path())?;
-        bytes.truncate(got);
-        self.start = offset;
-        self.bytes = Arc::new(bytes);
-        Ok(0..length.min(got))
-    }
-
-    pub(super) fn slice(&self, range: Range<usize>) -> &[u8] {
-        self.bytes.get(range).unwrap_or_default()
     }
 }
 
@@ -412,7 +370,7 @@ impl ShardLog {
     /// from the cursor.
     pub(super) fn open_segment(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<bool> {
         let ordinal = cursor.position.segment;
-        if buffer.file.as_ref().is_some_and(|(open, ..)| *open == ordinal) {
+        if buffer.segment() == Some(ordinal) {
             return Ok(true);
         }
         let opened = self.segments.open(ordinal)?;
@@ -423,7 +381,7 @@ impl ShardLog {
                 lost_from => Err(Error::SequenceTrimmed { lost_from, lost_to: horizon - 1 }),
             };
         };
-        *buffer = ReadBuffer { file: Some((ordinal, segment, file)), ..ReadBuffer::default() };
+        buffer.turn_to(ordinal, segment, file);
         Ok(true)
     }
 
@@ -433,19 +391,20 @@ impl ShardLog {
         header: &BatchHeader,
         buffer: &mut ReadBuffer,
     ) -> Result<DecodedBatch> {
-        let at = cursor.position.offset + HEADER_BYTES as u64;
         let length = header.body_len as usize;
         // WHY: bytes behind the visible end may be half of a batch that is cut and written again.
         let visible = self.page().visible();
         let is_last = cursor.position.segment == visible.segment;
         let limit = if is_last { visible.offset } else { u64::MAX };
-        let range = buffer.fetch(at, length, limit)?;
+        // WHY with its header: a buffer begins with a batch.
+        let range = buffer.fetch(cursor.position.offset, HEADER_BYTES + length, limit)?;
+        let range = (range.start + HEADER_BYTES).min(range.end)..range.end;
         let stored = buffer.slice(range.clone());
         if stored.len() < length || crc32c(stored) != header.body_crc {
             return Err(self.damaged(cursor, header, "the body's checksum does not match".into()));
         }
         let body = match header.codec {
-            0 => SharedBytes::new(Arc::clone(&buffer.bytes), range).expect("it was just read"),
+            0 => SharedBytes::new(buffer.shared(), range).expect("it was just read"),
             _ => decompress(stored, header.raw_len)
                 .map(SharedBytes::whole)
                 .map_err(|Damage(reason)| self.damaged(cursor, header, reason.into()))?,

@@ -14,7 +14,8 @@ use crate::format::{seal, BatchHeader, SegmentHeader};
 use crate::fs::File;
 use crate::types::{Position, SequenceNumber};
 
-use super::read::{Cursor, Next, ReadBuffer};
+use super::read::{Cursor, Next};
+use super::read_buffer::ReadBuffer;
 use super::segment::Segment;
 use super::{ShardLog, SEGMENT_START};
 

@@ -1,0 +1,145 @@
+//! What a reader of a shard has in memory of its segment.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{IoContext, Result};
+use crate::fs::File;
+use crate::sync::Mutex;
+
+use super::segment::Segment;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 512 * 1024;
+/// Bytes of buffers that are kept to be used again.
+const SPENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The bytes of one reader of one shard.
+#[derive(Debug, Default)]
+pub struct ReadBuffer {
+    file: Option<(u32, Arc<Segment>, Arc<dyn File>)>,
+    start: u64,
+    bytes: Arc<Vec<u8>>,
+    /// The longest piece asked for; the next is taken to be as long.
+    longest: usize,
+    spent: Arc<SpentBuffers>,
+}
+
+impl ReadBuffer {
+    /// One that shares `spent` with others.
+    pub fn with(spent: &Arc<SpentBuffers>) -> Self {
+        Self { spent: Arc::clone(spent), ..Self::default() }
+    }
+
+    /// Number of the segment that it reads.
+    pub(super) fn segment(&self) -> Option<u32> {
+        self.file.as_ref().map(|(ordinal, ..)| *ordinal)
+    }
+
+    /// Reads another segment from now on.
+    pub(super) fn turn_to(&mut self, ordinal: u32, segment: Arc<Segment>, file: Arc<dyn File>) {
+        self.file = Some((ordinal, segment, file));
+        self.start = u64::MAX;
+    }
+
+    /// `length` bytes at `offset`, fewer where the file or `limit` ends.
+    pub(super) fn fetch(&mut self, offset: u64, length: usize, limit: u64) -> Result<Range<usize>> {
+        self.longest = self.longest.max(length);
+        if !self.has(offset, length) {
+            self.read(offset, limit)?;
+        }
+        let Some(from) = self.index_of(offset) else { return Ok(0..0) };
+        Ok(from..(from + length).min(self.bytes.len()))
+    }
+
+    pub(super) fn slice(&self, range: Range<usize>) -> &[u8] {
+        self.bytes.get(range).unwrap_or_default()
+    }
+
+    /// All that was read, to be shared.
+    pub(super) fn shared(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.bytes)
+    }
+
+    fn index_of(&self, offset: u64) -> Option<usize> {
+        usize::try_from(offset.checked_sub(self.start)?).ok().filter(|at| *at <= self.bytes.len())
+    }
+
+    fn has(&self, offset: u64, length: usize) -> bool {
+        self.index_of(offset).is_some_and(|from| from + length <= self.bytes.len())
+    }
+
+    fn read(&mut self, offset: u64, limit: u64) -> Result<()> {
+        let Some((_, segment, file)) = &self.file else { return Ok(()) };
+        let most = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = match Arc::get_mut(&mut self.bytes) {
+            Some(own) => std::mem::take(own),
+            None => self.spent.take(),
+        };
+        bytes.resize(self.longest.max(READ_BYTES).min(most), 0);
+        let got = file.read_at(&mut bytes, offset).at(segment.path())?;
+        bytes.truncate(got);
+        self.start = offset;
+        self.spent.keep(std::mem::replace(&mut self.bytes, Arc::new(bytes)));
+        Ok(())
+    }
+}
+
+/// Buffers that were read, to be used again. Who of the batches in one is still in use shows in the
+/// count of its owners.
+#[derive(Debug, Default)]
+pub struct SpentBuffers(Mutex<VecDeque<Arc<Vec<u8>>>>);
+
+impl SpentBuffers {
+    /// A buffer that nobody looks at any more, or a new one.
+    ///
+    /// WHY: a new one each time would be filled with zeros, and its pages made, before it is read.
+    fn take(&self) -> Vec<u8> {
+        let mut spent = self.0.lock();
+        let free = spent.iter().position(|bytes| Arc::strong_count(bytes) == 1);
+        let bytes = free.and_then(|at| spent.remove(at));
+        bytes.and_then(|bytes| Arc::try_unwrap(bytes).ok()).unwrap_or_default()
+    }
+
+    fn keep(&self, bytes: Arc<Vec<u8>>) {
+        if bytes.capacity() == 0 {
+            return;
+        }
+        let mut spent = self.0.lock();
+        spent.push_back(bytes);
+        while spent.iter().map(|bytes| bytes.capacity()).sum::<usize>() > SPENT_BYTES_MAX {
+            spent.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_once_no_batch_is_in_it() {
+        let spent = SpentBuffers::default();
+        let bytes = Arc::new(vec![7; 100]);
+        let batch = Arc::clone(&bytes);
+        spent.keep(bytes);
+
+        assert_eq!(0, spent.take().capacity());
+        drop(batch);
+        assert_eq!(vec![7; 100], spent.take());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let spent = SpentBuffers::default();
+        for _ in 0..20 {
+            spent.keep(Arc::new(vec![0; 1 << 20]));
+            spent.keep(Arc::default());
+        }
+
+        let kept = std::iter::from_fn(|| Some(spent.take()).filter(|bytes| !bytes.is_empty()));
+        assert_eq!(SPENT_BYTES_MAX, kept.map(|bytes| bytes.len()).sum::<usize>());
+        assert!(spent.0.lock().is_empty());
+    }
+}
