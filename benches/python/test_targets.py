@@ -264,13 +264,15 @@ def test_zstd(tmp_path: Path, size: TargetSize, note: Note) -> None:
         lambda: size.records / zstd_of_library(events)[0],
     )
     note(turns.target("append, zstd 1, JSON of 250 B, process", "the zstd library",
-                      Goal(0.7, unit="%"), million))  # fmt: skip
+                      Goal(0.7, unit="%"), million,
+                      "the library is given the lines joined; to join them takes 60 ns or more of "
+                      "an event, its compression 275, all of an append 440"))  # fmt: skip
     note(
         Target(
             "bytes on disk, zstd 1, JSON of 250 B", "the zstd library",
             f"{bytes_of_all / ours:.2f} : 1", f"{bytes_of_all / theirs:.2f} : 1",
             [ours / theirs], Goal(1.03, is_most=True),
-            "offsets of records compress badly: they are 5 of the 36 bytes that are left of 250",
+            "the lengths of records take 2 % of what is left",
         )
     )  # fmt: skip
 

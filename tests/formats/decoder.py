@@ -9,7 +9,7 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import zstandard
@@ -147,14 +147,16 @@ def read_batch(data: bytes, at: int) -> tuple[Batch, int]:
     codec = flags & 0xF
     if magic != b"SFB1" or version != 1 or header_length != 12:
         raise ValueError(f"byte {at}: a batch of another version")
-    if codec > 1 or flags & (FLAG_ENCRYPTED | 1 << 7) or dictionary:
+    if codec > 2 or flags & (FLAG_ENCRYPTED | 1 << 7) or dictionary:
         raise ValueError(f"byte {at}: a feature that is not known")
     stored = data[at + 96 : at + 96 + body_length]
     if crc32c(stored) != body_crc:
         raise ValueError(f"byte {at}: the body's checksum does not match")
-    body = zstandard.decompress(stored, max_output_size=raw_length) if codec == 1 else stored
+    body = b"".join(read_frames(stored)) if codec else stored
     if len(body) != raw_length:
         raise ValueError(f"byte {at}: the body has another length after decompression")
+    if codec == 2:
+        body = with_offsets(body)
     batch = Batch(
         at, flags, base, count, base_time, last_time, shard_epoch, durable_end,
         previous, place, crc,
@@ -162,6 +164,28 @@ def read_batch(data: bytes, at: int) -> tuple[Batch, int]:
         read_control(body) if flags & FLAG_CONTROL else None,
     )  # fmt: skip
     return batch, 96 + -(-body_length // 8) * 8
+
+
+def read_frames(stored: bytes) -> Iterator[bytes]:
+    """What is in the zstd frames that lie behind one another."""
+    while stored:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        yield frame.decompress(stored)
+        stored = frame.unused_data
+
+
+def with_offsets(body: bytes) -> bytes:
+    """The body of codec 2 with offsets where it has packed lengths."""
+    unpacked = bytearray(body)
+    (entries,) = struct.unpack_from("<H", body)
+    for entry in range(entries):
+        kind, _flags, offset, length = struct.unpack_from("<HHII", body, 8 + 12 * entry)
+        if kind in {1, 3, 5}:
+            packed, count = body[offset : offset + length], length // 4
+            lengths = zip(*(packed[at * count :][:count] for at in range(4)), strict=True)
+            ends = accumulate(int.from_bytes(four, "little") for four in lengths)
+            struct.pack_into(f"<{count}I", unpacked, offset, *ends)
+    return bytes(unpacked)
 
 
 def read_control(body: bytes) -> Control:

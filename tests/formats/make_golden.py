@@ -120,6 +120,22 @@ def write_windowed(folder):
     return found
 
 
+def write_packed(folder):
+    """A log with batches of codec 2: offsets of values, keys and headers are packed."""
+    log = _core.Log.open(str(folder))
+    stream = log.create_stream("packed", durability="process")
+    stream.put_many(
+        [f'{{"number": {n}}}'.encode() * (n % 9) for n in range(60)],
+        [None if n % 7 == 0 else f"kéy {n % 10}" for n in range(60)],
+        [{"n": b"%d" % n, "empty": b""} if n % 5 == 0 else None for n in range(60)],
+    )
+    log.create_stream("bare").put_many([b"long" * n for n in range(90)])
+    found = described(log)
+    log.close()
+    (folder / "control").unlink()
+    return found
+
+
 def windows_of(log):
     """What the next call of the windowed lane is given."""
     mapping = _core.Mapping.open(log, "golden.windowed")
@@ -178,7 +194,12 @@ def described(log):
     return {"streams": streams, "lanes": lanes, "shards": shards, "paused": paused}
 
 
-GOLDEN = {"v1": write, "v1-marked": write_marked, "v1-windowed": write_windowed}
+GOLDEN = {
+    "v1": write,
+    "v1-marked": write_marked,
+    "v1-windowed": write_windowed,
+    "v1-packed": write_packed,
+}
 """By name; a name is never used again."""
 
 

@@ -66,7 +66,7 @@ class TestSegments:
         log.close()
 
         batches = read_shard(folder(log_dir, "s", "shardId-000000000000"))
-        assert [1, 0] == [batch.flags & 0xF for batch in batches]
+        assert [2, 0] == [batch.flags & 0xF for batch in batches]
 
     def test_times_and_numbers_only_rise(self, log, log_dir):
         stream = log.create_stream("s")

@@ -23,7 +23,7 @@ def golden(request, tmp_path):
 
 
 def test_there_are_golden_logs_of_this_version():
-    assert {"v1", "v1-marked", "v1-windowed"} <= set(VERSIONS)
+    assert {"v1", "v1-marked", "v1-windowed", "v1-packed"} <= set(VERSIONS)
 
 
 def test_everything_in_it_is_read(golden):
@@ -64,7 +64,7 @@ def test_together_they_have_everything_the_format_has():
     lanes = [read_lanes(path.read_bytes()) for f in folders for path in f.rglob("*.lanes")]
     records = [record for batch in batches for record in batch.records]
 
-    assert {batch.flags & 15 for batch in batches} == {0, 1}
+    assert {batch.flags & 15 for batch in batches} == {0, 1, 2}
     assert {batch.control.kind for batch in batches if batch.control} >= {"CLOSE", "EPOCH"}
     assert {record.key is None for record in records} == {True, False}
     assert {bool(record.headers) for record in records} == {True, False}

@@ -174,28 +174,47 @@ impl RecordBuilder {
 
     /// Hands the body to `write` as pieces that lie behind one another, without copying the values.
     pub fn with_body<T>(&self, write: impl FnOnce(&[&[u8]]) -> T) -> T {
-        let sections = self.sections();
-        let mut table = Vec::with_capacity(TABLE_HEAD_BYTES + sections.len() * SECTION_BYTES + 8);
-        table.extend(u16::try_from(sections.len()).expect("<= 8").to_le_bytes());
-        table.extend([0; 6]);
-        let mut offset = align8(TABLE_HEAD_BYTES + sections.len() * SECTION_BYTES);
-        let data_at = offset;
-        for (kind, bytes) in &sections {
-            table.extend(kind.to_le_bytes());
-            table.extend([0; 2]);
-            table.extend(u32::try_from(offset).expect("< 2 GiB").to_le_bytes());
-            table.extend(u32::try_from(bytes.len()).expect("< 2 GiB").to_le_bytes());
-            offset += align8(bytes.len());
-        }
-        table.resize(data_at, 0);
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(1 + 2 * sections.len());
-        parts.push(&table);
-        for (_, bytes) in &sections {
-            parts.push(bytes);
-            parts.extend(PADDING.get(..align8(bytes.len()) - bytes.len()));
-        }
-        write(&parts)
+        with_body_of(&self.sections(), write)
     }
+
+    /// The body with all sections of offsets behind the others, and where they begin.
+    pub fn to_body_offsets_last(&self) -> (Vec<u8>, usize) {
+        let mut sections = self.sections();
+        sections.sort_by_key(|(kind, _)| is_of_offsets(*kind));
+        let body = with_body_of(&sections, |parts| parts.concat());
+        let offsets = sections.iter().filter(|(kind, _)| is_of_offsets(*kind));
+        let length: usize = offsets.map(|(_, bytes)| align8(bytes.len())).sum();
+        let offsets_at = body.len() - length;
+        (body, offsets_at)
+    }
+}
+
+fn is_of_offsets(kind: u16) -> bool {
+    matches!(kind, VALUE_OFFSETS | KEY_OFFSETS | HEADER_OFFSETS)
+}
+
+/// Hands a body of these sections to `write`.
+fn with_body_of<T>(sections: &[(u16, &[u8])], write: impl FnOnce(&[&[u8]]) -> T) -> T {
+    let mut table = Vec::with_capacity(TABLE_HEAD_BYTES + sections.len() * SECTION_BYTES + 8);
+    table.extend(u16::try_from(sections.len()).expect("<= 8").to_le_bytes());
+    table.extend([0; 6]);
+    let mut offset = align8(TABLE_HEAD_BYTES + sections.len() * SECTION_BYTES);
+    let data_at = offset;
+    for (kind, bytes) in sections {
+        table.extend(kind.to_le_bytes());
+        table.extend([0; 2]);
+        table.extend(u32::try_from(offset).expect("< 2 GiB").to_le_bytes());
+        table.extend(u32::try_from(bytes.len()).expect("< 2 GiB").to_le_bytes());
+        offset += align8(bytes.len());
+    }
+    table.resize(data_at, 0);
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(1 + 2 * sections.len());
+    parts.push(&table);
+    for (_, bytes) in sections {
+        parts.push(bytes);
+        parts.extend(PADDING.get(..align8(bytes.len()) - bytes.len()));
+    }
+    write(&parts)
 }
 
 /// Encodes the headers of one record: count, then for each a name and a value, with their lengths.
@@ -344,6 +363,42 @@ impl ColumnPlace {
     }
 }
 
+/// An entry of the section table.
+struct Section {
+    kind: u16,
+    flags: u16,
+    place: Range<usize>,
+}
+
+/// The table of a body, read as it is asked for.
+fn sections_of(
+    body: &[u8],
+) -> Result<impl Iterator<Item = Result<Section, Damage>> + use<'_>, Damage> {
+    let short = Damage("the section table is cut off");
+    let mut from = Bytes(body);
+    let count = from.u16().ok_or(short)? as usize;
+    from.take(6).ok_or(short)?;
+    if count > SECTIONS_MAX {
+        return Err(Damage("the section table is longer than any writer makes it"));
+    }
+    Ok((0..count).map(move |_| {
+        let (kind, flags) = (from.u16().ok_or(short)?, from.u16().ok_or(short)?);
+        let (offset, length) =
+            (from.u32().ok_or(short)? as usize, from.u32().ok_or(short)? as usize);
+        let place = offset..offset + length;
+        body.get(place.clone()).ok_or(Damage("a section lies outside the body"))?;
+        Ok(Section { kind, flags, place })
+    }))
+}
+
+/// Where the sections of offsets lie in a body.
+pub(super) fn offsets_of(body: &[u8]) -> Result<Vec<Range<usize>>, Damage> {
+    let is_wanted = |section: &Result<Section, Damage>| {
+        section.as_ref().map_or(true, |section| is_of_offsets(section.kind))
+    };
+    sections_of(body)?.filter(is_wanted).map(|section| Ok(section?.place)).collect()
+}
+
 /// A record batch that was read, verified and decompressed.
 #[derive(Debug)]
 pub struct DecodedBatch {
@@ -397,22 +452,8 @@ impl DecodedBatch {
     }
 
     fn read_table(&mut self) -> Result<(), Damage> {
-        let short = Damage("the section table is cut off");
-        let body = self.body.clone();
-        let mut from = Bytes(&body);
-        let sections = from.u16().ok_or(short)? as usize;
-        from.take(6).ok_or(short)?;
-        if sections > SECTIONS_MAX {
-            return Err(Damage("the section table is longer than any writer makes it"));
-        }
-        for _ in 0..sections {
-            let (kind, flags) = (from.u16().ok_or(short)?, from.u16().ok_or(short)?);
-            let (offset, length) =
-                (from.u32().ok_or(short)? as usize, from.u32().ok_or(short)? as usize);
-            let place = offset..offset + length;
-            if body.get(place.clone()).is_none() {
-                return Err(Damage("a section lies outside the body"));
-            }
+        for section in sections_of(&self.body.clone())? {
+            let Section { kind, flags, place } = section?;
             match kind {
                 VALUE_OFFSETS => self.values.offsets = place,
                 VALUES => self.values.bytes = place,

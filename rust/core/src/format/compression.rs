@@ -1,15 +1,68 @@
-//! zstd bodies back to what was compressed.
+//! zstd bodies: what is compressed of a batch, and back.
+//!
+//! ```text
+//! codec 1 := frame of the body
+//! codec 2 := frame of the body up to its offsets | frame of the offsets, packed
+//! ```
+//! Packed offsets are lengths, the first bytes of all of them before the second bytes, and so on.
+//!
+//! WHY: offsets rise, so no two are alike, and zstd leaves most of them as they are: 5 of 36 bytes of a
+//! JSON event of 250. WHY two frames: lengths have symbols of their own, which would spoil those of the
+//! values. Beside the library on the bare lines a batch takes 2 % more, with offsets 17 %.
 
 use std::cell::RefCell;
+use std::io;
 
-use super::record_batch::RAW_BYTES_MAX;
+use super::body::{offsets_of, RecordBuilder};
+use super::record_batch::{RAW_BYTES_MAX, RECORDS_MAX};
 use super::Damage;
 
-/// Decompresses a stored body that has to become `raw_len` bytes.
+/// The body as it is.
+pub const NONE: u8 = 0;
+/// One zstd frame. Earlier versions wrote it.
+pub const ZSTD: u8 = 1;
+/// zstd frames of the body with packed offsets.
+pub const ZSTD_PACKED: u8 = 2;
+
+/// The fastest that still finds the repetition in JSON.
+const LEVEL: i32 = 1;
+/// Bodies below this are left alone: there is nothing to find in them.
+const COMPRESS_BYTES_MIN: usize = 256;
+const OFFSETS_BYTES_MAX: usize = (RECORDS_MAX as usize + 1) * 4;
+
+/// The body of some records for [`ZSTD_PACKED`], or `None` where compression does not pay.
 ///
 /// # Errors
-/// [`Damage`] if it is not one zstd frame of that length, or longer than any writer makes it.
-pub fn decompress(stored: &[u8], raw_len: u32) -> Result<Vec<u8>, Damage> {
+/// zstd has no memory.
+pub fn compress(records: &RecordBuilder) -> io::Result<Option<Vec<u8>>> {
+    thread_local! {
+        // WHY: making a context costs more than compressing a small batch.
+        static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> =
+            const { RefCell::new(None) };
+    }
+    let (mut raw, offsets_at) = records.to_body_offsets_last();
+    if raw.len() < COMPRESS_BYTES_MIN {
+        return Ok(None);
+    }
+    pack_offsets(&mut raw).expect("the builder makes valid bodies");
+    CONTEXT.with_borrow_mut(|context| {
+        let context = match context {
+            Some(context) => context,
+            None => context.insert(zstd::bulk::Compressor::new(LEVEL)?),
+        };
+        let (values, lengths) = raw.split_at(offsets_at);
+        let mut stored = context.compress(values)?;
+        stored.extend(context.compress(lengths)?);
+        Ok((stored.len() < raw.len()).then_some(stored))
+    })
+}
+
+/// Decompresses a stored body of a codec that is not [`NONE`], which has to become `raw_len` bytes.
+///
+/// # Errors
+/// [`Damage`] if it is not zstd frames of that length, longer than any writer makes it, or if it has
+/// offsets for more records than a batch can hold.
+pub fn decompress(codec: u8, stored: &[u8], raw_len: u32) -> Result<Vec<u8>, Damage> {
     thread_local! {
         // WHY: making a context costs more than decompressing a small batch.
         static CONTEXT: RefCell<zstd::bulk::Decompressor<'static>> =
@@ -17,13 +70,78 @@ pub fn decompress(stored: &[u8], raw_len: u32) -> Result<Vec<u8>, Damage> {
     }
     let damage = Damage("the body does not decompress to its length");
     // WHY: most frames say how long they become; memory is only taken where that agrees.
-    let said = zstd::zstd_safe::get_frame_content_size(stored).map_err(|_| damage)?;
+    let said = content_size(stored)?;
     if raw_len > RAW_BYTES_MAX || said.is_some_and(|said| said != u64::from(raw_len)) {
         return Err(damage);
     }
-    match CONTEXT.with_borrow_mut(|context| context.decompress(stored, raw_len as usize)) {
-        Ok(raw) if raw.len() == raw_len as usize => Ok(raw),
-        _ => Err(damage),
+    let raw = CONTEXT.with_borrow_mut(|context| context.decompress(stored, raw_len as usize));
+    let mut raw = raw.ok().filter(|raw| raw.len() == raw_len as usize).ok_or(damage)?;
+    if codec == ZSTD_PACKED {
+        for_offsets(&mut raw, unpack)?;
+    }
+    Ok(raw)
+}
+
+/// Packs the offsets in a body, as [`ZSTD_PACKED`] compresses them.
+///
+/// # Errors
+/// [`Damage`] if it is no body.
+pub fn pack_offsets(body: &mut [u8]) -> Result<(), Damage> {
+    for_offsets(body, pack)
+}
+
+/// What all frames say they become; `None` if one does not say.
+fn content_size(mut stored: &[u8]) -> Result<Option<u64>, Damage> {
+    let damage = Damage("there are no whole frames");
+    let mut sum = Some(0_u64);
+    loop {
+        let said = zstd::zstd_safe::get_frame_content_size(stored).map_err(|_| damage)?;
+        sum = sum.zip(said).and_then(|(sum, said)| sum.checked_add(said));
+        let length = zstd::zstd_safe::find_frame_compressed_size(stored).map_err(|_| damage)?;
+        stored = stored.get(length..).ok_or(damage)?;
+        if stored.is_empty() {
+            return Ok(sum);
+        }
+    }
+}
+
+/// Turns each section of offsets in a body into something else of the same length.
+fn for_offsets(body: &mut [u8], turn: fn(&[u8], &mut [u8])) -> Result<(), Damage> {
+    for place in offsets_of(body)? {
+        let section = body.get_mut(place).unwrap_or_default();
+        if section.len() > OFFSETS_BYTES_MAX {
+            return Err(Damage("there are more offsets than a batch has records"));
+        }
+        let before = section.to_vec();
+        turn(&before, section);
+    }
+    Ok(())
+}
+
+fn pack(offsets: &[u8], packed: &mut [u8]) {
+    let count = offsets.len() / 4;
+    let (first, rest) = packed.split_at_mut(count);
+    let (second, rest) = rest.split_at_mut(count);
+    let (third, fourth) = rest.split_at_mut(count);
+    let planes = first.iter_mut().zip(second).zip(third).zip(fourth);
+    let mut before = 0_u32;
+    for (offset, (((first, second), third), fourth)) in offsets.chunks_exact(4).zip(planes) {
+        let offset = u32::from_le_bytes(offset.try_into().expect("4 bytes"));
+        [*first, *second, *third, *fourth] = offset.wrapping_sub(before).to_le_bytes();
+        before = offset;
+    }
+}
+
+fn unpack(packed: &[u8], offsets: &mut [u8]) {
+    let count = packed.len() / 4;
+    let (first, rest) = packed.split_at(count);
+    let (second, rest) = rest.split_at(count);
+    let (third, fourth) = rest.split_at(count);
+    let planes = first.iter().zip(second).zip(third).zip(fourth);
+    let mut offset = 0_u32;
+    for (place, (((first, second), third), fourth)) in offsets.chunks_exact_mut(4).zip(planes) {
+        offset = offset.wrapping_add(u32::from_le_bytes([*first, *second, *third, *fourth]));
+        place.copy_from_slice(&offset.to_le_bytes());
     }
 }
 
@@ -34,10 +152,72 @@ mod tests {
     #[test]
     fn a_body_of_another_length_is_damage() {
         let stored = zstd::bulk::compress(&[7; 1000], 1).unwrap();
+        let two = [&*stored, &*stored].concat();
 
-        assert_eq!(Ok(vec![7; 1000]), decompress(&stored, 1000));
-        for length in [0, 999, 1001, u32::MAX] {
-            assert!(decompress(&stored, length).is_err(), "{length}");
+        assert_eq!(Ok(vec![7; 1000]), decompress(ZSTD, &stored, 1000));
+        assert_eq!(Ok(vec![7; 2000]), decompress(ZSTD, &two, 2000));
+        for length in [0, 999, 1000, 1001, 1999, 2001, u32::MAX] {
+            assert!(decompress(ZSTD, &two, length).is_err(), "{length}");
         }
+    }
+
+    /// 200 records of different lengths, every third with a key, every fourth with headers.
+    fn records() -> RecordBuilder {
+        let mut records = RecordBuilder::default();
+        for number in 0..200_usize {
+            let value = vec![b'v'; number * number % 700];
+            let key = number.is_multiple_of(3).then(|| "k".repeat(number % 5));
+            let headers = if number.is_multiple_of(4) { &b"\0\0"[..] } else { b"" };
+            records.push(&value, key.as_deref(), headers);
+        }
+        records
+    }
+
+    #[test]
+    fn what_is_compressed_comes_back_but_for_the_order_of_its_sections() {
+        let records = records();
+        let (body, _) = records.to_body_offsets_last();
+
+        let stored = compress(&records).unwrap().unwrap();
+
+        let raw_len = u32::try_from(body.len()).unwrap();
+        assert_eq!(Ok(body), decompress(ZSTD_PACKED, &stored, raw_len));
+    }
+
+    #[test]
+    fn any_bytes_are_packed_and_come_back() {
+        for length in 0..40_u8 {
+            let offsets: Vec<u8> = (0..length).map(|at| at.wrapping_mul(97)).collect();
+            let (mut packed, mut back) = (offsets.clone(), offsets.clone());
+
+            pack(&offsets, &mut packed);
+            unpack(&packed, &mut back);
+
+            assert_eq!(offsets, back);
+        }
+    }
+
+    #[test]
+    fn lengths_stand_in_planes() {
+        let offsets: Vec<u8> =
+            [0, 0x0102, 0x0102, 0x0405_0709_u32].into_iter().flat_map(u32::to_le_bytes).collect();
+        let mut packed = offsets.clone();
+
+        pack(&offsets, &mut packed);
+
+        assert_eq!([0, 2, 0, 7, 0, 1, 0, 6, 0, 0, 0, 5, 0, 0, 0, 4], *packed);
+    }
+
+    #[test]
+    fn more_offsets_than_records_are_damage() {
+        let length = u32::try_from(OFFSETS_BYTES_MAX + 4).unwrap();
+        let mut body = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &[1, 0, 0, 0, 24, 0, 0, 0]].concat();
+        body.extend(length.to_le_bytes());
+        body.resize(24 + length as usize, 0);
+        let stored = zstd::bulk::compress(&body, 1).unwrap();
+
+        let raw_len = u32::try_from(body.len()).unwrap();
+        assert!(decompress(ZSTD, &stored, raw_len).is_ok());
+        assert!(decompress(ZSTD_PACKED, &stored, raw_len).is_err());
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::checksum::crc32c;
-use super::{Bytes, Damage};
+use super::{compression, Bytes, Damage};
 use crate::types::{Micros, Position, SequenceNumber};
 
 /// Length of a batch header.
@@ -26,7 +26,7 @@ const HEADER_WORDS: u8 = 12;
 /// Where the dictionary's number stands.
 const DICTIONARY_AT: usize = 68;
 const CODEC_MASK: u16 = 0x000f;
-const CODEC_ZSTD: u16 = 1;
+const CODEC_LAST: u16 = compression::ZSTD_PACKED as u16;
 const FLAG_CONTROL: u16 = 1 << 4;
 const FLAG_PRODUCER: u16 = 1 << 5;
 const FLAG_KEYS: u16 = 1 << 9;
@@ -43,7 +43,7 @@ const _: () = assert!(
 /// A decoded batch header. Numbers are little-endian on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct BatchHeader {
-    /// 0 stored as it is, 1 zstd.
+    /// See [`compression`].
     pub codec: u8,
     /// A control batch: its body is a [`super::Control`], not records.
     pub is_control: bool,
@@ -114,7 +114,7 @@ impl fmt::Display for Unknown {
 }
 
 /// What this version can read, for messages beside an [`Unknown`].
-pub const SUPPORTED: &str = "version 1, codecs none and zstd, no dictionary, no encryption";
+pub const SUPPORTED: &str = "version 1, codecs 0 to 2, no dictionary, no encryption";
 
 impl BatchHeader {
     /// The first sequence number after this batch.
@@ -226,7 +226,7 @@ impl BatchHeader {
         from.take(DICTIONARY_AT - 8)?;
         let dictionary = from.u32()?;
         let is_flag_unknown =
-            flags & !(FLAGS_KNOWN | FLAGS_COMPATIBLE) != 0 || flags & CODEC_MASK > CODEC_ZSTD;
+            flags & !(FLAGS_KNOWN | FLAGS_COMPATIBLE) != 0 || flags & CODEC_MASK > CODEC_LAST;
         match () {
             () if version != VERSION => Some(Unknown::Version(version)),
             () if words != HEADER_WORDS => Some(Unknown::HeaderWords(words)),
@@ -344,7 +344,7 @@ mod tests {
         for (bytes, unknown) in [
             (with(4, &[2]), Unknown::Version(2)),
             (with(5, &[13]), Unknown::HeaderWords(13)),
-            (with(6, &[2, 2]), Unknown::Flags(0x0202)),
+            (with(6, &[3, 2]), Unknown::Flags(0x0203)),
             (with(6, &[1 << 6, 0]), Unknown::Flags(1 << 6)),
             (with(6, &[1 << 7, 0]), Unknown::Flags(1 << 7)),
             (with(68, &[7]), Unknown::Dictionary(7)),

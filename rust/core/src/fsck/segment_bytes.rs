@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::crc32c;
-use crate::format::compression::decompress;
+use crate::format::compression::{self, decompress};
 use crate::format::record_batch::{HeaderRead, Unknown, HEADER_BYTES, SUPPORTED};
 use crate::format::{BatchHeader, Control, DecodedBatch, SharedBytes};
 use crate::fs::{File, Fs, Open};
@@ -108,8 +108,8 @@ impl SegmentBytes {
         }
         let stored = self.at(offset + HEADER_BYTES as u64, header.body_len as usize)?;
         let raw = match header.codec {
-            0 => stored.to_vec(),
-            _ => match decompress(stored, header.raw_len) {
+            compression::NONE => stored.to_vec(),
+            codec => match decompress(codec, stored, header.raw_len) {
                 Ok(raw) => raw,
                 Err(damage) => return Ok(Some(damage.0)),
             },

@@ -16,7 +16,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES};
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::format::state::{STATE_SLOT_BYTES, STATE_SLOT_STRIDE};
-use crate::format::{Access, BatchHeader, Hole, SegmentHeader, ShardState};
+use crate::format::{compression, Access, BatchHeader, Hole, SegmentHeader, ShardState};
 use crate::fs;
 use crate::log::{holes, Beyond, Segments, StateFile, SEGMENT_START};
 use crate::types::{Micros, Position, SequenceNumber, ShardId};
@@ -514,7 +514,7 @@ impl ShardWalk<'_, '_, '_> {
         self.facts.batches += 1;
         self.examination.checked.batches += 1;
         self.facts.epoch = self.facts.epoch.max(header.shard_epoch);
-        self.facts.has_zstd |= header.codec == 1;
+        self.facts.has_zstd |= header.codec != compression::NONE;
         self.facts.durable_end = self.facts.durable_end.max(header.durable_end);
         let is_close = damage.is_none() && header.is_control && bytes.is_close(offset, header)?;
         self.facts.close = is_close.then_some(Boundary {

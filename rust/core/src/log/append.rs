@@ -13,7 +13,7 @@ use crate::clock::Patience;
 use crate::control::{Committed, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::checksum::{crc32c, crc32c_of};
-use crate::format::compression::decompress;
+use crate::format::compression::{self, compress, decompress};
 use crate::format::record_batch::RECORDS_MAX;
 use crate::format::{align8, BatchHeader, Control, DecodedBatch, RecordBuilder, SharedBytes};
 use crate::fs::File;
@@ -22,10 +22,6 @@ use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 use super::segment::Segment;
 use super::{recovery, ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
 
-/// zstd level: the fastest that still finds the repetition in JSON.
-const ZSTD_LEVEL: i32 = 1;
-/// Bodies below this are left alone: there is nothing to find in them.
-const COMPRESS_BYTES_MIN: usize = 256;
 /// Builders of this many bytes or more become a batch of their own.
 const SHARE_BYTES_MAX: usize = 32 * 1024;
 /// Numbers reserved on disk at once, before any of them is issued.
@@ -253,8 +249,10 @@ impl ShardLog {
             }
             Item::Ready(Prepared { header, body: Body::Bytes(bytes) }) => {
                 let raw = match header.codec {
-                    0 => bytes,
-                    _ => decompress(&bytes, header.raw_len).expect("it was just compressed"),
+                    compression::NONE => bytes,
+                    codec => {
+                        decompress(codec, &bytes, header.raw_len).expect("it was just compressed")
+                    }
                 };
                 let body = SharedBytes::whole(raw);
                 DecodedBatch::new(header, Position::default(), stream, shard, body)
@@ -361,13 +359,12 @@ impl ShardLog {
         if self.config.compression == Compression::None {
             return Ok(Prepared { header, body: Body::Records(records) });
         }
-        let raw = records.with_body(|parts| parts.concat());
-        let bytes = match compress(&raw).at(&self.folder)? {
-            Some(packed) => {
-                header.codec = 1;
-                packed
+        let bytes = match compress(&records).at(&self.folder)? {
+            Some(stored) => {
+                header.codec = compression::ZSTD_PACKED;
+                stored
             }
-            None => raw,
+            None => records.with_body(|parts| parts.concat()),
         };
         header.body_len = u32::try_from(bytes.len()).expect("not longer than raw");
         header.body_crc = crc32c(&bytes);
@@ -624,26 +621,6 @@ impl Body {
             Self::Bytes(bytes) => write(&[bytes]),
         }
     }
-}
-
-/// The compressed bytes, or `None` where compression does not pay.
-fn compress(raw: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
-    thread_local! {
-        // WHY: making a context costs more than compressing a small batch.
-        static CONTEXT: std::cell::RefCell<Option<zstd::bulk::Compressor<'static>>> =
-            const { std::cell::RefCell::new(None) };
-    }
-    if raw.len() < COMPRESS_BYTES_MIN {
-        return Ok(None);
-    }
-    CONTEXT.with_borrow_mut(|context| {
-        let context = match context {
-            Some(context) => context,
-            None => context.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
-        };
-        let packed = context.compress(raw)?;
-        Ok((packed.len() < raw.len()).then_some(packed))
-    })
 }
 
 fn length_of(parts: &[&[u8]]) -> u32 {

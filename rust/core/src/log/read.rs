@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::body::UNKNOWN_SECTION;
 use crate::format::checksum::crc32c;
-use crate::format::compression::decompress;
+use crate::format::compression::{self, decompress};
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, SUPPORTED};
 use crate::format::{BatchHeader, Control, Damage, DecodedBatch, SharedBytes};
 use crate::types::{Micros, Position, SequenceNumber, Start};
@@ -404,8 +404,10 @@ impl ShardLog {
             return Err(self.damaged(cursor, header, "the body's checksum does not match".into()));
         }
         let body = match header.codec {
-            0 => SharedBytes::new(buffer.shared(), range).expect("it was just read"),
-            _ => decompress(stored, header.raw_len)
+            compression::NONE => {
+                SharedBytes::new(buffer.shared(), range).expect("it was just read")
+            }
+            codec => decompress(codec, stored, header.raw_len)
                 .map(SharedBytes::whole)
                 .map_err(|Damage(reason)| self.damaged(cursor, header, reason.into()))?,
         };

@@ -2,7 +2,7 @@
 
 use streamfn_core::format::body::encode_headers;
 use streamfn_core::format::checksum::crc32c;
-use streamfn_core::format::compression::decompress;
+use streamfn_core::format::compression::{self, decompress, pack_offsets};
 use streamfn_core::format::record_batch::{
     HeaderRead, BODY_BYTES_MAX, HEADER_BYTES, MAGIC, RAW_BYTES_MAX, RECORDS_MAX,
 };
@@ -63,22 +63,22 @@ impl Decoder for Header {
 
 /// A whole record batch: header, stored body, records.
 pub(crate) struct Batch {
-    /// Whether its body is a zstd frame.
-    pub(crate) is_zstd: bool,
+    /// How its body is stored.
+    pub(crate) codec: u8,
 }
 
 impl Decoder for Batch {
     fn name(&self) -> &'static str {
-        if self.is_zstd {
-            "batch, zstd"
-        } else {
-            "batch"
+        match self.codec {
+            compression::NONE => "batch",
+            compression::ZSTD => "batch, zstd",
+            _ => "batch, zstd, packed",
         }
     }
 
     fn structure(&self, random: &mut Random) -> Vec<u8> {
         let records = records(random, 8);
-        batch(&records, header(random), self.is_zstd).0
+        batch(&records, header(random), self.codec).0
     }
 
     fn hot(&self) -> usize {
@@ -102,8 +102,8 @@ impl Decoder for Batch {
             return Ok(Outcome::Refused("body checksum"));
         }
         let body = match header.codec {
-            0 => Ok(stored.to_vec()),
-            _ => decompress(stored, header.raw_len),
+            compression::NONE => Ok(stored.to_vec()),
+            codec => decompress(codec, stored, header.raw_len),
         };
         match body.map(SharedBytes::whole).and_then(|body| decode(header, body)) {
             Ok(batch) => check_batch(&batch).map(|()| Outcome::Accepted),
@@ -112,10 +112,9 @@ impl Decoder for Batch {
     }
 
     fn allocation_max(&self) -> usize {
-        if self.is_zstd {
-            RAW_BYTES_MAX as usize
-        } else {
-            SMALL
+        match self.codec {
+            compression::NONE => SMALL,
+            _ => RAW_BYTES_MAX as usize,
         }
     }
 }
@@ -167,7 +166,7 @@ pub(crate) fn check_header(header: &BatchHeader) -> Result<(), String> {
         && header.raw_len <= RAW_BYTES_MAX
         && header.record_count <= RECORDS_MAX
         && (header.record_count > 0 || header.is_control)
-        && header.codec <= 1
+        && header.codec <= compression::ZSTD_PACKED
         && header.base_seq.checked_add(header.record_count.into()).is_some();
     is_within.then_some(()).ok_or_else(|| format!("beyond the limits: {header:?}"))
 }
@@ -208,7 +207,7 @@ fn check_batch(batch: &DecodedBatch) -> Result<(), String> {
 /// Some header; its body fields mean nothing.
 fn header(random: &mut Random) -> BatchHeader {
     BatchHeader {
-        codec: u8::from(random.once_in(2)),
+        codec: random.below(usize::from(compression::ZSTD_PACKED) + 1) as u8,
         has_keys: random.once_in(2),
         body_len: random.below(1 << 16) as u32,
         raw_len: random.below(1 << 20) as u32,
@@ -239,12 +238,21 @@ pub(crate) fn records(random: &mut Random, most: usize) -> RecordBuilder {
 }
 
 /// A stored batch with these records, and its header checksum.
-pub(crate) fn batch(records: &RecordBuilder, header: BatchHeader, is_zstd: bool) -> (Vec<u8>, u32) {
+pub(crate) fn batch(records: &RecordBuilder, header: BatchHeader, codec: u8) -> (Vec<u8>, u32) {
     let raw = records.with_body(|parts| parts.concat());
-    let body = if is_zstd { zstd::bulk::compress(&raw, 1).unwrap() } else { raw.clone() };
+    let zstd = |raw: &[u8]| zstd::bulk::compress(raw, 1).unwrap();
+    let body = match codec {
+        compression::NONE => raw.clone(),
+        compression::ZSTD => zstd(&raw),
+        _ => {
+            let (mut raw, offsets_at) = records.to_body_offsets_last();
+            pack_offsets(&mut raw).unwrap();
+            [zstd(&raw[..offsets_at]), zstd(&raw[offsets_at..])].concat()
+        }
+    };
     stored(
         BatchHeader {
-            codec: is_zstd.into(),
+            codec,
             has_keys: records.has_keys(),
             raw_len: raw.len() as u32,
             record_count: records.count(),

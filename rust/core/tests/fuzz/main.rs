@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use campaign::{Decoder, Outcome, Report, Size};
 use mutation::Random;
+use streamfn_core::format::compression;
 
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
@@ -38,8 +39,9 @@ fn decoders() -> Vec<Box<dyn Decoder>> {
     vec![
         Box::new(segment::Segment::new()),
         Box::new(slots::ManifestFile),
-        Box::new(batches::Batch { is_zstd: false }),
-        Box::new(batches::Batch { is_zstd: true }),
+        Box::new(batches::Batch { codec: compression::NONE }),
+        Box::new(batches::Batch { codec: compression::ZSTD }),
+        Box::new(batches::Batch { codec: compression::ZSTD_PACKED }),
         Box::new(batches::Header),
         Box::new(batches::ControlBatch),
         Box::new(slots::segment_header()),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamfn_core::format::{BatchHeader, SegmentHeader};
+use streamfn_core::format::{compression, BatchHeader, SegmentHeader};
 use streamfn_core::fs::{File, Fs, Open};
 use streamfn_core::memory_fs::MemoryFs;
 use streamfn_core::{
@@ -105,13 +105,15 @@ impl Decoder for Segment {
         loop {
             let (next, crc) = match random.below(6) {
                 0 => control_batch(&control(random), header),
-                kind => batch(&records(random, 6), header, kind == 1),
+                1 => batch(&records(random, 6), header, compression::ZSTD),
+                2 => batch(&records(random, 6), header, compression::ZSTD_PACKED),
+                _ => batch(&records(random, 6), header, compression::NONE),
             };
             let room = LENGTH - bytes.len();
             if next.len() + OVERHEAD > room {
                 let mut last = RecordBuilder::default();
                 last.push(&vec![9; room - OVERHEAD], None, &[]);
-                bytes.extend(batch(&last, header, false).0);
+                bytes.extend(batch(&last, header, compression::NONE).0);
                 return bytes;
             }
             let count = u32::from_le_bytes(next[24..28].try_into().unwrap());
