@@ -268,8 +268,9 @@ impl ShardLog {
         if self.config.durability == Durability::Process {
             let page = self.page();
             page.publish(page.committed(), page.next_seq());
+            // In a group stream there is nothing to see before the sync, which wakes.
+            self.directory.control().wake();
         }
-        self.directory.control().wake();
         for (pending, result) in group.iter().zip(results) {
             let got: u32 = result.runs.iter().map(|(_, count)| count).sum();
             *pending.outcome.lock() = Some(match &written {
