@@ -382,6 +382,26 @@ fn stopped_by_a_failed_flush(clock: &Arc<ManualClock>, durability: Durability) -
     fs
 }
 
+#[test]
+fn the_failed_file_is_not_written_over_one_that_a_power_cut_left() {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let fs = SimFs::new();
+    let log = open_at(&fs, &clock).unwrap();
+    let config = StreamConfig { durability: Durability::Process, ..StreamConfig::default() };
+    put(&log.create_stream("s", &config, &patience()).unwrap(), b"in memory").unwrap();
+    let left = fs.open(&Path::new(SHARD).join("failed.new"), Open::Create).unwrap();
+    let of_another_boot = format!("errno 5 in boot {}: {}\n", "0".repeat(32), "x".repeat(500));
+    left.write_at(&[of_another_boot.as_bytes()], 0).unwrap();
+    fs.fail_next(Call::Sync, Fault::Errno(EIO));
+
+    log.sync().unwrap_err();
+
+    let text = streamfn_core::fs::read(&fs, &Path::new(SHARD).join("failed")).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.starts_with("errno 5 in boot ") && text.ends_with('\n'), "{text}");
+    assert!(!text.contains("00000000000000000000000000000000") && !text.contains("xx"), "{text}");
+}
+
 /// Without the control file only the `failed` file tells that this boot wrote what can be read.
 #[test]
 fn what_a_failed_flush_left_in_memory_is_not_shown_without_the_control_file() {

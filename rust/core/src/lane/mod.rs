@@ -376,7 +376,14 @@ impl LaneSet {
             return Ok(None);
         };
         state.queue.remove(place);
-        self.turn(&mut state, lane, is_burst, &mut None)
+        let mut due = None;
+        let work = self.turn(&mut state, lane, is_burst, &mut due);
+        drop(state);
+        // Who sleeps in `next` has not seen when this lane's batch will be due.
+        if due.is_some() && self.sleepers.load(Ordering::SeqCst) > 0 {
+            self.log.bump();
+        }
+        work
     }
 
     /// Wakes a thread that sleeps in [`LaneSet::next`] if there is more to do; it would not hear that a

@@ -133,10 +133,11 @@ impl Source {
         let mut buffer = take_buffer(&mut buffers, cursor.position)
             .unwrap_or_else(|| ReadBuffer::with(&self.spent));
         let read = self.shard.read(cursor, &mut buffer);
-        let next =
-            read.as_ref().ok().and_then(|read| read.as_ref()).map(|(_, after)| after.position);
+        // A buffer with damage is not kept: the file may be put right, and is read again.
+        let read = read?;
+        let next = read.as_ref().map(|(_, after)| after.position);
         buffers.push((next.unwrap_or(cursor.position), buffer));
-        let Some((batch, after)) = read? else { return Ok(None) };
+        let Some((batch, after)) = read else { return Ok(None) };
         let batch = Arc::new(CachedBatch::new(batch, after));
         let lanes = self.lanes.load(Ordering::Relaxed);
         // INVARIANT: a batch is found under its own place. The cursor's may be that of a batch

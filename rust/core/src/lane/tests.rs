@@ -215,6 +215,30 @@ mod batches {
     }
 
     #[test]
+    fn a_thread_that_sleeps_hears_when_a_lane_that_another_looked_at_is_due() {
+        let world = World::new(1);
+        world.put(&["a"; 3]);
+        let set = world.set(1);
+        let mut request = request(0, 2);
+        request.limits.window = Duration::from_millis(10);
+        set.add(&world.mapping, &request).unwrap();
+        assert_eq!(vec![0, 1], numbers(&next(&set)));
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| numbers(&next(&set)));
+            while set.sleepers.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            set.settle(0, 0).unwrap();
+            let before = world.log.wake_word();
+
+            assert!(set.next_of(0).unwrap().is_none(), "its window is open");
+
+            assert_ne!(before, world.log.wake_word());
+            assert_eq!(vec![2], sleeper.join().unwrap());
+        });
+    }
+
+    #[test]
     fn of_one_lane_it_comes_before_those_that_wait_for_longer() {
         let world = World::new(2);
         let slots = ["a", "b", "c", "d", "e"].map(|key| (key, slot_of(Some(key), 0, 2)));

@@ -29,13 +29,14 @@ impl Failure {
     /// What is noted of a shard; `None` if no sync of it has failed.
     ///
     /// # Errors
-    /// Nobody knows: errors of looking, or of reading what is there.
+    /// Nobody knows: errors of looking.
     pub(super) fn load(fs: &Arc<dyn Fs>, folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(NAME);
         if !fs.exists(&path).at(&path)? {
             return Ok(None);
         }
-        let text = fs::read(&**fs, &path).at(&path)?;
+        // It is there, which counts. Who cannot read it does not know the boot.
+        let text = fs::read(&**fs, &path).unwrap_or_default();
         Ok(Some(Self::decode(&String::from_utf8_lossy(&text))))
     }
 
@@ -50,6 +51,8 @@ impl Failure {
         let (fs, path) = (directory.fs(), folder.join(NAME));
         let (staged, boot) = (folder.join("failed.new"), sys::hex(&directory.boot_id()));
         let text = format!("errno {errno}{BEFORE_BOOT}{boot}: {error}\n");
+        // WHY: one that a power cut left names another boot, and may be what is read if this write fails.
+        let _ = fs.remove(&staged);
         if let Ok(file) = fs.open(&staged, Open::Create) {
             let _ = file.write_at(&[text.as_bytes()], 0).and_then(|()| file.sync_data());
             // WHY a new name: a power cut leaves no file without its boot. WHY whatever came of the

@@ -21,7 +21,7 @@ pub struct ReadBuffer {
     file: Option<(u32, Arc<Segment>, Arc<dyn File>)>,
     start: u64,
     bytes: Arc<Vec<u8>>,
-    /// The longest piece asked for; the next is taken to be as long.
+    /// The longest piece asked for of late; the next is taken to be as long.
     longest: usize,
     spent: Arc<SpentBuffers>,
 }
@@ -48,6 +48,8 @@ impl ReadBuffer {
         self.longest = self.longest.max(length);
         if !self.has(offset, length) {
             self.read(offset, limit)?;
+            // A batch that is far longer than those behind it is not remembered for ever.
+            self.longest = (self.longest / 2).max(length);
         }
         let Some(from) = self.index_of(offset) else { return Ok(0..0) };
         Ok(from..(from + length).min(self.bytes.len()))
@@ -103,7 +105,7 @@ impl SpentBuffers {
     }
 
     fn keep(&self, bytes: Arc<Vec<u8>>) {
-        if bytes.capacity() == 0 {
+        if bytes.capacity() == 0 || bytes.capacity() > SPENT_BYTES_MAX {
             return;
         }
         let mut spent = self.0.lock();
@@ -128,6 +130,16 @@ mod tests {
         assert_eq!(0, spent.take().capacity());
         drop(batch);
         assert_eq!(vec![7; 100], spent.take());
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_large_to_keep_drives_no_other_out() {
+        let spent = SpentBuffers::default();
+        spent.keep(Arc::new(vec![7; 100]));
+        spent.keep(Arc::new(vec![0; SPENT_BYTES_MAX + 1]));
+
+        assert_eq!(vec![7; 100], spent.take());
+        assert_eq!(0, spent.take().capacity());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::sync::Mutex;
 
-use crate::clock::{Patience, Stopwatch};
+use crate::clock::{Deadline, Patience, Stopwatch};
 use crate::control::{Page, WriterState};
 use crate::error::{Error, IoContext, Result};
 use crate::format::ShardState;
@@ -32,6 +32,18 @@ pub(crate) struct Lag {
     end_seen: AtomicU64,
     /// The end up to which this process knows that the recovery point has been moved.
     marked: AtomicU64,
+}
+
+/// How far a waiter saw the shard synced, and since when no further.
+struct Standstill {
+    at: SequenceNumber,
+    since: Stopwatch,
+}
+
+impl Standstill {
+    fn at(durable_end: SequenceNumber) -> Self {
+        Self { at: durable_end, since: Stopwatch::start() }
+    }
 }
 
 fn errno_of(error: &Error) -> i32 {
@@ -75,6 +87,7 @@ impl ShardLog {
     pub(crate) fn wait_durable(&self, end: SequenceNumber, patience: &Patience<'_>) -> Result<()> {
         let page = self.page();
         let mut asked = Stopwatch::start();
+        let mut standstill = Standstill::at(page.durable_end());
         loop {
             let seen = self.waiters.word();
             if page.durable_end() >= end {
@@ -84,41 +97,43 @@ impl ShardLog {
             // WHY all at once, not one after the other: who was synced is to put again while the next
             // sync runs. A thread that leads before the others have gone on syncs for itself alone.
             if let Some(_lead) = self.waiters.try_lead() {
-                return self.lead(end, patience);
+                self.lead(end, &mut standstill, &asked, patience.deadline)?;
+            } else {
+                self.waiters.wait(seen, INTERRUPT_CHECK.min(patience.deadline.left()));
             }
-            self.waiters.wait(seen, INTERRUPT_CHECK.min(patience.deadline.left()));
-            self.keep_waiting(&mut asked, patience)?;
+            // WHY not while leading: handlers of signals run here, and may put themselves.
+            if page.durable_end() < end {
+                self.keep_waiting(&mut asked, patience)?;
+            }
         }
     }
 
-    /// As the only thread of this process: syncs, or waits for a process that does.
-    fn lead(&self, end: SequenceNumber, patience: &Patience<'_>) -> Result<()> {
+    /// As the only thread of this process: syncs, or waits for a process that does, until the caller has
+    /// to be asked whether it still wants to wait.
+    fn lead(
+        &self,
+        end: SequenceNumber,
+        standstill: &mut Standstill,
+        asked: &Stopwatch,
+        deadline: Deadline,
+    ) -> Result<()> {
         let page = self.page();
-        let mut waiting = Stopwatch::start();
-        let mut asked = Stopwatch::start();
-        let mut progress = page.durable_end();
-        loop {
-            if page.durable_end() >= end {
-                return Ok(());
-            }
+        while page.durable_end() < end && asked.elapsed() < INTERRUPT_CHECK && !deadline.is_past() {
             page.check(&self.folder)?;
-            if page.durable_end() > progress {
-                progress = page.durable_end();
-                waiting = Stopwatch::start();
+            if page.durable_end() > standstill.at {
+                *standstill = Standstill::at(page.durable_end());
                 self.waiters.wake();
             }
             let seen = self.directory.control().wake_word();
             let leader = self.sync_lock.try_lock()?;
-            if leader.is_some() || waiting.elapsed() >= LEADER_PATIENCE {
+            if leader.is_some() || standstill.since.elapsed() >= LEADER_PATIENCE {
                 self.sync_now()?;
-                continue;
-            }
-            // Another process leads; its wake ends this sleep.
-            if page.durable_end() < end {
+            } else if page.durable_end() < end {
+                // Another process leads; its wake ends this sleep.
                 self.directory.control().wait(seen, WAIT_STEP);
             }
-            self.keep_waiting(&mut asked, patience)?;
         }
+        Ok(())
     }
 
     /// Whether the caller still wants to wait, which it is not asked each time.

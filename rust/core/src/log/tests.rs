@@ -155,3 +155,35 @@ fn who_waits_syncs_itself_while_the_process_that_leads_is_stopped() {
 
     assert_eq!(16, shard.page().durable_end());
 }
+
+#[test]
+fn a_signal_handler_may_put_while_its_thread_waits_for_the_process_that_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, shard) = group_log(folder.path());
+    // Another open file: for the kernel, another process.
+    let other = LockedFile::open(shard.directory.fs(), &shard.folder().join("sync.lock")).unwrap();
+    let _stopped = other.try_lock().unwrap().unwrap();
+    // The shard is never synced as far as this, so the thread waits and is asked.
+    let end = 3;
+    let calls = std::cell::Cell::new(0);
+    let handler = || {
+        calls.set(calls.get() + 1);
+        put(&log, "a");
+        calls.get() == 2
+    };
+    let deadline = Deadline::after(Duration::from_secs(30));
+
+    let waited = shard.wait_durable(end, &Patience { deadline, interrupted: &handler });
+
+    assert!(matches!(waited, Err(Error::Interrupted)), "{waited:?}");
+    assert_eq!(2, shard.page().durable_end());
+}
+
+#[test]
+fn records_that_are_durable_are_so_however_late_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, shard) = group_log(folder.path());
+    put(&log, "a");
+
+    shard.wait_durable(1, &Patience::of(Duration::ZERO)).unwrap();
+}
