@@ -111,6 +111,14 @@ class TestSplitAndMerge:
         assert [shard["is_open"] for shard in shards] == [False, False, False, True]
         assert shards[3]["parents"] == ["shardId-000000000001", "shardId-000000000002"]
 
+    def test_what_ends_a_shard_counts_as_no_record(self, run):
+        run("put", "s", input=b"1\n2\n")
+        run("stream", "split", "s", "0")
+        run("stream", "merge", "s", "1", "2")
+
+        assert run("stream", "info", "s", "--json").json["records"] == 2
+        assert run("stream", "ls", "--json").json[0]["records"] == 2
+
     def test_a_hash_key_is_where_the_second_begins(self, run):
         run("stream", "add", "s")
         run("stream", "split", "s", "0", "--at", 2**100)

@@ -28,7 +28,11 @@ def command() -> None:
 @log_dir_option
 @voice_options
 def ls(*, internal: bool, as_json: bool, log_dir: str) -> None:
-    """List the streams."""
+    """List the streams.
+
+    RECORDS counts sequence numbers. A crash of the machine passes some over, up to about a million
+    a shard: then it is an upper bound.
+    """
     with open_log(log_dir) as log:
         names = sorted(log.core.streams(internal=internal))
         rows = [_summary(log.stream(name).info()) for name in names]

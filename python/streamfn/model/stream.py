@@ -34,8 +34,13 @@ class ShardInfo:
 
     @property
     def records(self) -> int:
-        """Sequence numbers kept: an upper bound of the records, which may have gaps."""
-        return self.end - self.trim_horizon
+        """Sequence numbers kept, without the mark that ends a closed shard.
+
+        As many as records unless numbers were passed over, as after a crash of the machine;
+        never fewer.
+        """
+        marks = 0 if self.is_open else 1
+        return max(0, self.end - self.trim_horizon - marks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
