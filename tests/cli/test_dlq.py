@@ -79,3 +79,25 @@ def test_an_empty_id_is_not_taken_for_all(log, run, command, ids):
 
     assert "an id is empty" in ended.stderr
     assert (ended.code, open_letters(log)) == (Exit.USAGE, [1, 2])
+
+
+def test_queued_ones_are_told_where_none_is_open(log, run):
+    """They are not done: a worker has yet to try them."""
+    said = "no open dead letters of `total`; 2 redriven ones wait for a worker\n"
+
+    run("dlq", "redrive", "total")
+
+    assert run("dlq", "ls", "total").stderr == said
+    assert run("dlq", "redrive", "total").stderr == said
+    shown = run("dlq", "show", "total")
+    assert (shown.code, shown.stderr) == (1, f"error: {said}")
+
+
+def test_queued_ones_are_counted_with_their_function(log, run):
+    run("dlq", "redrive", "total")
+
+    [row] = run("fn", "ls", "--json").json
+    head, line = run("fn", "ls").stdout.decode().splitlines()
+    assert (row["dead_letters"], row["queued_dead_letters"]) == (0, 2)
+    assert (head.split()[-1], line.split()[-2:]) == ("QUEUED", ["0", "2"])
+    assert "waiting for a worker: 2 redriven dead letters\n" in run("fn", "info", "total").stderr

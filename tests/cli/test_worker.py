@@ -284,6 +284,7 @@ class TestFn:
             "in_flight": 0,
             "records_behind": 2,
             "dead_letters": 1,
+            "queued_dead_letters": 0,
         }
         head, line = failed("fn", "ls").stdout.splitlines()
         assert head.split()[:2] == ["FUNCTION", "STREAM"]

@@ -64,6 +64,7 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
 
     with _letters(log_dir, function) as letters:
         found = letters.entries(cast("Status", status))
+        none = _none_text(letters, function, cast("Status", status))
     rows: list[dict[str, Any]] = [dead_letter_shape(letter) for letter in found]
     if not as_json:
         rows = [_row(letter) for letter in found]
@@ -71,7 +72,7 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
         "id": "ID", "partition_key": "KEY", "error": "ERROR", "attempts": "ATTEMPTS>",
         "last_failed": "LAST FAILED",
     }  # fmt: skip
-    write_listing(rows, columns, as_json=as_json, none=f"no {status} dead letters of `{function}`")
+    write_listing(rows, columns, as_json=as_json, none=none)
 
 
 @command.command("show")
@@ -118,7 +119,7 @@ def redrive(
     with _letters(log_dir, function) as letters:
         _check_known(letters, function, identities)
         queued = letters.redrive(identities or None)
-        voice.note(_queued_text(queued, function, wait=wait))
+        voice.note(_queued_text(letters, queued, function, wait=wait))
         if wait and letters.entries("queued"):
             _wait(letters, function, timeout)
         if as_json:
@@ -169,7 +170,7 @@ def _one(letters: DeadLetters, function: str, identity: str | None) -> DeadLette
     if identity is None:
         found = next(iter(letters.entries()), None)
         if found is None:
-            raise CommandError(f"`{function}` has no open dead letter")
+            raise CommandError(_none_text(letters, function))
         return found
     _check_known(letters, function, (identity,))
     return letters.get(identity)
@@ -185,9 +186,19 @@ def _check_known(letters: DeadLetters, function: str, identities: tuple[str, ...
             raise CommandError(f"`{function}` has no open dead letter `{identity}`", hint)
 
 
-def _queued_text(queued: int, function: str, *, wait: bool) -> str:
+def _none_text(letters: DeadLetters, function: str, status: Status = "open") -> str:
+    """Return that there is none, and, of open ones, how many are queued: those are not done."""
+    none = f"no {status} dead letters of `{function}`"
+    queued = len(letters.entries("queued")) if status == "open" else 0
     if not queued:
-        return f"no open dead letters of `{function}`"
+        return none
+    wait = "one waits" if queued == 1 else "ones wait"
+    return f"{none}; {format_count(queued)} redriven {wait} for a worker"
+
+
+def _queued_text(letters: DeadLetters, queued: int, function: str, *, wait: bool) -> str:
+    if not queued:
+        return _none_text(letters, function)
     after = "" if wait else "; a running worker tries them, or the next one you start"
     return f"queued {format_count(queued, 'dead letter')} of `{function}`{after}"
 

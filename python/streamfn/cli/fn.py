@@ -49,6 +49,7 @@ def ls(*, as_json: bool, log_dir: str) -> None:
     columns = {
         "name": "FUNCTION", "streams": "STREAM", "state": "STATE", "lanes": "LANES>",
         "in_flight": "IN FLIGHT>", "records_behind": "BEHIND>", "dead_letters": "DEAD LETTERS>",
+        "queued_dead_letters": "QUEUED>",
     }  # fmt: skip
     none = "no functions yet (hint: `streamfn worker APP` registers those of an app)"
     write_listing(rows, columns, as_json=as_json, none=none)
@@ -65,6 +66,7 @@ def _row(log: Log, name: str) -> dict[str, Any]:
         place = lane.stream, lane.shard_id
         behind[place] = max(behind.get(place, 0), lane.end - lane.checkpoint)
     is_running = any(lane.is_leased for lane in lanes)
+    letters = DeadLetters(log, name)
     return {
         "name": name,
         "streams": sorted({lane.stream for lane in lanes if "." not in lane.stream}),
@@ -74,7 +76,8 @@ def _row(log: Log, name: str) -> dict[str, Any]:
         "lanes": len(lanes),
         "in_flight": sum(lane.in_flight is not None for lane in lanes),
         "records_behind": sum(behind.values()),
-        "dead_letters": len(DeadLetters(log, name).entries()),
+        "dead_letters": len(letters.entries()),
+        "queued_dead_letters": len(letters.entries("queued")),
     }  # fmt: skip
 
 
@@ -96,6 +99,8 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
         f"{name}: {summary['state']}, {format_count(summary['records_behind'], 'record')} behind, "
         f"{format_count(summary['dead_letters'], 'open dead letter')}"
     )
+    if queued := summary["queued_dead_letters"]:
+        voice.note(f"waiting for a worker: {format_count(queued, 'redriven dead letter')}")
     for replay in replays:
         voice.note(f"being replayed: {replay} (hint: `streamfn fn info {replay}`)")
     columns = {

@@ -7,6 +7,7 @@ from signal import SIGINT, SIGQUIT, SIGTERM
 from typing import Final
 
 from streamfn.clock import Clock
+from streamfn.units import format_count
 
 from .crew import Crew
 from .lane_run import Report
@@ -83,7 +84,9 @@ class Ending:
             self.abandon(EXIT_INTERRUPTED)
         elif not self.has_begun:
             in_flight = sum(len(runner.cells()) for runner in self._crew)
-            message = f"finishing {in_flight} calls in flight"
+            message = "ending, no calls in flight"
+            if in_flight:
+                message = f"finishing {format_count(in_flight, 'call')} in flight"
             if number == SIGINT:
                 message += ", Ctrl+C again stops at once"
             self._report("worker_draining", in_flight=in_flight, message=message)
