@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamfn import Log
+from streamfn.cli.exits import Exit
 from streamfn.cli.main import run
 
 SHARD = "streams/orders/shardId-000000000000"
@@ -206,3 +207,27 @@ def test_two_damaged_window_files_are_damage(windowed, capsys):
     assert run(["fsck", str(windowed)]) == 5
 
     assert "damage: windows-damaged: " in capsys.readouterr().out
+
+
+def test_without_a_folder_it_takes_the_log_that_every_command_takes(folder, capsys, monkeypatch):
+    assert run(["fsck", "--log-dir", str(folder)]) == 0
+    monkeypatch.setenv("STREAMFN_LOG_DIR", str(folder))
+    assert run(["fsck"]) == 0
+    monkeypatch.delenv("STREAMFN_LOG_DIR")
+    monkeypatch.chdir(folder.parent)
+    folder.rename(folder.parent / ".streamfn")
+    assert run(["fsck"]) == 0
+
+    assert capsys.readouterr().err.count("10 record batches") == 3
+
+
+def test_a_folder_that_is_given_counts_before_the_environment(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("STREAMFN_LOG_DIR", str(tmp_path / "none"))
+
+    assert run(["fsck", str(folder)]) == 0
+
+
+def test_a_folder_and_a_log_dir_are_one_too_many(folder, capsys):
+    assert run(["fsck", str(folder), "--log-dir", str(folder)]) == Exit.USAGE
+
+    assert "give DIR or --log-dir, not both" in capsys.readouterr().err

@@ -49,6 +49,30 @@ class TestRun:
         assert said in line
         assert "--help` shows how it is used)" in line
 
+    @pytest.mark.parametrize("group", [[], ["stream"], ["dlq"], ["fn"], ["filter"]])
+    def test_a_group_without_a_command_shows_its_help_as_laid_out(self, group, capsys):
+        assert run([*group, "--help"]) == 0
+        expected = capsys.readouterr().out
+
+        assert run(group) == Exit.USAGE
+        assert capsys.readouterr() == ("", expected)
+
+    @pytest.mark.parametrize(
+        ("command", "is_made_by_put"),
+        [(["stream", "ls"], True), (["put", "s"], False), (["fsck"], False)],
+    )
+    def test_what_to_do_where_there_is_no_log(self, command, is_made_by_put, tmp_path, capsys):
+        """That `put` makes one is said where it does: not over a folder of something else."""
+        (tmp_path / "notes.txt").touch()
+        hint = "(hint: name another with --log-dir or STREAMFN_LOG_DIR)"
+
+        assert run([*command, "--log-dir", str(tmp_path)]) == Exit.CONFIG
+        assert hint in capsys.readouterr().err
+
+        if is_made_by_put:
+            assert run([*command, "--log-dir", str(tmp_path / "none")]) == Exit.CONFIG
+            assert "or STREAMFN_LOG_DIR; `streamfn put` makes a new one)" in capsys.readouterr().err
+
     def test_an_error_of_ours_shows_its_traceback(self, capsys, monkeypatch):
         """A bug must be reportable; a mistake of the user must be readable."""
         monkeypatch.setattr("streamfn.cli.stream.open_log", lambda _: 1 / 0)

@@ -42,7 +42,7 @@ APP_FIELD = "APP"
 """`ConfigError.field` of a wrong APP argument, which is usage and not configuration."""
 
 CONFIG_HINTS = {
-    "log_dir": "name another with --log-dir or STREAMFN_LOG_DIR; `streamfn put` makes a new one",
+    "log_dir": "name another with --log-dir or STREAMFN_LOG_DIR",
 }
 """What a person at the command line can do about a setting, by its field."""
 

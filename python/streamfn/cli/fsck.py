@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from streamfn import _core
 from streamfn.units import format_count, format_size
 
 from .console import progress_bar, voice, write_json, write_line
 from .exits import Exit
-from .params import json_option, voice_options
+from .params import json_option, log_dir_option, voice_options
 
 FIELDS = (
     "code", "severity", "stream", "shard_id", "path", "position", "first", "last", "what",
@@ -21,7 +22,7 @@ FIELDS = (
 
 
 @click.command("fsck")
-@click.argument("log_dir", metavar="DIR")
+@click.argument("folder", metavar="[DIR]", required=False)
 @click.option("--deep", is_flag=True, help="Read, decompress and decode every record batch.")
 @click.option(
     "--repair",
@@ -30,14 +31,28 @@ FIELDS = (
     " cut is kept in quarantine/.",
 )
 @json_option
+@log_dir_option
 @voice_options
-def command(*, log_dir: str, deep: bool, repair: bool, as_json: bool) -> int:
-    """Examine the log directory DIR.
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    folder: str | None,
+    log_dir: str,
+    deep: bool,
+    repair: bool,
+    as_json: bool,
+) -> int:
+    """Examine the log directory DIR; without it, that of --log-dir.
 
     Ends with 0 if all is well, and with 5 if something is damaged or, after --repair, was lost.
     Without --repair nothing is changed, and the log may be in use; what others are writing at the
     moment is then not judged.
     """
+    if folder is not None:
+        if ctx.get_parameter_source("log_dir") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("give DIR or --log-dir, not both", ctx)
+        log_dir = folder
     with progress_bar("repairing" if repair else "examining", total=1) as show:
         report = _core.fsck(
             log_dir,

@@ -22,6 +22,9 @@ COMMANDS = (
 )  # fmt: skip
 """In the order of `--help`; each is the attribute `command` of the file of its name."""
 
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""Raised for a group without a sub-command, with the help as its message; none before click 8.2."""
+
 
 class LazyGroup(click.Group):
     """Imports the file of a command when it is asked for."""
@@ -83,6 +86,9 @@ def run(arguments: list[str] | None = None) -> int:
         result = streamfn.main(arguments, prog_name="streamfn", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
+    except NO_ARGUMENTS as error:
+        click.echo(error.format_message(), err=True)
+        return Exit.USAGE
     except Exception as error:  # noqa: BLE001 -- the one place where they end
         _report(error)
         return exit_code(error)

@@ -12,6 +12,7 @@ import click
 from streamfn.errors import ConfigError
 
 from .console import voice
+from .exits import CONFIG_HINTS, CommandError, Exit
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -115,11 +116,18 @@ def open_log(log_dir: str) -> Log:
     """Open the log of a command that reads: it does not make one.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: It is no log.
+        CommandError: There is no such folder.
     """
     from streamfn.log import Log
 
-    return Log.open(log_dir, create=False)
+    try:
+        return Log.open(log_dir, create=False)
+    except ConfigError as error:
+        if Path(log_dir).exists():
+            raise
+        hint = f"{CONFIG_HINTS['log_dir']}; `streamfn put` makes a new one"
+        raise CommandError(str(error), hint, Exit.CONFIG) from None
 
 
 def file_size(path: str) -> int:
