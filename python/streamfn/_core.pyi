@@ -617,7 +617,13 @@ class LaneStatus:
     def checkpoint(self) -> int: ...
     @property
     def end(self) -> int:
-        """The shard's visible end; the lane is behind by at most `end - checkpoint` records."""
+        """The shard's visible end."""
+    @property
+    def behind(self) -> int:
+        """Sequence numbers from the checkpoint to the shard's last record, of all its lanes.
+
+        `end - checkpoint`, but for the mark that ends a closed shard.
+        """
     @property
     def in_flight(self) -> InFlight | None: ...
     @property

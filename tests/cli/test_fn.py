@@ -19,6 +19,34 @@ def checkpoints(mapping):
     return [lane.checkpoint for lane in mapping.lanes()]
 
 
+def behind(run):
+    [shown] = run("fn", "ls", "--json").json
+    return shown["records_behind"]
+
+
+class TestLs:
+    """Tests for `fn ls`."""
+
+    def test_a_lane_at_the_end_is_not_behind_because_another_is(self, run, function, log_dir):
+        assert behind(run) == 10
+
+        with Log.open(log_dir) as log:
+            lanes = _core.LaneSet(log.core, worker="ab" * 16, runner=0)
+            last = _core.slot_of(None, 9, 2)
+            limits = {"batch_size": 10, "batch_window": 0.0, "batch_bytes": 2**20}
+            lanes.add(0, function, "orders", "shardId-000000000000", last, **limits)
+            lanes.settle(lanes.next(10.0).lane)
+            lanes.close()
+
+        assert sorted(checkpoints(function)) == [0, 10]
+        assert behind(run) == 5
+
+    def test_what_ends_a_shard_counts_as_no_record(self, run, function):
+        run("stream", "split", "orders", "0")
+
+        assert behind(run) == 10
+
+
 class TestInfo:
     """Tests for `fn info`."""
 

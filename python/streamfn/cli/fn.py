@@ -43,7 +43,12 @@ def command() -> None:
 @log_dir_option
 @voice_options
 def ls(*, as_json: bool, log_dir: str) -> None:
-    """List the functions that ran on this log, and how far each is behind."""
+    """List the functions that ran on this log, and how far each is behind.
+
+    BEHIND is how many records wait, those in flight included: each lane's distance from its
+    checkpoint to the end of its shard, divided by the lanes of that shard, which share its
+    records. An estimate with several lanes; 0 only when all of them are at the end.
+    """
     with open_log(log_dir) as log:
         rows = [_row(log, name) for name in sorted(_core.Mapping.names(log.core))]
     columns = {
@@ -57,14 +62,10 @@ def ls(*, as_json: bool, log_dir: str) -> None:
 
 def _row(log: Log, name: str) -> dict[str, Any]:
     from streamfn.engine.deadletter import DeadLetters
+    from streamfn.worker.progress import records_behind
 
     mapping = _core.Mapping.open(log.core, name)
     lanes = mapping.lanes() if mapping else []
-    behind: dict[tuple[str, str], int] = {}
-    for lane in lanes:
-        # WHY: the lanes of a shard each know only their own place, and the last one counts.
-        place = lane.stream, lane.shard_id
-        behind[place] = max(behind.get(place, 0), lane.end - lane.checkpoint)
     is_running = any(lane.is_leased for lane in lanes)
     letters = DeadLetters(log, name)
     return {
@@ -75,7 +76,7 @@ def _row(log: Log, name: str) -> dict[str, Any]:
         "parallelization_factor": mapping.wanted_factor if mapping else None,
         "lanes": len(lanes),
         "in_flight": sum(lane.in_flight is not None for lane in lanes),
-        "records_behind": sum(behind.values()),
+        "records_behind": records_behind(lanes),
         "dead_letters": len(letters.entries()),
         "queued_dead_letters": len(letters.entries("queued")),
     }  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import selectors
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,7 +35,7 @@ from .intake import Intake, Parts
 from .judging import Court, Judging
 from .lane_keeper import LaneKeeper, Surroundings
 from .messages import Start
-from .progress import MappingProgress, Observer
+from .progress import MappingProgress, Observer, records_behind
 from .runner_process import RunnerProcess
 from .signals import SignalBox
 from .stacks import write_stacks
@@ -264,10 +264,12 @@ class Loop:
         """Tell the observer how far the mappings are."""
         cells = [cell for runner in self._crew for cell in runner.cells()]
         calling = Counter(function_of(self._keeper.key_of(cell.lane).mapping) for cell in cells)
-        behind: Counter[str] = Counter()
+        lanes: defaultdict[str, list[_core.LaneStatus]] = defaultdict(list)
         for found in self._keeper.found:
-            lane = found.status
-            behind[function_of(found.key.mapping)] += (lane.end - lane.checkpoint) // lane.factor
+            lanes[found.key.mapping].append(found.status)
+        behind: Counter[str] = Counter()
+        for mapping, of_mapping in lanes.items():
+            behind[function_of(mapping)] += records_behind(of_mapping)
         boards = [runner.board for runner in self._crew]
         progress = [
             MappingProgress.of(

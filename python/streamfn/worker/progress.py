@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from streamfn._core import LaneStatus
 
 from .counters import Counter
 
@@ -41,7 +44,7 @@ class MappingProgress:
     in_flight: int
     """Calls in progress."""
     behind: int
-    """Records that wait, in all lanes of the log; an upper bound."""
+    """Records that wait, in all lanes of the log; see `records_behind`."""
 
     @classmethod
     def of(cls, name: str, counts: Sequence[int], in_flight: int, behind: int) -> MappingProgress:
@@ -65,6 +68,19 @@ class MappingProgress:
             in_flight=in_flight,
             behind=behind,
         )
+
+
+def records_behind(lanes: Iterable[LaneStatus]) -> int:
+    """Return how many records wait for a mapping, those in flight included, given all its lanes.
+
+    A lane knows its own place in a shard, and not which of the records after it are its own. So
+    each counts for its share of them: an estimate unless it is the only one of its shard. Rounded
+    up: 0 only when no lane has a record before it.
+    """
+    shards = defaultdict(list)
+    for lane in lanes:
+        shards[lane.stream, lane.shard_id].append(lane.behind)
+    return sum(-(-sum(behind) // len(behind)) for behind in shards.values())
 
 
 class Observer(Protocol):

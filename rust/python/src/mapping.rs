@@ -241,6 +241,11 @@ impl LaneStatus {
     }
 
     #[getter]
+    fn behind(&self) -> u64 {
+        self.inner.behind
+    }
+
+    #[getter]
     fn in_flight(&self) -> Option<InFlight> {
         self.inner.in_flight.clone().map(|inner| InFlight { inner })
     }

@@ -87,6 +87,8 @@ pub struct LaneStatus {
     pub checkpoint: SequenceNumber,
     /// The shard's visible records are below.
     pub end: SequenceNumber,
+    /// Sequence numbers from the checkpoint to the last record, of this lane or another.
+    pub behind: u64,
     /// The batch in flight, with at least one entry; `None` if there is none or it is void.
     pub in_flight: Option<InFlight>,
     /// Whether a living process holds the lease.
@@ -546,7 +548,8 @@ impl Mapping {
         let views = file.lanes()?;
         let source = self.log.stream(stream)?;
         let end = self.end_in(&source, shard)?;
-        let is_closed = source.shard(shard)?.is_finished(end);
+        let log = source.shard(shard)?;
+        let (is_closed, end_of_records) = (log.is_finished(end), log.end_of_records(end));
         for (slot, view) in (0..).zip(views) {
             let in_flight = view.still_open(self.log.boot_id());
             let window = view.window().map(|open| (open.start, open.end));
@@ -560,6 +563,7 @@ impl Mapping {
                 factor: head.factor,
                 checkpoint: checkpoint.next_seq,
                 end: end.max(checkpoint.next_seq),
+                behind: end_of_records.saturating_sub(checkpoint.next_seq),
                 in_flight,
                 is_leased: Lease::is_held(self.log.fs(), &file.lease_path(slot))?,
                 written: checkpoint.written,

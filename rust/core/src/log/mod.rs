@@ -248,6 +248,11 @@ impl ShardLog {
         self.page().is_closed() && next_seq >= self.page().next_seq()
     }
 
+    /// Where the records below `end` end: `end` itself, or the CLOSE of the shard just below it.
+    pub fn end_of_records(&self, end: SequenceNumber) -> SequenceNumber {
+        end.saturating_sub(u64::from(self.is_finished(end)))
+    }
+
     /// Append time of the last batch committed, µs UTC; 0 before the first.
     pub fn last_timestamp(&self) -> u64 {
         self.page().max_ts()

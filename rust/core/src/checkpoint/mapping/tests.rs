@@ -187,6 +187,19 @@ mod latest_over_a_split {
     }
 
     #[test]
+    fn the_close_is_no_record_to_be_behind_by() {
+        let world = World::new();
+        let mapping = world.register(1, Start::TrimHorizon);
+        mapping.prepare("orders").unwrap();
+        let open = mapping.lanes(None).unwrap();
+        split(&world);
+        let closed = mapping.lanes(None).unwrap();
+
+        assert_eq!(open[0].behind, closed[0].behind);
+        assert_eq!(open[0].end + 1, closed[0].end);
+    }
+
+    #[test]
     fn one_that_was_split_before_is_at_its_end_and_so_are_its_children() {
         let world = World::new();
         split(&world);
