@@ -227,6 +227,11 @@ class TestRefusals:
             app.stream("orders", name="f" * 119)(lambda batch: None)
 
 
+def test_a_decorator_without_its_stream_says_how_it_is_written():
+    with pytest.raises(ConfigError, match=r'source.*write `@app.stream\("orders"\)`'):
+        App("shop").stream(lambda batch: None)
+
+
 class TestSignatures:
     """Tests for functions that contradict their decorator."""
 
@@ -285,6 +290,8 @@ class TestSignatures:
             App("shop").stream("orders", name="f")(lambda: None)
         with pytest.raises(ConfigError, match="needs `third`"):
             App("shop").stream("orders", name="f")(lambda first, second, third: None)
+        with pytest.raises(ConfigError, match="needs `word`"):
+            App("shop").stream("orders", name="f")(lambda first, *, word: None)
 
         app = App("shop")
         app.stream("orders", name="any")(lambda *arguments: None)

@@ -31,6 +31,28 @@ class TestRunOnce:
         assert seen == [[(b"raw", None), (b"text", None)], [(b'{"a":1}', "ada")]]
         assert ran.calls("total") == [[0, 1], [2]]
 
+    def test_a_stream_that_no_function_has_to_do_with_is_a_typo(self, app):
+        @app.stream("orders", to="totals")
+        def total(batch: Batch) -> None: ...
+
+        with pytest.raises(ConfigError, match=r"streams.*`ordrs`, did you mean `orders`\?"):
+            run_once(app, {"ordrs": [1]})
+
+        assert run_once(app, {"totals": [1]}).calls("total") == []
+        log = MemoryLog()
+        log.create_stream("others")
+        assert len(run_once(app, {"others": [1]}, log=log).records("others")) == 1
+
+    @pytest.mark.parametrize("ask", [Driver.calls, Driver.dead_letters, Driver.redrive])
+    def test_a_function_that_the_app_does_not_have_is_a_typo(self, app, ask):
+        @app.stream("orders")
+        def total(batch: Batch) -> None: ...
+
+        ran = run_once(app, {"orders": [1]})
+
+        with pytest.raises(ConfigError, match=r"no function `totl`, did you mean `total`\?"):
+            ask(ran, "totl")
+
     def test_a_bad_record_is_bisected_and_set_aside(self, app):
         @app.stream("orders", max_retries=0)
         def total(batch: Batch) -> None:

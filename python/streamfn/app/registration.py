@@ -109,6 +109,8 @@ class App:
 
 
 def _stream_name(source: str) -> str:
+    if callable(source):
+        raise ConfigError("source", '`@app.stream` needs a stream: write `@app.stream("orders")`')
     scheme, is_address, _ = str(source).partition("://")
     if is_address:
         reason = f"the connector for `{scheme}://` comes in a later release, name a stream"
@@ -156,7 +158,12 @@ def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
     if not parameters and not variadic:
         reason = f"`{mapping.function}` takes no positional parameter, it needs one"
         raise ConfigError("function", reason)
-    required = [each for each in parameters[2:] if each.default is each.empty]
+    keywords = [
+        each
+        for each in inspect.signature(handler).parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    ]
+    required = [each for each in parameters[2:] + keywords if each.default is each.empty]
     if required:
         reason = (
             f"`{mapping.function}` needs `{required[0].name}`: it gets {mapping.input}, context"

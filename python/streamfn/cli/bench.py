@@ -153,12 +153,12 @@ def _rate(rate: Rate) -> str:
 
 def _verdict(found: Found) -> list[str]:
     append, call = found.append.records, found.call_a_record.records
-    if call >= append:
-        each = format_duration(timedelta(seconds=1 / append))
+    if call > append:
+        spare = 1 / append - 1 / call
         pace = (
             f"One program appends {append:,.0f} records a second, and one runner calls a function "
-            f"with {call:,.0f}: it keeps up until the function itself takes more than {each} a "
-            "record."
+            f"that does nothing with {call:,.0f}: it keeps up as long as the function takes no "
+            f"more than {spare * 1e6:,.1f} µs a record."
         )
     else:
         pace = (

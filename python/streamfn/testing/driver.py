@@ -16,8 +16,9 @@ from streamfn.engine.destination import FailureDestination
 from streamfn.engine.loops import Loops
 from streamfn.engine.output import as_output
 from streamfn.engine.settle import microseconds
-from streamfn.errors import StreamNotFound
+from streamfn.errors import ConfigError, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.options import nearest
 from streamfn.model.record import Record
 from streamfn.worker.lane_run import Hands, LaneFunction, LaneJob, Tools
 from streamfn.worker.runs import run_of
@@ -156,15 +157,24 @@ class Driver:
         return self
 
     def calls(self, function: str) -> list[list[int]]:
-        """Return the sequence numbers of each call of a function so far, in order."""
+        """Return the sequence numbers of each call of a function so far, in order.
+
+        Raises:
+            ConfigError: The app has no such function.
+        """
+        self._name_of(function)
         return [call.sequence_numbers for call in self.all_calls if call.function == function]
 
     def dead_letters(self, function: str) -> list[DeadLetter]:
-        """Return the open dead letters of a function."""
+        """Return the open dead letters of a function; raises as `calls`."""
         return self._letters(function).entries()
 
     def redrive(self, function: str) -> int:
-        """Queue its open dead letters, as `dlq redrive` does; the next `run` calls them."""
+        """Queue its open dead letters, as `dlq redrive` does; the next `run` calls them.
+
+        Raises:
+            ConfigError: The app has no such function.
+        """
         return self._letters(function).redrive()
 
     def records(self, stream: str) -> list[Record]:
@@ -339,8 +349,14 @@ class Driver:
         judge.release()
 
     def _letters(self, function: str) -> DeadLetters:
-        [name] = [each.name for each in self._app.mappings if each.function == function]
-        return DeadLetters(self.log, name, clock=self.clock)
+        return DeadLetters(self.log, self._name_of(function), clock=self.clock)
+
+    def _name_of(self, function: str) -> str:
+        names = {each.function: each.name for each in self._app.mappings}
+        if function not in names:
+            reason = f"the app has no function `{function}`, {nearest(function, names)}"
+            raise ConfigError("function", reason)
+        return names[function]
 
 
 def run_once(
@@ -356,15 +372,20 @@ def run_once(
         app: Its functions run.
         streams: Records by stream: bytes, text, anything else as JSON, or a tuple of that and a
             partition key.
-        log: Default: an empty one. Streams that it does not have are made with one shard.
+        log: Default: an empty one. Streams that the app's functions read or write and that it does
+            not have are made with one shard.
         seed: Of the jitter of waits, which take no time.
 
     Raises:
+        ConfigError: No function of the app reads or writes the stream, and the log has none.
         RuntimeError: The functions were not done after 100,000 calls.
     """
     driver = Driver(app, log, seed=seed)
+    for name in streams:
+        if name not in driver.log.streams():
+            reason = f"no function of the app has to do with `{name}`"
+            raise ConfigError("streams", f"{reason}, {nearest(name, driver.log.streams())}")
     for name, items in streams.items():
-        driver.log.create_stream(name, exist_ok=True)
         outputs = [as_output(name, item, None, place) for place, item in enumerate(items)]
         driver.log.stream(name).put_many(
             [each.data for each in outputs], [each.partition_key for each in outputs]
