@@ -108,7 +108,7 @@ fn a_batch_of_a_newer_version_refuses_the_log_and_nothing_is_touched() {
     for (at, piece, what) in [
         (4, &[2][..], "version 2"),
         (5, &[13], "header of 104 bytes"),
-        (6, &[2], "flags 0x0202"),
+        (6, &[3], "flags 0x0203"),
         (6, &[1 << 6], "flags 0x0240"),
         (68, &[9], "dictionary 9"),
     ] {
