@@ -85,7 +85,8 @@ fn retain_shard(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Trimm
     stream.shard(shard)?.retain(&Keep { since, bytes: retention.bytes, from })
 }
 
-/// The lowest checkpoint of all mappings on a shard, also of those whose record is lost; `None` while no mapping reads it.
+/// The lowest checkpoint of all mappings on a shard, also of those whose record is lost; `None` while no
+/// mapping reads it.
 ///
 /// # Errors
 /// A lanes file cannot be read: then nothing is known to be consumed.

@@ -27,23 +27,23 @@ pub const ZSTD_PACKED: u8 = 2;
 /// The fastest that still finds the repetition in JSON.
 const LEVEL: i32 = 1;
 /// Bodies below this are left alone: there is nothing to find in them.
-const COMPRESS_BYTES_MIN: usize = 256;
+const COMPRESS_BYTES_MIN: u32 = 256;
 const OFFSETS_BYTES_MAX: usize = (RECORDS_MAX as usize + 1) * 4;
 
-/// The body of some records for [`ZSTD_PACKED`], or `None` where compression does not pay.
+/// The body of some records, `raw_len` bytes, for [`ZSTD_PACKED`]; `None` where compression does not pay.
 ///
 /// # Errors
 /// zstd has no memory.
-pub fn compress(records: &RecordBuilder) -> io::Result<Option<Vec<u8>>> {
+pub fn compress(records: &RecordBuilder, raw_len: u32) -> io::Result<Option<Vec<u8>>> {
     thread_local! {
         // WHY: making a context costs more than compressing a small batch.
         static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> =
             const { RefCell::new(None) };
     }
-    let (mut raw, offsets_at) = records.to_body_offsets_last();
-    if raw.len() < COMPRESS_BYTES_MIN {
+    if raw_len < COMPRESS_BYTES_MIN {
         return Ok(None);
     }
+    let (mut raw, offsets_at) = records.to_body_offsets_last();
     pack_offsets(&mut raw).expect("the builder makes valid bodies");
     CONTEXT.with_borrow_mut(|context| {
         let context = match context {
@@ -178,9 +178,10 @@ mod tests {
         let records = records();
         let (body, _) = records.to_body_offsets_last();
 
-        let stored = compress(&records).unwrap().unwrap();
-
         let raw_len = u32::try_from(body.len()).unwrap();
+
+        let stored = compress(&records, raw_len).unwrap().unwrap();
+
         assert_eq!(Ok(body), decompress(ZSTD_PACKED, &stored, raw_len));
     }
 

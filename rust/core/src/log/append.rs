@@ -360,7 +360,7 @@ impl ShardLog {
         if self.config.compression == Compression::None {
             return Ok(Prepared { header, body: Body::Records(records) });
         }
-        let bytes = match compress(&records).at(&self.folder)? {
+        let bytes = match compress(&records, raw_len).at(&self.folder)? {
             Some(stored) => {
                 header.codec = compression::ZSTD_PACKED;
                 stored
