@@ -157,7 +157,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "FORMAT flipped",
-            |fs| write(fs, file("FORMAT"), 20, b"?"),
+            |fs| write(fs, file("FORMAT"), 40, b"?"),
             FormatDamaged,
             "FORMAT",
             Some(0),
