@@ -46,11 +46,30 @@ class TestBackoff:
             {"base": timedelta(seconds=61)},
             {"factor": 0.5},
             {"factor": float("inf")},
+            {"factor": "2"},
         ],
     )
     def test_a_back_off_that_makes_no_sense_is_refused(self, values):
         with pytest.raises(ConfigError, match="`backoff`"):
             Backoff(**values)
+
+    def test_durations_are_written_as_everywhere_else(self):
+        written = Backoff(base="500ms", cap=90)
+
+        assert written == Backoff(base=timedelta(milliseconds=500), cap=timedelta(seconds=90))
+        assert written.limit(1) == timedelta(seconds=1)
+
+    @pytest.mark.parametrize("argument", ["base", "cap"])
+    @pytest.mark.parametrize("value", ["soon", "", None, float("nan"), True])
+    def test_a_text_that_is_no_duration_is_named(self, argument, value):
+        with pytest.raises(ConfigError, match=f"^`backoff`: {argument} `{value}` is not a dur"):
+            Backoff(**{argument: value})
+
+    def test_a_base_above_the_cap_says_what_to_raise(self):
+        with pytest.raises(
+            ConfigError, match="base 2 m 00 s is longer than cap 1 m 00 s: raise `cap`"
+        ):
+            Backoff(base="2m")
 
 
 class TestLimits:

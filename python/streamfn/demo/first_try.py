@@ -2,12 +2,11 @@
 
 import json
 from collections import Counter
-from datetime import timedelta
 
 from streamfn import App, Backoff, Batch, Context
 
 app = App("flights")
-BACKOFF = Backoff(base=timedelta(milliseconds=100))
+BACKOFF = Backoff(base="100ms")
 
 
 @app.stream("flights", max_retries=1, backoff=BACKOFF)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 from streamfn._core import BATCH_SIZE_MAX
 from streamfn.errors import ConfigError
-from streamfn.units import DURATION_MAX, format_duration
+from streamfn.units import DURATION_MAX, format_duration, parse_duration
 
 if TYPE_CHECKING:
     from random import Random
@@ -58,7 +58,7 @@ class BackoffPolicy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Backoff:
     """Longest wait after some waits without a success: `base`, times `factor` each, up to `cap`.
 
@@ -66,18 +66,30 @@ class Backoff:
     failed together do not come back together.
     """
 
-    base: timedelta = timedelta(milliseconds=500)
-    factor: float = 2.0
-    cap: timedelta = timedelta(seconds=60)
+    base: timedelta
+    factor: float
+    cap: timedelta
 
-    def __post_init__(self) -> None:
-        check_duration("backoff", self.base)
-        check_duration("backoff", self.cap)
-        if self.base < timedelta(0) or self.cap < self.base:
-            reason = f"base {self.base} and cap {self.cap} are not 0 <= base <= cap"
+    def __init__(
+        self,
+        *,
+        base: str | float | timedelta = timedelta(milliseconds=500),
+        factor: float = 2.0,
+        cap: str | float | timedelta = timedelta(seconds=60),
+    ) -> None:
+        """Read the two durations as all are read: `"500ms"`, seconds, or a `timedelta`.
+
+        Raises:
+            ConfigError: One is no duration, `base` is longer than `cap`, or `factor` is not
+                between 1 and 1,000.
+        """
+        waits = {"base": _wait("base", base), "cap": _wait("cap", cap)}
+        if waits["base"] > waits["cap"]:
+            longest, most = format_duration(waits["base"]), format_duration(waits["cap"])
+            reason = f"base {longest} is longer than cap {most}: raise `cap`, or lower `base`"
             raise ConfigError("backoff", reason)
-        if not 1.0 <= self.factor <= FACTOR_MAX:
-            raise ConfigError("backoff", f"factor {self.factor} is not between 1 and {FACTOR_MAX}")
+        for name, value in {**waits, "factor": _growth(factor)}.items():
+            object.__setattr__(self, name, value)  # WHY: a frozen value is set once, here
 
     def limit(self, exponent: int) -> timedelta:
         """Return the longest wait after `exponent` waits (0 before the first)."""
@@ -87,6 +99,23 @@ class Backoff:
     def draw(self, exponent: int, random: Random) -> timedelta:
         """Return a wait between zero and `limit(exponent)`."""
         return self.limit(exponent) * random.random()
+
+
+def _wait(argument: str, value: str | float | timedelta) -> timedelta:
+    """Read one of a back-off's durations."""
+    try:
+        wait = parse_duration(value)
+    except ValueError as error:
+        raise ConfigError("backoff", f"{argument} {error}") from None
+    check_duration("backoff", wait)
+    return wait
+
+
+def _growth(factor: object) -> float:
+    """Read what a back-off's limit is multiplied by."""
+    if not isinstance(factor, int | float) or not 1.0 <= factor <= FACTOR_MAX:
+        raise ConfigError("backoff", f"factor {factor} is not between 1 and {FACTOR_MAX:,.0f}")
+    return float(factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
