@@ -55,7 +55,8 @@ class App:
 
         Args:
             source: Name of the stream.
-            **options: See `StreamOptions`, which lists them with their defaults.
+            **options: See `StreamOptions`, or docs/functions.md: all of them with their defaults,
+                bounds and AWS's names.
 
         Raises:
             ConfigError: An argument that cannot be used, or a name taken by another function.
