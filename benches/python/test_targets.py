@@ -7,10 +7,11 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -64,6 +65,10 @@ SMALL = TargetSize(1, 4_000, puts=64, followed=50, backlog=20_000, backlog_batch
                    busy_records=160, busy_loops=100, starts=1)  # fmt: skip
 FULL = TargetSize(5, 200_000, puts=8_000, followed=1_000, backlog=10_000_000, backlog_batch=1_000,
                   busy_records=1_600, busy_loops=100_000, starts=9)  # fmt: skip
+LARGEST_BACKLOG = 100_000_000
+"""Of `make bench-full`: 11 GiB on disk, or what half of the free disk holds."""
+BYTES_ON_DISK = 125
+"""Of a record of a backlog, at most."""
 
 Note = Callable[[Target], None]
 
@@ -71,7 +76,12 @@ Note = Callable[[Target], None]
 @pytest.fixture
 def size(pytestconfig: pytest.Config) -> TargetSize:
     """How much is measured."""
-    return FULL if pytestconfig.getoption("--full", default=False) else SMALL
+    if not pytestconfig.getoption("--full", default=False):
+        return SMALL
+    if not pytestconfig.getoption("--every-peer"):
+        return FULL
+    room = shutil.disk_usage(tempfile.gettempdir()).free // 2 // BYTES_ON_DISK
+    return replace(FULL, backlog=min(LARGEST_BACKLOG, max(FULL.backlog, room)))
 
 
 @pytest.fixture
