@@ -99,8 +99,17 @@ class TestFinding:
 class TestRefusals:
     """Every refusal names the cause and the fix."""
 
-    def test_a_module_that_is_not_there(self):
-        assert "there is no module `shop`" in refused("shop:app")
+    @pytest.mark.parametrize("name", ["shop", "json.shop", "shop.apps"])
+    def test_a_module_that_is_not_there(self, name):
+        with pytest.raises(ConfigError, match="`APP`: there is no module `") as caught:
+            load_app(f"{name}:app")
+
+        assert caught.value.__cause__ is None, "nothing of the user's own is in its traceback"
+
+    def test_a_file_that_is_not_python(self, write):
+        write("README.md", code="shop")
+
+        assert "`README.md` is not a Python file" in refused("README.md")
 
     def test_a_file_that_is_not_there(self):
         assert refused("shop.py") == "there is no file `shop.py`, check the path"

@@ -1,6 +1,7 @@
 """`streamfn worker`, `dlq` and `fn` as real processes: a bug strikes, is seen, and repaired."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -119,13 +120,30 @@ class TestBadApps:
         [
             ("app.py", "there is no file `app.py`"),
             ("nowhere:app", "there is no module `nowhere`"),
+            ("json.nowhere:app", "there is no module `json.nowhere`"),
+            ("json:ap", "`json` has no `ap`, it has no `streamfn.App` at all"),
         ],
     )
-    def test_an_app_that_is_not_there(self, argument, said, run_streamfn):
-        code, _, last = self.ends(run_streamfn, argument)
+    def test_an_app_that_is_not_there_takes_one_line_to_tell(self, argument, said, run_streamfn):
+        code, everything, last = self.ends(run_streamfn, argument)
 
         assert code == 2
         assert said in last
+        assert len(everything.splitlines()) == 1
+
+    @pytest.mark.parametrize("app", ["shop:app", "shop.py"])
+    def test_a_traceback_has_the_users_frames_only(self, app, run_streamfn, tmp_path):
+        (tmp_path / "shop.py").write_text("import functions\n")
+        wrong = "from streamfn import App\nApp('shop').stream('orders', batch_sise=1)\n"
+        (tmp_path / "functions.py").write_text(wrong)
+
+        code, said, last = self.ends(run_streamfn, app)
+        assert code == 78
+        assert re.findall(r'File ".*/(.*)", line (\d+)', said) == [
+            ("shop.py", "1"),
+            ("functions.py", "2"),
+        ]
+        assert last == "error: `batch_sise`: unknown argument, did you mean `batch_size`?"
 
     def test_what_is_not_an_app(self, run_streamfn, tmp_path):
         (tmp_path / "app.py").write_text("app = 7\n")

@@ -56,6 +56,9 @@ def _module(place: str) -> ModuleType:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+            # WHY not from it: its traceback has nothing of the user's.
+            raise ConfigError(FIELD, _nothing_at(place, error.name)) from None
         raise ConfigError(FIELD, _why(place, error)) from error
 
 
@@ -72,7 +75,7 @@ def _module_of_file(path: Path) -> ModuleType:
         name = f"streamfn_app_{name}"  # WHY: `json.py` must not replace the standard library's
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(FIELD, f"`{path}` is not a Python file")
+        raise ConfigError(FIELD, f"`{path}` is not a Python file, name one that ends with `.py`")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -83,9 +86,13 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
+def _nothing_at(place: str, missing: str | None) -> str:
+    if Path(place).is_file():
+        return f"`{place}` is not a Python file, name one that ends with `.py`, or a module"
+    return f"there is no module `{missing}` in {Path.cwd()} or among what is installed"
+
+
 def _why(place: str, error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name == place.partition(".")[0]:
-        return f"there is no module `{error.name}` in {Path.cwd()} or among what is installed"
     line = " ".join(str(error).split())
     cause = f"{type(error).__name__}: {line}" if line else type(error).__name__
     return f"`{place}` does not import ({cause}), fix what the traceback shows"

@@ -100,8 +100,6 @@ def _report(error: Exception) -> None:
 
     if voice.verbose or _is_unexpected(error):
         traceback.print_exception(error)
-    elif error.__cause__ is not None and exit_code(error) is Exit.USAGE:
-        traceback.print_exception(error.__cause__)  # APP did not import: its author wants to see
     line = one_line(error)
     if shows_colour(sys.stderr):
         line = line.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import importlib
 import os
 import signal
 import socket
@@ -48,8 +49,8 @@ from .runner_control import RunnerControl
 
 EXIT_NOT_READY: Final = 2
 """Exit code of a runner whose app does not import; the supervisor has its reasons by then."""
-OWN_FRAMES: Final = (str(Path(__file__).parent.parent), "<frozen importlib")
-"""Where the frames lie that lead to the user's code."""
+OWN_FRAMES: Final = (str(Path(__file__).parent.parent), importlib.__file__, "<frozen importlib")
+"""Where the frames lie that lead to the user's code, or that its mistakes come to light in."""
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -167,16 +168,24 @@ def _load(start: Start, mouth: Mouth) -> App:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the traceback of the user's own error, from the user's own code on."""
+    """Return the traceback of the user's own error, of the user's own code."""
     cause: BaseException | None = error
     if isinstance(error, ConfigError) and error.field == "APP":
         cause = error.__cause__
     if cause is None:
         return ""
-    frames = cause.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(OWN_FRAMES):
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(cause.with_traceback(frames)))
+    shown = traceback.TracebackException.from_exception(cause)
+    _leave_out_ours(shown)
+    return "".join(shown.format())
+
+
+def _leave_out_ours(shown: traceback.TracebackException) -> None:
+    """Take our frames out of a traceback, and out of those of its causes."""
+    theirs = [frame for frame in shown.stack if not frame.filename.startswith(OWN_FRAMES)]
+    shown.stack = traceback.StackSummary.from_list(theirs)
+    for cause in (shown.__cause__, shown.__context__):
+        if cause is not None:
+            _leave_out_ours(cause)
 
 
 def _leave(code: int) -> NoReturn:
