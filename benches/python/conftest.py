@@ -11,7 +11,7 @@ from report import FilterRates, Rates, Ways, figure_table, filter_table, lines, 
 from results import write
 from scenario import EVERY_PEER, FULL, QUICK, SMALL, Case, Size, cases
 from storage import Figure
-from targets import Target, of_peers, of_ways, target_table
+from targets import Target, of_table, of_ways, target_table
 
 SIZE = pytest.StashKey[Size]()
 RATES = pytest.StashKey[Rates]()
@@ -82,7 +82,7 @@ def _tables(stash: pytest.Stash) -> Iterator[Iterable[str]]:
     rates, ways = whole(stash[RATES]), whole(stash[WAYS])
     if rates or ways:
         yield lines(rates, ways, stash[SIZE])
-    targets = [*of_peers(rates), *of_ways(ways), *stash[TARGETS]]
+    targets = [*of_table(rates), *of_ways(ways), *stash[TARGETS]]
     if targets:
         yield target_table(targets)
     if rates or ways:

@@ -3,11 +3,9 @@
 import base64
 import random
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -22,37 +20,10 @@ from systems import BATCH_RECORDS, Lmdb, Sqlite, Streamfn, Touch
 from streamfn import Log, Record
 from streamfn._core import Records
 
-LIMIT_SOURCE: Final = Path(__file__).parents[1] / "rust" / "append_limit.rs"
 PUT_THREADS: Final = 16
 ARROW_RECORDS: Final = 10_000
 """The largest batch: what a call of an Arrow library costs is shared by all of its records."""
 CITIES: Final = ["Berlin", "Lisboa", "Nairobi", "Osaka", "Quito", "São Paulo", "Tromsø"]
-
-
-@cache
-def limit_program() -> Path | None:
-    """Compile the program that appends with nothing but `std`; `None` without a compiler."""
-    compiler = shutil.which("rustc")
-    if compiler is None:
-        return None
-    program = LIMIT_SOURCE.parents[2] / "target" / "append-limit"
-    if not program.exists() or program.stat().st_mtime < LIMIT_SOURCE.stat().st_mtime:
-        program.parent.mkdir(exist_ok=True)
-        command = [compiler, "-O", "--edition", "2021", str(LIMIT_SOURCE), "-o", str(program)]
-        subprocess.run(command, check=True)
-    return program
-
-
-def limit_rate(folder: Path, record_bytes: int, count: int, *, is_synced: bool) -> float:
-    """Records a second that the std-only program appends."""
-    program, path = limit_program(), folder / "limit"
-    assert program is not None
-    command = [str(program), str(path), str(record_bytes), str(count)]
-    done = subprocess.run(
-        [*command, "sync"] if is_synced else command, capture_output=True, text=True, check=True
-    )
-    path.unlink()
-    return count / float(done.stdout)
 
 
 def put_one_by_one(system: Streamfn, records: Sequence[bytes]) -> float:
@@ -70,24 +41,6 @@ def insert_one_by_one(system: Sqlite, records: Sequence[bytes]) -> float:
     begun = time.perf_counter()
     system.append([[data] for data in records])
     return len(records) / (time.perf_counter() - begun)
-
-
-def fresh_records(system: Streamfn) -> Iterator[list[Record]]:
-    """All records of the stream, in lists of `BATCH_RECORDS`, no `.data` read yet."""
-    for batch in system.stream.read():
-        for start in range(0, len(batch), BATCH_RECORDS):
-            yield list(batch[start : start + BATCH_RECORDS])
-
-
-def bare_loop(system: Streamfn) -> float:
-    """Records a second of a loop that calls the function on records that are there already."""
-    touch, seconds = Touch(), 0.0
-    for records in fresh_records(system):
-        begun = time.perf_counter()
-        for record in records:
-            touch.record(record)
-        seconds += time.perf_counter() - begun
-    return touch.count / seconds
 
 
 class PlainRecord:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bare import Limit, Pipe, append_program
 from servers import Pushing
 from systems import Durability, Lmdb, Sqlite, Streamfn, StreamfnZstd, System
 
@@ -20,6 +21,8 @@ REDIS: Final = "Redis Streams"
 KAFKA: Final = "Apache Kafka"
 BYTEWAX: Final = "bytewax"
 FASTSTREAM: Final = "FastStream"
+LIMIT: Final = "limit"
+"""No peer, but what the machine can do at best."""
 
 
 def _nats(folder: Path, durability: Durability) -> "Nats":
@@ -62,6 +65,7 @@ SYSTEMS: Final[dict[str, Callable[[Path, Durability], System]]] = {
     KAFKA: _kafka,
     BYTEWAX: _bytewax,
     FASTSTREAM: _faststream,
+    LIMIT: Limit,
 }
 """In the order in which they take turns."""
 PUSHING: Final[dict[str, Callable[[Path, Durability], Pushing]]] = {
@@ -70,6 +74,7 @@ PUSHING: Final[dict[str, Callable[[Path, Durability], Pushing]]] = {
     REDIS: _redis,
     KAFKA: _kafka,
     FASTSTREAM: _faststream,
+    LIMIT: Pipe,
 }
 """Those that wake a function in another process; with the others it would have to poll."""
 SERVERS: Final = {NATS, REDIS, KAFKA, FASTSTREAM}
@@ -116,6 +121,10 @@ def _faststream_lacks() -> str:
     return _nats_lacks() if find_spec("faststream") else _not_installed("faststream")
 
 
+def _limit_lacks() -> str:
+    return "" if append_program() else "no rustc: the limit of appending has to be compiled"
+
+
 def _not_installed(package: str) -> str:
     return f"the package {package} is not installed; `make bench` tries to"
 
@@ -126,5 +135,6 @@ LACKS: Final[dict[str, Callable[[], str]]] = {
     KAFKA: _kafka_lacks,
     BYTEWAX: _bytewax_lacks,
     FASTSTREAM: _faststream_lacks,
+    LIMIT: _limit_lacks,
 }
 """What tells it, of those that a run can do without."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import lmdb
-from peers import BYTEWAX, FASTSTREAM, KAFKA, NATS, REDIS, SYSTEMS, absence
+from peers import BYTEWAX, FASTSTREAM, KAFKA, LIMIT, NATS, REDIS, SYSTEMS, absence
 from scenario import SEED, Size
 from servers import Way
 from storage import Figure
@@ -65,7 +65,9 @@ def table(rates: Rates) -> Iterator[str]:
             _millions(statistics.median(by_system[name])) if name in by_system else NONE
             for name in measured
         ]
-        cells += [_times(gain(by_system, peer)) if peer in by_system else NONE for peer in peers]
+        cells += [
+            _times(gain(by_system, peer), peer) if peer in by_system else NONE for peer in peers
+        ]
         yield f"| {scenario} | " + " | ".join(cells) + " |"
 
 
@@ -93,7 +95,8 @@ def way_table(ways: Ways) -> Iterator[str]:
                     f"{name} did not keep up in `{scenario}`: {rate:,.0f} records a second."
                 )
         cells += [
-            _times(shortening(by_system, peer)) if peer in by_system else NONE for peer in peers
+            _times(shortening(by_system, peer), peer) if peer in by_system else NONE
+            for peer in peers
         ]
         yield f"| {scenario} | " + " | ".join(cells) + " |"
     for line in late:
@@ -146,7 +149,9 @@ def _millions(rate: float) -> str:
     return f"{rate / 1e6:.2f}" if rate >= 100_000 else f"{rate / 1e6:.4f}"
 
 
-def _times(ratio: float) -> str:
+def _times(ratio: float, peer: str) -> str:
+    if peer == LIMIT:
+        return f"{ratio:.0%}"
     return f"{ratio:,.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
 
 

@@ -25,6 +25,7 @@ COLOURS: Final = {
     "Apache Kafka": "#4d4d4d",
     "bytewax": "#e07b39",
     "FastStream": "#3aa6b9",
+    "limit": "#b0b0b0",
 }
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from peers import BYTEWAX, FASTSTREAM, KAFKA, NO_STORES, PUSHING, REDIS, SERVERS, SYSTEMS
+from servers import LATENCY_BYTES
 from systems import BATCH_RECORDS, Durability
 
 SEED: Final = 20130101
@@ -15,7 +16,6 @@ APPEND: Final = "append"
 CONSUME_RECORD: Final = "consume, a call a record"
 CONSUME_BATCH: Final = "consume, a call a batch"
 LATENCY: Final = "append to function start"
-LATENCY_BYTES: Final = 100
 DURABILITIES: Final[tuple[Durability, ...]] = ("process", "group")
 
 FULL_ONLY: Final = dict.fromkeys((REDIS, KAFKA, BYTEWAX, FASTSTREAM), "see `make bench-full`")

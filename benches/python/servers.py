@@ -21,6 +21,8 @@ from systems import Durability
 from streamfn.bench.measures import LATENCY_RATE, Times
 
 LOOPBACK: Final = "127.0.0.1"
+LATENCY_BYTES: Final = 100
+"""Of a record whose way to a function is timed."""
 PATIENCE: Final = 60.0
 """Seconds after which something that should have happened counts as broken."""
 _PRCTL: Final = ctypes.CDLL(None).prctl

@@ -72,16 +72,17 @@ class System(Protocol):
 
     def __init__(self, folder: Path, durability: Durability) -> None: ...
 
-    def append(self, batches: Sequence[list[bytes]]) -> None:
+    def append(self, batches: Sequence[list[bytes]]) -> float | None:
         """Append all batches; each is durable before the next begins.
 
-        A system that is no store only lays them ready for `consume`, which is not measured.
+        A system that is no store only lays them ready for `consume`, which is not measured. One
+        that does more than what is to be measured says how many seconds that took; `consume` too.
         """
 
     def rewind(self) -> None:
         """Make `consume` begin at the first record again."""
 
-    def consume(self, touch: Touch, *, per_record: bool) -> None:
+    def consume(self, touch: Touch, *, per_record: bool) -> float | None:
         """Hand every record to the function, one checkpoint for each `BATCH_RECORDS`."""
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from peers import PUSHING
 from report import Ways
-from scenario import LATENCY, LATENCY_BYTES, Case, Size
-from servers import Pushing, follow
+from scenario import LATENCY, Case, Size
+from servers import LATENCY_BYTES, Pushing, follow
 
 
 @pytest.fixture

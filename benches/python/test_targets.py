@@ -19,23 +19,20 @@ from pathlib import Path
 import orjson
 import pytest
 from backlog import bare_rate, busy_rate, fill, import_seconds, process_seconds, work_off
+from bare import fresh_records
 from limits import (
     LmdbRecords,
-    bare_loop,
-    fresh_records,
     insert_one_by_one,
     json_events,
     lengths,
-    limit_program,
-    limit_rate,
     plain_event,
     put_one_by_one,
     zstd_of_library,
     zstd_of_stream,
 )
-from scenario import LATENCY_BYTES, SIZE_NAMES, batches
-from servers import follow
-from systems import BATCH_RECORDS, Durability, Sqlite, Streamfn, Touch
+from scenario import SIZE_NAMES, batches
+from servers import LATENCY_BYTES, follow
+from systems import BATCH_RECORDS, Sqlite, Streamfn, Touch
 from targets import Goal, Target, Turns, microseconds, million, per_second
 
 from streamfn import Batch
@@ -90,37 +87,6 @@ def note(targets: list[Target]) -> Note:
     return targets.append
 
 
-def _append_rate(folder: Path, lists: list[list[bytes]], durability: Durability) -> float:
-    folder.mkdir()
-    system = Streamfn(folder, durability)
-    rate = per_second(sum(map(len, lists)), lambda: system.append(lists))
-    system.close()
-    shutil.rmtree(folder)
-    return rate
-
-
-@pytest.mark.parametrize(
-    ("record_bytes", "durability", "least"),
-    [(100, "process", 0.60), (1024, "process", 0.75), (100, "group", None), (1024, "group", None)],
-)
-def test_append_beside_the_limit(
-    record_bytes: int, durability: Durability, least: float | None, tmp_path: Path,
-    size: TargetSize, note: Note,
-) -> None:  # fmt: skip
-    """The limit flushes pieces of 1 MiB where streamfn flushes each call, so it has no target."""
-    if limit_program() is None:
-        pytest.skip("no rustc: the limit is a program that has to be compiled")
-    lists = batches(record_bytes, size.records)
-    turns = Turns(size.rounds).take(
-        lambda: _append_rate(tmp_path / "ours", lists, durability),
-        lambda: limit_rate(tmp_path, record_bytes, size.records, is_synced=durability == "group"),
-    )
-    beside = "std-only Rust, 1 MiB writes" + (", each flushed" if durability == "group" else "")
-    job = f"append, {SIZE_NAMES[record_bytes]}, {durability}"
-    why = "half of its 79 ns a record are the kernel's; the limit takes 40 in all, without `bytes`"
-    note(turns.target(job, beside, Goal(least, unit="%"), million, why))
-
-
 def test_put_one_by_one(tmp_path: Path, size: TargetSize, note: Note) -> None:
     """Threads share flushes; one connection cannot."""
     records = list(chain.from_iterable(batches(100, max(size.puts, BATCH_RECORDS))))
@@ -145,56 +111,26 @@ def filled(tmp_path: Path, size: TargetSize) -> Streamfn:
     return system
 
 
-def _consumed(system: Streamfn, count: int, *, per_record: bool) -> float:
-    system.rewind()
-    touch = Touch()
-    rate = per_second(count, lambda: system.consume(touch, per_record=per_record))
-    assert touch.count == count
-    return rate
-
-
 def test_a_call_a_record(filled: Streamfn, tmp_path: Path, size: TargetSize, note: Note) -> None:
-    """The loop has records that are there already; LMDB makes such records as it reads."""
-    turns = Turns(size.rounds).take(
-        lambda: _consumed(filled, size.records, per_record=True), lambda: bare_loop(filled)
-    )
-    job = "consume, a call a record, 100 B, process"
-    why = "reading and checking (26 ns), going from record to record (17) and opening the lane (7)"
-    note(turns.target(job, "the same loop on fresh records", Goal(0.8, unit="%"), million, why))
-
+    """LMDB makes such records as it reads."""
     (tmp_path / "theirs").mkdir()
     lmdb = LmdbRecords(tmp_path / "theirs", "process")
     lmdb.append(batches(100, size.records))
 
-    def theirs() -> float:
-        touch = Touch()
-        rate = per_second(size.records, lambda: lmdb.consume_records(touch))
-        assert touch.count == size.records
-        return rate
+    def ours() -> float:
+        filled.rewind()
+        return _consumed(lambda touch: filled.consume(touch, per_record=True), size.records)
 
-    turns = Turns(size.rounds).take(
-        lambda: _consumed(filled, size.records, per_record=True), theirs
-    )
+    turns = Turns(size.rounds).take(ours, lambda: _consumed(lmdb.consume_records, size.records))
+    job = "consume, a call a record, 100 B, process"
     note(turns.target(job, "LMDB, a record object each", Goal(1.3), million))
 
 
-def test_a_call_a_batch(filled: Streamfn, size: TargetSize, note: Note) -> None:
-    """The loop has lists that are there already."""
-    lists = batches(100, size.records)
-
-    def loop() -> float:
-        touch = Touch()
-
-        def run() -> None:
-            for values in lists:
-                touch.values(values)
-
-        return per_second(size.records, run)
-
-    turns = Turns(size.rounds).take(lambda: _consumed(filled, size.records, per_record=False), loop)
-    job = "consume, a call a batch of 1,000, 100 B, process"
-    why = "reading, checking (26 ns), a `bytes` each (24), opening the lane (7); the loop takes 50"
-    note(turns.target(job, "the same loop on lists", Goal(0.8, unit="%"), million, why))
+def _consumed(consume: Callable[[Touch], None], count: int) -> float:
+    touch = Touch()
+    rate = per_second(count, lambda: consume(touch))
+    assert touch.count == count
+    return rate
 
 
 def test_arrow(filled: Streamfn, size: TargetSize, note: Note) -> None:

@@ -2,42 +2,46 @@
 //! about 1 MiB. No keys, no numbers, no index, nobody else; nothing but `std`.
 //!
 //! ```text
-//! append-limit FILE RECORD_BYTES RECORDS [sync]
+//! append-limit FILE RECORD_BYTES RECORDS [RECORDS_A_FLUSH]
 //! ```
-//! Prints the seconds it took. With `sync` each piece is flushed before the next.
+//! Prints the seconds it took. With `RECORDS_A_FLUSH` a piece is so many records, and is flushed
+//! before the next.
 
 use std::fs::File;
 use std::io::Write;
 use std::time::Instant;
 
 const PIECE_BYTES: usize = 1 << 20;
+const USAGE: &str = "append-limit FILE RECORD_BYTES RECORDS [RECORDS_A_FLUSH]";
 
 #[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "nothing of streamfn is used")]
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (path, record_bytes, records, is_synced) = match arguments.as_slice() {
-        [path, record_bytes, records] => (path, record_bytes, records, false),
-        [path, record_bytes, records, sync] if sync == "sync" => {
-            (path, record_bytes, records, true)
-        }
-        _ => panic!("append-limit FILE RECORD_BYTES RECORDS [sync]"),
+    let [path, numbers @ ..] = arguments.as_slice() else { panic!("{USAGE}") };
+    let numbers: Vec<usize> = numbers.iter().map(|text| text.parse().expect(USAGE)).collect();
+    let (record_bytes, records, records_a_flush) = match numbers.as_slice() {
+        [record_bytes, records] => (*record_bytes, *records, None),
+        [record_bytes, records, a_flush] => (*record_bytes, *records, Some(*a_flush)),
+        _ => panic!("{USAGE}"),
     };
-    let number = |text: &String| text.parse::<usize>().expect("a whole number");
-    let (record_bytes, records) = (number(record_bytes), number(records));
-    // More than the caches hold close by, as the records of a program are.
+    let is_synced = records_a_flush.is_some();
+    let piece_bytes = records_a_flush.map_or(PIECE_BYTES, |count| count * (4 + record_bytes));
+    // Each in its own place, as those that streamfn and its peers are given.
     let source: Vec<Vec<u8>> =
-        (0..10_000).map(|at| vec![u8::try_from(at % 251).unwrap_or(0); record_bytes]).collect();
+        (0..records).map(|at| vec![u8::try_from(at % 251).unwrap_or(0); record_bytes]).collect();
     let mut file = File::create(path)?;
-    let mut piece = Vec::with_capacity(PIECE_BYTES + record_bytes + 8);
+    let mut piece = Vec::with_capacity(piece_bytes + record_bytes + 8);
     let begun = Instant::now();
-    for record in source.iter().cycle().take(records) {
+    for record in &source {
         piece.extend_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes());
         piece.extend_from_slice(record);
-        if piece.len() >= PIECE_BYTES {
+        if piece.len() >= piece_bytes {
             write(&mut file, &mut piece, is_synced)?;
         }
     }
-    write(&mut file, &mut piece, is_synced)?;
+    if !piece.is_empty() {
+        write(&mut file, &mut piece, is_synced)?;
+    }
     println!("{}", begun.elapsed().as_secs_f64());
     Ok(())
 }
