@@ -6,7 +6,7 @@ import sqlite3
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
@@ -54,54 +54,57 @@ def lines(rates: Rates, ways: Ways, size: Size) -> Iterator[str]:
 
 
 def table(rates: Rates) -> Iterator[str]:
-    """Median rates; and ratios, each the median over rounds of two turns of the same round."""
-    measured = took_turns(rates)
-    peers = [name for name in measured if not name.startswith("streamfn")]
-    ratios = [f"streamfn ÷ {peer}" for peer in peers]
-    yield "| million records a second | " + " | ".join([*measured, *ratios]) + " |"
-    yield "|---|" + "--:|" * (len(measured) + len(ratios))
-    for scenario, by_system in rates.items():
-        cells = [
-            _millions(statistics.median(by_system[name])) if name in by_system else NONE
-            for name in measured
-        ]
-        cells += [
-            _times(gain(by_system, peer), peer) if peer in by_system else NONE for peer in peers
-        ]
-        yield f"| {scenario} | " + " | ".join(cells) + " |"
+    """Median rates; with a peer's, how many times it ours is."""
+    yield from _rows("million records a second (streamfn ÷ it)", rates, _rate)
+
+
+def _rate(by_system: dict[str, list[float]], name: str) -> str:
+    said = f"{statistics.median(by_system[name]) / 1e6:#.3g}"
+    return (
+        said if name.startswith("streamfn") else f"{said} ({_ratio(gain(by_system, name), name)})"
+    )
 
 
 def way_table(ways: Ways) -> Iterator[str]:
-    """Medians over rounds of p50 and p99; and ratios of the p50, round by round."""
-    measured = took_turns(ways)
-    peers = [name for name in measured if name != "streamfn"]
-    titles = [f"{name} {quantile}" for name in measured for quantile in ("p50", "p99")]
-    ratios = [f"{peer} ÷ streamfn, p50" for peer in peers]
-    yield f"| {LATENCY_RATE:,} records a second | " + " | ".join([*titles, *ratios]) + " |"
-    yield "|---|" + "--:|" * (len(titles) + len(ratios))
-    late = []
+    """Medians over rounds of p50 and p99; with a peer's, how many times ours its p50 is."""
+    title = f"p50, p99 of {LATENCY_RATE:,} records a second (its p50 ÷ streamfn's)"
+    yield from _rows(title, ways, _way)
     for scenario, by_system in ways.items():
-        cells = []
-        for name in measured:
-            if name not in by_system:
-                cells += [NONE, NONE]
-                continue
-            found = [way.times for way in by_system[name]]
-            cells += [_duration([times.median for times in found])]
-            cells += [_duration([times.p99 for times in found])]
-            rate = statistics.median(way.rate for way in by_system[name])
+        for name, found in by_system.items():
+            rate = statistics.median(way.rate for way in found)
             if rate < KEPT_UP * LATENCY_RATE:
-                late.append(
-                    f"{name} did not keep up in `{scenario}`: {rate:,.0f} records a second."
-                )
-        cells += [
-            _times(shortening(by_system, peer), peer) if peer in by_system else NONE
-            for peer in peers
-        ]
-        yield f"| {scenario} | " + " | ".join(cells) + " |"
-    for line in late:
-        yield ""
-        yield line
+                yield ""
+                yield f"{name} did not keep up in `{scenario}`: {rate:,.0f} records a second."
+
+
+def _way(by_system: dict[str, list[Way]], name: str) -> str:
+    times = [way.times for way in by_system[name]]
+    median, tail = (
+        format_duration(timedelta(seconds=statistics.median(quantile)))
+        for quantile in ([each.median for each in times], [each.p99 for each in times])
+    )
+    said = f"{median}, {tail}"
+    return said if name == "streamfn" else f"{said} ({_ratio(shortening(by_system, name), name)})"
+
+
+def _rows(
+    title: str,
+    found: Mapping[str, dict[str, list[Turn]]],
+    cell: Callable[[dict[str, list[Turn]], str], str],
+) -> Iterator[str]:
+    """A table with a column for each system."""
+    measured = took_turns(found)
+    yield f"| {title} | {' | '.join(measured)} |"
+    yield "|---|" + "--:|" * len(measured)
+    for scenario, by_system in found.items():
+        cells = [cell(by_system, name) if name in by_system else NONE for name in measured]
+        yield f"| {scenario} | {' | '.join(cells)} |"
+
+
+def _ratio(ratio: float, name: str) -> str:
+    if name == LIMIT:
+        return f"{ratio:.0%}"
+    return f"{ratio:,.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
 
 
 def gain(by_system: dict[str, list[float]], peer: str) -> float:
@@ -139,24 +142,10 @@ def whole(found: dict[str, dict[str, list[Turn]]]) -> dict[str, dict[str, list[T
     }
 
 
-def took_turns(found: Rates | Ways) -> list[str]:
+def took_turns(found: Mapping[str, dict[str, list[Turn]]]) -> list[str]:
     """The systems that were measured, in order."""
     took = {name for by_system in found.values() for name in by_system}
     return [name for name in SYSTEMS if name in took]
-
-
-def _millions(rate: float) -> str:
-    return f"{rate / 1e6:.2f}" if rate >= 100_000 else f"{rate / 1e6:.4f}"
-
-
-def _times(ratio: float, peer: str) -> str:
-    if peer == LIMIT:
-        return f"{ratio:.0%}"
-    return f"{ratio:,.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
-
-
-def _duration(seconds: list[float]) -> str:
-    return format_duration(timedelta(seconds=statistics.median(seconds)))
 
 
 def figure_table(
