@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from peers import LIMIT
 from report import Rates, Ways, absences, gain, shortening, surroundings, took_turns
 from scenario import Size
 from targets import TITLES, Target
@@ -25,7 +26,7 @@ COLOURS: Final = {
     "Apache Kafka": "#4d4d4d",
     "bytewax": "#e07b39",
     "FastStream": "#3aa6b9",
-    "limit": "#b0b0b0",
+    LIMIT: "#333333",
 }
 
 
@@ -86,7 +87,7 @@ def draw(base: Path, rates: Rates, ways: Ways, size: Size) -> Iterator[Path]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    heights = [max(1, len(rates)), max(1, len(ways))]
+    heights = [max(1, len(rates)), max(1, 2 * len(ways))]  # lines of a way stand side by side
     figure = Figure(figsize=(10, 2.4 + 0.34 * sum(heights)), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=[1 + height for height in heights])
     _marks(above, {
@@ -106,8 +107,13 @@ def draw(base: Path, rates: Rates, ways: Ways, size: Size) -> Iterator[Path]:
     })  # fmt: skip
     below.set_xlabel("µs from p50 (mark) to p99 (end of the line): less is better")
     names = took_turns(rates) or took_turns(ways)
-    handles = [above.plot([], [], "o", color=COLOURS[name], label=name)[0] for name in names]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(names), frameon=False)
+    handles = [
+        above.plot([], [], _mark(name), color=COLOURS[name], label=name, markersize=7)[0]
+        for name in names
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=min(5, len(names)), frameon=False
+    )
     said = " ".join(list(surroundings(size))[:2])
     figure.supxlabel(said, x=0.01, ha="left", fontsize=7, color="#666666")
     with rc_context({"svg.hashsalt": "streamfn"}):
@@ -116,14 +122,19 @@ def draw(base: Path, rates: Rates, ways: Ways, size: Size) -> Iterator[Path]:
             yield path
 
 
+def _mark(name: str) -> str:
+    """A line where the limit is, for a dot would hide who reaches it."""
+    return "|" if name == LIMIT else "o"
+
+
 def _marks(axes: "Axes", found: dict[str, dict[str, tuple[float, float | None]]]) -> None:
     for line, by_system in enumerate(found.values()):
         for place, (name, (value, tail)) in enumerate(by_system.items()):
             at = float(line)
             if tail is not None:  # lines would hide each other
-                at += 0.2 * (place - (len(by_system) - 1) / 2)
+                at += 0.8 * ((place + 0.5) / len(by_system) - 0.5)
                 axes.plot([value, tail], [at, at], "-", color=COLOURS[name], linewidth=1.5)
-            axes.plot([value], [at], "o", color=COLOURS[name], markersize=6)
+            axes.plot([value], [at], _mark(name), color=COLOURS[name], markersize=7)
     axes.set_xscale("log")
     axes.set_yticks(range(len(found)), list(found))
     axes.set_ylim(len(found) - 0.5, -0.5)
