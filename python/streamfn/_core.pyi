@@ -728,6 +728,11 @@ class Mapping:
         """
     def finish_replay(self) -> bool:
         """Remove a replay if all of it is done and no lane is leased; True: it is removed now."""
+    @property
+    def on_failure(self) -> str | None:
+        """Where failures go, as was noted last: `"dlq"` (or nobody noted it), a stream, or None."""
+    def note_on_failure(self, on_failure: str | None) -> None:
+        """Note it for those who look, durably; nothing here goes by it."""
     def set_wanted(self, *, factor: int, windowed: bool = False) -> None:
         """Have the lanes of a replay be as those of its function now; `change_factor` does it."""
     def lanes(self, stream: str | None = None) -> list[LaneStatus]: ...

@@ -101,3 +101,25 @@ def test_queued_ones_are_counted_with_their_function(log, run):
     assert (row["dead_letters"], row["queued_dead_letters"]) == (0, 2)
     assert (head.split()[-1], line.split()[-2:]) == ("QUEUED", ["0", "2"])
     assert "waiting for a worker: 2 redriven dead letters\n" in run("fn", "info", "total").stderr
+
+
+@pytest.mark.parametrize("arguments", [("ls",), ("show",), ("redrive",), ("drop", "--yes")])
+def test_it_says_which_stream_failures_go_to(arguments, log, run):
+    _core.Mapping.open(log.core, MAPPING.name).note_on_failure("badones")
+
+    said = run("dlq", arguments[0], "total", *arguments[1:]).stderr
+
+    assert "failures of `shop.total` go to the stream `badones`: `streamfn tail badones" in said
+
+
+def test_it_says_that_failures_are_dropped(log, run):
+    _core.Mapping.open(log.core, MAPPING.name).note_on_failure(None)
+
+    assert (
+        "failures of `shop.total` are dropped (`on_failure=None`)"
+        in run("dlq", "ls", "total").stderr
+    )
+
+
+def test_of_its_own_dead_letters_it_says_nothing_of_the_kind(log, run):
+    assert run("dlq", "ls", "total").stderr == ""

@@ -314,3 +314,21 @@ class TestFn:
         assert (ended.returncode, ended.stdout) == (0, "")
         assert "no functions yet (hint:" in ended.stderr
         assert shop("fn", "ls", "--json").stdout == "[]\n"
+
+
+class TestFailuresElsewhere:
+    """Tests for `dlq` and `fn` of functions whose failures are not their own dead letters."""
+
+    def test_the_stream_that_the_worker_ran_with_is_named(self, shop, tmp_path):
+        for on_failure, said in (
+            ('"badones"', "failures of `shop.total` go to the stream `badones`"),
+            ("None", "failures of `shop.total` are dropped (`on_failure=None`)"),
+            ('"dlq"', "no open dead letters of `total`"),
+        ):
+            app = APP.replace("max_retries=1", f"max_retries=0, on_failure={on_failure}")
+            (tmp_path / "app.py").write_text(app)
+            assert shop("worker", "app.py", "--burst", "--processes", "1").returncode == 0
+
+            assert shop("dlq", "ls", "total").stderr.startswith(said)
+        letters = shop("tail", "badones", "-e", "--json").stdout.splitlines()
+        assert [json.loads(each)["json"]["id"] for each in letters] == ["c"]

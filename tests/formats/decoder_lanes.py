@@ -116,6 +116,7 @@ class Mapping:
     start: tuple[int, int]
     streams: list[str]
     replays: int
+    on_failure: tuple[int, str]
 
 
 def read_mapping(data: bytes) -> Mapping:
@@ -129,9 +130,10 @@ def read_mapping(data: bytes) -> Mapping:
                 (length,) = struct.unpack_from("<H", slot, at)
                 names.append(slot[at + 2 : at + 2 + length].decode())
                 at += 2 + length
-            (replays,) = struct.unpack_from("<Q", slot, at)
-            is_paused = bool(flags & 1)
-            records.append(Mapping(counter, factor, is_paused, (kind, value), names, replays))
+            replays, goes, length = struct.unpack_from("<QIH", slot, at)
+            on_failure = (goes, slot[at + 14 : at + 14 + length].decode())
+            start, is_paused = (kind, value), bool(flags & 1)
+            records.append(Mapping(counter, factor, is_paused, start, names, replays, on_failure))
     return max(records, key=lambda record: record.counter)
 
 

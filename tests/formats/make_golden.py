@@ -136,6 +136,20 @@ def write_packed(folder):
     return found
 
 
+def write_noted(folder):
+    """A log with mappings that note where failures go: to a stream, nowhere, and nothing noted."""
+    log = _core.Log.open(str(folder))
+    log.create_stream("orders", durability="process").put_many([b"x"] * 3)
+    for name, on_failure in {"kept": "dlq", "dropped": None, "sent": "badones"}.items():
+        mapping = _core.Mapping.register(log, f"golden.{name}", factor=1)
+        mapping.prepare("orders")
+        mapping.note_on_failure(on_failure)
+    found = described(log)
+    log.close()
+    (folder / "control").unlink()
+    return found
+
+
 def windows_of(log):
     """What the next call of the windowed lane is given."""
     mapping = _core.Mapping.open(log, "golden.windowed")
@@ -191,7 +205,11 @@ def described(log):
         for name in log.streams(internal=True)
     }
     paused = [mapping.name for mapping in mappings if mapping.is_paused]
-    return {"streams": streams, "lanes": lanes, "shards": shards, "paused": paused}
+    on_failure = {mapping.name: mapping.on_failure for mapping in mappings}
+    return {
+        "streams": streams, "lanes": lanes, "shards": shards, "paused": paused,
+        "on_failure": on_failure,
+    }  # fmt: skip
 
 
 GOLDEN = {
@@ -199,6 +217,7 @@ GOLDEN = {
     "v1-marked": write_marked,
     "v1-windowed": write_windowed,
     "v1-packed": write_packed,
+    "v1-noted": write_noted,
 }
 """By name; a name is never used again."""
 

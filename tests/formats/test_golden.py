@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from decoder import read_manifest, read_shard
-from decoder_lanes import read_lanes
+from decoder_lanes import read_lanes, read_mapping
 from make_golden import described, windows_of
 
 from streamfn import _core
@@ -23,7 +23,7 @@ def golden(request, tmp_path):
 
 
 def test_there_are_golden_logs_of_this_version():
-    assert {"v1", "v1-marked", "v1-windowed", "v1-packed"} <= set(VERSIONS)
+    assert {"v1", "v1-marked", "v1-windowed", "v1-packed", "v1-noted"} <= set(VERSIONS)
 
 
 def test_everything_in_it_is_read(golden):
@@ -62,6 +62,7 @@ def test_together_they_have_everything_the_format_has():
         read_manifest(path.read_bytes()) for f in folders for path in f.glob("streams/*/*.json")
     ]
     lanes = [read_lanes(path.read_bytes()) for f in folders for path in f.rglob("*.lanes")]
+    mappings = [read_mapping(path.read_bytes()) for f in folders for path in f.rglob("mapping")]
     records = [record for batch in batches for record in batch.records]
 
     assert {batch.flags & 15 for batch in batches} == {0, 1, 2}
@@ -76,3 +77,4 @@ def test_together_they_have_everything_the_format_has():
     assert {head.generation for head, _ in lanes} >= {1, 2}
     assert any(lane.in_flight for _, file in lanes for lane in file)
     assert {head.flags for head, _ in lanes} == {0, 1}
+    assert {each.on_failure for each in mappings} == {(0, ""), (1, ""), (2, "badones")}

@@ -14,7 +14,7 @@ from streamfn.units import format_count
 
 from .console import shows_colour, voice, write_json, write_line, write_listing
 from .exits import CommandError, Exit
-from .functions import mapping_name
+from .functions import elsewhere, mapping_name
 from .params import Duration, confirm, json_option, log_dir_option, open_log, voice_options
 from .times import moment
 
@@ -163,7 +163,11 @@ def _letters(log_dir: str, function: str) -> Iterator[DeadLetters]:
     from streamfn.engine.deadletter import DeadLetters
 
     with open_log(log_dir) as log:
-        yield DeadLetters(log, mapping_name(log, function))
+        name = mapping_name(log, function)
+        # WHY first: an empty list would look as if nothing had failed.
+        if goes := elsewhere(log, name):
+            voice.note(goes)
+        yield DeadLetters(log, name)
 
 
 def _one(letters: DeadLetters, function: str, identity: str | None) -> DeadLetter:

@@ -15,7 +15,7 @@ from streamfn.units import format_count
 
 from .console import voice, write_json, write_listing
 from .exits import CommandError, Exit
-from .functions import mapping_name, replays_of
+from .functions import elsewhere, mapping_name, replays_of
 from .params import Duration, confirm, json_option, log_dir_option, open_log, voice_options
 from .times import iso, parse_time
 
@@ -78,6 +78,7 @@ def _row(log: Log, name: str) -> dict[str, Any]:
         "in_flight": sum(lane.in_flight is not None for lane in lanes),
         "records_behind": records_behind(lanes),
         "dead_letters": len(letters.entries()),
+        "on_failure": mapping.on_failure if mapping else None,
         "queued_dead_letters": len(letters.entries("queued")),
     }  # fmt: skip
 
@@ -92,7 +93,7 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         summary, lanes = _row(log, name), [_lane(lane) for lane in _opened(log, name).lanes()]
-        replays = replays_of(log, name)
+        replays, goes = replays_of(log, name), elsewhere(log, name)
     if as_json:
         write_json({**summary, "lane_list": lanes, "replays": replays})
         return
@@ -102,6 +103,8 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
     )
     if queued := summary["queued_dead_letters"]:
         voice.note(f"waiting for a worker: {format_count(queued, 'redriven dead letter')}")
+    if goes:
+        voice.note(goes)
     for replay in replays:
         voice.note(f"being replayed: {replay} (hint: `streamfn fn info {replay}`)")
     columns = {

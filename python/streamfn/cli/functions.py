@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamfn import _core
 from streamfn.log import Log
-from streamfn.model.mapping import function_of
+from streamfn.model.mapping import DLQ, function_of
 from streamfn.model.options import nearest
 
 from .exits import CommandError
@@ -30,6 +30,18 @@ def mapping_name(log: Log, name: str) -> str:
         raise CommandError(f"there is no function `{name}`: none ran on this log yet", hint)
     known = [*names, *(each.partition(".")[2] for each in names)]
     raise CommandError(f"there is no function `{name}`", nearest(name, known))
+
+
+def elsewhere(log: Log, name: str) -> str | None:
+    """Say where what a function gives up goes, if not to its own dead letters; None: it does."""
+    record = _core.Mapping.open(log.core, function_of(name))
+    on_failure = DLQ if record is None else record.on_failure
+    if on_failure == DLQ:
+        return None
+    if on_failure is None:
+        return f"failures of `{name}` are dropped (`on_failure=None`)"
+    place = f"the stream `{on_failure}`"
+    return f"failures of `{name}` go to {place}: `streamfn tail {on_failure} --json` shows them"
 
 
 def replays_of(log: Log, name: str) -> list[str]:

@@ -117,6 +117,7 @@ class Catalog:
                 windowed=mapping.tumbling is not None,
                 start=mapping.start,
             )
+            record.note_on_failure(mapping.on_failure)
             self._mappings[mapping.name] = Catalogued(
                 mapping, record, index, mapping.name in loops, mapping.compiled_filter()
             )

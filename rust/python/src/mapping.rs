@@ -21,6 +21,9 @@ use crate::reader::parse_start;
 use crate::stream::shard_id;
 use crate::wait::patiently;
 
+/// `on_failure` of a function that keeps its own dead letters.
+const DEAD_LETTERS: &str = "dlq";
+
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("REPLAY_MARK", core::slot::REPLAY_MARK)?;
     m.add("SLOT_ENTRIES_MAX", core::SLOT_ENTRIES_MAX)?;
@@ -429,6 +432,25 @@ impl Mapping {
 
     fn finish_replay(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.inner.finish_replay()).into_py()
+    }
+
+    #[getter]
+    fn on_failure(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let on_failure = py.detach(|| self.inner.on_failure()).into_py()?;
+        Ok(match on_failure {
+            core::OnFailure::DeadLetters => Some(DEAD_LETTERS.to_owned()),
+            core::OnFailure::Dropped => None,
+            core::OnFailure::Stream(name) => Some(name),
+        })
+    }
+
+    fn note_on_failure(&self, py: Python<'_>, on_failure: Option<String>) -> PyResult<()> {
+        let on_failure = match on_failure {
+            None => core::OnFailure::Dropped,
+            Some(word) if word == DEAD_LETTERS => core::OnFailure::DeadLetters,
+            Some(name) => core::OnFailure::Stream(name),
+        };
+        py.detach(|| self.inner.note_on_failure(on_failure)).into_py()
     }
 
     #[pyo3(signature = (*, factor, windowed = false))]

@@ -18,7 +18,8 @@ use crate::sync::Mutex;
 use super::lanes::{LaneView, LanesFile, Place};
 use super::lease::Lease;
 use super::slot::{
-    replay_name, replayed, InFlight, MappingRecord, Shape, Stretch, MAPPING_BYTES, STREAMS_MAX,
+    replay_name, replayed, InFlight, MappingRecord, OnFailure, Shape, Stretch, MAPPING_BYTES,
+    STREAMS_MAX,
 };
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
@@ -150,6 +151,7 @@ impl Mapping {
                 start,
                 begun: Vec::new(),
                 replays: 0,
+                on_failure: OnFailure::default(),
             })?,
             Some(record) => {
                 // WHY: who made it may have died, or met an error, before its name was durable.
@@ -286,6 +288,36 @@ impl Mapping {
     /// As [`Mapping::register`].
     pub fn wanted(&self) -> Result<Shape> {
         Ok(self.record()?.wanted())
+    }
+
+    /// Where what its function gives up goes, as the worker that started last noted it.
+    ///
+    /// # Errors
+    /// As [`Mapping::register`].
+    pub fn on_failure(&self) -> Result<OnFailure> {
+        Ok(self.record()?.on_failure)
+    }
+
+    /// Notes where what its function gives up goes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a stream whose name cannot be; as [`Mapping::register`].
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    pub fn note_on_failure(&self, on_failure: OnFailure) -> Result<()> {
+        if let OnFailure::Stream(name) = &on_failure {
+            if !is_valid_name(name) {
+                return Err(Error::config(
+                    "on_failure",
+                    format!("`{name}` is not a stream's name"),
+                ));
+            }
+        }
+        if self.on_failure()? == on_failure {
+            return Ok(());
+        }
+        self.change(|record| record.on_failure = on_failure)
     }
 
     /// Whether it rests.
@@ -841,6 +873,7 @@ impl Mapping {
             start: Start::TrimHorizon,
             begun: vec![stream.to_owned()],
             replays: 0,
+            on_failure: OnFailure::default(),
         };
         let slots = [record.encode(), vec![0; MAPPING_BYTES], Stretch::encode_all(stretches)];
         self.commit(&slots.concat())

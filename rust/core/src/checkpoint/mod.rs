@@ -26,5 +26,5 @@ pub use lanes::{LaneView, LanesFile, Place};
 pub use lease::Lease;
 pub use mapping::{LaneStatus, Mapping};
 pub use membership::Membership;
-pub use slot::{Cause, Entry, InFlight, Shape, Stretch, SLOT_ENTRIES_MAX};
+pub use slot::{Cause, Entry, InFlight, OnFailure, Shape, Stretch, SLOT_ENTRIES_MAX};
 pub use window::{OpenWindow, State, StateKind, Windows};

@@ -556,6 +556,18 @@ pub fn replayed(name: &str) -> Option<&str> {
     (is_number && number.len() < 20).then_some(mapping)
 }
 
+/// Where what its function gives up goes, for those who look; nothing here goes by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// To the function's own dead letters; or nobody noted where.
+    #[default]
+    DeadLetters,
+    /// Nowhere: it is dropped.
+    Dropped,
+    /// To a stream of the user's.
+    Stream(String),
+}
+
 /// A slot of the durable record of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingRecord {
@@ -574,6 +586,8 @@ pub struct MappingRecord {
     /// How many replays were made of it: the highest number of one. None is given out twice, for dead
     /// letters of a replay that is over go on to name it.
     pub replays: u64,
+    /// Where failures go, as the worker that started last noted it.
+    pub on_failure: OnFailure,
 }
 
 impl MappingRecord {
@@ -611,6 +625,15 @@ impl MappingRecord {
             bytes.extend(name.as_bytes());
         }
         bytes.extend(self.replays.to_le_bytes());
+        let (kind, name): (u32, &str) = match &self.on_failure {
+            OnFailure::DeadLetters => (0, ""),
+            OnFailure::Dropped => (1, ""),
+            OnFailure::Stream(name) => (2, name),
+        };
+        assert!(name.len() <= STREAM_NAME_BYTES_MAX, "`{name}` is not a stream's name");
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(u16::try_from(name.len()).expect("<= 386").to_le_bytes());
+        bytes.extend(name.as_bytes());
         bytes.resize(MAPPING_BYTES - CRC_BYTES, 0);
         seal(bytes)
     }
@@ -654,7 +677,28 @@ impl MappingRecord {
         }
         let is_paused = flags & FLAG_PAUSED != 0;
         let replays = from.u64()?;
-        Some(Self { counter, wanted_factor, wants_windows, is_paused, start, begun, replays })
+        let on_failure = Self::decode_on_failure(&mut from)?;
+        Some(Self {
+            counter,
+            wanted_factor,
+            wants_windows,
+            is_paused,
+            start,
+            begun,
+            replays,
+            on_failure,
+        })
+    }
+
+    fn decode_on_failure(from: &mut Bytes<'_>) -> Option<OnFailure> {
+        let (kind, length) = (from.u32()?, from.u16()? as usize);
+        let name = std::str::from_utf8(from.take(length)?).ok()?;
+        match kind {
+            2 if !is_valid_name(name) => None,
+            2 => Some(OnFailure::Stream(name.to_owned())),
+            1 => Some(OnFailure::Dropped),
+            _ => Some(OnFailure::DeadLetters),
+        }
     }
 }
 
@@ -733,6 +777,11 @@ mod tests {
         let begun = prop::collection::vec("[a-z]{1,128}(\\.[a-z]{1,128}){0,2}", 0..=STREAMS_MAX);
         (any::<[u64; 2]>(), 1..=FACTOR_MAX, any::<bool>(), starts(), begun).prop_map(
             |([counter, replays], wanted_factor, is_paused, start, begun)| MappingRecord {
+                on_failure: match counter % 3 {
+                    0 => OnFailure::DeadLetters,
+                    1 => OnFailure::Dropped,
+                    _ => OnFailure::Stream("b".repeat(1 + (replays % 128) as usize)),
+                },
                 counter,
                 wanted_factor,
                 wants_windows: wanted_factor == 1 && counter % 2 == 0,
@@ -859,6 +908,7 @@ mod tests {
             start: Start::AtTimestamp(3),
             begun: vec!["orders".into(), "shop.total.redrive".into()],
             replays: 4,
+            on_failure: OnFailure::Stream("bad".into()),
         };
 
         assert_every_flipped_bit_is_noticed(&head.encode(), Head::decode);
@@ -886,9 +936,38 @@ mod tests {
                 start: Start::Latest,
                 begun: vec![name.to_owned()],
                 replays: 0,
+                on_failure: OnFailure::DeadLetters,
             };
+            let on_failure = OnFailure::Stream(name.to_owned());
+            let elsewhere = MappingRecord { begun: Vec::new(), on_failure, ..record.clone() };
 
             assert!(MappingRecord::decode(&record.encode()).is_err(), "{name}");
+            assert!(MappingRecord::decode(&elsewhere.encode()).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mapping_of_a_version_that_notes_no_failures_goes_by_the_default() {
+        let on_failure = OnFailure::Stream("bad".into());
+        let record = MappingRecord { on_failure, ..a_mapping() };
+        let mut bytes = record.encode();
+        let noted = bytes.windows(3).rposition(|part| part == b"bad").expect("the name") - 6;
+        bytes.truncate(noted);
+        bytes.resize(MAPPING_BYTES - CRC_BYTES, 0);
+
+        assert_eq!(Ok(a_mapping()), MappingRecord::decode(&seal(bytes)));
+    }
+
+    fn a_mapping() -> MappingRecord {
+        MappingRecord {
+            counter: 1,
+            wanted_factor: 1,
+            wants_windows: false,
+            is_paused: false,
+            start: Start::Latest,
+            begun: vec!["orders".into()],
+            replays: 3,
+            on_failure: OnFailure::DeadLetters,
         }
     }
 

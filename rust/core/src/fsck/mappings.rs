@@ -11,8 +11,8 @@ use super::Examination;
 use crate::checkpoint::lanes::{LANES_START, LANE_BYTES, STRIDE};
 use crate::checkpoint::mapping::{folder_of, stream_of, RECORD, REMOVED, STRETCHES_START};
 use crate::checkpoint::slot::{
-    replayed, Checkpoint, Head, InFlight, MappingRecord, Stretch, CHECKPOINT_BYTES, HEAD_BYTES,
-    IN_FLIGHT_BYTES_MAX, MAPPING_BYTES,
+    replayed, Checkpoint, Head, InFlight, MappingRecord, OnFailure, Stretch, CHECKPOINT_BYTES,
+    HEAD_BYTES, IN_FLIGHT_BYTES_MAX, MAPPING_BYTES,
 };
 use crate::checkpoint::window::Pair;
 use crate::clock::Patience;
@@ -615,6 +615,7 @@ fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
         start: Start::TrimHorizon,
         begun: Vec::new(),
         replays: 0,
+        on_failure: OnFailure::default(),
     };
     for inner in fs.list(folder).at(folder)? {
         let stream = stream_of(&inner).to_owned();

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use streamfn_core::checkpoint::slot::{
-    Checkpoint, Head, MappingRecord, IN_FLIGHT_BYTES_MAX, MAPPING_BYTES, SLOT_ENTRIES_MAX,
-    STREAMS_MAX,
+    Checkpoint, Head, MappingRecord, OnFailure, IN_FLIGHT_BYTES_MAX, MAPPING_BYTES,
+    SLOT_ENTRIES_MAX, STREAMS_MAX,
 };
 use streamfn_core::checkpoint::window::{Pair, STATE_BYTES_MAX};
 use streamfn_core::checkpoint::{
@@ -182,6 +182,11 @@ pub(crate) fn mapping() -> Slot<MappingRecord> {
                 .map(|n| if n % 2 == 0 { "orders".into() } else { "app.fn.redrive".into() })
                 .collect(),
             replays: random.number(),
+            on_failure: match random.below(3) {
+                0 => OnFailure::DeadLetters,
+                1 => OnFailure::Dropped,
+                _ => OnFailure::Stream("bad".into()),
+            },
         },
         encode: MappingRecord::encode,
         decode: MappingRecord::decode,
