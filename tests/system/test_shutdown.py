@@ -61,6 +61,21 @@ class TestDrain:
         finish()
         assert list(range(RECORDS)) == numbers(notes("ended"))
 
+    def test_of_a_batch_that_goes_record_by_record_no_further_one_begins(
+        self, start, finish, notes, kill
+    ):
+        """Half a minute may pass otherwise, in which the worker seems not to have heard."""
+        worker = start(INPUT="record", SIZE=RECORDS, SLOW=0.5)
+
+        kill(worker.pid, signal.SIGINT)
+
+        assert worker.wait(10) == 0
+        assert numbers(notes("began")) == numbers(notes("ended"))
+        assert len(notes("ended")) <= 2, "the one that ran, and one that began meanwhile"
+        finish(INPUT="record", SIZE=RECORDS)
+        assert list(range(RECORDS)) == numbers(notes("ended"))
+        assert {1} == {note.attempt for note in notes()}
+
     def test_a_terminal_that_signals_the_whole_group_does_no_harm(
         self, start, workers, notes, kill, children_of
     ):
@@ -107,6 +122,9 @@ class TestAtOnce:
         kill(worker.pid, signal.SIGINT)
 
         assert worker.wait(10) == 130
+        assert "gave up 1 call in flight, its records are delivered again" in workers.errors_of(
+            worker
+        )
         finish()
         assert {1} == {note.attempt for note in notes()}
 

@@ -28,7 +28,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_started": (INFO, "worker started"),
     "worker_stopped": (INFO, "worker stopped"),
     "worker_draining": (INFO, "{message}"),
-    "worker_abandons": (WARN, "gave up calls in flight; their records are delivered again"),
+    "worker_abandons": (WARN, "{message}"),
     "worker_death_noticed": (WARN, "another worker died, its lane is taken over"),
     "waiting_for_stream": (INFO, "waiting for stream `{stream}`"),
     "factor_changed": (INFO, "now {factor} lanes in this shard"),

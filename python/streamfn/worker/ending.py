@@ -16,7 +16,9 @@ from .messages import Drain
 KILL_PATIENCE: Final = timedelta(seconds=5)
 """How long killed processes may take to be gone."""
 FINISH_PART: Final = 0.5
-"""Part of the drain timeout in which batches may be finished; then only calls that run are."""
+"""Part of the drain timeout in which batches may be finished; then only calls that run are.
+
+Under `input="record"` that is so from the beginning."""
 
 EXIT_INTERRUPTED: Final = 128 + SIGINT
 EXIT_QUIT: Final = 128 + SIGQUIT
@@ -71,7 +73,13 @@ class Ending:
         self._is_killed = True
         self._end_by = self._clock.monotonic() + KILL_PATIENCE.total_seconds()
         in_flight = sum(len(runner.cells()) for runner in self._crew)
-        self._report("worker_abandons", in_flight=in_flight, exit_code=exit_code)
+        message = "stopped at once, no calls in flight"
+        if in_flight:
+            again = "its records are" if in_flight == 1 else "their records are"
+            message = (
+                f"gave up {format_count(in_flight, 'call')} in flight, {again} delivered again"
+            )
+        self._report("worker_abandons", in_flight=in_flight, message=message, exit_code=exit_code)
         for runner in self._crew:
             runner.is_nobodys = True
             runner.kill()

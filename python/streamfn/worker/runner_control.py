@@ -8,6 +8,7 @@ from typing import assert_never
 
 from streamfn import _core
 from streamfn.errors import ConfigError, StreamfnError
+from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import function_of
 
 from .lane_run import LaneFunction, LaneJob
@@ -181,13 +182,18 @@ class RunnerControl:
         threading.Thread(target=run, name=f"release-{job.lane}", daemon=True).start()
 
     def _drain(self, finish_seconds: float) -> None:
-        """Stop polling; what is still running after a while ends at its next call or record."""
+        """Stop polling; let batches be finished for a while, and then the calls that run.
 
-        def interrupt() -> None:
+        Under `input="record"` the record that runs is the last from the beginning.
+        """
+
+        def interrupt(*, is_per_record: bool) -> None:
             for job in list(self._threads.jobs.values()):
-                job.interrupt.is_set = True
+                if INPUTS[job.function.mapping.input].is_per_record or not is_per_record:
+                    job.interrupt.is_set = True
 
-        timer = threading.Timer(finish_seconds, interrupt)
+        interrupt(is_per_record=True)
+        timer = threading.Timer(finish_seconds, interrupt, kwargs={"is_per_record": False})
         timer.daemon = True
         timer.start()
         self._threads.stop()

@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from streamfn import App, Backoff, Batch, Context
+from streamfn import App, Backoff, Context, Record
 
 app = App("paced")
 NOTES = Path(os.environ["NOTES"])
@@ -40,12 +40,14 @@ def note(what, batch, context):
 
 @app.stream(
     "orders",
+    input=os.environ.get("INPUT", "batch"),
     batch_size=int(os.environ.get("SIZE", "1")),
     parallelization_factor=int(os.environ.get("FACTOR", "1")),
     max_concurrency=int(os.environ["LIMIT"]) if "LIMIT" in os.environ else None,
     backoff=backoff(),
 )
-def work(batch: Batch, context: Context) -> None:
+def work(given, context: Context) -> None:
+    batch = [given] if isinstance(given, Record) else given
     note("began", batch, context)
     if os.environ.get("HANG"):
         while True:
