@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,12 @@ def test_named_files_exist(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     paths = re.findall(r"`((?:python|rust|tests|docs|benches)/[\w./-]*\w)/?(?:::\w+)*`", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_readme_names_the_rust_that_a_build_needs():
+    needed = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+
+    assert f"Rust {needed['rust-version']} or newer" in (ROOT / "README.md").read_text()
 
 
 def test_the_tests_that_hold_the_invariants_exist():

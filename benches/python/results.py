@@ -34,21 +34,26 @@ def write(rates: Rates, ways: Ways, targets: Sequence[Target], size: Size) -> It
     """Write the files, over those of an earlier run; say what was written."""
     FOLDER.mkdir(exist_ok=True)
     base = FOLDER / size.command.removeprefix("make ")
-    text = json.dumps(document(rates, ways, targets, size), indent=1, ensure_ascii=False)
+    # WHY once, and first: with the first file that is written anew the commit is a "-dirty" one.
+    around = list(surroundings(size))
+    found = document(rates, ways, targets, size, around)
+    text = json.dumps(found, indent=1, ensure_ascii=False)
     base.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     yield f"Written: {base.with_suffix('.json')}"
     if find_spec("matplotlib") is None:
         yield "No picture: the package matplotlib is not installed."
         return
-    for path in draw(base, rates, ways, size):
+    for path in draw(base, rates, ways, around):
         yield f"Written: {path}"
 
 
-def document(rates: Rates, ways: Ways, targets: Sequence[Target], size: Size) -> dict[str, Any]:
+def document(
+    rates: Rates, ways: Ways, targets: Sequence[Target], size: Size, around: Sequence[str]
+) -> dict[str, Any]:
     """All figures of all rounds; rates in records a second, times in seconds."""
     return {
         "command": size.command,
-        "surroundings": list(surroundings(size)),
+        "surroundings": list(around),
         "rates": {
             scenario: {
                 "records a second": by_system,
@@ -82,7 +87,7 @@ def document(rates: Rates, ways: Ways, targets: Sequence[Target], size: Size) ->
     }
 
 
-def draw(base: Path, rates: Rates, ways: Ways, size: Size) -> Iterator[Path]:
+def draw(base: Path, rates: Rates, ways: Ways, around: Sequence[str]) -> Iterator[Path]:
     """A line for each scenario and a mark for each system: its median; scales are logarithmic."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -114,7 +119,7 @@ def draw(base: Path, rates: Rates, ways: Ways, size: Size) -> Iterator[Path]:
     figure.legend(
         handles=handles, loc="outside upper center", ncols=min(5, len(names)), frameon=False
     )
-    said = " ".join(list(surroundings(size))[:2])
+    said = " ".join(around[:2])
     figure.supxlabel(said, x=0.01, ha="left", fontsize=7, color="#666666")
     with rc_context({"svg.hashsalt": "streamfn"}):
         for path in (base.with_suffix(".png"), base.with_suffix(".svg")):

@@ -19,6 +19,14 @@ def refused(run_streamfn):
     return refused
 
 
+@pytest.mark.parametrize("command", [["tail"], ["stream", "info"]])
+def test_a_stream_with_another_name(command, refused, run_streamfn):
+    run_streamfn("put", "clicks", input="1\n")
+
+    said = "error: there is no stream `click` (hint: did you mean `clicks`?)"
+    assert refused(*command, "click") == (1, said)
+
+
 @pytest.mark.parametrize("command", [["tail", "none", "-e"], ["stream", "info", "none"]])
 def test_a_stream_that_does_not_exist(command, refused, run_streamfn):
     run_streamfn("put", "clicks", input="1\n")

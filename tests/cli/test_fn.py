@@ -27,6 +27,33 @@ def behind(run):
 class TestLs:
     """Tests for `fn ls`."""
 
+    def test_nothing_is_in_flight_that_no_worker_holds(self, run, function, log_dir):
+        with Log.open(log_dir) as log:
+            lanes = _core.LaneSet(log.core, worker="ab" * 16, runner=0)
+            limits = {"batch_size": 10, "batch_window": 0.0, "batch_bytes": 2**20}
+            slot = _core.slot_of(None, 9, 2)
+            lanes.add(0, function, "orders", "shardId-000000000000", slot, **limits)
+            work = lanes.next(10.0)
+            [held] = run("fn", "ls", "--json").json
+            lanes.yield_(0, work.entries, 0)
+            lanes.close()
+
+        [left] = run("fn", "ls", "--json").json
+        assert (held["in_flight"], left["in_flight"]) == (1, 0)
+        assert function.lanes()[slot].in_flight is not None, "it is begun, and goes on from there"
+
+    def test_lanes_are_those_of_open_shards_and_of_no_redrives(self, run, function, log_dir):
+        with Log.open(log_dir) as log:
+            log.core.create_stream("shop.total.redrive", internal=True)
+            function.prepare("shop.total.redrive")
+            log.stream("orders").split("shardId-000000000000")
+            function.prepare("orders")
+            [before] = run("fn", "ls", "--json").json
+            function.seek("orders", "latest")
+
+        [after] = run("fn", "ls", "--json").json
+        assert (before["lanes"], after["lanes"]) == (6, 4)
+
     def test_a_lane_at_the_end_is_not_behind_because_another_is(self, run, function, log_dir):
         assert behind(run) == 10
 

@@ -52,6 +52,14 @@ def test_a_sound_log_ends_with_0_and_says_so(folder, capsys):
     assert "all is well" in err
 
 
+def test_one_batch_is_one(log_dir, capsys):
+    with Log.open(log_dir) as log:
+        log.create_stream("orders").put(b"x")
+
+    assert run(["fsck", str(log_dir)]) == 0
+    assert ", 1 segment, 1 record batch, " in capsys.readouterr().err
+
+
 def test_damage_ends_with_5_and_is_told_with_file_byte_and_numbers(folder, capsys):
     size = batch_size(folder)
     spoil(segment_of(folder), HEADER + 3 * size + 20)

@@ -77,6 +77,7 @@ class TestReplay:
         ("arguments", "code", "told"),
         [
             (["orders", "--fn", "totl"], 1, "did you mean `total`?"),
+            (["orders", "--fn", "nosuch"], 1, "(hint: use one of `shop.total`)"),
             (["clicks", "--fn", "total"], 78, "`shop.total` does not read `clicks`"),
             (["orders", "--fn", "total", "--shard", "7"], 78, "no shard shardId-000000000007"),
             (["orders", "--fn", "total", "--from", "end"], 2, "not beginning, @TIME or a number"),

@@ -166,6 +166,8 @@ class TestBadApps:
         code, _, last = self.ends(run_streamfn, "app.py")
         assert code == 1
         assert "there is no stream `orders` (hint:" in last
+        run_streamfn("put", "order", input="{}\n")
+        assert self.ends(run_streamfn, "app.py")[2].endswith("(hint: did you mean `order`?)")
 
     def test_a_log_directory_that_is_something_else(self, run_streamfn, tmp_path):
         (tmp_path / "app.py").write_text(APP)
@@ -303,6 +305,7 @@ class TestFn:
             "records_behind": 2,
             "dead_letters": 1,
             "queued_dead_letters": 0,
+            "on_failure": "dlq",
         }
         head, line = failed("fn", "ls").stdout.splitlines()
         assert head.split()[:2] == ["FUNCTION", "STREAM"]

@@ -402,6 +402,20 @@ class TestDriver:
         first, second = (record for batch in orders.read() for record in batch)
         assert second.timestamp - first.timestamp == timedelta(hours=1)
 
+    def test_it_shows_what_its_functions_did(self, app):
+        @app.stream("orders", max_retries=0)
+        def total(batch: Batch) -> None:
+            raise ValueError
+
+        @app.stream("orders")
+        def count(batch: Batch) -> None: ...
+
+        ran = run_once(app, {"orders": [b"a"]})
+
+        assert repr(ran) == f"<Driver {app.name}: total 1 call, 1 dead letter; count 1 call>"
+        ran.close()
+        assert repr(ran).startswith(f"<Driver {app.name}: total 1 call")
+
     def test_nothing_is_left_behind(self, app, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
 

@@ -47,7 +47,8 @@ def ls(*, as_json: bool, log_dir: str) -> None:
 
     BEHIND is how many records wait, those in flight included: each lane's distance from its
     checkpoint to the end of its shard, divided by the lanes of that shard, which share its
-    records. An estimate with several lanes; 0 only when all of them are at the end.
+    records. An estimate with several lanes; 0 only when all of them are at the end. LANES are
+    those of its streams that are not done for good, IN FLIGHT those that a worker calls now.
     """
     with open_log(log_dir) as log:
         rows = [_row(log, name) for name in sorted(_core.Mapping.names(log.core))]
@@ -74,8 +75,9 @@ def _row(log: Log, name: str) -> dict[str, Any]:
         "state": "paused" if mapping and mapping.is_paused else
                  "running" if is_running else "stopped",
         "parallelization_factor": mapping.wanted_factor if mapping else None,
-        "lanes": len(lanes),
-        "in_flight": sum(lane.in_flight is not None for lane in lanes),
+        "lanes": sum("." not in lane.stream and not lane.is_finished for lane in lanes),
+        # WHY leased: what nobody holds is begun and to be called again, and nobody calls it now.
+        "in_flight": sum(lane.is_leased and lane.in_flight is not None for lane in lanes),
         "records_behind": records_behind(lanes),
         "dead_letters": len(letters.entries()),
         "on_failure": mapping.on_failure if mapping else None,
@@ -109,7 +111,7 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
         voice.note(f"being replayed: {replay} (hint: `streamfn fn info {replay}`)")
     columns = {
         "stream": "STREAM", "shard_id": "SHARD", "slot": "LANE>", "checkpoint": "CHECKPOINT>",
-        "end": "END>", "open": "IN FLIGHT", "is_leased": "HELD", "written": "WRITTEN",
+        "end": "END>", "open": "BEGUN", "is_leased": "HELD", "written": "WRITTEN",
     }  # fmt: skip
     write_listing(lanes, columns, as_json=False, none="no lanes yet: its stream is not there")
 

@@ -95,9 +95,10 @@ def _summary(report: _core.FsckReport) -> str:
     counts: dict[str, int] = {"damage": 0, "note": 0}
     for finding in report.findings:
         counts[finding.severity] += 1
+    batches = f"{report.batches:,} record batch" + ("" if report.batches == 1 else "es")
     looked = ", ".join((
         format_count(report.streams, "stream"), format_count(report.shards, "shard"),
-        format_count(report.segments, "segment"), f"{report.batches:,} record batches",
+        format_count(report.segments, "segment"), batches,
         format_size(report.bytes), format_count(report.mappings, "mapping"),
     ))  # fmt: skip
     said = f"{counts['damage']:,} damaged, {format_count(counts['note'], 'note')}"

@@ -28,8 +28,8 @@ def mapping_name(log: Log, name: str) -> str:
     if not names:
         hint = "`streamfn worker APP` registers the functions of an app"
         raise CommandError(f"there is no function `{name}`: none ran on this log yet", hint)
-    known = [*names, *(each.partition(".")[2] for each in names)]
-    raise CommandError(f"there is no function `{name}`", nearest(name, known))
+    short = [each.partition(".")[2] for each in names]
+    raise CommandError(f"there is no function `{name}`", nearest(name, names, also=short))
 
 
 def elsewhere(log: Log, name: str) -> str | None:

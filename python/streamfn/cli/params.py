@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from streamfn.errors import ConfigError
+from streamfn.errors import ConfigError, StreamNotFound
 
 from .console import voice
 from .exits import CONFIG_HINTS, CommandError, Exit
@@ -112,22 +114,31 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def open_log(log_dir: str) -> Log:
-    """Open the log of a command that reads: it does not make one.
+@contextmanager
+def open_log(log_dir: str) -> Iterator[Log]:
+    """Open the log of a command that reads, for its time: it does not make one.
 
     Raises:
         ConfigError: It is no log.
-        CommandError: There is no such folder.
+        CommandError: There is no such folder; or the command asked for a stream that is not there.
     """
     from streamfn.log import Log
 
     try:
-        return Log.open(log_dir, create=False)
+        opened = Log.open(log_dir, create=False)
     except ConfigError as error:
         if Path(log_dir).exists():
             raise
         hint = f"{CONFIG_HINTS['log_dir']}; `streamfn put` makes a new one"
         raise CommandError(str(error), hint, Exit.CONFIG) from None
+    with opened as log:
+        try:
+            yield log
+        except StreamNotFound as error:
+            known = log.core.streams(internal="." in error.name)
+            close = get_close_matches(error.name, known, n=1)
+            nearest = f"did you mean `{close[0]}`?" if close else None
+            raise CommandError(str(error), nearest or error.hint) from None
 
 
 def file_size(path: str) -> int:

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import click
 
+from streamfn.errors import StreamNotFound
 from streamfn.model.worker import WorkerConfig
 
-from .params import Duration, log_dir_option, voice_options
+from .params import Duration, log_dir_option, open_log, voice_options
 
 
 class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -89,6 +90,10 @@ def command(
         factory=factory,
     )
     output = observer()
-    code = Supervisor(config, output).run()
+    try:
+        code = Supervisor(config, output).run()
+    except StreamNotFound as error:
+        with open_log(log_dir):  # which names the nearest
+            raise error from None
     output.summarise()
     return code

@@ -103,10 +103,10 @@ def checked_name(field: str, name: object) -> str:
     return name
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return `, did you mean ...?` or the list of what there is."""
+def nearest(word: str, words: Iterable[str], *, also: Iterable[str] = ()) -> str:
+    """Return `did you mean ...?`, or the list of what there is; `also` may be meant, unlisted."""
     known = sorted(words)
-    close = get_close_matches(str(word), known, n=1)
+    close = get_close_matches(str(word), [*known, *also], n=1)
     if close:
         return f"did you mean `{close[0]}`?"
     return "use one of " + ", ".join(f"`{each}`" for each in known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
@@ -16,10 +17,11 @@ from streamfn.engine.destination import FailureDestination
 from streamfn.engine.loops import Loops
 from streamfn.engine.output import as_output
 from streamfn.engine.settle import microseconds
-from streamfn.errors import ConfigError, StreamNotFound
+from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import nearest
 from streamfn.model.record import Record
+from streamfn.units import format_count
 from streamfn.worker.lane_run import Hands, LaneFunction, LaneJob, Tools
 from streamfn.worker.runs import run_of
 from streamfn.worker.verdict import Cell, after_runner_death, verdicts
@@ -134,6 +136,10 @@ class Driver:
         for index, mapping in enumerate(app.mappings):
             self._enter(mapping, index)
         self._start_runner()
+
+    def __repr__(self) -> str:
+        each = [self._figures(mapping.function) for mapping in self._app.mappings]
+        return f"<Driver {self._app.name}: {'; '.join(each)}>"
 
     def run(self) -> Driver:
         """Call functions until no lane has anything to do; returns itself.
@@ -347,6 +353,14 @@ class Driver:
             is_exclusive=False,
         )
         judge.release()
+
+    def _figures(self, function: str) -> str:
+        """Return what a function did so far, in few words."""
+        words = f"{function} {format_count(len(self.calls(function)), 'call')}"
+        with suppress(StreamfnError):  # the log may be closed, and a `repr` does not fail
+            if letters := self.dead_letters(function):
+                words += f", {format_count(len(letters), 'dead letter')}"
+        return words
 
     def _letters(self, function: str) -> DeadLetters:
         return DeadLetters(self.log, self._name_of(function), clock=self.clock)
