@@ -26,7 +26,7 @@ def test_it_tells_seven_figures_and_a_verdict(durability, compression, tmp_path,
     assert [line.split("  ")[0] for line in table.splitlines()] == [
         "JOB",
         "the disk flushes 4 KiB",
-        "the disk takes 1 MiB, each flushed" if durability == "group" else "the disk takes 1 MiB",
+        "1 MiB to the disk, flushed" if durability == "group" else "1 MiB to the disk",
         "put, one by one",
         "put_many of 1,000",
         "call a record",

@@ -74,6 +74,7 @@ def command(
     """Measure the disk of DIR (default: the one you are on) and streamfn on it.
 
     Works in a temporary folder in DIR, takes at most half of what is free, and leaves nothing.
+    Bytes a second are those of the records, before compression.
     """
     from streamfn.bench.measures import Setting
 
@@ -86,7 +87,7 @@ def command(
     if as_json:
         write_json({**asdict(setting), **asdict(found), "verdict": verdict})
         return
-    columns = {"job": "JOB", "measured": "MEASURED>", "beside": "BESIDE IT"}
+    columns = {"job": "JOB~", "measured": "MEASURED>", "beside": "BESIDE IT~"}
     write_listing(_rows(setting, found), columns, as_json=False, none="")
     write_line(b"")
     for line in verdict:
@@ -126,13 +127,13 @@ def _measure(place: Path, setting: Setting) -> Found:
 
 
 def _rows(setting: Setting, found: Found) -> list[dict[str, str]]:
-    flushed = ", each flushed" if setting.durability == "group" else ""
-    of_disk = f"{found.append.bytes / found.disk_bytes:.0%} of the disk, before compression"
+    flushed = ", flushed" if setting.durability == "group" else ""
+    of_disk = f"{found.append.bytes / found.disk_bytes:.0%} of the disk"
     of_flush = f"{found.put.median / found.flush.median:.2g}× a flush" if flushed else "no flush"
     of_append = f"{found.call_a_record.records / found.append.records:.2g}× put_many"
     rows = [
         ("the disk flushes 4 KiB", _times(found.flush), ""),
-        (f"the disk takes 1 MiB{flushed}", f"{format_size(round(found.disk_bytes))}/s", ""),
+        (f"1 MiB to the disk{flushed}", f"{format_size(round(found.disk_bytes))}/s", ""),
         ("put, one by one", _times(found.put), of_flush),
         (f"put_many of {setting.batch_records:,}", _rate(found.append), of_disk),
         ("call a record", _rate(found.call_a_record), of_append),

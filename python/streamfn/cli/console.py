@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from .times import brief
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+MARKS: Final = ">~@"
+"""What a title of a column may end with, see `write_listing`."""
+GAP: Final = 2
+FOLDED: Final = 6
+"""Characters that a column which may be folded keeps at least; below, all are folded."""
 
 
 class Voice:
@@ -73,7 +82,8 @@ def write_listing(
     Args:
         rows: The objects.
         columns: Of the table: key of the object, then its title; a title that ends with `>` is
-            of a column of numbers, aligned to the right.
+            of a column of numbers, aligned to the right, with `@` of times, shown to the second,
+            with `~` of a column that may be folded where the terminal is too narrow.
         as_json: Write the array.
         none: What to say, on stderr, if there are no rows.
     """
@@ -84,7 +94,11 @@ def write_listing(
         voice.note(none)
         return
     titles = list(columns.values())
-    cells = [[_cell(row[key]) for key in columns] for row in rows]
+    cells = [
+        [_cell(brief(row[key]) if title.endswith("@") else row[key])
+         for key, title in columns.items()]
+        for row in rows
+    ]  # fmt: skip
     if is_for_people(sys.stdout):
         _rich_table(titles, cells)
     else:
@@ -118,21 +132,49 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _rich_table(titles: Iterable[str], cells: Iterable[Sequence[str]]) -> None:
+def _rich_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print a table that fits the terminal, the less important folded first."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    console = voice.rich()
+    if _width(titles, cells) > console.width and any(" " in title for title in titles):
+        titles = ["\n" * (" " not in title) + title.replace(" ", "\n") for title in titles]
+    if _width(titles, cells) > console.width:
+        cells = [
+            [text.replace(" ", "\n") if title.endswith("@") else text
+             for title, text in zip(titles, row, strict=True)]
+            for row in cells
+        ]  # fmt: skip
+    least = [
+        ["x" * FOLDED if title.endswith("~") else text
+         for title, text in zip(titles, row, strict=True)]
+        for row in cells
+    ]  # fmt: skip
+    folds_all = _width(titles, least) > console.width
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
     for title in titles:
-        right = title.endswith(">")
-        table.add_column(title.rstrip(">"), justify="right" if right else "left", overflow="fold")
+        table.add_column(
+            title.rstrip(MARKS),
+            justify="right" if title.endswith(">") else "left",
+            overflow="fold",
+            no_wrap=not (folds_all or title.endswith("~")),
+        )
     for row in cells:
         table.add_row(*map(Text, row))
-    voice.rich().print(table)
+    console.print(table)
+
+
+def _width(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return how wide a table is of which nothing is folded."""
+    heads = [title.rstrip(MARKS) for title in titles]
+    lines = [[line for text in column for line in text.split("\n")]
+             for column in zip(heads, *rows, strict=True)]  # fmt: skip
+    return sum(max(map(len, column)) for column in lines) + GAP * (len(titles) - 1)
 
 
 def _plain_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    rows = [[title.rstrip(">") for title in titles], *cells]
+    rows = [[title.rstrip(MARKS) for title in titles], *cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
     for row in rows:
         padded = [

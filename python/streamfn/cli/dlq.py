@@ -69,8 +69,8 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
     if not as_json:
         rows = [_row(letter) for letter in found]
     columns = {
-        "id": "ID", "partition_key": "KEY", "error": "ERROR", "attempts": "ATTEMPTS>",
-        "last_failed": "LAST FAILED",
+        "id": "ID", "partition_key": "KEY~", "error": "ERROR~", "attempts": "ATTEMPTS>",
+        "last_failed": "LAST FAILED@",
     }  # fmt: skip
     write_listing(rows, columns, as_json=as_json, none=none)
 

@@ -53,7 +53,7 @@ def ls(*, as_json: bool, log_dir: str) -> None:
     with open_log(log_dir) as log:
         rows = [_row(log, name) for name in sorted(_core.Mapping.names(log.core))]
     columns = {
-        "name": "FUNCTION", "streams": "STREAM", "state": "STATE", "lanes": "LANES>",
+        "name": "FUNCTION~", "streams": "STREAM~", "state": "STATE", "lanes": "LANES>",
         "in_flight": "IN FLIGHT>", "records_behind": "BEHIND>", "dead_letters": "DEAD LETTERS>",
         "queued_dead_letters": "QUEUED>",
     }  # fmt: skip
@@ -110,8 +110,8 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
     for replay in replays:
         voice.note(f"being replayed: {replay} (hint: `streamfn fn info {replay}`)")
     columns = {
-        "stream": "STREAM", "shard_id": "SHARD", "slot": "LANE>", "checkpoint": "CHECKPOINT>",
-        "end": "END>", "open": "BEGUN", "is_leased": "HELD", "written": "WRITTEN",
+        "stream": "STREAM~", "shard_id": "SHARD", "slot": "LANE>", "checkpoint": "CHECKPOINT>",
+        "end": "END>", "open": "BEGUN~", "is_leased": "HELD", "written": "WRITTEN@",
     }  # fmt: skip
     write_listing(lanes, columns, as_json=False, none="no lanes yet: its stream is not there")
 
@@ -178,7 +178,7 @@ def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log
         for shard_id, number in shards.items()
     ]
     voice.note(f"`{name}` reads on from {position}")
-    columns = {"stream": "STREAM", "shard_id": "SHARD", "sequence_number": "FROM>"}
+    columns = {"stream": "STREAM~", "shard_id": "SHARD", "sequence_number": "FROM>"}
     write_listing(rows, columns, as_json=as_json, none="")
 
 

@@ -14,7 +14,7 @@ from streamfn.units import format_count, format_size
 from .console import voice, write_json, write_listing
 from .functions import replays_from
 from .params import StreamName, confirm, json_option, log_dir_option, open_log, voice_options
-from .times import moment, parse_time
+from .times import brief, moment, parse_time
 
 
 @click.group("stream")
@@ -39,8 +39,8 @@ def ls(*, internal: bool, as_json: bool, log_dir: str) -> None:
     if not as_json:
         rows = [{**row, "bytes": format_size(row["bytes"])} for row in rows]
     columns = {
-        "name": "STREAM", "shards": "SHARDS>", "records": "RECORDS>", "bytes": "SIZE>",
-        "durability": "DURABILITY", "last_record": "LAST RECORD",
+        "name": "STREAM~", "shards": "SHARDS>", "records": "RECORDS>", "bytes": "SIZE>",
+        "durability": "DURABILITY", "last_record": "LAST RECORD@",
     }  # fmt: skip
     none = "no streams yet (hint: `streamfn put STREAM FILE` makes one)"
     write_listing(rows, columns, as_json=as_json, none=none)
@@ -122,14 +122,14 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
     voice.note(
         f"{name}: {format_count(found.records, 'record')} in {format_size(found.bytes)}, "
         f"durability {found.durability}, compression {found.compression}, "
-        f"created {summary['created']}"
+        f"created {brief(summary['created'])}"
     )
     if replays:
         voice.note(f"being replayed: {', '.join(replays)}")
     rows = [{**_shard(shard), "bytes": format_size(shard.bytes)} for shard in found.shards]
     columns = {
         "shard_id": "SHARD", "trim_horizon": "FIRST>", "end": "END>", "bytes": "SIZE>",
-        "segments": "SEGMENTS>", "is_open": "OPEN", "last_record": "LAST RECORD",
+        "segments": "SEGMENTS>", "is_open": "OPEN", "last_record": "LAST RECORD@",
     }  # fmt: skip
     write_listing(rows, columns, as_json=False, none="no shards")
 

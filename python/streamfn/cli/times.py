@@ -1,4 +1,4 @@
-"""Times as they are printed: ISO 8601 in UTC with microseconds, in tables and in JSON."""
+"""Times as they are printed, in UTC: ISO 8601 with microseconds, and to the second in tables."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def iso(microseconds: int) -> str:
 def moment(time: datetime) -> str:
     """Return an aware time as `2026-01-31T12:00:00.000000Z`."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def brief(time: str | None) -> str | None:
+    """Return a printed time as a table shows it, to the second: `2026-01-31 12:00:00Z`."""
+    return None if time is None else f"{time[:10]} {time[11:19]}Z"
 
 
 def parse_time(text: str) -> datetime:
