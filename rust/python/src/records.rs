@@ -293,7 +293,7 @@ impl Records {
             py,
             Lengthed(
                 self.selection.len(),
-                self.selection.iter().map(|(batch, index)| PyBytes::new(py, batch.value(index))),
+                self.selection.values().map(|payload| PyBytes::new(py, payload)),
             ),
         )
     }
@@ -301,8 +301,8 @@ impl Records {
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let loads = json_loads(py)?;
         let list = PyList::empty(py);
-        for (batch, index) in self.selection.iter() {
-            list.append(loads.call1((PyBytes::new(py, batch.value(index)),))?)?;
+        for payload in self.selection.values() {
+            list.append(loads.call1((PyBytes::new(py, payload),))?)?;
         }
         Ok(list)
     }

@@ -82,16 +82,19 @@ impl Picked {
     pub fn slice(&self, from: usize, to: usize) -> Self {
         assert!(from <= to && to <= self.len(), "slice within the indices picked");
         match self {
-            Self::Range(range) => {
-                #[allow(clippy::cast_possible_truncation, reason = "both are at most len(), a u32")]
-                let (from, to) = (from as u32, to as u32);
-                Self::Range(range.start + from..range.start + to)
-            }
+            Self::Range(range) => Self::Range(part_of(range, &(from..to))),
             Self::List { of, within } => {
                 Self::List { of: of.clone(), within: within.start + from..within.start + to }
             }
         }
     }
+}
+
+/// What lies at `shown` of a range, which is as long at least.
+fn part_of(range: &Range<u32>, shown: &Range<usize>) -> Range<u32> {
+    #[allow(clippy::cast_possible_truncation, reason = "both are at most its length, a u32")]
+    let (from, to) = (shown.start as u32, shown.end as u32);
+    range.start + from..range.start + to
 }
 
 /// Some records of one batch.
@@ -184,6 +187,20 @@ impl Selection {
         })
     }
 
+    /// The payload of every record.
+    pub fn values(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        self.parts_shown().flat_map(|(part, shown)| match &part.picked {
+            // WHY not of one alone: to begin a run costs more than it saves.
+            Picked::Range(range) if shown.len() > 1 => {
+                Values::Run(part.batch.values(&part_of(range, &shown)))
+            }
+            picked => {
+                let indices = shown.filter_map(|i| picked.get(i));
+                Values::OneByOne(indices.map(|index| part.batch.value(index)))
+            }
+        })
+    }
+
     /// The batches it is made of, each with what is picked from it.
     pub fn pieces(&self) -> impl Iterator<Item = (&Arc<DecodedBatch>, Picked)> + '_ {
         self.parts_shown()
@@ -269,6 +286,27 @@ impl Selection {
     }
 }
 
+/// Payloads of one part.
+enum Values<Run, OneByOne> {
+    Run(Run),
+    OneByOne(OneByOne),
+}
+
+impl<'a, Run, OneByOne> Iterator for Values<Run, OneByOne>
+where
+    Run: Iterator<Item = &'a [u8]>,
+    OneByOne: Iterator<Item = &'a [u8]>,
+{
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match self {
+            Self::Run(values) => values.next(),
+            Self::OneByOne(values) => values.next(),
+        }
+    }
+}
+
 /// Puts a [`Selection`] together, part by part.
 #[derive(Default)]
 pub struct Builder {
@@ -323,12 +361,21 @@ mod tests {
     use crate::types::ShardId;
     use proptest::prelude::*;
 
+    /// Payloads of 10 bytes that tell the number of their record.
     fn batch(base_seq: u64, count: u32) -> Arc<DecodedBatch> {
         let mut builder = RecordBuilder::default();
         for index in 0..count {
-            builder.push(&[7; 10], (index % 2 == 0).then_some("key"), &[]);
+            builder.push(
+                &payload(base_seq + u64::from(index)),
+                (index % 2 == 0).then_some("key"),
+                &[],
+            );
         }
         Arc::new(DecodedBatch::in_memory(&builder, base_seq, 0, "s".into(), ShardId(0)))
+    }
+
+    fn payload(number: u64) -> Vec<u8> {
+        format!("{number:010}").into_bytes()
     }
 
     fn numbers(selection: &Selection) -> Vec<u64> {
@@ -391,6 +438,8 @@ mod tests {
             let expected = &named[outer][inner];
             prop_assert_eq!(expected, numbers(&sliced));
             prop_assert_eq!(expected.last().copied(), sliced.last());
+            let payloads: Vec<_> = expected.iter().copied().map(payload).collect();
+            prop_assert_eq!(payloads, sliced.values().collect::<Vec<_>>());
         }
 
         #[test]
