@@ -159,15 +159,33 @@ fn keys(selection: &Selection) -> StringArray {
 }
 
 fn numbers(selection: &Selection) -> UInt64Array {
-    let numbers = selection.iter().map(|(batch, index)| batch.base_seq() + u64::from(index));
-    UInt64Array::from_iter_values(numbers)
+    let mut numbers: Vec<u64> = Vec::with_capacity(selection.len());
+    for (batch, picked) in selection.pieces() {
+        let number = |index| batch.base_seq() + u64::from(index);
+        match &picked {
+            Picked::Range(range) => numbers.extend(number(range.start)..number(range.end)),
+            Picked::List { .. } => {
+                numbers.extend((0..picked.len()).filter_map(|i| picked.get(i)).map(number));
+            }
+        }
+    }
+    numbers.into()
 }
 
 fn times(selection: &Selection) -> TimestampMicrosecondArray {
-    let times = selection
-        .iter()
-        .map(|(batch, index)| i64::try_from(batch.timestamp(index)).unwrap_or(i64::MAX));
-    TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")
+    let mut times: Vec<i64> = Vec::with_capacity(selection.len());
+    let signed = |time| i64::try_from(time).unwrap_or(i64::MAX);
+    for (batch, picked) in selection.pieces() {
+        match batch.common_timestamp() {
+            Some(time) => times.resize(times.len() + picked.len(), signed(time)),
+            None => times.extend(
+                (0..picked.len())
+                    .filter_map(|i| picked.get(i))
+                    .map(|index| signed(batch.timestamp(index))),
+            ),
+        }
+    }
+    TimestampMicrosecondArray::from(times).with_timezone("UTC")
 }
 
 fn headers(selection: &Selection) -> Result<MapArray, ArrowError> {
