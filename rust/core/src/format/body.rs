@@ -7,6 +7,7 @@
 //! Kinds: 1 value offsets `i32[n+1]`, 2 values, 3 key offsets, 4 keys, 5 header offsets, 6 headers,
 //! 7 timestamp deltas `u32[n]` µs, 9 key validity bitmap. Flag 1: a reader must know the section.
 
+use std::cell::Cell;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -33,7 +34,14 @@ const SECTION_BYTES: usize = 12;
 const SECTIONS_MAX: usize = 32;
 static PADDING: [u8; 8] = [0; 8];
 
-/// One column of variable-length values under construction.
+/// Memory that a thread keeps for its next batch: twice what a batch should hold, for it grows by doubling.
+pub(super) const KEPT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Option<RecordBuilder>> = const { Cell::new(None) };
+}
+
+/// One column of variable-length values under construction. Without offsets it is not in the body.
 #[derive(Debug, Default, Clone)]
 struct Column {
     offsets: Vec<u8>,
@@ -41,24 +49,43 @@ struct Column {
 }
 
 impl Column {
-    /// A column of `count` empty values.
-    fn empty(count: u32) -> Self {
-        Self { offsets: vec![0; (count as usize + 1) * 4], bytes: Vec::new() }
+    fn has_begun(&self) -> bool {
+        !self.offsets.is_empty()
     }
 
-    /// Notes that a value ends where `bytes` ends now.
-    fn end_value(&mut self) {
+    /// Begins with `count` empty values, unless it has begun.
+    fn begin(&mut self, count: u32) {
+        if !self.has_begun() {
+            self.offsets.resize((count as usize + 1) * 4, 0);
+        }
+    }
+
+    fn push(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
         let end = u32::try_from(self.bytes.len()).expect("a batch is split long before 2 GiB");
         self.offsets.extend_from_slice(&end.to_le_bytes());
     }
 
-    fn append(&mut self, other: &Self) {
+    /// Adds the `count` values of another column; they are empty if that has not begun.
+    fn append(&mut self, other: &Self, count: u32) {
         let base = u32::try_from(self.bytes.len()).expect("a batch is split long before 2 GiB");
+        if !other.has_begun() {
+            (0..count).for_each(|_| self.offsets.extend_from_slice(&base.to_le_bytes()));
+        }
         for end in other.offsets.chunks_exact(4).skip(1) {
             let end = u32::from_le_bytes(end.try_into().expect("4 bytes"));
             self.offsets.extend_from_slice(&(base + end).to_le_bytes());
         }
         self.bytes.extend_from_slice(&other.bytes);
+    }
+
+    fn clear(&mut self) {
+        self.offsets.clear();
+        self.bytes.clear();
+    }
+
+    fn capacity(&self) -> usize {
+        self.offsets.capacity() + self.bytes.capacity()
     }
 }
 
@@ -67,27 +94,58 @@ impl Column {
 pub struct RecordBuilder {
     count: u32,
     values: Column,
-    keys: Option<Column>,
-    /// One bit for each record, set if it has a key; kept only while `keys` is.
+    /// Begun by the first record that has a key.
+    keys: Column,
+    /// One bit for each record, set if it has a key; kept only with `keys`.
     key_validity: Vec<u8>,
-    keyless: u32,
-    headers: Option<Column>,
+    keyed: u32,
+    /// Begun by the first record that has headers.
+    headers: Column,
 }
 
 impl Default for RecordBuilder {
     fn default() -> Self {
+        let mut values = Column::default();
+        values.begin(0);
         Self {
             count: 0,
-            values: Column::empty(0),
-            keys: None,
+            values,
+            keys: Column::default(),
             key_validity: Vec::new(),
-            keyless: 0,
-            headers: None,
+            keyed: 0,
+            headers: Column::default(),
         }
     }
 }
 
 impl RecordBuilder {
+    /// An empty one, in the memory of the last that this thread has recycled.
+    pub fn recycled() -> Self {
+        SPARE.take().unwrap_or_default()
+    }
+
+    /// Keeps its memory for this thread's next [`RecordBuilder::recycled`].
+    ///
+    /// WHY: a new one copies itself as it grows, and it depends on what else is in memory whether the
+    /// allocator takes that from the kernel each time and gives it back: then an append of 100 B took
+    /// 84 ns instead of 58.
+    pub fn recycle(mut self) {
+        let columns = [&self.values, &self.keys, &self.headers];
+        if columns.map(Column::capacity).iter().sum::<usize>() <= KEPT_BYTES_MAX {
+            self.clear();
+            SPARE.set(Some(self));
+        }
+    }
+
+    fn clear(&mut self) {
+        for column in [&mut self.values, &mut self.keys, &mut self.headers] {
+            column.clear();
+        }
+        self.values.begin(0);
+        self.key_validity.clear();
+        (self.count, self.keyed) = (0, 0);
+    }
+
     /// How many records are in it.
     pub fn count(&self) -> u32 {
         self.count
@@ -95,78 +153,68 @@ impl RecordBuilder {
 
     /// Bytes of data, keys and headers in it, without offsets.
     pub fn payload_bytes(&self) -> usize {
-        let column = |column: &Option<Column>| column.as_ref().map_or(0, |c| c.bytes.len());
-        self.values.bytes.len() + column(&self.keys) + column(&self.headers)
+        self.values.bytes.len() + self.keys.bytes.len() + self.headers.bytes.len()
     }
 
     /// Adds a record. `headers` is encoded by [`encode_headers`]; empty means none.
     pub fn push(&mut self, data: &[u8], key: Option<&str>, headers: &[u8]) {
-        self.values.bytes.extend_from_slice(data);
-        self.values.end_value();
-        if key.is_some() || self.keys.is_some() {
-            let count = self.count;
-            let keys = self.keys.get_or_insert_with(|| Column::empty(count));
-            keys.bytes.extend_from_slice(key.unwrap_or_default().as_bytes());
-            keys.end_value();
+        self.values.push(data);
+        if key.is_some() || self.has_keys() {
+            self.keys.begin(self.count);
+            self.keys.push(key.unwrap_or_default().as_bytes());
+            self.note_key(self.count, key.is_some());
         }
-        self.note_key(key.is_some());
-        if !headers.is_empty() || self.headers.is_some() {
-            let count = self.count;
-            let column = self.headers.get_or_insert_with(|| Column::empty(count));
-            column.bytes.extend_from_slice(headers);
-            column.end_value();
+        if !headers.is_empty() || self.headers.has_begun() {
+            self.headers.begin(self.count);
+            self.headers.push(headers);
         }
         self.count += 1;
     }
 
-    fn note_key(&mut self, has_key: bool) {
-        if self.count.is_multiple_of(8) {
-            self.key_validity.push(0);
-        }
+    fn note_key(&mut self, index: u32, has_key: bool) {
+        self.key_validity.resize(index as usize / 8 + 1, 0);
         if has_key {
             if let Some(last) = self.key_validity.last_mut() {
-                *last |= 1 << (self.count % 8);
+                *last |= 1 << (index % 8);
             }
-        } else {
-            self.keyless += 1;
+            self.keyed += 1;
         }
     }
 
     /// Adds all records of another builder behind those in it.
     pub fn append(&mut self, other: &Self) {
-        if other.keys.is_some() || self.keys.is_some() {
-            let (mine, theirs) = (self.count, other.count);
-            let keys = self.keys.get_or_insert_with(|| Column::empty(mine));
-            keys.append(other.keys.as_ref().unwrap_or(&Column::empty(theirs)));
+        self.values.append(&other.values, other.count);
+        if other.has_keys() || self.has_keys() {
+            self.keys.begin(self.count);
+            self.keys.append(&other.keys, other.count);
+            for index in 0..other.count {
+                let byte = other.key_validity.get(index as usize / 8).copied().unwrap_or(0);
+                self.note_key(self.count + index, byte & (1 << (index % 8)) != 0);
+            }
         }
-        if other.headers.is_some() || self.headers.is_some() {
-            let (mine, theirs) = (self.count, other.count);
-            let headers = self.headers.get_or_insert_with(|| Column::empty(mine));
-            headers.append(other.headers.as_ref().unwrap_or(&Column::empty(theirs)));
+        if other.headers.has_begun() || self.headers.has_begun() {
+            self.headers.begin(self.count);
+            self.headers.append(&other.headers, other.count);
         }
-        for index in 0..other.count {
-            let byte = other.key_validity.get(index as usize / 8).copied().unwrap_or(0);
-            self.note_key(byte & (1 << (index % 8)) != 0);
-            self.count += 1;
-        }
-        self.values.append(&other.values);
+        self.count += other.count;
     }
 
     /// Whether any record has a key.
     pub fn has_keys(&self) -> bool {
-        self.keys.is_some()
+        self.keys.has_begun()
     }
 
     fn sections(&self) -> Vec<(u16, &[u8])> {
         let mut sections: Vec<(u16, &[u8])> =
             vec![(VALUE_OFFSETS, &self.values.offsets), (VALUES, &self.values.bytes)];
-        if let Some(keys) = &self.keys {
-            sections.extend([(KEY_OFFSETS, &*keys.offsets), (KEYS, &*keys.bytes)]);
-            if self.keyless > 0 {
+        if self.has_keys() {
+            sections.extend([(KEY_OFFSETS, &*self.keys.offsets), (KEYS, &*self.keys.bytes)]);
+            if self.keyed < self.count {
                 sections.push((KEY_VALIDITY, &self.key_validity));
             }
         }
-        if let Some(headers) = &self.headers {
+        if self.headers.has_begun() {
+            let headers = &self.headers;
             sections.extend([(HEADER_OFFSETS, &*headers.offsets), (HEADERS, &*headers.bytes)]);
         }
         sections
@@ -177,15 +225,15 @@ impl RecordBuilder {
         with_body_of(&self.sections(), write)
     }
 
-    /// The body with all sections of offsets behind the others, and where they begin.
-    pub fn to_body_offsets_last(&self) -> (Vec<u8>, usize) {
+    /// Writes the body into `body`, all sections of offsets behind the others; returns where they begin.
+    pub fn write_offsets_last(&self, body: &mut Vec<u8>) -> usize {
         let mut sections = self.sections();
         sections.sort_by_key(|(kind, _)| is_of_offsets(*kind));
-        let body = with_body_of(&sections, |parts| parts.concat());
+        body.clear();
+        with_body_of(&sections, |parts| parts.iter().for_each(|part| body.extend_from_slice(part)));
         let offsets = sections.iter().filter(|(kind, _)| is_of_offsets(*kind));
         let length: usize = offsets.map(|(_, bytes)| align8(bytes.len())).sum();
-        let offsets_at = body.len() - length;
-        (body, offsets_at)
+        body.len() - length
     }
 }
 

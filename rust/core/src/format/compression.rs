@@ -13,7 +13,9 @@
 use std::cell::RefCell;
 use std::io;
 
-use super::body::{offsets_of, RecordBuilder};
+use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
+
+use super::body::{offsets_of, RecordBuilder, KEPT_BYTES_MAX};
 use super::record_batch::{RAW_BYTES_MAX, RECORDS_MAX};
 use super::Damage;
 
@@ -30,31 +32,66 @@ const LEVEL: i32 = 1;
 const COMPRESS_BYTES_MIN: u32 = 256;
 const OFFSETS_BYTES_MAX: usize = (RECORDS_MAX as usize + 1) * 4;
 
+/// What a thread keeps from one batch to the next.
+///
+/// WHY: making a context costs more than compressing a small batch, and memory that is taken anew for
+/// each large one is handed out by the kernel page by page.
+struct Workshop {
+    context: zstd::bulk::Compressor<'static>,
+    raw: Vec<u8>,
+    stored: Vec<u8>,
+}
+
 /// The body of some records, `raw_len` bytes, for [`ZSTD_PACKED`]; `None` where compression does not pay.
 ///
 /// # Errors
 /// zstd has no memory.
 pub fn compress(records: &RecordBuilder, raw_len: u32) -> io::Result<Option<Vec<u8>>> {
     thread_local! {
-        // WHY: making a context costs more than compressing a small batch.
-        static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> =
-            const { RefCell::new(None) };
+        static WORKSHOP: RefCell<Option<Workshop>> = const { RefCell::new(None) };
     }
     if raw_len < COMPRESS_BYTES_MIN {
         return Ok(None);
     }
-    let (mut raw, offsets_at) = records.to_body_offsets_last();
-    pack_offsets(&mut raw).expect("the builder makes valid bodies");
-    CONTEXT.with_borrow_mut(|context| {
-        let context = match context {
-            Some(context) => context,
-            None => context.insert(zstd::bulk::Compressor::new(LEVEL)?),
+    WORKSHOP.with_borrow_mut(|workshop| {
+        let workshop = match workshop {
+            Some(workshop) => workshop,
+            None => workshop.insert(Workshop::open()?),
         };
-        let (values, lengths) = raw.split_at(offsets_at);
-        let mut stored = context.compress(values)?;
-        stored.extend(context.compress(lengths)?);
-        Ok((stored.len() < raw.len()).then_some(stored))
+        let stored = workshop.compress(records);
+        workshop.tidy_up();
+        stored
     })
+}
+
+impl Workshop {
+    fn open() -> io::Result<Self> {
+        let context = zstd::bulk::Compressor::new(LEVEL)?;
+        Ok(Self { context, raw: Vec::new(), stored: Vec::new() })
+    }
+
+    fn compress(&mut self, records: &RecordBuilder) -> io::Result<Option<Vec<u8>>> {
+        let offsets_at = records.write_offsets_last(&mut self.raw);
+        pack_offsets(&mut self.raw).expect("the builder makes valid bodies");
+        let (values, lengths) = self.raw.split_at(offsets_at);
+        let longest = compress_bound(values.len()) + compress_bound(lengths.len());
+        if self.stored.len() < longest {
+            self.stored.resize(longest, 0);
+        }
+        let first = self.context.compress_to_buffer(values, &mut *self.stored)?;
+        let (_, rest) = self.stored.split_at_mut(first);
+        let second = self.context.compress_to_buffer(lengths, rest)?;
+        let stored = self.stored.get(..first + second).unwrap_or_default();
+        Ok((stored.len() < self.raw.len()).then(|| stored.to_vec()))
+    }
+
+    fn tidy_up(&mut self) {
+        for kept in [&mut self.raw, &mut self.stored] {
+            if kept.capacity() > KEPT_BYTES_MAX {
+                *kept = Vec::new();
+            }
+        }
+    }
 }
 
 /// Decompresses a stored body of a codec that is not [`NONE`], which has to become `raw_len` bytes.
@@ -95,9 +132,9 @@ fn content_size(mut stored: &[u8]) -> Result<Option<u64>, Damage> {
     let damage = Damage("there are no whole frames");
     let mut sum = Some(0_u64);
     loop {
-        let said = zstd::zstd_safe::get_frame_content_size(stored).map_err(|_| damage)?;
+        let said = get_frame_content_size(stored).map_err(|_| damage)?;
         sum = sum.zip(said).and_then(|(sum, said)| sum.checked_add(said));
-        let length = zstd::zstd_safe::find_frame_compressed_size(stored).map_err(|_| damage)?;
+        let length = find_frame_compressed_size(stored).map_err(|_| damage)?;
         stored = stored.get(length..).ok_or(damage)?;
         if stored.is_empty() {
             return Ok(sum);
@@ -176,8 +213,8 @@ mod tests {
     #[test]
     fn what_is_compressed_comes_back_but_for_the_order_of_its_sections() {
         let records = records();
-        let (body, _) = records.to_body_offsets_last();
-
+        let mut body = Vec::new();
+        records.write_offsets_last(&mut body);
         let raw_len = u32::try_from(body.len()).unwrap();
 
         let stored = compress(&records, raw_len).unwrap().unwrap();

@@ -293,15 +293,16 @@ impl ShardLog {
             return Ok(false);
         }
         let batches = self.share(group)?;
-        for (batch, shares) in &batches {
-            let mut first = self.write_batch(writer, tail, batch)?;
+        for (batch, shares) in batches {
+            let mut first = self.write_batch(writer, tail, &batch)?;
             tail = self.page().committed();
             for (member, count) in shares {
-                if let Some(result) = results.get_mut(*member) {
-                    result.runs.push((first, *count));
+                if let Some(result) = results.get_mut(member) {
+                    result.runs.push((first, count));
                 }
-                first += u64::from(*count);
+                first += u64::from(count);
             }
+            batch.body.recycle();
         }
         Ok(true)
     }
@@ -367,6 +368,7 @@ impl ShardLog {
             }
             None => records.with_body(|parts| parts.concat()),
         };
+        records.recycle();
         header.body_len = u32::try_from(bytes.len()).expect("not longer than raw");
         header.body_crc = crc32c(&bytes);
         Ok(Prepared { header, body: Body::Bytes(bytes) })
@@ -620,6 +622,12 @@ impl Body {
         match self {
             Self::Records(records) => records.with_body(write),
             Self::Bytes(bytes) => write(&[bytes]),
+        }
+    }
+
+    fn recycle(self) {
+        if let Self::Records(records) = self {
+            records.recycle();
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Put<'a> {
     routes: Vec<u32>,
     keyless: usize,
     count: usize,
+    record_bytes_max: usize,
+    headers_bytes_max: usize,
 }
 
 /// Where a call's records went.
@@ -89,7 +91,17 @@ impl Stream {
         targets.sort_unstable();
         let keyless = self.next_keyless.fetch_add(1, Ordering::Relaxed) % targets.len().max(1);
         let builders = vec![Vec::new(); targets.len()];
-        Ok(Put { stream: self, targets, builders, routes: Vec::new(), keyless, count: 0 })
+        let extra = if self.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
+        Ok(Put {
+            stream: self,
+            targets,
+            builders,
+            routes: Vec::new(),
+            keyless,
+            count: 0,
+            record_bytes_max: RECORD_BYTES_MAX + extra,
+            headers_bytes_max: HEADERS_BYTES_MAX + extra,
+        })
     }
 
     /// The shard that owns a partition key.
@@ -138,7 +150,7 @@ impl Put<'_> {
             last.count() > 0
                 && (last.payload_bytes() + size > BATCH_BYTES_TARGET || last.count() >= RECORDS_MAX)
         }) {
-            builders.push(RecordBuilder::default());
+            builders.push(RecordBuilder::recycled());
         }
         if let Some(last) = builders.last_mut() {
             last.push(data, partition_key, headers);
@@ -242,13 +254,12 @@ impl Put<'_> {
                 ));
             }
         }
-        let extra = if self.stream.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
-        if headers.len() > HEADERS_BYTES_MAX + extra {
-            return Err(self.too_large(headers.len(), HEADERS_BYTES_MAX + extra, "header bytes"));
+        if headers.len() > self.headers_bytes_max {
+            return Err(self.too_large(headers.len(), self.headers_bytes_max, "header bytes"));
         }
         let size = data.len() + headers.len() + key.map_or(0, str::len);
-        if size > RECORD_BYTES_MAX + extra {
-            return Err(self.too_large(size, RECORD_BYTES_MAX + extra, "record bytes"));
+        if size > self.record_bytes_max {
+            return Err(self.too_large(size, self.record_bytes_max, "record bytes"));
         }
         Ok(())
     }

@@ -245,7 +245,8 @@ pub(crate) fn batch(records: &RecordBuilder, header: BatchHeader, codec: u8) -> 
         compression::NONE => raw.clone(),
         compression::ZSTD => zstd(&raw),
         _ => {
-            let (mut raw, offsets_at) = records.to_body_offsets_last();
+            let mut raw = Vec::new();
+            let offsets_at = records.write_offsets_last(&mut raw);
             pack_offsets(&mut raw).unwrap();
             [zstd(&raw[..offsets_at]), zstd(&raw[offsets_at..])].concat()
         }
