@@ -67,7 +67,7 @@ impl Handed {
     }
 }
 
-#[expect(deprecated, reason = "what is there instead is `unsafe`, which this crate does without")]
+#[expect(deprecated, reason = "what is there instead is `unsafe`")]
 fn is_only_ours(record: &Bound<'_, Record>) -> bool {
     record.get_refcnt() == 1
 }

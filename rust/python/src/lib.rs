@@ -2,6 +2,7 @@
 //!
 //! A binding converts, gives the GIL away, delegates. Rules, defaults and loops live in the core.
 
+mod ahead;
 mod arrow;
 mod board;
 mod error;

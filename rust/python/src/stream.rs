@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use streamfn_core::stream::{Put, PutOutcome};
 use streamfn_core::{SequenceNumber, ShardId, Start};
 
+use crate::ahead::Ahead;
 use crate::error::IntoPy;
 use crate::log::Handle;
 use crate::reader::{parse_start, ShardReader};
@@ -169,7 +170,9 @@ impl Stream {
             headers.map(|headers| entries("headers", headers, Some(data.len()))).transpose()?;
         self.log.get()?;
         let mut put = self.inner.begin_put().into_py()?;
+        let mut ahead = Ahead::of(&data);
         for (index, item) in data.iter().enumerate() {
+            ahead.pass(index);
             let key = keys.as_ref().map(|keys| keys.get_item(index)).transpose()?;
             let header = headers.as_ref().map(|headers| headers.get_item(index)).transpose()?;
             let header = header.as_ref().filter(|header| !header.is_none());

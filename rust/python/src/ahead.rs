@@ -1,0 +1,65 @@
+//! Asking for the memory of records that are copied soon, without waiting for it.
+//!
+//! WHY: a program's records lie scattered, and each copy waited for its own to come from main memory. An
+//! append took 229 ns instead of 110 where records of 100 B come in any order, 607 instead of 538 where
+//! those of 1 KiB do, and 431 instead of 375 where events that `orjson` has made are compressed.
+
+use pyo3::ffi::PyList_GetItem;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+/// How far ahead of the record that is copied ...
+const RECORDS_AHEAD: usize = 8;
+/// ... and how much of a record: with a longer one the processor goes on by itself.
+const LINES_AHEAD: usize = 4;
+const LINE_BYTES: usize = 64;
+/// For a record that begins so close behind the one before, the processor asks by itself; to ask for a
+/// part of it made that worse (30 ns more for an append of 1 KiB).
+const STEP_BYTES_MAX: usize = 2048;
+
+/// Goes through a list some records ahead of whoever copies them.
+pub(crate) struct Ahead<'a, 'py> {
+    data: &'a Bound<'py, PyList>,
+    /// Address of the record before.
+    before: usize,
+}
+
+impl<'a, 'py> Ahead<'a, 'py> {
+    pub(crate) fn of(data: &'a Bound<'py, PyList>) -> Self {
+        Self { data, before: 0 }
+    }
+
+    /// The record at `index` is copied now.
+    pub(crate) fn pass(&mut self, index: usize) {
+        let Some(record) = self.address(index + RECORDS_AHEAD) else { return };
+        let step = record.addr().wrapping_sub(self.before);
+        self.before = record.addr();
+        if step > STEP_BYTES_MAX {
+            for line in 0..LINES_AHEAD {
+                ask_for(record.wrapping_add(line * LINE_BYTES));
+            }
+        }
+    }
+
+    /// Where an entry lies, if there is one. It may be gone when anybody else has had the GIL.
+    fn address(&self, index: usize) -> Option<*const i8> {
+        let at = isize::try_from(index).ok().filter(|_| index < self.data.len())?;
+        #[allow(unsafe_code, reason = "to count a reference is to wait for the memory it is in")]
+        // SAFETY: it is a list, and it has that entry for as long as the GIL is held.
+        let record = unsafe { PyList_GetItem(self.data.as_ptr(), at) };
+        Some(record.cast())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn ask_for(address: *const i8) {
+    use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+    #[allow(unsafe_code, reason = "the only way to ask")]
+    // SAFETY: it is a hint, and may name any address.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(address);
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ask_for(_address: *const i8) {}
