@@ -17,7 +17,7 @@ import zstandard
 from scenario import SEED
 from systems import BATCH_RECORDS, Lmdb, Sqlite, Streamfn, Touch
 
-from streamfn import Log, Record
+from streamfn import ArrowBatch, Log, Record
 from streamfn._core import Records
 
 PUT_THREADS: Final = 16
@@ -91,26 +91,24 @@ class Lengths:
         """One record."""
         self.total += len(record.data)
 
-    def arrow(self, batch: object) -> None:
+    def arrow(self, batch: ArrowBatch) -> None:
         """One batch, as `input="arrow"` hands it over."""
         column = pa.record_batch(batch)["data"]
         self.total += pc.sum(pc.binary_length(column)).as_py()
 
 
-def lengths(system: Streamfn, *, as_arrow: bool) -> float:
-    """Records a second of such a function, called as a runner calls it."""
+def lengths(system: Streamfn, *, as_arrow: bool, bytes_of_all: int) -> float:
+    """Seconds that a runner takes to call such a function with all records."""
     system.rewind()
-    function, count = Lengths(), 0
-    begun = time.perf_counter()
-    for work in system.works(ARROW_RECORDS if as_arrow else BATCH_RECORDS):
-        if as_arrow:
-            function.arrow(work.records.to_arrow())
-        else:
-            for record in work.records:
-                function.record(record)
-        count += len(work.records)
-    assert function.total > 0
-    return count / (time.perf_counter() - begun)
+    sizes = Lengths()
+    seconds = system.call(
+        sizes.arrow if as_arrow else sizes.record,
+        lambda: sizes.total >= bytes_of_all,
+        input="arrow" if as_arrow else "record",
+        batch_size=ARROW_RECORDS if as_arrow else BATCH_RECORDS,
+    )
+    assert sizes.total == bytes_of_all
+    return seconds
 
 
 def plain_event(records: Records, stream: str) -> dict[str, Any]:

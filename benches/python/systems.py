@@ -7,14 +7,16 @@ What a system may prepare once (tables, keys of its entries) is prepared outside
 
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
 import lmdb
 
-from streamfn import Batch, Log, Record, _core
+from streamfn import App, Batch, Log, Record
+from streamfn.bench.one_runner import OneRunner
 
 Durability = Literal["process", "group"]
 """`process`: survives the kill of the process. `group`: survives power loss too."""
@@ -90,7 +92,7 @@ class System(Protocol):
 
 
 class Streamfn:
-    """A stream of one shard, without compression; consumed through a lane as a runner does it."""
+    """A stream of one shard, without compression, and a worker's runner, in this process."""
 
     compression: Literal["zstd", "none"] = "none"
 
@@ -99,46 +101,45 @@ class Streamfn:
         self.stream = self.log.create_stream(
             "bench", durability=durability, compression=self.compression
         )
-        self.passes = 0
+        self.appended = self.passes = 0
 
     def append(self, batches: Sequence[list[bytes]]) -> None:
         """Append all batches with `put_many`."""
         for batch in batches:
             self.stream.put_many(batch)
+            self.appended += len(batch)
 
     def rewind(self) -> None:
-        """Take a new mapping, which starts at the first record."""
+        """Give the function another name: new to the log, it starts at the first record."""
         self.passes += 1
-        self.mapping = _core.Mapping.register(self.log.core, f"bench.f{self.passes}", factor=1)
-        self.shards = self.mapping.prepare("bench")
 
-    def consume(self, touch: Touch, *, per_record: bool) -> None:
-        """Run the lane: in-flight slot, call, checkpoint, for each batch."""
-        for work in self.works():
-            if per_record:
-                for record in work.records:
-                    touch.record(record)
-            else:
-                touch.batch(Batch(work.records))
+    def consume(self, touch: Touch, *, per_record: bool) -> float:
+        """Run a worker's runner: in-flight slot, call, checkpoint, for each batch."""
+        return self.call(
+            touch.record if per_record else touch.batch,
+            lambda: touch.count >= self.appended,
+            input="record" if per_record else "batch",
+        )
 
-    def works(self, batch_records: int = BATCH_RECORDS) -> Iterator[_core.Work]:
-        """Batches as a runner's thread gets them; each is settled when the next is asked for."""
-        lanes = _core.LaneSet(self.log.core, worker="0" * 32, runner=0)
-        for number, shard_id in enumerate(self.shards):
-            lanes.add(
-                number,
-                self.mapping,
-                "bench",
-                shard_id,
-                0,
-                batch_size=batch_records,
-                batch_window=0.0,
-                batch_bytes=6 * 2**20,
-            )
-        while (work := lanes.next(0.0)) is not None:
-            yield work
-            lanes.settle(work.lane)
-        lanes.close()
+    def call(
+        self,
+        function: Callable[..., None],
+        is_done: Callable[[], bool],
+        *,
+        input: str,
+        batch_size: int = BATCH_RECORDS,
+    ) -> float:
+        """Have a runner of one thread call the function until it has seen all.
+
+        Returns the seconds from taking the lane to giving it back.
+        """
+        app = App(f"bench{self.passes}")
+        app.stream("bench", name="function", input=input, batch_size=batch_size)(function)
+        runner = OneRunner(self.log, app)
+        begun = time.perf_counter()
+        with runner:
+            runner.run(is_done)
+        return time.perf_counter() - begun
 
     def put_each(self, records: Iterable[bytes]) -> None:
         """Append one by one with `put`."""

@@ -118,26 +118,31 @@ def test_a_call_a_record(filled: Streamfn, tmp_path: Path, size: TargetSize, not
     lmdb.append(batches(100, size.records))
 
     def ours() -> float:
+        touch = Touch()
         filled.rewind()
-        return _consumed(lambda touch: filled.consume(touch, per_record=True), size.records)
+        seconds = filled.consume(touch, per_record=True)
+        assert touch.count == size.records
+        return size.records / seconds
 
-    turns = Turns(size.rounds).take(ours, lambda: _consumed(lmdb.consume_records, size.records))
+    def theirs() -> float:
+        touch = Touch()
+        rate = per_second(size.records, lambda: lmdb.consume_records(touch))
+        assert touch.count == size.records
+        return rate
+
+    turns = Turns(size.rounds).take(ours, theirs)
     job = "consume, a call a record, 100 B, process"
     note(turns.target(job, "LMDB, a record object each", Goal(1.3), million))
 
 
-def _consumed(consume: Callable[[Touch], None], count: int) -> float:
-    touch = Touch()
-    rate = per_second(count, lambda: consume(touch))
-    assert touch.count == count
-    return rate
-
-
 def test_arrow(filled: Streamfn, size: TargetSize, note: Note) -> None:
     """The sum of all lengths, by pyarrow and record by record."""
-    turns = Turns(size.rounds).take(
-        lambda: lengths(filled, as_arrow=True), lambda: lengths(filled, as_arrow=False)
-    )
+
+    def rate(*, as_arrow: bool) -> float:
+        bytes_of_all = 100 * size.records
+        return size.records / lengths(filled, as_arrow=as_arrow, bytes_of_all=bytes_of_all)
+
+    turns = Turns(size.rounds).take(lambda: rate(as_arrow=True), lambda: rate(as_arrow=False))
     job = 'consume, `input="arrow"`, sum of lengths, 10,000 a call'
     why = "reading and checking take 18 ns, Arrow's columns 16, a tenth of such a call is 12"
     note(turns.target(job, "a call a record", Goal(10.0), million, why))

@@ -13,28 +13,26 @@ import time
 
 import orjson
 
-from streamfn import _core
+from streamfn.app import App
 from streamfn.log import Log
+from streamfn.model.batch import Batch
+
+from .one_runner import OneRunner
 
 
 def main(log_dir: str, stream: str, count: int) -> None:
-    """Follow the stream as a runner does, one call a batch."""
+    """Follow the stream as a worker's runner does."""
+    app = App("bench-latency")
     seen: list[float] = []
-    with Log.open(log_dir, create=False) as log:
-        mapping = _core.Mapping.register(log.core, "bench.latency", factor=1)
-        lanes = _core.LaneSet(log.core, worker="1" * 32, runner=0)
-        for number, shard_id in enumerate(mapping.prepare(stream)):
-            lanes.add(number, mapping, stream, shard_id, 0,
-                      batch_size=100, batch_window=0.0, batch_bytes=2**23)  # fmt: skip
+
+    @app.stream(stream, batch_size=100)
+    def note(batch: Batch) -> None:
+        now = time.monotonic_ns()
+        seen.extend((now - int(value.split(maxsplit=1)[0])) / 1e9 for value in batch.values())
+
+    with Log.open(log_dir, create=False) as log, OneRunner(log, app) as runner:
         print("ready", flush=True)  # noqa: T201
-        while len(seen) < count:
-            work = lanes.next(1.0)
-            if work is None:
-                continue
-            now = time.monotonic_ns()
-            seen += [(now - int(record.data.split(maxsplit=1)[0])) / 1e9 for record in work.records]
-            lanes.settle(work.lane)
-        lanes.close()
+        runner.run(lambda: len(seen) >= count)
     sys.stdout.buffer.write(orjson.dumps(seen))
 
 

@@ -22,10 +22,12 @@ from typing import Final, Literal, Self
 
 import orjson
 
-from streamfn import _core
 from streamfn._core import Record
+from streamfn.app import App
 from streamfn.log import Log, Stream
 from streamfn.model.batch import Batch
+
+from .one_runner import OneRunner
 
 Durability = Literal["group", "process"]
 
@@ -180,7 +182,8 @@ class Trial:
         while count < most and perf_counter() - begun < self._setting.seconds:
             self._stream.put_many(self._batch)
             count += 1
-        return self._rate(count * len(self._batch), perf_counter() - begun)
+        self._appended = count * len(self._batch)
+        return self._rate(self._appended, perf_counter() - begun)
 
     def put(self) -> Times:
         """Put one record after the other, each durable before the next."""
@@ -197,30 +200,22 @@ class Trial:
         return Times.of(times)
 
     def consume(self, *, per_record: bool) -> Rate:
-        """Call a function that looks at each record `append` left, as a runner does it.
-
-        That is with a batch in flight noted before and a checkpoint written after each call.
-        """
-        name = f"bench.{'record' if per_record else 'batch'}"
-        mapping = _core.Mapping.register(self._log.core, name, factor=1)
-        lanes = _core.LaneSet(self._log.core, worker="0" * 32, runner=0)
-        for number, shard_id in enumerate(mapping.prepare(self._stream.name)):
-            lanes.add(number, mapping, self._stream.name, shard_id, 0,
-                      batch_size=len(self._batch), batch_window=0.0, batch_bytes=2**23)  # fmt: skip
-        function = _Touch()
-        begun = perf_counter()
-        while (
-            perf_counter() - begun < self._setting.seconds and (work := lanes.next(0.0)) is not None
-        ):
-            if per_record:
-                for record in work.records:
-                    function.record(record)
-            else:
-                function.batch(Batch(work.records))
-            lanes.settle(work.lane)
-        seconds = perf_counter() - begun
-        lanes.close()
-        return self._rate(function.count, seconds)
+        """Call a function that looks at each record `append` left, as a worker's runner does it."""
+        touch, app = _Touch(), App(f"bench-{'record' if per_record else 'batch'}")
+        register = app.stream(
+            self._stream.name,
+            name="touch",
+            input="record" if per_record else "batch",
+            batch_size=len(self._batch),
+            batch_bytes=2 * BATCH_BYTES,
+        )
+        register(touch.record if per_record else touch.batch)
+        with OneRunner(self._log, app) as runner:
+            begun = perf_counter()
+            end = begun + self._setting.seconds
+            runner.run(lambda: touch.count >= self._appended or perf_counter() >= end)
+            seconds = perf_counter() - begun
+        return self._rate(touch.count, seconds)
 
     def latency(self) -> Times:
         """Time the way from `put` to the call in another process, `LATENCY_RATE` times a second."""
@@ -230,14 +225,17 @@ class Trial:
                    stream.name, str(count)]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.PIPE) as follower:  # noqa: S603 -- this very Python
             assert follower.stdout is not None
-            follower.stdout.readline()  # it has its lane
-            due = time.monotonic()
-            for _ in range(count):
-                time.sleep(max(0.0, due - time.monotonic()))
-                due += 1 / LATENCY_RATE
-                stamp = b"%d " % time.monotonic_ns()
-                stream.put(stamp.ljust(self._setting.record_bytes, b"."))
-            answer = follower.stdout.read()
+            try:
+                follower.stdout.readline()  # it has its lane
+                due = time.monotonic()
+                for _ in range(count):
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    due += 1 / LATENCY_RATE
+                    stamp = b"%d " % time.monotonic_ns()
+                    stream.put(stamp.ljust(self._setting.record_bytes, b"."))
+                answer = follower.stdout.read()
+            finally:
+                follower.kill()  # it waits for records that a failed `put` did not bring
         return Times.of(orjson.loads(answer))
 
     def _made(self) -> Stream:

@@ -1,0 +1,108 @@
+"""A runner of one thread in this process: what `streamfn worker` runs, without what watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final, Self
+
+from streamfn import _core
+from streamfn._core import Board, LaneSet
+from streamfn.app import App
+from streamfn.clock import SystemClock
+from streamfn.engine.destination import FailureDestination
+from streamfn.engine.invoker import Invoker
+from streamfn.engine.loops import Loops
+from streamfn.log import Log
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.worker.lane_run import LaneFunction, LaneJob, Tools
+from streamfn.worker.lane_threads import LaneThreads
+
+WORKER: Final = "0" * 32
+"""Its id, which no worker has."""
+
+
+class OneRunner:
+    """Calls the functions of an app with what is in their streams; holds their lanes within `with`.
+
+    Args:
+        log: Has the streams.
+        app: Its functions are registered; nobody else may run them meanwhile.
+    """
+
+    def __init__(self, log: Log, app: App) -> None:
+        self._log, self._app, self._clock, self._loops = log, app, SystemClock(), Loops()
+        self._lanes = LaneSet(log.core, worker=WORKER, runner=0)
+        tools = Tools(
+            lanes=self._lanes,
+            board=Board.create(),
+            clock=self._clock,
+            random=Random(),  # noqa: S311 -- spreads waits, keeps no secret
+            report=_refuse,
+            released_alone=lambda *_: None,
+        )
+        functions = {
+            mapping.name: LaneFunction(
+                mapping,
+                FailureDestination(log.core, mapping, self._clock),
+                mapping.compiled_filter(),
+            )
+            for mapping in app.mappings
+        }
+        self._threads = LaneThreads(tools, functions, self._invoker)
+        self._records = [self._register(function.mapping) for function in functions.values()]
+
+    def __enter__(self) -> Self:
+        for index, function in enumerate(self._threads.functions.values()):
+            self._add_lanes(index, function)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lanes.close()
+        self._loops.close()
+
+    def run(self, is_done: Callable[[], bool]) -> None:
+        """Run in this thread; `is_done` is asked after each batch."""
+        self._threads.left = lambda _: self._threads.stop() if is_done() else None
+        self._threads.run()
+
+    def _register(self, mapping: EventSourceMapping) -> _core.Mapping:
+        record = _core.Mapping.register(
+            self._log.core,
+            mapping.name,
+            factor=mapping.parallelization_factor,
+            start=mapping.start,
+            windowed=mapping.tumbling is not None,
+        )
+        record.prepare(mapping.stream)
+        return record
+
+    def _add_lanes(self, index: int, function: LaneFunction) -> None:
+        mapping, record = function.mapping, self._records[index]
+        for shard_id in record.prepare(mapping.stream):
+            for slot in range(record.factor(mapping.stream, shard_id)):
+                job = LaneJob(len(self._threads.jobs), index, function)
+                self._threads.jobs[job.lane] = job
+                self._lanes.add(
+                    job.lane,
+                    record,
+                    mapping.stream,
+                    shard_id,
+                    slot,
+                    batch_size=mapping.batch.size,
+                    batch_window=mapping.batch.window.total_seconds(),
+                    batch_bytes=mapping.batch.bytes,
+                    filter=function.filter,
+                    board=self._threads.board,
+                    index=index,
+                    tumbling_window=mapping.window_seconds,
+                )
+
+    def _invoker(self, function: LaneFunction) -> Invoker:
+        handler = self._app.handler(function.mapping.name)
+        return Invoker(function.mapping, handler, self._log, self._clock, self._loops)
+
+
+def _refuse(event: str, /, **fields: object) -> None:
+    """End the run: a function that failed, or trouble with the log, is nothing to measure."""
+    raise RuntimeError(f"{event}: {fields}")
