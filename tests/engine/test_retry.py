@@ -22,9 +22,8 @@ class Drawing:
 
 
 def paced(drawn):
-    """The pace of a lane with that back-off, and what it complained of."""
-    complaints = []
-    return LanePace(Drawing(drawn), 3, Random(1), complaints.append), complaints
+    """The pace of a lane with that back-off, and a list for its complaints."""
+    return LanePace(Drawing(drawn), 3, Random(1)), []
 
 
 class TestLanePace:
@@ -34,7 +33,7 @@ class TestLanePace:
     def test_a_wait_is_what_the_back_off_draws(self, wait):
         pace, complaints = paced(wait)
 
-        assert pace.next_wait() == wait.total_seconds()
+        assert pace.next_wait(complaints.append) == wait.total_seconds()
         assert (pace.exponent, complaints) == (4, [])
 
     @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ class TestLanePace:
         """A runner does not die of it, and somebody is told."""
         pace, complaints = paced(drawn)
 
-        assert pace.next_wait() == Backoff().draw(3, Random(1)).total_seconds()
+        assert pace.next_wait(complaints.append) == Backoff().draw(3, Random(1)).total_seconds()
         assert pace.exponent == 4
         [error] = complaints
         assert told in str(error)

@@ -54,12 +54,10 @@ Complain = Callable[[Exception], None]
 class LanePace:
     """How long one lane waits before its next repeat."""
 
-    __slots__ = ("_backoff", "_complain", "_random", "exponent")
+    __slots__ = ("_backoff", "_random", "exponent")
 
-    def __init__(
-        self, backoff: BackoffPolicy, exponent: int, random: Random, complain: Complain
-    ) -> None:
-        self._backoff, self._random, self._complain = backoff, random, complain
+    def __init__(self, backoff: BackoffPolicy, exponent: int, random: Random) -> None:
+        self._backoff, self._random = backoff, random
         self.exponent = exponent
         """Waits since the last successful call."""
 
@@ -67,12 +65,12 @@ class LanePace:
         """Forget the waits: a call of the lane succeeded."""
         self.exponent = 0
 
-    def next_wait(self) -> float:
+    def next_wait(self, complain: Complain) -> float:
         """Return the seconds of the next wait, and count it."""
         try:
             wait = _checked(self._backoff.draw(self.exponent, self._random))
         except Exception as error:  # noqa: BLE001 -- the user's own code: the lane goes on without
-            self._complain(error)
+            complain(error)
             wait = Backoff().draw(self.exponent, self._random)
         self.exponent = min(self.exponent + 1, EXPONENT_MAX)
         return wait.total_seconds()

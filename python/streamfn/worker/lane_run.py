@@ -106,13 +106,17 @@ class Hands:
 
 
 class LaneRun(ABC):
-    """Takes one batch as far as it goes now; `proceed` returns when the lane was let go."""
+    """Takes one batch as far as it goes now; `proceed` returns when the lane was let go.
+
+    Nothing that it has may have it in turn. WHY: it would keep its records until the garbage
+    collector comes by, and the lane would read on into new memory instead of theirs.
+    """
 
     def __init__(self, work: Work, job: LaneJob, tools: Tools) -> None:
         self._work, self._job, self._tools = work, job, tools
         self._mapping = job.function.mapping
         backoff = self._mapping.retry.backoff
-        self._pace = LanePace(backoff, work.exponent, tools.random, self._tell_of_backoff)
+        self._pace = LanePace(backoff, work.exponent, tools.random)
         self._case = Case(work.records, self._mapping.retry, tools.clock)
         self._slot: list[Entry] = work.entries
         """What the in-flight slot says is open; whoever is handed work is being called."""
@@ -150,7 +154,7 @@ class LaneRun(ABC):
             lanes.settle(lane, self._pace.exponent)
         elif wait:
             self._count(Counter.RETRIES)
-            seconds = self._pace.next_wait()
+            seconds = self._pace.next_wait(self._tell_of_backoff)
             lanes.wait(lane, entries, self._pace.exponent, seconds)
         else:
             lanes.yield_(lane, entries, self._pace.exponent)
