@@ -60,6 +60,7 @@ impl Column {
         }
     }
 
+    #[inline]
     fn push(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);
         let end = u32::try_from(self.bytes.len()).expect("a batch is split long before 2 GiB");
@@ -157,6 +158,7 @@ impl RecordBuilder {
     }
 
     /// Adds a record. `headers` is encoded by [`encode_headers`]; empty means none.
+    #[inline]
     pub fn push(&mut self, data: &[u8], key: Option<&str>, headers: &[u8]) {
         self.values.push(data);
         if key.is_some() || self.has_keys() {

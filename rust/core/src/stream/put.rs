@@ -134,6 +134,7 @@ impl Put<'_> {
         self.place(data, partition_key, &headers)
     }
 
+    #[inline]
     fn place(&mut self, data: &[u8], partition_key: Option<&str>, headers: &[u8]) -> Result<()> {
         let target = partition_key.map_or(self.keyless, |key| self.target_of(key));
         if self.targets.len() > 1 {
@@ -235,6 +236,7 @@ impl Put<'_> {
         Error::RecordTooLarge { size, limit, what, index: self.count }
     }
 
+    #[inline]
     fn check(&self, data: &[u8], key: Option<&str>, headers: &[u8]) -> Result<()> {
         if let Some(key) = key {
             if key.is_empty() {
