@@ -1,7 +1,5 @@
 """Tests for `BatchRun` and `RecordRun`: what is written where, around the calls of one batch."""
 
-import gc
-import weakref
 from dataclasses import dataclass, field
 from random import Random
 
@@ -302,22 +300,6 @@ class TestRecordRun:
         stage.proceed(fresh("a"))
 
         assert stage.told == ["settle"]
-
-
-@pytest.mark.parametrize("kind", [BatchRun, RecordRun])
-def test_a_run_that_is_over_is_gone_at_once(kind):
-    """Its records are in memory that the lane reads into again."""
-    stage = Stage(lambda _: None, input="batch" if kind is BatchRun else "record")
-    gc.disable()
-    try:
-        run = kind(fresh(["a", "b"]), stage.job, stage.tools)
-        over = weakref.ref(run)
-        run.proceed(stage.hands)
-        del run
-
-        assert over() is None
-    finally:
-        gc.enable()
 
 
 class TestDelivery:

@@ -111,7 +111,7 @@ def expire(worklist: Worklist, case: Case) -> Decision:
 
     Source: K-32, the age is checked record by record.
     """
-    horizon = age_horizon(case.policy, case.now_us)
+    horizon = age_horizon(case.policy, case.clock)
     if horizon is None:
         return Decision(worklist)
     head = worklist.head
@@ -132,10 +132,10 @@ def expire(worklist: Worklist, case: Case) -> Decision:
     return Decision(_with_call(worklist, chain(case.batch, fresh)), tuple(letters))
 
 
-def age_horizon(policy: RetryPolicy, now_us: int) -> int | None:
+def age_horizon(policy: RetryPolicy, clock: Clock) -> int | None:
     """Return the time before which a record is too old, in µs; None: no record is."""
     age = policy.max_record_age
-    return None if age is None else now_us - round(age.total_seconds() * 1e6)
+    return None if age is None else microseconds(clock) - round(age.total_seconds() * 1e6)
 
 
 def microseconds(clock: Clock) -> int:

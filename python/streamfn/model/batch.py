@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, overload
 
@@ -28,13 +28,14 @@ class Batch(Sequence[Record]):
     def __init__(
         self,
         records: Records,
-        context: Context | None = None,
+        context: Context | Callable[[], Context] | None = None,
         *,
         clock: Clock | None = None,
         call: WindowCall | None = None,
     ) -> None:
         self._records = records
         self._context = context
+        """Of the call, or what makes it."""
         self._call = call
         self._clock = clock or SystemClock()
         self._failures: dict[int, BaseException] = {}
@@ -91,6 +92,8 @@ class Batch(Sequence[Record]):
         if self._context is None:
             message = "this batch was not made for a call of a function, so it has no context"
             raise RuntimeError(message)
+        if callable(self._context):
+            self._context = self._context()
         return self._context
 
     def values(self) -> list[bytes]:

@@ -173,7 +173,7 @@ class FinalRun(LaneRun):
         self._is_done = True
 
     def _is_too_old(self) -> bool:
-        horizon = age_horizon(self._mapping.retry, self._case.now_us)
+        horizon = age_horizon(self._mapping.retry, self._case.clock)
         return horizon is not None and self._turn.end_us < horizon
 
     def _record(self) -> Record:
