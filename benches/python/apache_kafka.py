@@ -10,11 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from servers import LOOPBACK, PATIENCE, Server, free_ports, on_its_way, say_ready, say_times
 from systems import BATCH_RECORDS, Durability, Touch
@@ -26,6 +26,11 @@ WARM_UP: Final = "warm-up"
 WARM_UP_BATCHES: Final = 200
 BATCH_BYTES_MAX: Final = 2 * 2**20
 """The default of 1 MB would part a list of 1 KiB records in two requests, and two flushes."""
+JVM: Final = (
+    "-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent",
+)  # fmt: skip
+"""As Kafka's own script starts it."""
 CLUSTER: Final = "c3RyZWFtZm4tYmVuY2hlcw"
 """Its identity: sixteen bytes in base64."""
 JARS: Final = Path(__file__).parents[2] / "target" / "kafka"
@@ -40,25 +45,23 @@ offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 group.initial.rebalance.delay.ms=0
 message.max.bytes={batch_bytes_max}
-{flush}
 """
 
 
 class Kafka:
-    """Acknowledged by the broker when written; `log.flush.interval.messages=1` flushes before.
+    """Acknowledged by the broker when written; `flush.messages=1` of a topic flushes before.
 
-    That setting is the broker's, so it holds for the topic of the committed offsets too. With
-    `linger.ms` a list leaves in one request as soon as `flush` is called, and in none before.
+    With `linger.ms` a list leaves in one request as soon as `flush` is called, and in none before.
     """
 
     def __init__(self, folder: Path, durability: Durability) -> None:
         port, controller_port = free_ports(2)
         self.address = f"{LOOPBACK}:{port}"
-        flush = {"process": "", "group": "log.flush.interval.messages=1"}[durability]
+        self.flush = {"process": {}, "group": {"flush.messages": "1"}}[durability]
         settings = folder / "server.properties"
         settings.write_text(SETTINGS.format(
             address=self.address, controller=f"{LOOPBACK}:{controller_port}", folder=folder,
-            batch_bytes_max=BATCH_BYTES_MAX, flush=flush,
+            batch_bytes_max=BATCH_BYTES_MAX,
         ))  # fmt: skip
         _format(settings)
         self.server = Server([*_java(), "kafka.Kafka", str(settings)], folder)
@@ -71,7 +74,7 @@ class Kafka:
 
     def _connect(self) -> None:
         admin = AdminClient({"bootstrap.servers": self.address})
-        topics = [NewTopic(name, 1, 1) for name in (NAME, WARM_UP)]
+        topics = [NewTopic(name, 1, 1, config=self.flush) for name in (NAME, WARM_UP)]
         for created in admin.create_topics(topics, operation_timeout=PATIENCE).values():
             created.result(PATIENCE)
         self.producer = Producer({
@@ -81,6 +84,7 @@ class Kafka:
         self.consumer = _consumer(self.address, {"enable.auto.commit": False})
         for _ in range(WARM_UP_BATCHES):
             self._append(WARM_UP, [bytes(100)] * BATCH_RECORDS)
+        self._consume(WARM_UP, lambda _: None)
 
     def append(self, batches: Sequence[list[bytes]]) -> None:
         """Produce each list, and wait until all of it is acknowledged."""
@@ -107,18 +111,25 @@ class Kafka:
 
     def consume(self, touch: Touch, *, per_record: bool) -> None:
         """Read from the committed offset; commit, and wait for it, after each batch."""
-        _, end = self.consumer.get_watermark_offsets(TopicPartition(NAME, 0), PATIENCE)
-        self.consumer.assign([TopicPartition(NAME, 0)])
-        seen = 0
-        while seen < end:
-            messages = self.consumer.consume(min(BATCH_RECORDS, end - seen), PATIENCE)
-            if not messages:
-                raise RuntimeError(f"only {seen} of {end} records came")
+
+        def touch_all(messages: list[Message]) -> None:
             if per_record:
                 for message in messages:
                     touch.value(message.value())
             else:
                 touch.values([message.value() for message in messages])
+
+        self._consume(NAME, touch_all)
+
+    def _consume(self, topic: str, function: Callable[[list[Message]], None]) -> None:
+        _, end = self.consumer.get_watermark_offsets(TopicPartition(topic, 0), PATIENCE)
+        self.consumer.assign([TopicPartition(topic, 0)])
+        seen = 0
+        while seen < end:
+            messages = self.consumer.consume(min(BATCH_RECORDS, end - seen), PATIENCE)
+            if not messages:
+                raise RuntimeError(f"only {seen} of {end} records came")
+            function(messages)
             seen += len(messages)
             self.consumer.commit(asynchronous=False)
         self.consumer.unassign()
@@ -149,7 +160,7 @@ def version() -> str:
 
 
 def _java() -> list[str]:
-    return ["java", "-Xmx512m", "-cp", f"{JARS}/*"]
+    return ["java", *JVM, "-cp", f"{JARS}/*"]
 
 
 def _format(settings: Path) -> None:

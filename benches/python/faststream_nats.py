@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any, Final
 
+import uvloop
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.js import api
@@ -99,4 +100,4 @@ async def _follow(url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_follow(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(_follow(sys.argv[1], int(sys.argv[2])))

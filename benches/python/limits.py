@@ -3,8 +3,9 @@
 import base64
 import random
 import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -43,6 +44,9 @@ def insert_one_by_one(system: Sqlite, records: Sequence[bytes]) -> float:
     return len(records) / (time.perf_counter() - begun)
 
 
+NO_HEADERS: Final[Mapping[str, bytes]] = {}
+
+
 class PlainRecord:
     """What a consumer on LMDB would make: the fields of `Record`, and nothing else."""
 
@@ -57,7 +61,7 @@ class PlainRecord:
         self.shard_id = "shardId-000000000000"
         self.stream = "bench"
         self.timestamp_us = 0
-        self.headers: dict[str, bytes] = {}
+        self.headers = NO_HEADERS
 
 
 class LmdbRecords(Lmdb):
@@ -68,15 +72,14 @@ class LmdbRecords(Lmdb):
         seq = 0
         while entries := self._entries(seq):
             for key, data in entries:
-                touch.record(PlainRecord(data, int.from_bytes(key, "big")))  # type: ignore[arg-type]  # it has the same fields
+                touch.record(PlainRecord(data, int.from_bytes(key, sys.byteorder)))  # type: ignore[arg-type]  # it has the same fields
             seq += len(entries)
-            with self.environment.begin(write=True, db=self.position) as transaction:
-                transaction.put(b"next", seq.to_bytes(8, "big"))
+            self.write_position(seq)
 
     def _entries(self, seq: int) -> list[tuple[bytes, bytes]]:
         with self.environment.begin(db=self.log) as transaction:
             cursor = transaction.cursor()
-            if not cursor.set_range(seq.to_bytes(8, "big")):
+            if not cursor.set_range(seq.to_bytes(8, sys.byteorder)):
                 return []
             return list(islice(cursor.iternext(), BATCH_RECORDS))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import nats
+import uvloop
 from nats.aio.msg import Msg
 from nats.js import api
 from servers import PATIENCE, Server, on_its_way, say_ready, say_times
@@ -45,7 +46,7 @@ class Nats:
                    "--ports_file_dir", str(folder)]  # fmt: skip
         self.server = Server(command, folder)
         self.url = self.server.wait_for(lambda: _announced(folder))
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.passes = self.lists = 0
         try:
             self._run(self._connect())
@@ -73,6 +74,18 @@ class Nats:
                 await self.client.publish(NAME, data, headers=headers)
             headers |= {"Nats-Batch-Sequence": str(len(batch)), "Nats-Batch-Commit": "1"}
             await self.jetstream.publish(NAME, batch[-1], headers=headers)
+
+    def fill(self, batches: Sequence[list[bytes]]) -> None:
+        """Append without the headers of atomic batches, which a consumer would have to read."""
+        self._run(self._fill(batches))
+
+    async def _fill(self, batches: Sequence[list[bytes]]) -> None:
+        for batch in batches:
+            for data in batch[:-1]:
+                await self.client.publish(NAME, data)
+            await self.jetstream.publish(NAME, batch[-1])
+        state = (await self.jetstream.stream_info(NAME)).state
+        assert state.messages == sum(map(len, batches))
 
     def put_each(self, records: Iterable[bytes]) -> None:
         """Publish and wait for the acknowledgement, one by one."""
@@ -131,9 +144,11 @@ class Nats:
 
     def close(self) -> None:
         """Close the connection, end the server."""
-        self._run(self.client.close())
-        self.runner.close()
-        self.server.stop()
+        try:
+            self._run(self.client.close())
+            self.runner.close()
+        finally:
+            self.server.stop()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self.runner.run(work)
@@ -173,4 +188,4 @@ async def _follow(url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_follow(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(_follow(sys.argv[1], int(sys.argv[2])))

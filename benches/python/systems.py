@@ -2,13 +2,13 @@
 
 A system appends batches of records that are durable to the level asked for when `append` returns,
 and consumes them at least once: it calls a function, then writes down how far it came, and goes on.
-What a system may prepare once (tables, keys of its entries) is prepared outside the timing.
+What a system may prepare once (its tables) is prepared outside the timing.
 """
 
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,6 +23,10 @@ Durability = Literal["process", "group"]
 
 BATCH_RECORDS = 1_000
 """Records of one append, and of one call followed by one checkpoint."""
+
+
+POSITION_SECONDS = 0.1
+"""Between flushes of a consumer's position, beside records that survive a power cut."""
 
 
 class Touch:
@@ -163,14 +167,19 @@ class StreamfnZstd(Streamfn):
 
 
 class Sqlite:
-    """A table in WAL mode: `NORMAL` survives a kill, `FULL` a power cut."""
+    """A table in WAL mode: `NORMAL` survives a kill, `FULL` a power cut.
+
+    Larger pages, and fewer checkpoints of the WAL, are a third quicker than what is the default.
+    The position is written with `NORMAL`: one that a power cut takes back brings records again.
+    """
 
     def __init__(self, folder: Path, durability: Durability) -> None:
         self.connection = sqlite3.connect(folder / "bench.sqlite", isolation_level=None)
-        level = {"process": "NORMAL", "group": "FULL"}[durability]
+        self.level = {"process": "NORMAL", "group": "FULL"}[durability]
         for statement in (
+            "PRAGMA page_size = 16384",
             "PRAGMA journal_mode = WAL",
-            f"PRAGMA synchronous = {level}",
+            "PRAGMA wal_autocheckpoint = 4096",
             "CREATE TABLE log (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)",
             "CREATE TABLE position (seq INTEGER NOT NULL)",
             "INSERT INTO position VALUES (0)",
@@ -179,6 +188,7 @@ class Sqlite:
 
     def append(self, batches: Sequence[list[bytes]]) -> None:
         """One transaction for each batch."""
+        self.connection.execute(f"PRAGMA synchronous = {self.level}")
         for batch in batches:
             self.connection.execute("BEGIN IMMEDIATE")
             rows = ((data,) for data in batch)
@@ -191,6 +201,7 @@ class Sqlite:
 
     def consume(self, touch: Touch, *, per_record: bool) -> None:
         """One query and one update of the position for each batch."""
+        self.connection.execute("PRAGMA synchronous = NORMAL")
         (seq,) = self.connection.execute("SELECT seq FROM position").fetchone()
         query = "SELECT seq, data FROM log WHERE seq > ? ORDER BY seq LIMIT ?"
         while rows := self.connection.execute(query, (seq, BATCH_RECORDS)).fetchall():
@@ -208,36 +219,38 @@ class Sqlite:
 
 
 class Lmdb:
-    """A B-tree appended to at its end: `sync=False` survives a kill, `sync=True` a power cut."""
+    """A B-tree appended to at its end: `sync=False` survives a kill, `sync=True` a power cut.
+
+    Keys are integers, which is a quarter quicker than bytes that sort as numbers do. The position
+    is in an environment of its own; in a `group` row it is flushed as often as streamfn's.
+    """
 
     def __init__(self, folder: Path, durability: Durability) -> None:
+        self.is_synced = durability == "group"
         self.environment = lmdb.open(
-            str(folder / "bench.lmdb"),
-            map_size=8 * 2**30,
-            max_dbs=2,
-            sync=durability == "group",
+            str(folder / "bench.lmdb"), map_size=8 * 2**30, max_dbs=1, sync=self.is_synced
         )
-        self.log = self.environment.open_db(b"log")
-        self.position = self.environment.open_db(b"position")
-        self.keys = _keys()
+        self.log = self.environment.open_db(b"log", integerkey=True)
+        self.position = lmdb.open(str(folder / "position.lmdb"), sync=False)
+        self.appended = 0
         self.rewind()
 
     def append(self, batches: Sequence[list[bytes]]) -> None:
         """One transaction for each batch."""
         for batch in batches:
             with self.environment.begin(write=True, db=self.log) as transaction:
-                entries = list(zip(islice(self.keys, len(batch)), batch, strict=True))
-                transaction.cursor().putmulti(entries, append=True)
+                numbers = range(self.appended, self.appended + len(batch))
+                keys = [seq.to_bytes(8, sys.byteorder) for seq in numbers]
+                transaction.cursor().putmulti(zip(keys, batch, strict=True), append=True)
+                self.appended += len(batch)
 
     def rewind(self) -> None:
         """Set the position to the start."""
-        with self.environment.begin(write=True, db=self.position) as transaction:
-            transaction.put(b"next", (0).to_bytes(8, "big"))
+        self.write_position(0)
 
     def consume(self, touch: Touch, *, per_record: bool) -> None:
         """One snapshot and one write of the position for each batch."""
-        with self.environment.begin(db=self.position) as transaction:
-            seq = int.from_bytes(transaction.get(b"next", b""), "big")
+        seq, flushed = 0, time.monotonic()
         while values := self._batch(seq):
             if per_record:
                 for data in values:
@@ -245,21 +258,24 @@ class Lmdb:
             else:
                 touch.values(values)
             seq += len(values)
-            with self.environment.begin(write=True, db=self.position) as transaction:
-                transaction.put(b"next", seq.to_bytes(8, "big"))
+            self.write_position(seq)
+            if self.is_synced and time.monotonic() - flushed >= POSITION_SECONDS:
+                self.position.sync(True)  # noqa: FBT003 -- positional only
+                flushed = time.monotonic()
+
+    def write_position(self, seq: int) -> None:
+        """Note which entry is to be read next."""
+        with self.position.begin(write=True) as transaction:
+            transaction.put(b"next", seq.to_bytes(8, sys.byteorder))
 
     def _batch(self, seq: int) -> list[bytes]:
         with self.environment.begin(db=self.log) as transaction:
             cursor = transaction.cursor()
-            if not cursor.set_range(seq.to_bytes(8, "big")):
+            if not cursor.set_range(seq.to_bytes(8, sys.byteorder)):
                 return []
             return list(islice(cursor.iternext(keys=False), BATCH_RECORDS))
 
     def close(self) -> None:
-        """Close the environment."""
+        """Close both environments."""
         self.environment.close()
-
-
-def _keys() -> Iterator[bytes]:
-    """Consecutive keys that sort as the numbers do."""
-    return (seq.to_bytes(8, "big") for seq in range(2**63))
+        self.position.close()

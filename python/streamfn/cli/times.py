@@ -7,9 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from streamfn.clock import SystemClock
-from streamfn.units import parse_duration
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,6 +31,10 @@ def parse_time(text: str) -> datetime:
     Raises:
         click.BadParameter: It is none of these.
     """
+    # WHY here: every command loads this module, and `--version` starts in the time of click.
+    from streamfn.clock import SystemClock
+    from streamfn.units import parse_duration
+
     try:
         if text.startswith("-"):
             return SystemClock().now() - parse_duration(text[1:])
