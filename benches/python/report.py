@@ -186,12 +186,13 @@ def surroundings(size: Size) -> Iterator[str]:
     lmdb_version = ".".join(str(part) for part in lmdb.version())
     yield f"{today}, commit {_commit()}, `{size.command}`."
     yield (
-        f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, Linux {platform.release()}, "
         f"files on {_file_system(Path(tempfile.gettempdir()))}."
     )
     yield (
         f"CPython {platform.python_version()}, streamfn {streamfn.__version__}, "
-        f"SQLite {sqlite3.sqlite_version}, LMDB {lmdb_version}{_peers(size)}."
+        f"SQLite {sqlite3.sqlite_version}, LMDB {lmdb_version} (py-lmdb {lmdb.__version__})"
+        f"{_peers(size)}."
     )
     yield (
         f"Medians of {size.rounds} interleaved rounds. Records a round: {amounts}; "
@@ -238,6 +239,10 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def _memory_gib() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
 
 
 def _file_system(folder: Path) -> str:
