@@ -151,10 +151,10 @@ OF_TABLE: Final = (
     InTable("append, 1 KiB, group", "LMDB", Goal(1.4)),
     InTable("append, 1 KiB, group", "SQLite", Goal(4.0)),
     InTable("consume, a call a record, 100 B, process", LIMIT, Goal(0.8, unit="%"),
-            "reading (25 ns), a runner around 1,000 records (31), from record to record (26)",
+            "reading (25 ns), a runner around 1,000 records (40), from record to record (17)",
             "the same loop on fresh records"),
     InTable("consume, a call a batch, 100 B, process", LIMIT, Goal(0.8, unit="%"),
-            "reading (25 ns), a runner around a call (31), a `bytes` each (19); the loop: 50",
+            "reading (25 ns), a runner around a call (40), a `bytes` each (19); the loop: 50",
             "the same loop on lists"),
 )  # fmt: skip
 

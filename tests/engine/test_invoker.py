@@ -346,6 +346,35 @@ class TestCallRecords:
 
         assert sweep(function, kit.records_of("ab")).done == 2
 
+    @pytest.mark.parametrize("done", [0, 1, 2])
+    def test_an_exception_between_two_records_is_not_that_of_one_that_is_done(self, kit, done):
+        """A signal's handler may raise anywhere."""
+        records = kit.records_of("abc")
+
+        def running():
+            yield from records[:done]
+            raise MemoryError
+
+        swept = invoker(lambda record: None, input="record").call_records(
+            records, running(), 1, Interrupt()
+        )
+
+        assert swept.done == done
+        assert swept.outcome.failure.error_type == "MemoryError"
+
+    def test_an_exception_after_the_last_record_is_nobodys(self, kit):
+        records = kit.records_of("abc")
+
+        def running():
+            yield from records
+            raise MemoryError
+
+        swept = invoker(lambda record: None, input="record").call_records(
+            records, running(), 1, Interrupt()
+        )
+
+        assert (swept.done, swept.outcome) == (3, None)
+
     def test_an_interrupt_takes_effect_before_the_next_record(self, kit):
         interrupt = Interrupt()
 

@@ -1,6 +1,7 @@
 """Tests for `streamfn.model.batch` and `streamfn.model.context`."""
 
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 
@@ -56,6 +57,12 @@ class TestBatch:
         clock = ManualClock(NOW - timedelta(hours=1))
 
         assert Batch(Batch.of(records).records, clock=clock).iterator_age == timedelta(0)
+
+    def test_the_context_it_is_given_is_the_one_it_shows(self, records):
+        """A test's stand-in may be anything, something that can be called too."""
+        context = Mock(spec=Context)
+
+        assert Batch.of(records, context).context is context
 
     def test_it_has_no_context_outside_a_call(self, records):
         with pytest.raises(RuntimeError, match="not made for a call"):

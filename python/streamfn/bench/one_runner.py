@@ -38,7 +38,7 @@ class OneRunner:
             board=Board.create(),
             clock=self._clock,
             random=Random(),  # noqa: S311 -- spreads waits, keeps no secret
-            report=_refuse,
+            report=self._note,
             released_alone=lambda *_: None,
         )
         functions = {
@@ -49,22 +49,45 @@ class OneRunner:
             )
             for mapping in app.mappings
         }
-        self._threads = LaneThreads(tools, functions, self._invoker)
+        self._trouble: tuple[str, dict[str, object]] | None = None
+        self._threads = _Threads(tools, functions, self._invoker)
         self._records = [self._register(function.mapping) for function in functions.values()]
 
     def __enter__(self) -> Self:
-        for index, function in enumerate(self._threads.functions.values()):
-            self._add_lanes(index, function)
+        try:
+            for index, function in enumerate(self._threads.functions.values()):
+                self._add_lanes(index, function)
+        except BaseException:
+            self._lanes.close()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._lanes.close()
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None:  # or a lane may be in hands, which `close` would wait for
+            self._lanes.close()
         self._loops.close()
 
     def run(self, is_done: Callable[[], bool]) -> None:
-        """Run in this thread; `is_done` is asked after each batch."""
+        """Run in this thread until `is_done`, which is asked after each batch and has to come true.
+
+        Raises:
+            RuntimeError: A function failed, or there was trouble with the log: nothing to measure.
+            KeyboardInterrupt: As ever.
+        """
         self._threads.left = lambda _: self._threads.stop() if is_done() else None
         self._threads.run()
+        if self._trouble is not None:
+            event, fields = self._trouble
+            if fields.get("error_type") == KeyboardInterrupt.__name__:  # it came during a call
+                raise KeyboardInterrupt
+            raise RuntimeError(f"{event}: {fields}")
+
+    def _note(self, event: str, /, **fields: object) -> None:
+        """Stop: nothing that is told of should happen here."""
+        self._trouble = self._trouble or (event, fields)
+        for job in self._threads.jobs.values():
+            job.interrupt.is_set = True
+        self._threads.stop()
 
     def _register(self, mapping: EventSourceMapping) -> _core.Mapping:
         record = _core.Mapping.register(
@@ -83,7 +106,7 @@ class OneRunner:
             for slot in range(record.factor(mapping.stream, shard_id)):
                 job = LaneJob(len(self._threads.jobs), index, function)
                 self._threads.jobs[job.lane] = job
-                self._lanes.add(
+                answer = self._lanes.add(
                     job.lane,
                     record,
                     mapping.stream,
@@ -97,12 +120,18 @@ class OneRunner:
                     index=index,
                     tumbling_window=mapping.window_seconds,
                 )
+                if answer != "ok":
+                    raise RuntimeError(f"lane {slot} of {shard_id} is not to be had: {answer}")
+                job.is_added = True
 
     def _invoker(self, function: LaneFunction) -> Invoker:
         handler = self._app.handler(function.mapping.name)
         return Invoker(function.mapping, handler, self._log, self._clock, self._loops)
 
 
-def _refuse(event: str, /, **fields: object) -> None:
-    """End the run: a function that failed, or trouble with the log, is nothing to measure."""
-    raise RuntimeError(f"{event}: {fields}")
+class _Threads(LaneThreads):
+    """A runner's, but what breaks them is for whoever runs them."""
+
+    def give_up(self) -> None:
+        """Raise again."""
+        raise  # noqa: PLE0704 -- it is called where an error was caught

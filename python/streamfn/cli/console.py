@@ -147,7 +147,7 @@ def _rich_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
             for row in cells
         ]  # fmt: skip
     least = [
-        ["x" * FOLDED if title.endswith("~") else text
+        [text[:FOLDED] if title.endswith("~") else text
          for title, text in zip(titles, row, strict=True)]
         for row in cells
     ]  # fmt: skip
@@ -167,10 +167,12 @@ def _rich_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 def _width(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """Return how wide a table is of which nothing is folded."""
+    from rich.cells import cell_len
+
     heads = [title.rstrip(MARKS) for title in titles]
     lines = [[line for text in column for line in text.split("\n")]
              for column in zip(heads, *rows, strict=True)]  # fmt: skip
-    return sum(max(map(len, column)) for column in lines) + GAP * (len(titles) - 1)
+    return sum(max(map(cell_len, column)) for column in lines) + GAP * (len(titles) - 1)
 
 
 def _plain_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

@@ -23,19 +23,21 @@ class Batch(Sequence[Record]):
     and later records of its key in this batch, are tried again, the others are done.
     """
 
-    __slots__ = ("_call", "_clock", "_context", "_failures", "_records")
+    __slots__ = ("_call", "_clock", "_context", "_failures", "_make_context", "_records")
 
     def __init__(
         self,
         records: Records,
-        context: Context | Callable[[], Context] | None = None,
+        context: Context | None = None,
         *,
+        make_context: Callable[[], Context] | None = None,
         clock: Clock | None = None,
         call: WindowCall | None = None,
     ) -> None:
         self._records = records
         self._context = context
-        """Of the call, or what makes it."""
+        self._make_context = make_context
+        """Makes it when it is looked at."""
         self._call = call
         self._clock = clock or SystemClock()
         self._failures: dict[int, BaseException] = {}
@@ -89,12 +91,13 @@ class Batch(Sequence[Record]):
         Raises:
             RuntimeError: The batch was not made for a call (it comes from `Stream.read`).
         """
-        if self._context is None:
+        context = self._context
+        if context is None and self._make_context is not None:
+            context = self._context = self._make_context()
+        if context is None:
             message = "this batch was not made for a call of a function, so it has no context"
             raise RuntimeError(message)
-        if callable(self._context):
-            self._context = self._context()
-        return self._context
+        return context
 
     def values(self) -> list[bytes]:
         """Return the payloads.  Shapes: len(result) == len(batch)."""

@@ -71,7 +71,7 @@ class Drain(Message, frozen=True, tag="drain"):
     """Form no new batch, finish what is in flight, give all lanes back and end."""
 
     finish_seconds: float
-    """After so long, finish only the calls, or records, that run then."""
+    """After so long, finish only the calls that run then; under `input="record"` at once."""
 
 
 class Ready(Message, frozen=True, tag="ready"):

@@ -49,7 +49,7 @@ from .runner_control import RunnerControl
 
 EXIT_NOT_READY: Final = 2
 """Exit code of a runner whose app does not import; the supervisor has its reasons by then."""
-OWN_FRAMES: Final = (str(Path(__file__).parent.parent), importlib.__file__, "<frozen importlib")
+OWN_FRAMES: Final = (f"{Path(__file__).parent.parent}/", importlib.__file__, "<frozen importlib")
 """Where the frames lie that lead to the user's code, or that its mistakes come to light in."""
 
 
@@ -183,7 +183,7 @@ def _leave_out_ours(shown: traceback.TracebackException) -> None:
     """Take our frames out of a traceback, and out of those of its causes."""
     theirs = [frame for frame in shown.stack if not frame.filename.startswith(OWN_FRAMES)]
     shown.stack = traceback.StackSummary.from_list(theirs)
-    for cause in (shown.__cause__, shown.__context__):
+    for cause in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
         if cause is not None:
             _leave_out_ours(cause)
 

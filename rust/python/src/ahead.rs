@@ -4,7 +4,7 @@
 //! append took 229 ns instead of 110 where records of 100 B come in any order, 607 instead of 538 where
 //! those of 1 KiB do, and 431 instead of 375 where events that `orjson` has made are compressed.
 
-use pyo3::ffi::PyList_GetItem;
+use pyo3::ffi::{PyErr_Clear, PyList_GetItem};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -45,9 +45,16 @@ impl<'a, 'py> Ahead<'a, 'py> {
     fn address(&self, index: usize) -> Option<*const i8> {
         let at = isize::try_from(index).ok().filter(|_| index < self.data.len())?;
         #[allow(unsafe_code, reason = "to count a reference is to wait for the memory it is in")]
-        // SAFETY: it is a list, and it has that entry for as long as the GIL is held.
-        let record = unsafe { PyList_GetItem(self.data.as_ptr(), at) };
-        Some(record.cast())
+        // SAFETY: it is a list, and nothing is read of the entry. Without a GIL another thread may have
+        // made the list shorter meanwhile: then there is an exception to take back.
+        unsafe {
+            let record = PyList_GetItem(self.data.as_ptr(), at);
+            if record.is_null() {
+                PyErr_Clear();
+                return None;
+            }
+            Some(record.cast())
+        }
     }
 }
 

@@ -13,14 +13,15 @@
 //!             | flags u8 | 0 u16 | 0 u32                                                         40 bytes
 //! stretches   "SFREPLY\x01" | n u32 | 0 u32 | n × { shard u32 | 0 u32 | first u64 | until u64 } | crc
 //! mapping     "SFMAPNG\x01" | counter u64 | wanted factor u32 | flags u16 | n u16 | start kind u32
-//!             | start value u64 | n × { length u16 | stream name } | zeros | crc               4096 bytes
+//!             | start value u64 | n × { length u16 | stream name } | replays u64
+//!             | on-failure kind u32 | length u16 | stream name | zeros | crc                   4096 bytes
 //! ```
 
 use crate::format::checksum::crc32c;
 use crate::format::{Bytes, Damage};
 use crate::types::{
     is_valid_internal_name, is_valid_name, Micros, Position, SequenceNumber, ShardId, Start,
-    FACTOR_MAX,
+    FACTOR_MAX, NAME_BYTES_MAX,
 };
 
 /// Length of a head slot.
@@ -52,8 +53,11 @@ const STRETCHES_MAGIC: [u8; 8] = *b"SFREPLY\x01";
 const _: () = assert!(CHECKPOINT_BYTES <= 512, "a slot lies in one sector");
 const _: () = assert!(IN_FLIGHT_BYTES_MAX <= 4096, "the in-flight slot has one page of a lane");
 /// The longest internal stream name: three names and two dots.
-const STREAM_NAME_BYTES_MAX: usize = 3 * crate::types::NAME_BYTES_MAX + 2;
-const _: () = assert!(36 + STREAMS_MAX * (2 + STREAM_NAME_BYTES_MAX) + CRC_BYTES <= MAPPING_BYTES);
+const STREAM_NAME_BYTES_MAX: usize = 3 * NAME_BYTES_MAX + 2;
+const _: () = assert!(
+    36 + STREAMS_MAX * (2 + STREAM_NAME_BYTES_MAX) + 8 + (4 + 2 + NAME_BYTES_MAX) + CRC_BYTES
+        <= MAPPING_BYTES
+);
 
 const FLAG_CALLING: u8 = 1;
 const FLAG_ALONE: u8 = 2;
@@ -630,9 +634,9 @@ impl MappingRecord {
             OnFailure::Dropped => (1, ""),
             OnFailure::Stream(name) => (2, name),
         };
-        assert!(name.len() <= STREAM_NAME_BYTES_MAX, "`{name}` is not a stream's name");
+        assert!(name.len() <= NAME_BYTES_MAX, "`{name}` is not a stream's name");
         bytes.extend(kind.to_le_bytes());
-        bytes.extend(u16::try_from(name.len()).expect("<= 386").to_le_bytes());
+        bytes.extend(u16::try_from(name.len()).expect("<= 128").to_le_bytes());
         bytes.extend(name.as_bytes());
         bytes.resize(MAPPING_BYTES - CRC_BYTES, 0);
         seal(bytes)

@@ -34,8 +34,9 @@ const SECTION_BYTES: usize = 12;
 const SECTIONS_MAX: usize = 32;
 static PADDING: [u8; 8] = [0; 8];
 
-/// Memory that a thread keeps for its next batch: twice what a batch should hold, for it grows by doubling.
-pub(super) const KEPT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Most memory that a thread keeps for its next batch; one that has grown beyond it is let go. Twice the
+/// payloads that a batch should hold, for they grow by doubling, with some room for offsets and keys.
+pub(super) const KEPT_BYTES_MAX: usize = (2 * 1024 + 512) * 1024;
 
 thread_local! {
     static SPARE: Cell<Option<RecordBuilder>> = const { Cell::new(None) };

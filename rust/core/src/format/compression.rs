@@ -81,7 +81,7 @@ impl Workshop {
         let first = self.context.compress_to_buffer(values, &mut *self.stored)?;
         let (_, rest) = self.stored.split_at_mut(first);
         let second = self.context.compress_to_buffer(lengths, rest)?;
-        let stored = self.stored.get(..first + second).unwrap_or_default();
+        let stored = self.stored.get(..first + second).expect("it is as long as both can be");
         Ok((stored.len() < self.raw.len()).then(|| stored.to_vec()))
     }
 
