@@ -211,7 +211,8 @@ def _peers(size: Size) -> str:
     if REDIS not in absent:
         from redis_streams import server_path
 
-        said += f", {_version_of(server_path())}, redis-py {metadata.version('redis')}"
+        number = _version_of(server_path()).partition("v=")[2].split()[0]
+        said += f", redis-server {number}, redis-py {metadata.version('redis')}"
     if KAFKA not in absent:
         from apache_kafka import version
 
