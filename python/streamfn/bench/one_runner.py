@@ -10,12 +10,11 @@ from streamfn import _core
 from streamfn._core import Board, LaneSet
 from streamfn.app import App
 from streamfn.clock import SystemClock
-from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.loops import Loops
 from streamfn.log import Log
 from streamfn.model.mapping import EventSourceMapping
-from streamfn.worker.lane_run import LaneFunction, LaneJob, Tools
+from streamfn.worker.lane_run import LaneFunction, LaneJob, Tools, lane_functions
 from streamfn.worker.lane_threads import LaneThreads
 
 WORKER: Final = "0" * 32
@@ -41,17 +40,10 @@ class OneRunner:
             report=self._note,
             released_alone=lambda *_: None,
         )
-        functions = {
-            mapping.name: LaneFunction(
-                mapping,
-                FailureDestination(log.core, mapping, self._clock),
-                mapping.compiled_filter(),
-            )
-            for mapping in app.mappings
-        }
+        functions = lane_functions(app.mappings, log.core, self._clock)
         self._trouble: tuple[str, dict[str, object]] | None = None
         self._threads = _Threads(tools, functions, self._invoker)
-        self._records = [self._register(function.mapping) for function in functions.values()]
+        self._registered = [self._register(function.mapping) for function in functions.values()]
 
     def __enter__(self) -> Self:
         try:
@@ -89,7 +81,8 @@ class OneRunner:
             job.interrupt.is_set = True
         self._threads.stop()
 
-    def _register(self, mapping: EventSourceMapping) -> _core.Mapping:
+    def _register(self, mapping: EventSourceMapping) -> tuple[_core.Mapping, list[str]]:
+        """Return the record of a mapping, and the shards that it reads."""
         record = _core.Mapping.register(
             self._log.core,
             mapping.name,
@@ -97,12 +90,12 @@ class OneRunner:
             start=mapping.start,
             windowed=mapping.tumbling is not None,
         )
-        record.prepare(mapping.stream)
-        return record
+        return record, record.prepare(mapping.stream)
 
     def _add_lanes(self, index: int, function: LaneFunction) -> None:
-        mapping, record = function.mapping, self._records[index]
-        for shard_id in record.prepare(mapping.stream):
+        mapping = function.mapping
+        record, shards = self._registered[index]
+        for shard_id in shards:
             for slot in range(record.factor(mapping.stream, shard_id)):
                 job = LaneJob(len(self._threads.jobs), index, function)
                 self._threads.jobs[job.lane] = job

@@ -12,12 +12,13 @@ running; it stays as it is until the dead letters of the call are durable.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 from typing import Final, Protocol
 
+from streamfn import _core
 from streamfn._core import Board, Entry, Filter, LaneSet, Record, Records, Work
 from streamfn.clock import Clock
 from streamfn.engine.destination import FailureDestination
@@ -54,6 +55,18 @@ class LaneFunction:
     destination: FailureDestination
     filter: Filter | None = None
     """Which records of the source it sees; None: all."""
+
+
+def lane_functions(
+    mappings: Iterable[EventSourceMapping], log: _core.Log, clock: Clock
+) -> dict[str, LaneFunction]:
+    """Return the functions of an app, by name of the mapping, as a runner on this log runs them."""
+    return {
+        mapping.name: LaneFunction(
+            mapping, FailureDestination(log, mapping, clock), mapping.compiled_filter()
+        )
+        for mapping in mappings
+    }
 
 
 @dataclass(slots=True)

@@ -25,14 +25,13 @@ from streamfn import _core
 from streamfn._core import Board, LaneSet
 from streamfn.app import App, load_app
 from streamfn.clock import SystemClock
-from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.loops import Loops
 from streamfn.engine.outcome import printable
 from streamfn.errors import ConfigError
 from streamfn.log import Log
 
-from .lane_run import LaneFunction, Tools
+from .lane_run import LaneFunction, Tools, lane_functions
 from .lane_threads import LaneThreads
 from .messages import (
     Alone,
@@ -83,14 +82,7 @@ class Runner:
         self._loops = Loops()
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
-        self._functions = {
-            mapping.name: LaneFunction(
-                mapping,
-                FailureDestination(log.core, mapping, self._clock),
-                mapping.compiled_filter(),
-            )
-            for mapping in app.mappings
-        }
+        self._functions = lane_functions(app.mappings, log.core, self._clock)
 
     def ready(self) -> Ready:
         """Describe the app to the supervisor, which never imports it."""
