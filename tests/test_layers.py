@@ -15,7 +15,7 @@ PYTHON = ROOT / "python" / "streamfn"
 RUST = ROOT / "rust" / "core" / "src"
 
 PYTHON_FLOORS = [
-    {"errors", "units", "clock"},
+    {"errors", "units", "clock", "stdio"},
     {"_core"},
     {"model"},
     {"log", "app"},
