@@ -62,7 +62,9 @@ $(VENV)/.built: $(VENV)/.made $(RUST_SOURCES) pyproject.toml
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
 	@touch $@
 
-.PHONY: setup build demo
+.PHONY: setup tools build demo
+tools: $(VENV)/.tools ## make .venv with the tools for tests and lints
+
 setup: $(VENV)/.tools $(VENV)/.built ## make .venv with the package and all tools
 
 build: $(VENV)/.built ## build the extension (release) into .venv
@@ -72,8 +74,13 @@ demo: $(VENV)/.built ## put real flights through real functions: a bug, its dead
 
 # ---------------------------------------------------------------- tests
 
+# Processes that run Python tests; WORKERS=0 runs them in one, one after the other.
+WORKERS ?= $(shell nproc)
+
 .PHONY: test test-rust test-python
-test: test-rust test-python ## run every test; prints how many ran, and fails if that is none
+test: ## run every test; prints how many ran, and fails if that is none
+	@.ci/stage "tests of Rust" $(MAKE) test-rust
+	@.ci/stage "tests of Python" $(MAKE) test-python
 	@rust=$$(cat target/tests-rust) python=$$(cat target/tests-python); \
 	echo; echo "ran $$rust Rust tests and $$python Python tests"
 
@@ -85,15 +92,16 @@ test-rust: $(VENV)/.made ## run the Rust tests
 
 test-python: $(VENV)/.tools $(VENV)/.built ## run the Python tests
 	@mkdir -p target; rm -f target/tests-python
-	@$(BIN)/python -m pytest --junit-xml=target/tests-python.xml
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --junit-xml=target/tests-python.xml
 	@$(BIN)/python tests/count_tests.py target/tests-python.xml >target/tests-python \
 		|| { echo "make: no Python test ran" >&2; exit 1; }
 
+PROFILE ?= release
 .PHONY: fuzz
 fuzz: ## damage the input of every decoder, ten million times each (DECODER=segment: of this one; STREAMFN_FUZZ_SECONDS=30: so long each)
 	@$(if $(DECODER),export STREAMFN_FUZZ_DECODER='$(DECODER)';) \
 	[ -n "$${STREAMFN_FUZZ_SECONDS:-}" ] || export STREAMFN_FUZZ_EXECUTIONS=$${STREAMFN_FUZZ_EXECUTIONS:-10000000}; \
-	$(CARGO) test --release --package streamfn-core --locked --test fuzz -- --nocapture --test-threads 1 no_decoder
+	$(CARGO) test --profile $(PROFILE) --package streamfn-core --locked --test fuzz -- --nocapture --test-threads 1 no_decoder
 
 KILLS ?= 1000
 SEED ?= 1
@@ -138,8 +146,23 @@ mutants: $(VENV)/.tools ## build the core with each seeded bug of tests/mutants,
 
 # ---------------------------------------------------------------- what CI asks
 
-.PHONY: check fmt fmt-check lint types
-check: fmt-check lint types test ## all of the four: fmt-check, lint, types, test
+.PHONY: check check-full fmt fmt-check lint types
+check: ## fmt-check, lint, types, test; says how long each took
+	@.ci/stage "formatting" $(MAKE) fmt-check
+	@.ci/stage "lints" $(MAKE) lint
+	@.ci/stage "types" $(MAKE) types
+	@$(MAKE) test
+
+check-full: check ## check, and the campaigns in full (hours)
+	@.ci/stage "crash points" $(MAKE) crash
+	@.ci/stage "kills" $(MAKE) chaos
+	@.ci/stage "mutants" $(MAKE) mutants
+	@.ci/stage "poison" $(MAKE) poison
+	@.ci/stage "a model of the engine" $(MAKE) model
+	@.ci/stage "damaged inputs" $(MAKE) fuzz
+	@.ci/stage "interleavings" $(MAKE) loom
+	@.ci/stage "hand-overs" $(MAKE) hand-overs
+	@.ci/stage "filters" $(MAKE) filters
 
 fmt: $(VENV)/.tools ## format Rust and Python
 	$(CARGO) fmt --all

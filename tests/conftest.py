@@ -39,7 +39,7 @@ def run_streamfn(tmp_path):
     variables of the project are not handed on, so that a test sees the defaults.
     """
 
-    def run(*args: str | Path, timeout: float = 60, **kwargs) -> subprocess.CompletedProcess[str]:
+    def run(*args: str | Path, timeout: float = 240, **kwargs) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMFN_")}
         environment |= {"NO_COLOR": "1"} | kwargs.pop("env", {})
         kwargs.setdefault("input", "")

@@ -7,7 +7,7 @@ import pytest
 from streamfn import App, Log
 from streamfn.bench.one_runner import OneRunner
 
-PATIENCE = 20
+PATIENCE = 240
 
 
 @pytest.fixture

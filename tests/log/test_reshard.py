@@ -143,7 +143,7 @@ class TestReading:
                 else:
                     stream.split(open_shards[-1].shard_id)
 
-        assert is_over.wait(10)
+        assert is_over.wait(60)
         assert all(values == list(range(60)) for values in found.values())
 
 

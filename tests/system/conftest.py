@@ -213,9 +213,9 @@ def notes(tmp_path):
 
 @pytest.fixture
 def until():
-    """Waits until something is the case: `until(lambda: …)`; fails after half a minute."""
+    """Waits until something is the case: `until(lambda: …)`; fails after two minutes."""
 
-    def wait(is_so, seconds=30):
+    def wait(is_so, seconds=120):
         end = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < end, "it never came to be"

@@ -123,7 +123,7 @@ def test_a_killed_worker_repeats_matching_records_only(log, workers, seen, until
     until(lambda: len(seen()) > 200)
 
     kill(worker.pid)
-    worker.wait(10)
+    worker.wait(60)
     assert workers.run("sifted", "--burst", **environment | {"SLOW": 0}) == 0
 
     ns = [json.loads(data)["n"] for _, _, data in seen()]

@@ -78,12 +78,12 @@ def kill_rounds(start, kill_tree, chance):
         time.sleep(chance.uniform(0.1, 1.0))
         if number % 2:
             killed |= kill_tree.worker(worker)
-            worker.wait(10)
+            worker.wait(60)
             worker = start()
         else:
             killed |= kill_tree.runner(worker, chance)
     killed |= kill_tree.worker(worker)
-    worker.wait(10)
+    worker.wait(60)
     return killed
 
 

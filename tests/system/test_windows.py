@@ -75,14 +75,14 @@ def test_the_state_of_a_final_call_is_exact_whatever_is_killed(
             split_or_merge(stream)
         if killed % 3 == 2:
             killed += bool(kill_tree.worker(worker))
-            worker.wait(10)
+            worker.wait(60)
             worker = workers.start("windowed", "--processes", 2, FINALS=finals_dir)
         else:
             killed += bool(kill_tree.runner(worker, chance))
     assert producer.wait(60) == 0
 
     expected = expected_finals(stream)
-    until(lambda: set(read_finals(finals_dir)) == set(expected), 60)
+    until(lambda: set(read_finals(finals_dir)) == set(expected), 240)
     finals = read_finals(finals_dir)
     count = sum(map(len, finals.values()))
     print(f"kills {killed}, windows {len(expected)}, final calls {count}")

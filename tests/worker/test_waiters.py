@@ -10,14 +10,14 @@ def test_tasks_run_at_once_as_far_as_there_are_cells():
     cells = []
 
     def task(cell):
-        together.wait(10)
+        together.wait(60)
         cells.append(cell)
 
     waiters = Waiters([5, 6])
     assert waiters.run(task)
     assert waiters.run(task)
     assert not waiters.run(task), "no third cell"
-    together.wait(10)
+    together.wait(60)
     waiters.join()
 
     assert sorted(cells) == [5, 6]
@@ -27,9 +27,9 @@ def test_it_is_known_when_no_more_task_can_be_run():
     go_on = threading.Event()
     waiters = Waiters([1, 2])
     assert not waiters.are_all_busy
-    waiters.run(lambda _: go_on.wait(10))
+    waiters.run(lambda _: go_on.wait(60))
     assert not waiters.are_all_busy
-    waiters.run(lambda _: go_on.wait(10))
+    waiters.run(lambda _: go_on.wait(60))
     assert waiters.are_all_busy
     go_on.set()
     waiters.join()
@@ -57,7 +57,7 @@ def test_tasks_end_before_join_returns():
     go_on, ended = threading.Event(), []
 
     def task(cell):
-        go_on.wait(10)
+        go_on.wait(60)
         ended.append(cell)
 
     waiters = Waiters(range(4))
