@@ -19,6 +19,7 @@ class Process:
 
     def __init__(self, number, seat, board):
         self.number, self.seat, self.state, self.told = number, seat, "ready", []
+        self.is_exhausted = self.is_broken = False
 
     def send(self, command):
         self.told.append(command)
@@ -77,3 +78,18 @@ def test_one_that_is_busy_needs_no_other_in_the_seats_before_it(stage):
         turn(stage, solos=1, busy=[2])
 
     assert solos(stage) == [2]
+
+
+def test_a_runner_that_is_used_up_at_once_is_replaced_after_a_pause(stage):
+    """Else a worker would start processes as fast as it can, where each has too few descriptors."""
+    stage.crew.staff(1, 0)
+    [runner] = stage.crew
+    runner.is_exhausted, runner.state = True, "draining"
+    stage.crew.remove(runner, was_busy=False)
+
+    stage.crew.staff(1, 0)
+    assert len(stage.crew) == 0
+
+    stage.clock.advance(LONG)
+    stage.crew.staff(1, 0)
+    assert len(stage.crew) == 1

@@ -12,6 +12,7 @@ from streamfn.worker.verdict import (
     after_runner_death,
     after_worker_death,
     judged_entries,
+    unexplained,
     verdicts,
 )
 
@@ -87,6 +88,48 @@ class TestVerdicts:
 
     def test_a_death_between_two_calls_concerns_no_lane(self):
         assert verdicts(Death((), SEGFAULT)) == {}
+
+    def test_a_lane_between_two_calls_is_company(self):
+        """Its last call may have done what the process dies of now."""
+        found = verdicts(Death((cell(3),), SEGFAULT), between_calls=1)
+
+        assert found == {3: Verdict(is_alone=True)}
+
+
+class TestUnexplained:
+    """Tests for `unexplained`: deaths of which the board does not say whose they are."""
+
+    @pytest.mark.parametrize(
+        ("cells", "detail", "more", "expected"),
+        [
+            ((), SEGFAULT, {}, True),
+            ((), -71, {}, True),
+            ((cell(3),), -70, {}, True),
+            ((cell(3),), -72, {}, True),
+            ((cell(3),), -1, {}, False),
+            ((cell(3),), SEGFAULT, {}, False),
+            ((cell(3),), SEGFAULT, {"is_broken": True}, True),
+            ((), KILLED, {"is_nobodys": True}, False),
+            ((), KILLED, {"expired": frozenset([cell(3)])}, False),
+        ],
+    )
+    def test_a_runner_that_ends_itself_says_nothing_about_the_calls(
+        self, cells, detail, more, expected
+    ):
+        assert expected == Death(cells, detail, **more).is_unexplained
+
+    def test_once_it_is_nobodys_twice_the_records_go_on_alone_and_there_it_is_theirs(self):
+        in_company, alone = Death((), -71), Death((), -71, is_solo=True)
+
+        assert unexplained(in_company, None, 1) == Verdict()
+        assert unexplained(in_company, None, 2) == Verdict(is_alone=True)
+        assert unexplained(alone, None, 3) == Verdict(None, CRASHED, -71, is_alone=True)
+
+    def test_a_fault_of_the_log_is_given_one_chance_more(self):
+        broken = Death((), -70, is_broken=True, is_solo=True)
+
+        assert unexplained(broken, 7, 2) == Verdict(7, is_alone=True)
+        assert unexplained(broken, 7, 3) == Verdict(7, CRASHED, -70, is_alone=True)
 
 
 class TestJudgedEntries:

@@ -69,9 +69,9 @@ def _module_of_file(path: Path) -> ModuleType:
         sys.path.insert(0, folder)
     name = path.stem
     known = sys.modules.get(name)
-    if known is not None:
-        if getattr(known, "__file__", None) == str(path):
-            return known
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    if known is not None or name in sys.stdlib_module_names:
         name = f"streamfn_app_{name}"  # WHY: `json.py` must not replace the standard library's
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

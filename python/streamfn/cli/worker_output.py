@@ -39,7 +39,11 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "runner_died": (ERROR, "runner died: {reason}"),
     "runner_not_ready": (ERROR, "runner not ready: {error_message}"),
     "runner_not_started": (ERROR, "runner not started: {error_message}"),
-    "runner_broken": (ERROR, "runner broken by an error of streamfn itself"),
+    "runner_broken": (ERROR, "runner gave up, a new one takes over: {error}"),
+    "runner_exhausted": (
+        WARN,
+        "runner is out of descriptors, memory or threads (does a function leak them?), replaced",
+    ),
     "lane_trouble": (ERROR, "lane in trouble: {error}"),
     "lane_stopped": (
         ERROR,

@@ -6,6 +6,7 @@ process is for the supervisor to see.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 
 from . import response
+from .forked import end_if_forked
 from .loops import Loops
 from .outcome import Expired, Failed, Failure, Outcome, Partial, Rejected, Reported, Success, ended
 from .output import Output, Outputs
@@ -82,6 +84,7 @@ class Invoker:
             records: At least one.
             attempt: 1 for the first call of these records.
         """
+        process = os.getpid()
         # WHY later: few functions look at it, and its id is a tenth of what a call costs.
         make_context = partial(self._context, records, attempt, self._clock.now())
         batch = Batch(records, make_context=make_context, clock=self._clock)
@@ -90,9 +93,11 @@ class Invoker:
             # WHY in here: what was returned runs code of the user's too, such as its `__repr__`.
             outcome = self._outcome(returned, batch)
             if isinstance(outcome, Success):
-                return self._sent_on(values, returned, batch)
+                outcome = self._sent_on(values, returned, batch)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
+            end_if_forked(process, error)
             return ended(error, self._users_frames(error))
+        end_if_forked(process)
         return replace(outcome, outputs=values) if isinstance(outcome, Partial) else outcome
 
     def call_window(
@@ -106,7 +111,7 @@ class Invoker:
             records: None in a final call.
             attempt: 1 for the first call of these records, or the first final call.
         """
-        call = turn.call(state)
+        call, process = turn.call(state), os.getpid()
         batch = Batch(records, self._window_context(turn, records, attempt), clock=self._clock,
                       call=call)  # fmt: skip
         try:
@@ -116,7 +121,9 @@ class Invoker:
             if isinstance(outcome, Success):
                 outcome = self._sent_on(values, returned, batch)
         except BaseException as error:  # noqa: BLE001 -- as above
+            end_if_forked(process, error)
             return ended(error, self._users_frames(error)), state
+        end_if_forked(process)
         return outcome, state if isinstance(outcome, Failed) else left
 
     def call_records(
@@ -135,6 +142,7 @@ class Invoker:
         has_age = self._mapping.retry.max_record_age is not None
         outcome: Failed | Rejected | Expired | None = None
         last: Record | None = None
+        process = os.getpid()
         try:
             for record in running:
                 if interrupt.is_set:
@@ -147,7 +155,9 @@ class Invoker:
                     response.check_ran(returned)
                 last = record  # WHY no count: it takes a tenth of what is around a call
         except BaseException as error:  # noqa: BLE001 -- as above
+            end_if_forked(process, error)
             outcome = ended(error, self._users_frames(error))
+        end_if_forked(process)
         done = 0 if last is None else records.index(last.sequence_number) + 1
         # An exception after the last record, such as a signal handler's, is no record's.
         return Swept(done, outcome if done < len(records) else None, outputs)

@@ -26,6 +26,7 @@ from streamfn.errors import (
 )
 
 from .output import Output
+from .starvation import is_starved
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "Rejected"]
 """Why a record went to the destination. The first two words are AWS's."""
@@ -64,6 +65,8 @@ class Failed:
     """The call failed as a whole."""
 
     failure: Failure
+    is_starved: bool = False
+    """Its process had no descriptors, memory or threads left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ Outcome = Success | Failed | Rejected | Partial | Reported
 def ended(error: BaseException, frames: TracebackType | None = None) -> Failed | Rejected:
     """Return the outcome of a call that raised."""
     failure = Failure.of(error, frames)
-    return Rejected(failure) if isinstance(error, Reject) else Failed(failure)
+    return Rejected(failure) if isinstance(error, Reject) else Failed(failure, is_starved(error))
 
 
 def died(entry: Entry, timeout_seconds: float) -> Failed:

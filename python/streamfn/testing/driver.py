@@ -129,6 +129,7 @@ class Driver:
             random=Random(seed),  # noqa: S311 -- a test repeats it
             report=self._note_event,
             released_alone=lambda _lane, _seconds: None,
+            can_be_replaced=False,
         )
         self._known: dict[tuple[str, str, str, int], _Lane] = {}
         self._by_number: list[_Lane] = []

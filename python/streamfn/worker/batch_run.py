@@ -10,6 +10,7 @@ from streamfn.engine.settle import Decision, expire, judged, settle
 from streamfn.engine.worklist import Worklist
 
 from .counters import Counter
+from .exhaustion import Exhausted
 from .lane_run import TOLD_MAX, Hands, LaneJob, LaneRun, Tools
 
 
@@ -57,6 +58,8 @@ class BatchRun(LaneRun):
             outcome = self._invoke(hands, records, attempt)
         finally:
             board.end(hands.cell)
+        if self._is_victim(outcome):
+            raise Exhausted
         decision = self._decide(outcome)
         if isinstance(outcome, Success | Partial):
             self._outputs = list(outcome.outputs)

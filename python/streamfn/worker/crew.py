@@ -13,6 +13,7 @@ from itertools import chain, count, islice
 from typing import Final
 
 from streamfn._core import Board
+from streamfn.errors import StreamfnError
 
 from .lane_run import Report
 from .messages import Drain, Start
@@ -53,6 +54,8 @@ class Crew:
         self._next_number = 0
         self.on_start: Callable[[RunnerProcess], None] = lambda _: None
         """Told of each new process."""
+        self.has_worked = False
+        """Whether a runner ever took a lane."""
 
     def __iter__(self) -> Iterator[RunnerProcess]:
         return iter(list(self._runners.values()))
@@ -99,9 +102,9 @@ class Crew:
         self._idle_since.pop(runner.number, None)
         age = now - self._started.pop(runner.number)
         history = self._of(runner.seat)
-        if runner.state == "draining":
+        if runner.state == "draining" and not runner.is_exhausted:
             return history
-        is_old = runner.state == "ready" and age >= YOUNG.total_seconds()
+        is_old = runner.state != "starting" and age >= YOUNG.total_seconds()
         if was_busy or (is_old and not runner.is_broken):
             history.stumbles = 0
             return history
@@ -142,7 +145,7 @@ class Crew:
         self._next_number += 1
         try:
             runner = RunnerProcess(number, seat, Board.create())
-        except OSError as error:  # no process or no memory to be had at the moment
+        except (OSError, StreamfnError) as error:  # no process, descriptor or memory to be had now
             self._stumble(self._of(seat), now)
             self._report("runner_not_started", runner=number, error_message=str(error))
             return

@@ -17,6 +17,7 @@ from streamfn.model.worker import WorkerConfig
 from .assignment import LaneKey
 from .catalog import Catalog, chosen
 from .crew import Crew
+from .exit_codes import OWN_EXITS
 from .judging import Judging
 from .lane_keeper import LaneKeeper
 from .lane_run import Report
@@ -33,11 +34,11 @@ from .messages import (
 )
 from .runner_process import RunnerProcess
 from .tally import Tally
-from .verdict import Death, verdicts
+from .verdict import Death
 from .watch import DeadlineWatch
 
 STUMBLES_MAX: Final = 3
-"""Deaths in a row before any runner came up, after which the worker gives up."""
+"""Deaths in a row before any runner had a lane, after which the worker gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Intake:
         self.is_registered = False
         """Whether the first runner has come up: the mappings are known."""
         self.has_given_up = False
-        """No runner came up."""
+        """No runner came up and took a lane."""
         self.stopped: set[LaneKey] = set()
         """Lanes that stopped at damage."""
         self.has_news = False
@@ -82,24 +83,25 @@ class Intake:
         detail, cells = runner.exit_detail(), runner.cells()
         was_drained = runner.state == "draining" and detail == 0
         keeper, parts = self._parts.keeper, self._parts
-        keys = keeper.lanes_of(runner.number)
+        lanes = keeper.lanes_of(runner.number)
         keeper.runner_gone(runner.number)
         accompanied = runner.watch.accompanied if runner.watch else frozenset()
-        is_nobodys = runner.is_nobodys or runner.is_broken
-        death = Death(cells, detail, runner.expired, accompanied, is_nobodys)
-        found = {keeper.key_of(lane): verdict for lane, verdict in verdicts(death).items()}
-        in_flight = parts.judging.runner_died(runner.number, keys, found)
+        death = Death(cells, detail, runner.expired, accompanied, runner.is_nobodys,
+                      runner.is_broken, runner.seat.is_solo)  # fmt: skip
+        in_flight = parts.judging.runner_died(runner.number, lanes, death)
         parts.tally.bury(runner.board, (each.index for each in parts.catalog))
-        history = parts.crew.remove(runner, was_busy=bool(cells) and not runner.is_broken)
+        was_busy = bool(cells) and not (runner.is_broken or runner.is_exhausted)
+        history = parts.crew.remove(runner, was_busy=was_busy)
         self.has_news = True
+        was_meant = was_drained or runner.is_nobodys or runner.is_exhausted
         parts.report(
-            "runner_stopped" if was_drained or runner.is_nobodys else "runner_died",
+            "runner_stopped" if was_meant else "runner_died",
             runner=runner.number,
             pid=runner.pid,
             reason="drained" if was_drained else reason_of(death),
             in_flight=in_flight,
         )
-        if not self.is_registered and history.stumbles >= STUMBLES_MAX:
+        if not parts.crew.has_worked and history.stumbles >= STUMBLES_MAX:
             self.has_given_up = True
 
     def _take(self, runner: RunnerProcess, message: Answering) -> None:
@@ -111,6 +113,7 @@ class Intake:
                 self._not_ready(runner, message)
             case Assigned():
                 parts.keeper.on_assigned(message, now)
+                parts.crew.has_worked |= message.answer == "ok"
                 self.has_news |= message.answer != "ok"
             case Released():
                 parts.keeper.on_released(message.lane)
@@ -125,10 +128,13 @@ class Intake:
                 self._tell(runner, message.fields)
             case Drained():
                 runner.state = "draining"
+                runner.leaves_since = now
 
     def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         event = fields.pop("event")
         runner.is_broken |= event == "runner_broken"
+        if event == "runner_exhausted":
+            runner.is_exhausted, runner.state = True, "draining"
         if event == "lane_stopped":
             self.stopped.add(self._parts.keeper.key_of(fields.pop("lane")))
         self._parts.report(event, **fields)
@@ -173,6 +179,8 @@ def reason_of(death: Death) -> str:
     """Say how a process ended, for people."""
     if death.expired:
         return "killed, a call passed its timeout"
+    if -death.detail in OWN_EXITS:
+        return OWN_EXITS[-death.detail]
     if death.detail <= 0:
         return f"exit code {-death.detail}"
     try:

@@ -20,7 +20,15 @@ from .catalog import Catalog, fields_of, was_removed
 from .counters import Counter
 from .lane_run import Report
 from .tally import Tally
-from .verdict import Rewrite, Verdict, after_runner_death, after_worker_death
+from .verdict import (
+    Death,
+    Rewrite,
+    Verdict,
+    after_runner_death,
+    after_worker_death,
+    unexplained,
+    verdicts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +49,55 @@ class Judging:
     def __init__(self, court: Court) -> None:
         self._court = court
         self._pending: dict[LaneKey, Verdict] = {}
+        self._unexplained: dict[LaneKey, tuple[int, int]] = {}
+        """First record in flight, and how many runners in a row ended for an unknown reason."""
 
     def __contains__(self, key: LaneKey) -> bool:
         return key in self._pending
 
-    def runner_died(
-        self, number: int, lanes: Iterable[LaneKey], verdicts: Mapping[LaneKey, Verdict]
-    ) -> int:
+    def runner_died(self, number: int, lanes: Mapping[LaneKey, int], death: Death) -> int:
         """Judge the lanes of a dead runner, and return how many had a batch in flight.
 
-        Those without a verdict were not in their function just then: it had not begun yet, or had
-        returned and was not settled. Nobody is blamed, and the batch comes again.
+        Args:
+            number: The runner's.
+            lanes: Those it held, and their numbers.
+            death: How it ended.
         """
-        held, in_flight = set(lanes), 0
+        slots = self._in_flight(number, lanes)
+        cells = {cell.lane: cell for cell in death.cells}
+        between = [key for key in slots if lanes[key] not in cells]
+        if death.is_unexplained:
+            for key, slot in slots.items():
+                cell = cells.get(lanes[key])
+                times = self._times(key, slot)
+                running = None if cell is None else cell.running
+                self._pending[key] = unexplained(death, running, times)
+        else:
+            found = verdicts(death, len(between))
+            is_company = bool(cells) and not (death.is_nobodys or death.expired)
+            for key in slots:
+                self._pending[key] = found.get(lanes[key], Verdict(is_alone=is_company))
+        self.go_on()
+        return len(slots)
+
+    def _in_flight(self, number: int, lanes: Iterable[LaneKey]) -> dict[LaneKey, InFlight]:
+        """Return the slots of those lanes that this runner had in its hands."""
+        held, found = set(lanes), {}
         for mapping in {key.mapping for key in held}:
             for lane in self._lanes(mapping):
                 key = LaneKey(mapping, lane.stream, lane.shard_id, lane.slot)
                 slot = lane.in_flight
                 if key in held and slot is not None and slot.is_calling and slot.runner == number:
-                    self._pending[key] = verdicts.get(key, Verdict())
-                    in_flight += 1
-        self.go_on()
-        return in_flight
+                    found[key] = slot
+        return found
+
+    def _times(self, key: LaneKey, slot: InFlight) -> int:
+        """Count a death that says nothing, of the same records."""
+        first = slot.entries[0].first
+        before, times = self._unexplained.get(key, (first, 0))
+        times = times + 1 if before == first else 1
+        self._unexplained[key] = (first, times)
+        return times
 
     def call_was_lost(self, key: LaneKey) -> None:
         """Judge a lane of ours that nobody has, but that says it is being called: blame nobody."""

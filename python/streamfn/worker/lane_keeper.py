@@ -84,9 +84,10 @@ class LaneKeeper:
         """Return the lane that a number stands for."""
         return self._numbers[lane]
 
-    def lanes_of(self, runner: int) -> list[LaneKey]:
-        """Return the lanes that a runner holds."""
-        return [key for key, place in self._places.items() if place.runner == runner]
+    def lanes_of(self, runner: int) -> dict[LaneKey, int]:
+        """Return the lanes that a runner holds, and their numbers."""
+        places = self._places.items()
+        return {key: self._by_key[key] for key, place in places if place.runner == runner}
 
     def scan(self) -> None:
         """Look at all lanes."""

@@ -23,7 +23,7 @@ from streamfn._core import Board, Entry, Filter, LaneSet, Record, Records, Work
 from streamfn.clock import Clock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import CANCEL_GRACE, Interrupt, Invoker, request_id
-from streamfn.engine.outcome import Failure
+from streamfn.engine.outcome import Failure, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.retry import LanePace
 from streamfn.engine.settle import Case, Letter
@@ -31,6 +31,7 @@ from streamfn.errors import StoragePoisoned, StreamfnError
 from streamfn.model.mapping import EventSourceMapping
 
 from .counters import Counter
+from .exhaustion import Exhausted, is_starved, is_victim
 
 DELIVERY_PAUSE: Final = timedelta(milliseconds=100)
 DELIVERY_PAUSE_MAX: Final = timedelta(seconds=5)
@@ -105,6 +106,10 @@ class Tools:
     report: Report
     released_alone: Callable[[int, float | None], None]
     """Told of a lane that must run alone: settled (None), or open again in so many seconds."""
+    can_be_replaced: bool = True
+    """Whether another process takes over when this one has run out of something."""
+    is_used_up: bool = False
+    """This process is to be replaced: it has run out of something, see `exhaustion`."""
 
 
 @dataclass(slots=True)
@@ -143,6 +148,7 @@ class LaneRun(ABC):
 
         Raises:
             LeaseLost: Another runner has the lane; nothing more may be done with it.
+            Exhausted: The process has run out of something; the slot stays as it is.
         """
         self._job.suspended = None
         while self._deliver() and self._step(hands):
@@ -192,10 +198,23 @@ class LaneRun(ABC):
         except StoragePoisoned:
             raise  # WHY: only a new process can open that stream again
         except StreamfnError as error:
+            if self._tools.can_be_replaced and is_starved(error):
+                raise Exhausted from error
             self._put_off_delivery(error)
             return False
         self._delivery_tries = 0
         return True
+
+    def _is_victim(self, outcome: Outcome) -> bool:
+        """Whether a call failed for want of what others used up: then nothing of it is settled.
+
+        Where the batch runs alone the failure is its own, and the process ends after it.
+        """
+        if not (self._tools.can_be_replaced and is_victim(outcome)):
+            return False
+        if self._work.is_alone:
+            self._tools.is_used_up = self._job.interrupt.is_set = True
+        return not self._work.is_alone
 
     def _put_off_delivery(self, error: StreamfnError) -> None:
         """Keep the slot as it was before the call, rest a little and try again: nothing is lost."""

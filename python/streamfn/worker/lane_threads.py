@@ -8,16 +8,19 @@ few threads there are for the others.
 from __future__ import annotations
 
 import os
+import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from streamfn._core import Board, LaneSet, Work
 from streamfn.engine.invoker import Invoker
+from streamfn.engine.outcome import Failure
 from streamfn.errors import LeaseLost, SequenceTrimmed, StorageIO
 
 from .counters import Counter
+from .exhaustion import Exhausted, is_starved
+from .exit_codes import EXIT_BROKEN
 from .gate import Gate
 from .lane_run import Hands, LaneFunction, LaneJob, Tools
 from .runs import run_of
@@ -25,8 +28,6 @@ from .waiters import Waiters
 
 NEXT_SECONDS: Final = 1.0
 """How long a thread waits for work before it looks around."""
-EXIT_BROKEN: Final = 70
-"""Exit code of a runner whose own code, or whose log, failed (EX_SOFTWARE of sysexits.h)."""
 
 
 class LaneThreads:
@@ -46,6 +47,8 @@ class LaneThreads:
         self.gates = {name: Gate(parking=self._write_parked) for name in functions}
         self.left: Callable[[LaneJob], None] = lambda _: None
         """Called after each run of a lane, in the thread that ran it."""
+        self.is_exhausted = False
+        """Whether this process has run out of something, see `exhaustion`."""
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._waiters: Waiters | None = None
@@ -79,8 +82,8 @@ class LaneThreads:
                 work = self._next()
                 if work is not None:
                     self._take(work, cell, invokers)
-        except BaseException:  # noqa: BLE001 -- not the user's: a fault of ours or of the log
-            self.give_up()
+        except BaseException as error:  # noqa: BLE001 -- a fault of ours, of the log or the process
+            self.failed(error)
 
     def stop(self) -> None:
         """Have the threads take no more lanes."""
@@ -88,6 +91,22 @@ class LaneThreads:
         self._tools.lanes.stop()
         for gate in self.gates.values():
             self.put_back(gate.unpark())
+
+    def failed(self, error: BaseException) -> None:
+        """End the process, at once or when the calls that run are over."""
+        if isinstance(error, Exhausted) or is_starved(error):
+            self.retire()
+        else:
+            self.give_up()
+
+    def retire(self) -> None:
+        """Finish the calls that run, and begin no other: this process has run out of something."""
+        if not self.is_exhausted:
+            self.is_exhausted = True
+            self._tools.report("runner_exhausted")
+        for job in list(self.jobs.values()):
+            job.interrupt.is_set = True
+        self.stop()
 
     def join(self) -> None:
         """Wait until all but the caller's have ended."""
@@ -121,6 +140,8 @@ class LaneThreads:
                 if job.is_added and job.lane not in held:
                     self._lose(job)
         except (SequenceTrimmed, StorageIO) as error:
+            if is_starved(error):
+                raise Exhausted from error
             self._tools.report(
                 "lane_trouble", error_type=type(error).__name__, error_message=str(error)
             )
@@ -181,8 +202,8 @@ class LaneThreads:
                 self._pass_through(work, gate, hands)
                 while not waiters.are_all_busy and (more := self._go_on(work.lane, gate)):
                     self._pass_through(more, gate, hands)
-            except BaseException:  # noqa: BLE001 -- as in `run`
-                self.give_up()
+            except BaseException as error:  # noqa: BLE001 -- as in `run`
+                self.failed(error)
 
         return waiters.run(run)
 
@@ -225,6 +246,8 @@ class LaneThreads:
             self._lose(job)
         else:
             self.left(job)
+        if self._tools.is_used_up:
+            self.retire()
 
     def _lose(self, job: LaneJob) -> None:
         """Another runner has the lane: it calls the batch again, nothing is lost."""
@@ -234,5 +257,7 @@ class LaneThreads:
 
     def give_up(self) -> None:
         """End the process: what is on disk is right, what is in memory may not be."""
-        self._tools.report("runner_broken", traceback=traceback.format_exc())
+        told = Failure.of(sys.exc_info()[1] or RuntimeError())
+        self._tools.report("runner_broken", error_type=told.error_type,
+                           error_message=told.error_message, traceback=told.traceback)  # fmt: skip
         os._exit(EXIT_BROKEN)

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from signal import SIGUSR1
+from signal import SIGCONT, SIGSTOP, SIGTSTP, SIGUSR1
 from typing import Final
 
 import orjson
@@ -128,6 +128,7 @@ class Loop:
         for runner in self._crew:
             runner.flush()
         self._watch_deadlines(now)
+        self._end_what_does_not_leave(now)
         self._judging.go_on()
         if not self._ending.has_begun:
             if self._intake.is_registered and self._is_scan_due(now):
@@ -140,23 +141,38 @@ class Loop:
     def _wait(self, signals: SignalBox) -> None:
         """Sleep until something happens or a tick is due, and take it in."""
         pause = SCAN_AGAIN if self._intake.has_news or self._burst.is_near else TICK
-        for key, _ in self._selector.select(pause.total_seconds()):
+        ready = [key for key, _ in self._selector.select(pause.total_seconds())]
+        for key in ready:
             if key.data is signals:
                 self._answer(signals.take())
-        for runner in self._crew:
-            self._intake.read(runner)
-            if runner.is_silent and runner.connection in self._selector.get_map():
-                self._selector.unregister(runner.connection)  # it would be readable for ever
-            if runner.is_dead():
-                self._bury(runner)
+            elif key.fileobj is key.data.connection:
+                self._read(key.data)
+        for key in ready:  # what a dead runner said last is read by now
+            if key.data is not signals and key.fileobj == key.data.ended:
+                self._bury(key.data)
+
+    def _read(self, runner: RunnerProcess) -> None:
+        self._intake.read(runner)
+        if runner.is_silent:
+            self._selector.unregister(runner.connection)  # it would be readable for ever
 
     def _answer(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             if number == SIGUSR1:
                 write_stacks(self._crew, self._keeper)
+            elif number == SIGTSTP:
+                self._pause()
             else:
                 self._ending.on_signal(number)
                 self._tell(())
+
+    def _pause(self) -> None:
+        """Stop with all runners until somebody has us go on (Ctrl-Z, then `fg`)."""
+        for runner in self._crew:
+            runner.signal_group(SIGSTOP)
+        os.kill(os.getpid(), SIGSTOP)
+        for runner in self._crew:
+            runner.signal_group(SIGCONT)
 
     def _watch_deadlines(self, now: float) -> None:
         """Kill the runners in which a call is past its time."""
@@ -176,6 +192,12 @@ class Loop:
                 )
             if expired:
                 runner.expired = expired
+                runner.kill()
+
+    def _end_what_does_not_leave(self, now: float) -> None:
+        for runner in self._crew:
+            if runner.takes_too_long_to_leave(now) and not runner.is_nobodys:
+                runner.is_nobodys = True
                 runner.kill()
 
     def _is_scan_due(self, now: float) -> bool:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from typing import Final
 
+from .exit_codes import EXIT_ORPHANED
 from .messages import Event, Message, encode
-
-EXIT_ORPHANED: Final = 71
-"""Exit code of a runner whose supervisor is gone."""
 
 
 class Mouth:

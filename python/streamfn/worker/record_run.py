@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamfn._core import Work
 from streamfn.engine.hold import HoldPass, Stretch
 from streamfn.engine.invoker import Swept
 from streamfn.engine.outcome import Failed, Rejected
 
 from .counters import Counter
+from .exhaustion import Exhausted
 from .lane_run import Hands, LaneJob, LaneRun, Tools
 
 
@@ -21,6 +24,8 @@ class RecordRun(LaneRun):
         self._letters = self._pass.take_letters()
         self._open = self._pass.entries if work.is_resumed else self._slot
         self._revision = self._pass.revision
+        self._is_over = False
+        """The record that comes next failed for want of what others used up: it was not called."""
 
     def _step(self, hands: Hands) -> bool:
         if self._job.interrupt.is_set:
@@ -30,7 +35,11 @@ class RecordRun(LaneRun):
         if stretch is None:
             return self._let_go(self._open, wait=True)
         self._hold(self._open)
+        if self._is_over:
+            raise Exhausted
         swept = self._sweep(stretch, hands)
+        if isinstance(swept.outcome, Failed) and self._is_victim(swept.outcome):
+            self._is_over, swept = True, replace(swept, outcome=None)
         self._pass.settled(stretch, swept.done, swept.outcome)
         self._refresh()
         self._letters, self._outputs = self._pass.take_letters(), list(swept.outputs)

@@ -1,6 +1,6 @@
 """A runner process: imports the app and calls its functions on the lanes it is given.
 
-    python -m streamfn.worker.runner CONTROL LIFELINE BOARD
+    python -P .../start_runner.py CONTROL LIFELINE BOARD
 
 The three numbers are descriptors that the supervisor hands down: the socket of `messages`, a pipe
 whose end means that the supervisor is gone, and the memory of the board. The main thread is the
@@ -9,13 +9,9 @@ first that runs lanes; another one does what the supervisor says.
 
 from __future__ import annotations
 
-import atexit
-import faulthandler
 import importlib
 import os
-import signal
 import socket
-import sys
 import traceback
 from pathlib import Path
 from random import Random
@@ -25,12 +21,14 @@ from streamfn import _core
 from streamfn._core import Board, LaneSet
 from streamfn.app import App, load_app
 from streamfn.clock import SystemClock
+from streamfn.engine.forked import end_if_forked
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.loops import Loops
-from streamfn.engine.outcome import printable
+from streamfn.engine.outcome import Failure, printable
 from streamfn.errors import ConfigError
 from streamfn.log import Log
 
+from .exit_codes import EXIT_BROKEN, EXIT_EXHAUSTED, EXIT_NOT_READY, EXIT_ORPHANED
 from .lane_run import LaneFunction, Tools, lane_functions
 from .lane_threads import LaneThreads
 from .messages import (
@@ -43,34 +41,50 @@ from .messages import (
     decode_command,
     receive_lines,
 )
-from .mouth import EXIT_ORPHANED, Mouth
+from .mouth import Mouth
+from .process_state import let_children_be, prepare_process, run_exit_functions
 from .runner_control import RunnerControl
+from .start_runner import users_modules_first
 
-EXIT_NOT_READY: Final = 2
-"""Exit code of a runner whose app does not import; the supervisor has its reasons by then."""
 OWN_FRAMES: Final = (f"{Path(__file__).parent.parent}/", importlib.__file__, "<frozen importlib")
 """Where the frames lie that lead to the user's code, or that its mistakes come to light in."""
 
 
-def main(arguments: list[str]) -> NoReturn:
-    """Run until drained."""
-    descriptors = [int(argument) for argument in arguments]
-    for descriptor in descriptors:
+def run_process(arguments: list[str], path: list[str]) -> NoReturn:
+    """Run until drained, and end the process.
+
+    Args:
+        arguments: The three descriptors.
+        path: `sys.path` as the interpreter made it.
+    """
+    control, lifeline, board = map(int, arguments)
+    for descriptor in (control, lifeline, board):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
-    control, lifeline, board = descriptors
     _core.exit_when_closed(lifeline, EXIT_ORPHANED)
     _core.raise_file_limit()
-    _prepare_process()
+    prepare_process()
     connection = socket.socket(fileno=control)
     mouth, lines = Mouth(connection), Lines()
-    start = _first_command(connection, lines)
-    app = _load(start, mouth)
-    with Log.open(start.log_dir) as log:
-        runner = Runner(start, app, log, mouth)
-        mouth.say(runner.ready())
-        runner.run(Board.attach(board), connection, lines)
-    mouth.say(Drained())
-    _leave(0)
+    memory = Board.attach(board)
+    os.close(board)
+    let_children_be(connection, lifeline)
+    code = EXIT_BROKEN
+    try:
+        start = _first_command(connection, lines)
+        users_modules_first(path, start.app)
+        app = _load(start, mouth)
+        with Log.open(start.log_dir) as log:
+            runner = Runner(start, app, log, mouth)
+            mouth.say(runner.ready())
+            if not runner.run(memory, connection, lines):
+                _leave(EXIT_EXHAUSTED)
+        mouth.say(Drained())
+        code = 0
+    except BaseException as error:  # noqa: BLE001 -- threads of the user's must not keep it from ending
+        told = Failure.of(error)
+        mouth.report("runner_broken", error_type=told.error_type, error_message=told.error_message,
+                     traceback=told.traceback)  # fmt: skip
+    _leave(code)
 
 
 class Runner:
@@ -90,21 +104,28 @@ class Runner:
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
         return Ready([each.mapping.to_dict() for each in functions], names)
 
-    def run(self, board: Board, connection: socket.socket, lines: Lines) -> None:
+    def run(self, board: Board, connection: socket.socket, lines: Lines) -> bool:
         """Obey the supervisor and run lanes until drained; then give all lanes back.
 
         Args:
             board: Where the threads tell what they are doing.
             connection: Where commands come from.
             lines: What was received of them already.
+
+        Returns:
+            False: the process has no descriptors or no memory left. The lane that met that is not
+            given back: its slot says that a call was in progress, for the supervisor to judge.
         """
         threads = LaneThreads(self._tools(board), self._functions, self._invoker)
         RunnerControl(self._log.core, threads, self._mouth).listen(connection, lines)
         threads.start(self._start.threads)
         threads.run()
         threads.join()
+        if threads.is_exhausted:
+            return False
         self._loops.close()
         self._lanes.close()
+        return True
 
     def _tools(self, board: Board) -> Tools:
         return Tools(
@@ -119,20 +140,6 @@ class Runner:
     def _invoker(self, function: LaneFunction) -> Invoker:
         handler = self._app.handler(function.mapping.name)
         return Invoker(function.mapping, handler, self._log, self._clock, self._loops)
-
-
-def _prepare_process() -> None:
-    """Leave signals to the supervisor; write stacks on SIGUSR1 and on a crash."""
-    faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-        # WHY: a terminal sends them to the whole group. A handler, where SIG_IGN would be
-        # inherited by the processes that a function starts.
-        signal.signal(number, lambda *_: None)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(line_buffering=True)  # what a function printed survives its crash
 
 
 def _first_command(connection: socket.socket, lines: Lines) -> Start:
@@ -150,13 +157,17 @@ def _first_command(connection: socket.socket, lines: Lines) -> Start:
 
 
 def _load(start: Start, mouth: Mouth) -> App:
+    process = os.getpid()
     try:
-        return load_app(start.app, factory=start.factory)
+        app = load_app(start.app, factory=start.factory)
     except BaseException as error:  # noqa: BLE001 -- whatever an import may raise
+        end_if_forked(process, error)
         field = error.field if isinstance(error, ConfigError) else ""
         reason = error.reason if isinstance(error, ConfigError) else repr(error)
         mouth.say(NotReady(field, printable(reason), printable(_traceback(error))))
         _leave(EXIT_NOT_READY)
+    end_if_forked(process)
+    return app
 
 
 def _traceback(error: BaseException) -> str:
@@ -182,11 +193,7 @@ def _leave_out_ours(shown: traceback.TracebackException) -> None:
 
 def _leave(code: int) -> NoReturn:
     """End as Python would, but without waiting for threads that a function left behind."""
-    atexit._run_exitfuncs()  # noqa: SLF001 -- there is no public way
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        run_exit_functions()
+    finally:
+        os._exit(code)

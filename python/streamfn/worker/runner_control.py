@@ -11,6 +11,7 @@ from streamfn.errors import ConfigError, StreamfnError
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import function_of
 
+from .exhaustion import is_starved
 from .lane_run import LaneFunction, LaneJob
 from .lane_threads import LaneThreads
 from .messages import (
@@ -48,8 +49,8 @@ class RunnerControl:
                 while (received := receive_lines(connection, lines)) is not None:
                     for line in received:
                         self._obey(decode_command(line))
-            except BaseException:  # noqa: BLE001 -- a runner that obeys no more is of no use
-                self._threads.give_up()
+            except BaseException as error:  # noqa: BLE001 -- as it obeys no more, it is of no use
+                self._threads.failed(error)
             self._mouth.hang_up()
 
         threading.Thread(target=run, name="control", daemon=True).start()
@@ -101,6 +102,8 @@ class RunnerControl:
         except StreamfnError as error:
             answer, reason = "refused", str(error)
             self._mappings.pop(command.mapping, None)  # it may have been removed: look anew
+            if is_starved(error):
+                self._threads.retire()
         if answer == "ok":
             job.is_added = True
         else:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 from streamfn._core import Board
@@ -23,7 +23,10 @@ State = Literal["starting", "ready", "draining"]
 
 CLOSE_SECONDS: Final = 5.0
 """How long a killed process may take to be gone."""
+LEAVE_SECONDS: Final = 5.0
+"""How long a drained process may take to end: the exit functions of an app may never return."""
 SEND_BYTES: Final = 1 << 16
+PROGRAM: Final = str(Path(__file__).with_name("start_runner.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,11 @@ class Seat:
 
 
 class RunnerProcess:
-    """A child process. Nothing here waits for it: it may be stuck in somebody's function."""
+    """A child process. Nothing here waits for it: it may be stuck in somebody's function.
+
+    It leads a process group of its own, which ends with it: so nothing that a function started
+    outlives its runner, unless it left the group (`setsid`).
+    """
 
     def __init__(self, number: int, seat: Seat, board: Board) -> None:
         """Start the process; it says `Ready` or `NotReady` when it has imported the app.
@@ -54,29 +61,34 @@ class RunnerProcess:
         """It was killed for other reasons."""
         self.is_broken = False
         """It gave up by itself: the fault is in the log, or in us."""
+        self.is_exhausted = False
+        """It has no descriptors or no memory left, and ends as soon as its calls have."""
         self.is_silent = False
         """It has closed its end: it is dead, or somebody's function closed all descriptors."""
+        self.leaves_since: float | None = None
+        """When it said that it was drained, on the monotonic clock."""
         self._lines = Lines()
         self._outgoing: deque[bytes] = deque()
-        self.connection, theirs = socket.socketpair()
-        self.connection.settimeout(0)
-        lifeline, self._lifeline = os.pipe()
-        given = (theirs.fileno(), lifeline, board.fd)
-        try:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            self.connection, control = socket.socketpair()
+            ours.enter_context(self.connection)
+            theirs.enter_context(control)
+            self.connection.settimeout(0)
+            lifeline, self._lifeline = os.pipe()
+            theirs.callback(os.close, lifeline)
+            ours.callback(os.close, self._lifeline)
+            given = (control.fileno(), lifeline, board.fd)
             self._process = subprocess.Popen(  # noqa: S603 -- this very Python
-                [sys.executable, "-m", "streamfn.worker.runner", *map(str, given)],
+                [sys.executable, "-P", PROGRAM, *map(str, given)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=given,
+                process_group=0,
             )
-        except OSError:
-            self.connection.close()
-            os.close(self._lifeline)
-            raise
-        finally:
-            theirs.close()
-            os.close(lifeline)
-        self.ended = os.pidfd_open(self._process.pid)
-        """A descriptor that is readable once the process is dead."""
+            ours.callback(self._process.wait)
+            ours.callback(self.kill)
+            self.ended = os.pidfd_open(self._process.pid)
+            """A descriptor that is readable once the process is dead."""
+            ours.pop_all()
 
     @property
     def pid(self) -> int:
@@ -122,24 +134,37 @@ class RunnerProcess:
         """Return the calls in progress; after its death, those it died in."""
         return tuple(Cell(*cell) for cell in self.board.cells())
 
-    def is_dead(self) -> bool:
-        """Whether the process has ended; its descriptors are closed by then, its leases free."""
-        return bool(select.select([self.ended], [], [], 0)[0])
+    def takes_too_long_to_leave(self, now: float) -> bool:
+        """Whether it is drained, and its process goes on all the same."""
+        return self.leaves_since is not None and now - self.leaves_since > LEAVE_SECONDS
 
     def kill(self) -> None:
-        """End it at once, whatever it is doing."""
-        self._process.kill()
+        """End it and its process group at once, whatever they are doing."""
+        self.signal_group(signal.SIGKILL)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process and to what it started."""
+        # INVARIANT: the process is not reaped before `exit_detail` or `close`, so its id, which is
+        # the group's, is nobody else's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
 
     def dump_stacks(self) -> None:
         """Have it write the stacks of its threads to stderr."""
-        self._process.send_signal(signal.SIGUSR1)
+        signal.pidfd_send_signal(self.ended, signal.SIGUSR1)
 
     def exit_detail(self) -> int:
-        """Wait for the dead process; return its signal number, or minus its exit code."""
+        """Reap the dead process; return its signal number, or minus its exit code.
+
+        What it had started is killed first: once the process is reaped, its id may be reused.
+        """
+        self.kill()
         return -self._process.wait()
 
     def close(self) -> None:
         """Wait for the dead process, though not for ever, and free what was shared with it."""
+        self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_SECONDS)
         self.connection.close()

@@ -4,6 +4,7 @@ SIGTERM, first SIGINT     drain
 second SIGINT             abandon, exit code 130
 SIGQUIT                   abandon, exit code 131
 SIGUSR1                   write stacks and what is in flight
+SIGTSTP                   stop the runners, too: they are in process groups of their own
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Self
 
-HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGTSTP)
 
 
 class SignalBox:

@@ -9,7 +9,14 @@ Pure: the supervisor reads boards and writes slots, here is only the judgement.
     it was killed for a call past its time,
       which was the only one all that time       its lane       its lane
       which had company                          nobody         each of them
-    it was killed at a shutdown, or broke down   nobody         nobody
+    it was killed at a shutdown                  nobody         nobody
+    it ended itself (`OWN_EXITS`), or no call
+      was in progress: the first time            nobody         nobody
+      the second time with the same records      nobody         each of them
+      after that, alone in its runner            its lane       its lane
+
+A lane whose call has returned, but is not settled yet, is company too: the call may have closed
+descriptors that are missed only now.
 
 Of several calls in one process each may have kept the interpreter from the others: whose time is
 up first says nothing.
@@ -33,8 +40,11 @@ from streamfn._core import Entry, InFlight
 from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
 from streamfn.engine.worklist import narrowed
 
+from .exit_codes import OWN_EXITS
+
 DEATHS_MAX: Final = 2
-"""Worker deaths in a row with a batch in flight after which it runs with nothing beside it."""
+"""Worker deaths in a row with a batch in flight after which it runs with nothing beside it; and
+deaths of runners that say nothing about whose fault they are."""
 KILLED: Final = 9
 """What is said of a worker that died as a whole: no process was left to see the signal."""
 
@@ -62,7 +72,18 @@ class Death:
     accompanied: frozenset[Cell] = frozenset()
     """Calls beside which there were others at some time."""
     is_nobodys: bool = False
-    """The supervisor killed it for other reasons, or the fault is not in a function."""
+    """The supervisor killed it for other reasons."""
+    is_broken: bool = False
+    """It said that its own code, or the log, failed."""
+    is_solo: bool = False
+    """It was there for one batch alone."""
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether the calls in progress have nothing to do with how it ended."""
+        if self.is_nobodys or self.expired:
+            return False
+        return self.is_broken or not self.cells or -self.detail in OWN_EXITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +106,17 @@ class Rewrite:
     is_alone: bool
 
 
-def verdicts(death: Death) -> dict[int, Verdict]:
-    """Judge the death of a runner; by lane, one for each call that was in progress."""
+def verdicts(death: Death, between_calls: int = 0) -> dict[int, Verdict]:
+    """Judge the death of a runner; by lane, one for each call that was in progress.
+
+    Args:
+        death: How it ended; not `is_unexplained`.
+        between_calls: Lanes with a batch in flight that were not in their function just then.
+    """
     if death.is_nobodys:
         return {cell.lane: Verdict(cell.running) for cell in death.cells}
     if not death.expired:
-        is_blamed = len(death.cells) == 1
+        is_blamed = len(death.cells) == 1 and not between_calls
         return {cell.lane: _crashed(cell, death.detail, is_blamed) for cell in death.cells}
     # WHY: a call may end between the decision to kill and the kill; what is in its cell then is
     # another call, and no more to blame than its neighbours.
@@ -100,6 +126,19 @@ def verdicts(death: Death) -> dict[int, Verdict]:
     # WHY: all of them, for the one to blame may not be past its time yet. Were it to go on in
     # company, it could go free for ever.
     return {cell.lane: Verdict(cell.running, cause, 0, bool(late)) for cell in death.cells}
+
+
+def unexplained(death: Death, running: int | None, times: int) -> Verdict:
+    """Judge one lane whose batch was in flight when its runner ended for an unknown reason.
+
+    Args:
+        death: How it ended.
+        running: The record that ran, where it is known.
+        times: Such deaths in a row with these records in flight, this one included.
+    """
+    if death.is_solo and (times > DEATHS_MAX or not death.is_broken):
+        return Verdict(running, CAUSE_CRASHED, death.detail, is_alone=True)
+    return Verdict(running, is_alone=times >= DEATHS_MAX)
 
 
 def after_runner_death(

@@ -29,6 +29,7 @@ from streamfn.errors import LogFull
 
 from .batch_run import BatchRun
 from .counters import Counter
+from .exhaustion import Exhausted
 from .lane_run import Hands, LaneJob, LaneRun, Tools
 
 FULL_PAUSE_SECONDS: Final = 1.0
@@ -140,6 +141,8 @@ class FinalRun(LaneRun):
             )
         finally:
             board.end(hands.cell)
+        if self._is_victim(outcome):
+            raise Exhausted
         if isinstance(outcome, Failed | Rejected):
             self._count(Counter.FAILED_CALLS)
             self._tell(outcome, attempt)

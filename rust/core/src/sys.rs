@@ -13,21 +13,28 @@ use std::time::Duration;
 use crate::sync::{Mutex, MutexGuard};
 use rustix::thread::futex;
 
-/// Rises in the child at every fork; a handle made under another value is the parent's.
+/// Rises in the child at every fork, and when other code has closed our descriptors; a handle made
+/// under another value must not be used any more.
 static FORK_GENERATION: AtomicU64 = AtomicU64::new(0);
 static DESCRIPTORS: OnceLock<Mutex<HashSet<RawFd>>> = OnceLock::new();
 static AT_FORK: Once = Once::new();
 /// Held while a log is opened: a fork waits, so that no child finds an opening half done.
 static OPENING: Mutex<()> = Mutex::new(());
 
-/// How often this process, counted from its ancestors that loaded the crate, came out of a fork.
+/// How often this process, counted from its ancestors that loaded the crate, came out of a fork, or
+/// lost its descriptors.
 pub fn fork_generation() -> u64 {
     FORK_GENERATION.load(Ordering::Relaxed)
 }
 
+/// Has [`fork_generation`] rise at forks from now on.
+pub fn watch_forks() {
+    AT_FORK.call_once(install_fork_hooks);
+}
+
 /// Excludes other openings, and forks, until the guard is dropped.
 pub(crate) fn begin_opening() -> MutexGuard<'static, ()> {
-    AT_FORK.call_once(install_fork_hooks);
+    watch_forks();
     OPENING.lock()
 }
 
@@ -37,8 +44,16 @@ fn table() -> &'static Mutex<HashSet<RawFd>> {
 
 /// The descriptors that a forked child has to close. No fork happens while the guard is held.
 pub(crate) fn descriptors() -> MutexGuard<'static, HashSet<RawFd>> {
-    AT_FORK.call_once(install_fork_hooks);
+    watch_forks();
     table().lock()
+}
+
+/// Makes every open handle of this process invalid: a new file has the number of one that we
+/// opened and did not close. WHY: other code closed our descriptors (`os.closerange`), and what we
+/// write through a stale number would land in whichever file has it by now.
+pub(crate) fn invalidate_descriptors(open: &mut HashSet<RawFd>) {
+    FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
+    open.clear();
 }
 
 thread_local! {
@@ -215,6 +230,8 @@ pub fn raise_file_limit() {
 /// Starts a thread that waits for the end of `fd` and then ends the process with `code`, whatever
 /// else it is doing. Takes the descriptor over.
 ///
+/// If the process leads its process group, the whole group ends: nothing that it started outlives it.
+///
 /// # Errors
 /// No thread could be started.
 pub fn exit_when_closed(fd: RawFd, code: i32) -> io::Result<()> {
@@ -235,8 +252,11 @@ pub fn exit_when_closed(fd: RawFd, code: i32) -> io::Result<()> {
                 Ok(1..) | Err(rustix::io::Errno::INTR)
             ) {}
             #[expect(unsafe_code, reason = "no destructor may run: the supervisor is gone")]
-            // SAFETY: `_exit` ends the process and touches no memory of it.
+            // SAFETY: none of the four touches memory of this process.
             unsafe {
+                if libc::getpgrp() == libc::getpid() {
+                    libc::kill(0, libc::SIGKILL);
+                }
                 libc::_exit(code)
             }
         })

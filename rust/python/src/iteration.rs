@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use streamfn_core::lane::selection::{Picked, Selection};
 use streamfn_core::lane::Board;
+use streamfn_core::sys::fork_generation;
 use streamfn_core::DecodedBatch;
 
 use crate::records::Record;
@@ -104,11 +105,14 @@ pub(crate) struct RunningIterator {
     handed: Handed,
     board: Arc<Board>,
     cell: usize,
+    fork_generation: u64,
 }
 
 impl RunningIterator {
     pub(crate) fn new(selection: &Selection, board: Arc<Board>, cell: usize) -> Self {
-        Self { walk: Walk::new(selection), handed: Handed::default(), board, cell }
+        let fork_generation = fork_generation();
+        let (walk, handed) = (Walk::new(selection), Handed::default());
+        Self { walk, handed, board, cell, fork_generation }
     }
 }
 
@@ -119,6 +123,9 @@ impl RunningIterator {
     }
 
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, Record>>> {
+        if self.fork_generation != fork_generation() {
+            return Ok(None); // a child that a function forked: the records and the board are not its own
+        }
         let Some((batch, index)) = self.walk.next() else { return Ok(None) };
         self.board.run(self.cell, batch.base_seq() + u64::from(index));
         self.handed.hand(py, batch, index).map(Some)

@@ -18,6 +18,7 @@ use std::sync::atomic::{fence, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::memory::SharedMemory;
+use crate::sys;
 use crate::types::SequenceNumber;
 
 /// Threads of a runner that can note a call.
@@ -57,9 +58,12 @@ pub struct Call {
 }
 
 /// Memory shared by a runner and its supervisor.
+///
+/// A child that a function forked writes nothing: the calls on the board are its parent's.
 #[derive(Debug)]
 pub struct Board {
     memory: SharedMemory,
+    fork_generation: u64,
 }
 
 impl Board {
@@ -70,7 +74,7 @@ impl Board {
     pub fn create() -> Result<Self> {
         let memory = SharedMemory::create("streamfn-board", WORDS)?;
         memory.word(0).store(MAGIC, Ordering::Release);
-        Ok(Self { memory })
+        Ok(Self::of(memory))
     }
 
     /// Opens the board behind a descriptor that another process passed on.
@@ -82,7 +86,12 @@ impl Board {
         if memory.word(0).load(Ordering::Acquire) != MAGIC {
             return Err(Error::config("fd", "the descriptor is not a board's"));
         }
-        Ok(Self { memory })
+        Ok(Self::of(memory))
+    }
+
+    fn of(memory: SharedMemory) -> Self {
+        sys::watch_forks();
+        Self { memory, fork_generation: sys::fork_generation() }
     }
 
     /// The descriptor, to be passed on.
@@ -98,6 +107,9 @@ impl Board {
         let [mark, end, running] = self.cell(cell)?;
         if lane == u32::MAX {
             return Err(Error::config("lane", format!("{lane} is not a lane's number")));
+        }
+        if self.is_forked() {
+            return Ok(());
         }
         let call = ((mark.load(Ordering::Relaxed) >> 32) + 1) << 32;
         mark.store(call, Ordering::Relaxed);
@@ -121,6 +133,9 @@ impl Board {
     /// [`Error::Config`] if there is no such cell.
     pub fn end(&self, cell: usize) -> Result<()> {
         let [mark, ..] = self.cell(cell)?;
+        if self.is_forked() {
+            return Ok(());
+        }
         let call = mark.load(Ordering::Relaxed) & !u64::from(u32::MAX);
         mark.store(call, Ordering::Release);
         Ok(())
@@ -151,7 +166,10 @@ impl Board {
     /// # Errors
     /// [`Error::Config`] if there is no such mapping or counter.
     pub fn add(&self, mapping: usize, counter: usize, amount: u64) -> Result<()> {
-        self.counter(mapping, counter)?.fetch_add(amount, Ordering::Relaxed);
+        let counter = self.counter(mapping, counter)?;
+        if !self.is_forked() {
+            counter.fetch_add(amount, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -165,6 +183,10 @@ impl Board {
             *counter = self.counter(mapping, number)?.load(Ordering::Relaxed);
         }
         Ok(counters)
+    }
+
+    fn is_forked(&self) -> bool {
+        self.fork_generation != sys::fork_generation()
     }
 
     fn cell(&self, cell: usize) -> Result<[&AtomicU64; 3]> {
