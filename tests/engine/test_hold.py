@@ -175,6 +175,17 @@ class TestVerdicts:
         assert hold.next() is None
         assert [(100, 1), (101, 0)] == [(entry.first, entry.attempts) for entry in hold.entries]
 
+    def test_a_repeat_that_was_not_called_keeps_its_attempts_and_is_next_again(self, kit):
+        batch = kit.records_of("ab")
+        hold = HoldPass(
+            [Entry(100, 100, 2), Entry(101, 101)], Case(batch, RetryPolicy(), ManualClock()), 1.0
+        )
+
+        hold.settled(hold.next(), 0, None)
+
+        assert [100] == hold.next().records.sequence_numbers()
+        assert [(100, 2), (101, 0)] == [(entry.first, entry.attempts) for entry in hold.entries]
+
     def test_the_last_attempt_gives_it_up(self, kit):
         batch = kit.records_of("ab")
         blamed = Entry(100, 100, 3, False, CAUSE_CRASHED, -7)

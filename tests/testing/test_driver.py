@@ -1,5 +1,6 @@
 """Tests for `streamfn.testing`: the engine on a log in memory."""
 
+import asyncio
 from datetime import timedelta
 from time import monotonic
 
@@ -302,6 +303,28 @@ class TestDeaths:
         ran = run_once(app, {"orders": [b"a"]})
 
         assert [letter.error_type for letter in ran.dead_letters("total")] == ["FunctionCrashed"]
+
+    def test_what_a_call_left_behind_harms_no_other(self, app):
+        """A task of the first record cancels all others, for ever: its process is no good."""
+
+        async def harass():
+            me = asyncio.current_task()
+            while True:
+                for task in asyncio.all_tasks() - {me}:
+                    task.cancel()
+                await asyncio.sleep(0)
+
+        @app.stream("orders", input="record", max_retries=0)
+        async def total(record: Record) -> None:
+            if record.data == b"a":
+                asyncio.create_task(harass())  # noqa: RUF006 -- the mistake that is tested
+            else:
+                await asyncio.sleep(0.01)
+
+        ran = run_once(app, {"orders": [b"a", b"b", b"c"]})
+
+        assert ran.dead_letters("total") == []
+        assert ran.calls("total")[-2:] == [[1], [2]]
 
     @pytest.mark.parametrize("input", ["batch", "record"])
     def test_a_generator_can_crash(self, app, input):

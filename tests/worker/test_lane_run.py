@@ -9,13 +9,13 @@ from streamfn._core import Board, Entry, Record, Records
 from streamfn.clock import ManualClock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Invoker
-from streamfn.engine.loops import Loops
+from streamfn.engine.loops import Disturbance, Loops
 from streamfn.errors import LeaseLost, LogFull
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.policy import RetryPolicy
 from streamfn.worker.batch_run import BatchRun
 from streamfn.worker.counters import Counter
-from streamfn.worker.lane_run import Hands, LaneFunction, LaneJob, Tools
+from streamfn.worker.lane_run import Hands, InDoubt, LaneFunction, LaneJob, Tools
 from streamfn.worker.record_run import RecordRun
 
 LANE = 5
@@ -302,6 +302,79 @@ class TestRecordRun:
         assert stage.told == ["settle"]
 
 
+def disturbed(times, *bad, is_fatal=False):
+    """A function that what others do keeps from its records so many times; some are bad besides."""
+    left = [times]
+
+    def function(given):
+        if left[0]:
+            left[0] -= 1
+            raise Disturbance(ValueError("torn"), is_fatal=is_fatal)
+        records = [given] if isinstance(given, Record) else given
+        if any(record.sequence_number in bad for record in records):
+            raise ValueError
+
+    return function
+
+
+class TestDisturbances:
+    """Calls that fail for what other calls do."""
+
+    @pytest.mark.parametrize("input", ["batch", "record"])
+    def test_they_are_made_again_at_once_and_are_no_attempt(self, input):
+        stage = Stage(disturbed(2), input, retry=RetryPolicy(max_retries=0))
+
+        stage.proceed(fresh("abc"))
+
+        assert stage.told[-1] == "settle"
+        assert stage.destination.delivered == []
+        assert stage.count(Counter.RECORDS_DONE) == 3
+        assert stage.count(Counter.FAILED_CALLS) == 0
+        told = [fields for event, fields in stage.events if event == "call_disturbed"]
+        assert [each["error_message"] for each in told] == ["torn", "torn"]
+
+    @pytest.mark.parametrize("input", ["batch", "record"])
+    def test_a_record_that_is_tried_again_keeps_its_attempts(self, input):
+        stage = Stage(disturbed(2, 0), input, retry=RetryPolicy(max_retries=3))
+        work = fresh("a", is_resumed=True)
+        work.entries = [Entry(0, 0, 2)]
+
+        stage.proceed(work)
+
+        assert stage.lanes.told[-1] == ("wait", [(0, 0, 3)], 1)
+
+    @pytest.mark.parametrize("input", ["batch", "record"])
+    @pytest.mark.parametrize(("times", "is_fatal"), [(3, False), (1, True)])
+    def test_where_they_do_not_end_the_process_has_to(self, input, times, is_fatal):
+        """The board then shows the call, so that it runs alone next."""
+        stage = Stage(disturbed(99, is_fatal=is_fatal), input, retry=RetryPolicy(max_retries=0))
+
+        with pytest.raises(InDoubt):
+            stage.proceed(fresh("ab"))
+
+        assert stage.count(Counter.CALLS) >= times
+        assert len([event for event, _ in stage.events if event == "call_disturbed"]) == times
+        assert [lane for _, lane, _, _ in stage.board.cells()] == [LANE]
+        assert stage.destination.delivered == []
+
+    def test_a_call_between_them_that_is_made_counts_them_anew(self):
+        calls = []
+
+        def function(batch):
+            calls.append(len(batch))
+            if len(calls) not in {3, 6}:
+                raise Disturbance(ValueError())
+            if len(calls) == 3:
+                raise ValueError
+
+        stage = Stage(function)
+
+        with pytest.raises(InDoubt):
+            stage.proceed(fresh("ab"))
+
+        assert calls == [2, 2, 2, 1, 1, 1, 1, 1, 1]
+
+
 class TestDelivery:
     """A destination that does not take what it is given."""
 
@@ -369,6 +442,19 @@ class TestDelivery:
         assert stage.told[-1] == "wait"
         told = dict(stage.events)["backoff_failed"]
         assert told["error_message"] == "<RuntimeError in __str__>"
+
+    def test_and_one_that_exits(self):
+        """Or the runner would end, and the next, for ever."""
+
+        class Exits:
+            def draw(self, exponent, random):
+                raise SystemExit
+
+        stage = Stage(failing(0), retry=RetryPolicy(backoff=Exits()))
+        stage.proceed(fresh("a"))
+
+        assert stage.told[-1] == "wait"
+        assert dict(stage.events)["backoff_failed"]["error_type"] == "SystemExit"
 
     def test_dropped_records_are_counted_and_told(self):
         stage = Stage(failing(0), on_failure=None, retry=RetryPolicy(max_retries=0))

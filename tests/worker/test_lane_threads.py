@@ -1,11 +1,14 @@
 """Tests for `LaneThreads`: which thread takes which lane of an `async` function."""
 
+import signal
 import threading
+from contextlib import suppress
 from random import Random
 from types import SimpleNamespace
 
 import pytest
 
+from streamfn import _core
 from streamfn._core import Board
 from streamfn.clock import ManualClock
 from streamfn.model.mapping import EventSourceMapping
@@ -89,6 +92,63 @@ def test_the_thread_that_waited_for_a_call_goes_on_with_its_lane(threads):
 
     assert set(threads.ran) == {"async-1"}
     assert threads.lanes.taken[:4] == ["next", "next_of", "next_of", "next_of"]
+
+
+@pytest.fixture
+def lane_set(log):
+    """A real one, with the lane of a stream without records."""
+    log.create_stream("orders")
+    mapping = _core.Mapping.register(
+        log.core, "shop.total", factor=1, start="trim_horizon", windowed=False
+    )
+    [shard_id] = mapping.prepare("orders")
+    lanes = _core.LaneSet(log.core, worker="0" * 32, runner=0)
+    answer = lanes.add(
+        LANE, mapping, "orders", shard_id, 0, batch_size=1, batch_window=0.0, batch_bytes=1
+    )
+    assert answer == "ok"
+    yield lanes
+    lanes.settle(LANE)
+    lanes.close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_is_thrown_at_a_thread_that_waits_for_work_takes_nothing_with_it(
+    threads, lane_set, log, error
+):
+    """A function's signal handler may run in the main thread, long after its call, and raise.
+
+    Python runs it as soon as the wait is over: what the wait brought must not be lost.
+    """
+    told = []
+
+    def handler(*_):
+        raise error
+
+    def interrupt_and_put():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
+        log.stream("orders").put(b"1")
+
+    threads._tools.lanes = lane_set
+    threads._tools.report = lambda event, **fields: told.append((event, fields["error_type"]))
+    before = signal.signal(signal.SIGUSR2, handler)
+    try:
+        for tries in range(1, 50):
+            timer = threading.Timer(0.02 * tries, interrupt_and_put)
+            with suppress(error):  # on a busy machine it may come before the wait
+                timer.start()
+                work = threads._wait_for_work()
+                if told:
+                    break
+                lane_set.settle(work.lane)
+                continue
+            timer.join()
+            lane_set.settle(threads._wait_for_work().lane)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+    assert work.lane == LANE
+    assert told == [("exception_ignored", error.__name__)]
 
 
 def test_it_lets_go_of_a_lane_that_is_to_be_given_back(threads):

@@ -51,6 +51,13 @@ class TestVerdicts:
         assert [0, 0, 0] == [each.cause for each in found.values()]
         assert all(each.is_alone for each in found.values())
 
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_where_calls_fail_for_others_nobody_is_blamed_and_each_goes_on_alone(self, count):
+        """The runner ended itself; the guilty one may have ended before."""
+        found = verdicts(Death(tuple(map(cell, range(count))), -72, is_in_doubt=True))
+
+        assert found == {lane: Verdict(is_alone=True) for lane in range(count)}
+
     def test_a_timeout_is_blamed_on_a_call_that_had_no_company(self):
         late = cell(3)
 

@@ -1,5 +1,6 @@
 """Tests for `streamfn.worker.waiters`."""
 
+import ctypes
 import threading
 
 from streamfn.worker.waiters import Waiters
@@ -83,3 +84,24 @@ def test_a_thread_that_has_ended_a_task_says_so_once_it_can_take_the_next():
     waiters.join()
 
     assert names == {"async-1"}
+
+
+def test_what_is_thrown_at_a_thread_that_waits_takes_no_task_with_it():
+    """A library for time-outs may throw at any thread, and too late."""
+    idents, done = [], threading.Semaphore(0)
+
+    def task(cell):
+        idents.append(threading.get_ident())
+        done.release()
+
+    waiters = Waiters([1])
+    for _ in range(20):
+        while not waiters.run(task):
+            pass
+        assert done.acquire(timeout=10)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(idents[0]), ctypes.py_object(KeyboardInterrupt)
+        )
+    waiters.join()
+
+    assert set(idents) == {idents[0]}

@@ -125,6 +125,14 @@ class OneRunner:
 class _Threads(LaneThreads):
     """A runner's, but what breaks them is for whoever runs them."""
 
+    def strayed(self, error: BaseException) -> None:
+        """Raise it: it is the user's Ctrl-C, say."""
+        raise error
+
+    def end_in_doubt(self) -> None:
+        """Raise again, as below."""
+        raise  # noqa: PLE0704 -- as below
+
     def give_up(self) -> None:
         """Raise again."""
         raise  # noqa: PLE0704 -- it is called where an error was caught

@@ -44,6 +44,14 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
         WARN,
         "runner is out of descriptors, memory or threads (does a function leak them?), replaced",
     ),
+    "runner_in_doubt": (
+        WARN,
+        "runner replaced: calls failed in it for what other functions did, each runs alone next",
+    ),
+    "exception_ignored": (
+        WARN,
+        "ignored what a signal handler or a thread of a function threw between two calls: {error}",
+    ),
     "lane_trouble": (ERROR, "lane in trouble: {error}"),
     "lane_stopped": (
         ERROR,
@@ -58,6 +66,10 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "window_dropped": (WARN, "the function has no windows any more, the open one is forgotten"),
     "windows_changed": (INFO, "tumbling windows in this shard now: {windows}"),
     "function_failed": (WARN, "{count} failed, attempt {attempt}: {error}"),
+    "call_disturbed": (
+        WARN,
+        "{count} failed, perhaps for what another call did: called again, no attempt: {error}",
+    ),
     "call_timed_out": (WARN, "call passed its timeout of {timeout} s, its process is killed"),
     "dead_lettered": (ERROR, "dead-lettered after {tries}: {error}"),
     "record_dropped": (ERROR, "dropped after {tries}: {error}"),

@@ -118,6 +118,9 @@ class HoldPass:
         self.revision += 1
         entry = self._entries[stretch.place]
         records = self._records(entry)
+        if entry.attempts and not done and outcome is None:
+            self._repeats.insert(0, entry)  # it was not called, and is next again
+            return
         self.has_success |= done > 0
         kept = self._judge(entry, records, done, outcome) if outcome else None
         first_open = done + (outcome is not None)

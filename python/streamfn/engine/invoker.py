@@ -26,8 +26,20 @@ from streamfn.model.mapping import EventSourceMapping
 
 from . import response
 from .forked import end_if_forked
-from .loops import Loops
-from .outcome import Expired, Failed, Failure, Outcome, Partial, Rejected, Reported, Success, ended
+from .loops import Disturbance, Loops
+from .outcome import (
+    Disturbed,
+    Expired,
+    Failed,
+    Failure,
+    Outcome,
+    Partial,
+    Rejected,
+    Reported,
+    Success,
+    ended,
+    frames_of,
+)
 from .output import Output, Outputs
 from .settle import age_horizon
 from .windows import State, WindowTurn
@@ -51,7 +63,7 @@ class Swept:
     """How far a stretch of records that are called one by one went."""
 
     done: int
-    outcome: Failed | Rejected | Expired | None = None
+    outcome: Failed | Rejected | Expired | Disturbed | None = None
     """Of the record after the `done` ones; None: it was not called."""
     outputs: Sequence[Output] = ()
     """What the `done` ones send on."""
@@ -77,7 +89,7 @@ class Invoker:
         self._outputs = Outputs(mapping, clock)
         self._own_frames: tuple[str, ...] = (__file__,)
 
-    def call_batch(self, records: Records, attempt: int) -> Outcome:
+    def call_batch(self, records: Records, attempt: int) -> Outcome | Disturbed:
         """Call the function with one batch.
 
         Args:
@@ -95,14 +107,13 @@ class Invoker:
             if isinstance(outcome, Success):
                 outcome = self._sent_on(values, returned, batch)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
-            end_if_forked(process, error)
-            return ended(error, self._users_frames(error))
+            return self._ended(error, process)
         end_if_forked(process)
         return replace(outcome, outputs=values) if isinstance(outcome, Partial) else outcome
 
     def call_window(
         self, turn: WindowTurn, state: State, records: Records, attempt: int
-    ) -> tuple[Outcome, State]:
+    ) -> tuple[Outcome | Disturbed, State]:
         """Call the function within a window, and return the state that it left as well.
 
         Args:
@@ -121,8 +132,7 @@ class Invoker:
             if isinstance(outcome, Success):
                 outcome = self._sent_on(values, returned, batch)
         except BaseException as error:  # noqa: BLE001 -- as above
-            end_if_forked(process, error)
-            return ended(error, self._users_frames(error)), state
+            return self._ended(error, process), state
         end_if_forked(process)
         return outcome, state if isinstance(outcome, Failed) else left
 
@@ -140,7 +150,7 @@ class Invoker:
         outputs = list[Output]()
         call = self._record_caller(records, attempt, outputs)
         has_age = self._mapping.retry.max_record_age is not None
-        outcome: Failed | Rejected | Expired | None = None
+        outcome: Failed | Rejected | Expired | Disturbed | None = None
         last: Record | None = None
         process = os.getpid()
         try:
@@ -155,8 +165,7 @@ class Invoker:
                     response.check_ran(returned)
                 last = record  # WHY no count: it takes a tenth of what is around a call
         except BaseException as error:  # noqa: BLE001 -- as above
-            end_if_forked(process, error)
-            outcome = ended(error, self._users_frames(error))
+            outcome = self._ended(error, process)
         end_if_forked(process)
         done = 0 if last is None else records.index(last.sequence_number) + 1
         # An exception after the last record, such as a signal handler's, is no record's.
@@ -276,9 +285,17 @@ class Invoker:
         self._own_frames = (__file__, *loop.FRAMES)
         return loop.finish(returned, self._mapping.timeout.total_seconds())
 
+    def _ended(self, error: BaseException, process: int) -> Failed | Rejected | Disturbed:
+        """Return the outcome of a call that raised, in the process that made it."""
+        end_if_forked(process, error)
+        if type(error) is Disturbance:
+            cause = error.cause
+            return Disturbed(Failure.of(cause, self._users_frames(cause)), error.is_fatal)
+        return ended(error, self._users_frames(error))
+
     def _users_frames(self, error: BaseException) -> TracebackType | None:
         """Return the traceback from the first frame that is not ours on."""
-        frames = error.__traceback__
+        frames = frames_of(error)
         while frames and frames.tb_frame.f_code.co_filename.startswith(self._own_frames):
             frames = frames.tb_next
         return frames

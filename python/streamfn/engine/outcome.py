@@ -6,6 +6,7 @@ Rejected    ─┤ of the call      it raised `Reject`
 Partial      │                  it called `batch.fail` for some records
 Reported     │                  it returned `batchItemFailures`
 Expired     ─┘ of one record    too old to be called
+Disturbed                       it failed, and the code of another call may be why: no attempt
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, frames: TracebackType | None = None) -> Failure:
         """Describe an exception; `frames` cuts our own off the top of its traceback."""
-        shown = error.with_traceback(frames) if frames is not None else error
-        return cls(type(error).__qualname__, printable(_text(error)), printable(_formatted(shown)))
+        if frames is not None:
+            BaseException.with_traceback(error, frames)
+        name = _QUALNAME(type(error))
+        return cls(printable(name), printable(_text(error)), printable(_formatted(error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,25 @@ class Reported:
     failure: Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Disturbed:
+    """The call failed, and the code of another one may be why: it is made again, uncounted."""
+
+    failure: Failure
+    is_fatal: bool
+    """It would end so again in this process."""
+
+
 Outcome = Success | Failed | Rejected | Partial | Reported
 
 
 def ended(error: BaseException, frames: TracebackType | None = None) -> Failed | Rejected:
     """Return the outcome of a call that raised."""
     failure = Failure.of(error, frames)
-    return Rejected(failure) if isinstance(error, Reject) else Failed(failure, is_starved(error))
+    # WHY not `isinstance`: it asks an exception for its `__class__`, which may be the user's code.
+    if issubclass(type(error), Reject):
+        return Rejected(failure)
+    return Failed(failure, is_starved(error))
 
 
 def died(entry: Entry, timeout_seconds: float) -> Failed:
@@ -136,20 +151,39 @@ def malformed(reason: str) -> Failed:
 
 def printable(text: str) -> str:
     """Return text that any encoder takes: an error may quote half a surrogate pair."""
-    return text.encode("utf-8", "replace").decode()
+    return str.encode(text, "utf-8", "replace").decode()  # a subclass has an `encode` of its own
+
+
+def frames_of(error: BaseException) -> TracebackType | None:
+    """Return an exception's traceback, whatever its class says it is."""
+    frames: TracebackType | None = _TRACEBACK(error)
+    return frames
+
+
+# Of the classes of Python's own: those of a user's exception, and of its class, may raise.
+_QUALNAME: Final = type.__dict__["__qualname__"].__get__
+_TRACEBACK: Final = BaseException.__dict__["__traceback__"].__get__
 
 
 def _text(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as second:  # noqa: BLE001 -- that of a user's exception may even exit
-        return f"<{type(second).__qualname__} in __str__>"
+        return f"<{_QUALNAME(type(second))} in __str__>"
 
 
 def _formatted(error: BaseException) -> str:
-    if error.__traceback__ is None:
+    frames = frames_of(error)
+    if frames is None:
         return ""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001 -- as above, for `__repr__`, notes and causes
-        return "".join(traceback.format_tb(error.__traceback__))
+        return _formatted_frames(frames)
+
+
+def _formatted_frames(frames: TracebackType) -> str:
+    try:
+        return "".join(traceback.format_tb(frames))
+    except BaseException:  # noqa: BLE001 -- too deep, or no memory: its message has to do
+        return ""

@@ -83,7 +83,8 @@ def _number(item: object) -> int | None:
     """Return the sequence number an item names: digits, or an int as `Record` has it."""
     identifier = item.get(ITEM) if isinstance(item, dict) else None
     if isinstance(identifier, int) and not isinstance(identifier, bool):
-        return identifier if identifier >= 0 else None
+        number = int.__add__(identifier, 0)  # a subclass would run the user's code later on
+        return number if number >= 0 else None
     if isinstance(identifier, str) and identifier.isascii() and identifier.isdigit():
         try:
             return int(identifier)

@@ -47,7 +47,7 @@ def afresh(entry: Entry) -> Entry:
     return Entry(entry.first, entry.last)
 
 
-Complain = Callable[[Exception], None]
+Complain = Callable[[BaseException], None]
 """Told why a back-off of the user's own was not used."""
 
 
@@ -68,16 +68,17 @@ class LanePace:
     def next_wait(self, complain: Complain) -> float:
         """Return the seconds of the next wait, and count it."""
         try:
-            wait = _checked(self._backoff.draw(self.exponent, self._random))
-        except Exception as error:  # noqa: BLE001 -- the user's own code: the lane goes on without
+            seconds = _checked(self._backoff.draw(self.exponent, self._random))
+        except BaseException as error:  # noqa: BLE001 -- the user's own code: the lane goes on
             complain(error)
-            wait = Backoff().draw(self.exponent, self._random)
+            seconds = Backoff().draw(self.exponent, self._random).total_seconds()
         self.exponent = min(self.exponent + 1, EXPONENT_MAX)
-        return wait.total_seconds()
+        return seconds
 
 
-def _checked(wait: timedelta) -> timedelta:
+def _checked(wait: timedelta) -> float:
     check_duration("backoff", wait)
-    if wait < timedelta(0):
+    seconds = timedelta.total_seconds(wait)  # a subclass has one of its own
+    if seconds < 0:
         raise ConfigError("backoff", f"{wait} is no wait, it is below zero")
-    return wait
+    return seconds

@@ -22,7 +22,7 @@ from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import nearest
 from streamfn.model.record import Record
 from streamfn.units import format_count
-from streamfn.worker.lane_run import Hands, LaneFunction, LaneJob, Tools
+from streamfn.worker.lane_run import Hands, InDoubt, LaneFunction, LaneJob, Tools
 from streamfn.worker.runs import run_of
 from streamfn.worker.verdict import Cell, after_runner_death, verdicts
 from streamfn.worker.verdict import Death as RunnerDeath
@@ -327,6 +327,9 @@ class Driver:
             run_of(work, lane.job, self._tools).proceed(Hands(self._tools, 0, invoker))
         except Died as died:
             return died.death
+        except InDoubt:
+            self._loops.close()
+            return Death(0, is_in_doubt=True)
         return None
 
     def _bury(self, lane: _Lane, death: Death) -> None:
@@ -334,7 +337,8 @@ class Driver:
         self._start_runner()
         cell = Cell(0, lane.job.lane, None, death.running)
         expired = frozenset({cell} if death.is_timeout else ())
-        found = verdicts(RunnerDeath((cell,), death.signal_number, expired))
+        doubt = death.is_in_doubt
+        found = verdicts(RunnerDeath((cell,), death.signal_number, expired, is_in_doubt=doubt))
         judge = lane.record.judge(lane.stream, lane.shard_id, lane.slot, lane.filter)
         assert judge is not None, "nobody else is there to have it"
         slot = judge.in_flight()

@@ -12,7 +12,7 @@ from streamfn._core import Record, Records
 from streamfn.clock import Clock
 from streamfn.engine.invoker import Interrupt, Invoker, Swept
 from streamfn.engine.loops import Loops
-from streamfn.engine.outcome import Outcome
+from streamfn.engine.outcome import Disturbed, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.windows import State, WindowTurn
 from streamfn.model.function import Handler
@@ -36,6 +36,8 @@ class Death:
     running: int | None = None
     """The record that ran, under `input="record"`."""
     is_timeout: bool = False
+    is_in_doubt: bool = False
+    """It ended itself: earlier calls keep others from succeeding in it."""
 
 
 class Died(BaseException):
@@ -68,7 +70,7 @@ class MortalInvoker(Invoker):
         self._crash: Crash | None = None
         self._handler = self._watched(self._handler)
 
-    def call_batch(self, records: Records, attempt: int) -> Outcome:
+    def call_batch(self, records: Records, attempt: int) -> Outcome | Disturbed:
         """As `Invoker`.
 
         Raises:
@@ -81,7 +83,7 @@ class MortalInvoker(Invoker):
 
     def call_window(
         self, turn: WindowTurn, state: State, records: Records, attempt: int
-    ) -> tuple[Outcome, State]:
+    ) -> tuple[Outcome | Disturbed, State]:
         """As `Invoker`.
 
         Raises:

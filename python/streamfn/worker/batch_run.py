@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from streamfn._core import Record, Records, Work
-from streamfn.engine.outcome import Outcome, Partial, Success
+from streamfn.engine.outcome import Disturbed, Outcome, Partial, Success
 from streamfn.engine.settle import Decision, expire, judged, settle
 from streamfn.engine.worklist import Worklist
 
@@ -52,14 +52,18 @@ class BatchRun(LaneRun):
             return
         self._hold(self._open)
         self._count(Counter.CALLS)
-        board = self._tools.board
-        board.begin(hands.cell, self._job.lane, self._deadline(hands))
+        self._begin(hands)
         try:
             outcome = self._invoke(hands, records, attempt)
         finally:
-            board.end(hands.cell)
+            self._tools.board.end(hands.cell)
         if self._is_victim(outcome):
             raise Exhausted
+        if isinstance(outcome, Disturbed):
+            self._note_disturbance(outcome)
+            self._tell("call_disturbed", outcome.failure, records, attempt)
+            return
+        self._disturbed = 0
         decision = self._decide(outcome)
         if isinstance(outcome, Success | Partial):
             self._outputs = list(outcome.outputs)
@@ -74,7 +78,7 @@ class BatchRun(LaneRun):
             self._resolved = self._done(decision)
         self._apply(decision)
 
-    def _invoke(self, hands: Hands, records: Records, attempt: int) -> Outcome:
+    def _invoke(self, hands: Hands, records: Records, attempt: int) -> Outcome | Disturbed:
         return hands.invoker.call_batch(records, attempt)
 
     def _decide(self, outcome: Outcome) -> Decision:

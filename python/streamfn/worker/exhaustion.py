@@ -12,7 +12,7 @@ import os
 import resource
 from typing import Final
 
-from streamfn.engine.outcome import Failed, Outcome, Partial, Success
+from streamfn.engine.outcome import Disturbed, Failed, Outcome, Partial, Success
 from streamfn.engine.starvation import is_starved
 
 RESERVE: Final = 16
@@ -25,7 +25,7 @@ class Exhausted(Exception):
     """This process has run out of something; nothing was settled."""
 
 
-def is_victim(outcome: Outcome) -> bool:
+def is_victim(outcome: Outcome | Disturbed) -> bool:
     """Whether a call failed in a process that had run out of something."""
     match outcome:
         case Success():

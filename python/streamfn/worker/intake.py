@@ -86,8 +86,16 @@ class Intake:
         lanes = keeper.lanes_of(runner.number)
         keeper.runner_gone(runner.number)
         accompanied = runner.watch.accompanied if runner.watch else frozenset()
-        death = Death(cells, detail, runner.expired, accompanied, runner.is_nobodys,
-                      runner.is_broken, runner.seat.is_solo)  # fmt: skip
+        death = Death(
+            cells,
+            detail,
+            runner.expired,
+            accompanied,
+            is_nobodys=runner.is_nobodys,
+            is_broken=runner.is_broken,
+            is_in_doubt=runner.is_in_doubt,
+            is_solo=runner.seat.is_solo,
+        )
         in_flight = parts.judging.runner_died(runner.number, lanes, death)
         parts.tally.bury(runner.board, (each.index for each in parts.catalog))
         was_busy = bool(cells) and not (runner.is_broken or runner.is_exhausted)
@@ -133,6 +141,7 @@ class Intake:
     def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         event = fields.pop("event")
         runner.is_broken |= event == "runner_broken"
+        runner.is_in_doubt |= event == "runner_in_doubt"
         if event == "runner_exhausted":
             runner.is_exhausted, runner.state = True, "draining"
         if event == "lane_stopped":

@@ -7,6 +7,9 @@
 
 The in-flight slot is written before each call, so that whoever comes after a death knows what was
 running; it stays as it is until the dead letters of the call are durable.
+
+A call that failed for what another call did is made again as if it had not been. Where that goes
+wrong again and again the process is no good any more: it ends, and each call runs alone.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from streamfn._core import Board, Entry, Filter, LaneSet, Record, Records, Work
 from streamfn.clock import Clock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import CANCEL_GRACE, Interrupt, Invoker, request_id
-from streamfn.engine.outcome import Failure, Outcome
+from streamfn.engine.outcome import Disturbed, Failure, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.retry import LanePace
 from streamfn.engine.settle import Case, Letter
@@ -38,6 +41,12 @@ DELIVERY_PAUSE_MAX: Final = timedelta(seconds=5)
 """Between tries to deliver dead letters that their destination does not take."""
 TOLD_MAX: Final = 20
 """Of the records that one call failed for, so many are told of; all are counted."""
+DISTURBED_MAX: Final = 3
+"""Calls in a row that others disturb, after which the process counts as no good."""
+
+
+class InDoubt(BaseException):
+    """The process has to end: in it, calls may fail for what others did. The board says which."""
 
 
 class Report(Protocol):
@@ -142,6 +151,8 @@ class LaneRun(ABC):
         self._letters: list[Letter] = []
         self._resolved: list[Record] = []
         self._delivery_tries = 0
+        self._disturbed = 0
+        """Calls in a row that others disturbed."""
 
     def proceed(self, hands: Hands) -> None:
         """Go on until the lane is let go: settled, waiting or yielded.
@@ -149,6 +160,7 @@ class LaneRun(ABC):
         Raises:
             LeaseLost: Another runner has the lane; nothing more may be done with it.
             Exhausted: The process has run out of something; the slot stays as it is.
+            InDoubt: A call is to be made that cannot be made in this process.
         """
         self._job.suspended = None
         while self._deliver() and self._step(hands):
@@ -157,6 +169,16 @@ class LaneRun(ABC):
     @abstractmethod
     def _step(self, hands: Hands) -> bool:
         """Make the next call and settle its outcome; False: the lane was let go instead."""
+
+    def _begin(self, hands: Hands) -> None:
+        """Tell the board that a call begins; the slot says which records it has."""
+        self._tools.board.begin(hands.cell, self._job.lane, self._deadline(hands))
+        if self._disturbed >= DISTURBED_MAX:
+            raise InDoubt
+
+    def _note_disturbance(self, outcome: Disturbed) -> None:
+        """Count a call that is made again, as the same attempt."""
+        self._disturbed = DISTURBED_MAX if outcome.is_fatal else self._disturbed + 1
 
     def _hold(self, entries: list[Entry]) -> None:
         """Write what is open into the slot, unless it says so already."""
@@ -205,7 +227,7 @@ class LaneRun(ABC):
         self._delivery_tries = 0
         return True
 
-    def _is_victim(self, outcome: Outcome) -> bool:
+    def _is_victim(self, outcome: Outcome | Disturbed) -> bool:
         """Whether a call failed for want of what others used up: then nothing of it is settled.
 
         Where the batch runs alone the failure is its own, and the process ends after it.
@@ -252,8 +274,11 @@ class LaneRun(ABC):
             )
 
     def _tell_of_failure(self, failure: Failure, records: Records, attempt: int) -> None:
+        self._tell("function_failed", failure, records, attempt)
+
+    def _tell(self, event: str, failure: Failure, records: Records, attempt: int) -> None:
         self._report(
-            "function_failed",
+            event,
             request_id=request_id(self._mapping.name, records),
             first=records.first,
             last=records.last,
@@ -264,7 +289,7 @@ class LaneRun(ABC):
             traceback=failure.traceback,
         )
 
-    def _tell_of_backoff(self, error: Exception) -> None:
+    def _tell_of_backoff(self, error: BaseException) -> None:
         told = Failure.of(error)
         self._report("backoff_failed", error_type=told.error_type, error_message=told.error_message)
 

@@ -20,9 +20,9 @@ from streamfn.errors import LeaseLost, SequenceTrimmed, StorageIO
 
 from .counters import Counter
 from .exhaustion import Exhausted, is_starved
-from .exit_codes import EXIT_BROKEN
+from .exit_codes import EXIT_BROKEN, EXIT_IN_DOUBT
 from .gate import Gate
-from .lane_run import Hands, LaneFunction, LaneJob, Tools
+from .lane_run import Hands, InDoubt, LaneFunction, LaneJob, Tools
 from .runs import run_of
 from .waiters import Waiters
 
@@ -94,7 +94,9 @@ class LaneThreads:
 
     def failed(self, error: BaseException) -> None:
         """End the process, at once or when the calls that run are over."""
-        if isinstance(error, Exhausted) or is_starved(error):
+        if isinstance(error, InDoubt):
+            self.end_in_doubt()
+        elif isinstance(error, Exhausted) or is_starved(error):
             self.retire()
         else:
             self.give_up()
@@ -132,7 +134,7 @@ class LaneThreads:
         """
         lanes = self._tools.lanes
         try:
-            work = lanes.next(NEXT_SECONDS) if lane is None else lanes.next_of(lane)
+            work = self._wait_for_work() if lane is None else lanes.next_of(lane)
             self._tell_of_damage()
         except LeaseLost:
             held = set(self._tools.lanes.lanes())
@@ -148,6 +150,22 @@ class LaneThreads:
         else:
             return work
         return None
+
+    def _wait_for_work(self) -> Work | None:
+        """Take a lane that has work, and ignore what is thrown at this thread meanwhile.
+
+        The main thread runs lanes too. So the signal handler of a function, which may raise, can
+        run here, long after its call has ended.
+        """
+        taken: list[Work | None] = []
+        try:
+            # WHY not assigned: between the return and the assignment the work would be lost.
+            taken.extend(map(self._tools.lanes.next, (NEXT_SECONDS,)))
+        except BaseException as error:
+            if not taken:  # of the lanes
+                raise
+            self.strayed(error)
+        return taken[0]
 
     def _tell_of_damage(self) -> None:
         """Tell of damage that lanes met; a lane that passed it counts what is given up."""
@@ -254,6 +272,18 @@ class LaneThreads:
         job.is_lost = True
         self._tools.report("lease_lost", mapping=job.function.mapping.name)
         self.left(job)
+
+    def strayed(self, error: BaseException) -> None:
+        """Tell of what was thrown at a thread that waits for work."""
+        told = Failure.of(error)
+        self._tools.report(
+            "exception_ignored", error_type=told.error_type, error_message=told.error_message
+        )
+
+    def end_in_doubt(self) -> None:
+        """End the process; every call that the board shows is to run alone, and counts for none."""
+        self._tools.report("runner_in_doubt")
+        os._exit(EXIT_IN_DOUBT)
 
     def give_up(self) -> None:
         """End the process: what is on disk is right, what is in memory may not be."""

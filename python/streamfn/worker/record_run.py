@@ -7,7 +7,7 @@ from dataclasses import replace
 from streamfn._core import Work
 from streamfn.engine.hold import HoldPass, Stretch
 from streamfn.engine.invoker import Swept
-from streamfn.engine.outcome import Failed, Rejected
+from streamfn.engine.outcome import Disturbed, Expired, Failed, Rejected
 
 from .counters import Counter
 from .exhaustion import Exhausted
@@ -40,16 +40,17 @@ class RecordRun(LaneRun):
         swept = self._sweep(stretch, hands)
         if isinstance(swept.outcome, Failed) and self._is_victim(swept.outcome):
             self._is_over, swept = True, replace(swept, outcome=None)
-        self._pass.settled(stretch, swept.done, swept.outcome)
+        outcome = self._counted(stretch, swept)
+        self._pass.settled(stretch, swept.done, outcome)
         self._refresh()
         self._letters, self._outputs = self._pass.take_letters(), list(swept.outputs)
-        self._take_note(stretch, swept)
+        self._take_note(stretch, swept.done, outcome)
         return True
 
     def _sweep(self, stretch: Stretch, hands: Hands) -> Swept:
         """Call the records until one fails; the supervisor watches the time of each."""
         board, cell, records = self._tools.board, hands.cell, stretch.records
-        board.begin(cell, self._job.lane, self._deadline(hands))
+        self._begin(hands)
         try:
             running = records.running(board, cell)
             interrupt = self._job.interrupt
@@ -57,9 +58,28 @@ class RecordRun(LaneRun):
         finally:
             board.end(cell)
 
-    def _take_note(self, stretch: Stretch, swept: Swept) -> None:
+    def _counted(self, stretch: Stretch, swept: Swept) -> Failed | Rejected | Expired | None:
+        """Return what became of the record after the done ones; None: it was not called.
+
+        One that was disturbed counts as such.
+        """
+        done, outcome = swept.done, swept.outcome
+        if done:
+            self._disturbed = 0
+        if not isinstance(outcome, Disturbed):
+            self._disturbed = 0
+            return outcome
+        record = stretch.records[done : done + 1]
+        self._count(Counter.CALLS)
+        self._note_disturbance(outcome)
+        self._tell("call_disturbed", outcome.failure, record, stretch.attempt)
+        return None
+
+    def _take_note(
+        self, stretch: Stretch, done: int, outcome: Failed | Rejected | Expired | None
+    ) -> None:
         """Count the calls, and let a success end the lane's back-off."""
-        records, done, outcome = stretch.records, swept.done, swept.outcome
+        records = stretch.records
         if done:
             self._pace.succeeded()
             self._count(Counter.RECORDS_DONE, done)

@@ -93,7 +93,7 @@ class Runner:
     def __init__(self, start: Start, app: App, log: Log, mouth: Mouth) -> None:
         self._start, self._app, self._log, self._mouth = start, app, log, mouth
         self._clock = SystemClock()
-        self._loops = Loops()
+        self._loops = Loops(is_shielded=True)
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
         self._functions = lane_functions(app.mappings, log.core, self._clock)

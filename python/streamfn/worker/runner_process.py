@@ -63,6 +63,8 @@ class RunnerProcess:
         """It gave up by itself: the fault is in the log, or in us."""
         self.is_exhausted = False
         """It has no descriptors or no memory left, and ends as soon as its calls have."""
+        self.is_in_doubt = False
+        """It gave up by itself: calls failed in it for what others did."""
         self.is_silent = False
         """It has closed its end: it is dead, or somebody's function closed all descriptors."""
         self.leaves_since: float | None = None

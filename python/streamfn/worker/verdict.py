@@ -9,6 +9,8 @@ Pure: the supervisor reads boards and writes slots, here is only the judgement.
     it was killed for a call past its time,
       which was the only one all that time       its lane       its lane
       which had company                          nobody         each of them
+    it ended because calls failed in it for
+      what others did                            nobody         each of them
     it was killed at a shutdown                  nobody         nobody
     it ended itself (`OWN_EXITS`), or no call
       was in progress: the first time            nobody         nobody
@@ -75,13 +77,15 @@ class Death:
     """The supervisor killed it for other reasons."""
     is_broken: bool = False
     """It said that its own code, or the log, failed."""
+    is_in_doubt: bool = False
+    """It ended itself, because calls failed in it for what others did."""
     is_solo: bool = False
     """It was there for one batch alone."""
 
     @property
     def is_unexplained(self) -> bool:
         """Whether the calls in progress have nothing to do with how it ended."""
-        if self.is_nobodys or self.expired:
+        if self.is_nobodys or self.is_in_doubt or self.expired:
             return False
         return self.is_broken or not self.cells or -self.detail in OWN_EXITS
 
@@ -116,7 +120,7 @@ def verdicts(death: Death, between_calls: int = 0) -> dict[int, Verdict]:
     if death.is_nobodys:
         return {cell.lane: Verdict(cell.running) for cell in death.cells}
     if not death.expired:
-        is_blamed = len(death.cells) == 1 and not between_calls
+        is_blamed = len(death.cells) == 1 and not (between_calls or death.is_in_doubt)
         return {cell.lane: _crashed(cell, death.detail, is_blamed) for cell in death.cells}
     # WHY: a call may end between the decision to kill and the kill; what is in its cell then is
     # another call, and no more to blame than its neighbours.

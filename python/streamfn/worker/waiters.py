@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 Task = Callable[[int], None]
 """What such a thread does; it is given its cell of the board."""
@@ -57,8 +58,17 @@ class Waiters:
         thread.start()
         self._threads.append(thread)
 
+    def _next(self) -> Task | None:
+        """Wait for a task, whatever another thread throws at this one meanwhile; None: the end."""
+        taken: list[Task | None] = []
+        while not taken:
+            # WHY not assigned: between the return and the assignment the task would be lost.
+            with suppress(BaseException):
+                taken.extend(map(self._tasks.get, (True,)))
+        return taken[0]
+
     def _work(self, cell: int) -> None:
-        while (task := self._tasks.get()) is not None:
+        while (task := self._next()) is not None:
             task(cell)
             with self._lock:
                 self._idle += 1

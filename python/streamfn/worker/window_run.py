@@ -13,8 +13,10 @@ from streamfn._core import Entry, Record, Records, Work
 from streamfn.engine.outcome import (
     CAUSE_NONE,
     Condition,
+    Disturbed,
     Expired,
     Failed,
+    Failure,
     Outcome,
     Partial,
     Rejected,
@@ -63,7 +65,7 @@ class WindowRun(BatchRun):
             lanes, lane = self._tools.lanes, self._job.lane
             lanes.wait(lane, self._slot, self._pace.exponent, FULL_PAUSE_SECONDS)
 
-    def _invoke(self, hands: Hands, records: Records, attempt: int) -> Outcome:
+    def _invoke(self, hands: Hands, records: Records, attempt: int) -> Outcome | Disturbed:
         outcome, self._left = hands.invoker.call_window(self._turn, self._state, records, attempt)
         return outcome
 
@@ -133,19 +135,24 @@ class FinalRun(LaneRun):
         if self._entry is not self._work.entries[0]:
             self._hold([self._entry])
         self._count(Counter.CALLS)
-        board, attempt = self._tools.board, self._entry.attempts + 1
-        board.begin(hands.cell, self._job.lane, self._deadline(hands))
+        attempt = self._entry.attempts + 1
+        self._begin(hands)
         try:
             outcome, _ = hands.invoker.call_window(
                 self._turn, self._turn.state, self._work.records, attempt
             )
         finally:
-            board.end(hands.cell)
+            self._tools.board.end(hands.cell)
         if self._is_victim(outcome):
             raise Exhausted
+        if isinstance(outcome, Disturbed):
+            self._note_disturbance(outcome)
+            self._tell_of_final_call("call_disturbed", outcome.failure, attempt)
+            return
+        self._disturbed = 0
         if isinstance(outcome, Failed | Rejected):
             self._count(Counter.FAILED_CALLS)
-            self._tell(outcome, attempt)
+            self._tell_of_final_call("final_call_failed", outcome.failure, attempt)
             self._failed(outcome)
         else:
             self._outputs = list(outcome.outputs) if isinstance(outcome, Success) else []
@@ -190,10 +197,10 @@ class FinalRun(LaneRun):
             timestamp_us=turn.end_us,
         )
 
-    def _tell(self, outcome: Failed | Rejected, attempt: int) -> None:
-        failure, window = outcome.failure, self._turn.window
+    def _tell_of_final_call(self, event: str, failure: Failure, attempt: int) -> None:
+        window = self._turn.window
         self._report(
-            "final_call_failed",
+            event,
             window=f"{window.start.isoformat()} to {window.end.isoformat()}",
             attempt=attempt,
             error_type=failure.error_type,
