@@ -15,7 +15,7 @@ PYTHON = ROOT / "python" / "streamfn"
 RUST = ROOT / "rust" / "core" / "src"
 
 PYTHON_FLOORS = [
-    {"errors", "units", "clock", "stdio"},
+    {"errors", "units", "clock", "stdio", "texts", "error_text"},
     {"_core"},
     {"model"},
     {"log", "app"},

@@ -11,10 +11,10 @@ from streamfn.clock import SystemClock
 from streamfn.engine import destination as destination_of
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.engine.destination import FailureDestination
-from streamfn.engine.letter import TRACEBACK_BYTES_MAX
 from streamfn.engine.outcome import Failure
 from streamfn.engine.output import Output
 from streamfn.engine.settle import Letter
+from streamfn.error_text import TRACEBACK_BYTES_MAX
 from streamfn.errors import StreamfnError
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.record import DEAD_LETTER_HEADER

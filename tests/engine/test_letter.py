@@ -5,11 +5,13 @@ import json
 import pytest
 
 from streamfn._core import DEAD_LETTER_BYTES_EXTRA, Record
-from streamfn.engine.letter import TRACEBACK_BYTES_MAX, Origin, cut, failed, redriven
+from streamfn.engine.letter import Origin, failed, redriven
 from streamfn.engine.outcome import Failure
 from streamfn.engine.settle import Letter
+from streamfn.error_text import TRACEBACK_BYTES_MAX
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.record import DEAD_LETTER_HEADER, origin
+from streamfn.texts import cut
 
 MAPPING = EventSourceMapping(
     name="shop.total", app="shop", function="total", stream="orders", version="abc"
@@ -90,5 +92,5 @@ class TestCut:
 
         assert result.startswith("first")
         assert result.endswith("last")
-        assert "bytes cut" in result
+        assert "characters cut" in result
         assert len(result.encode()) <= 1_000

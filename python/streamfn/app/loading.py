@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from streamfn.error_text import message_of, type_of
 from streamfn.errors import ConfigError
 from streamfn.model.options import nearest
 
@@ -93,8 +94,8 @@ def _nothing_at(place: str, missing: str | None) -> str:
 
 
 def _why(place: str, error: BaseException) -> str:
-    line = " ".join(str(error).split())
-    cause = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    line = " ".join(message_of(error).split())
+    cause = f"{type_of(error)}: {line}" if line else type_of(error)
     return f"`{place}` does not import ({cause}), fix what the traceback shows"
 
 

@@ -112,6 +112,8 @@ _DETAIL: Final = {
 """Fields that a line for people has with `-v` only."""
 
 
+WORDS_MAX: Final = 300
+"""Characters of the first line of an error in the words of a line; the fields have more of it."""
 _OURS: Final = {"timestamp", "level", "message", "logger"}
 """Keys that every line has."""
 
@@ -223,5 +225,6 @@ class _Fields(dict[str, Any]):
                 return format_count(self.get("attempts", 0), "attempt")
             case "error":
                 message = str(self.get("error_message") or "").splitlines()
-                return ": ".join([str(self.get("error_type") or "unknown error"), *message[:1]])
+                kind = str(self.get("error_type") or "unknown error")
+                return ": ".join(line[:WORDS_MAX] for line in (kind, *message[:1]))
         return "?"

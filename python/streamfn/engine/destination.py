@@ -7,11 +7,12 @@ from typing import Final
 
 from streamfn._core import RECORD_BYTES_MAX, Log, Record, Stream
 from streamfn.clock import Clock
+from streamfn.error_text import TRACEBACK_BYTES_MAX
 from streamfn.errors import RecordTooLarge, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping
 
 from . import letter as letters_of
-from .letter import TRACEBACK_BYTES_MAX, Origin
+from .letter import Origin
 from .output import Output, by_stream
 from .settle import Letter, microseconds
 

@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 
 from streamfn._core import Record, Records
 from streamfn.clock import Clock
+from streamfn.error_text import frames_of
 from streamfn.model.batch import Batch
 from streamfn.model.context import Context
 from streamfn.model.function import Handler, is_async, takes_context
@@ -38,7 +39,6 @@ from .outcome import (
     Reported,
     Success,
     ended,
-    frames_of,
 )
 from .output import Output, Outputs
 from .settle import age_horizon

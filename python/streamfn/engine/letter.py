@@ -22,16 +22,15 @@ from typing import Any, Final, Literal
 import orjson
 
 from streamfn._core import DEAD_LETTER_BYTES_EXTRA, Record
+from streamfn.error_text import MESSAGE_BYTES_MAX, TYPE_BYTES_MAX
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.record import DEAD_LETTER_HEADER
+from streamfn.texts import cut
 
 from .settle import Letter
 
 Kind = Literal["failed", "queued", "resolved", "dropped", "redrive"]
 
-TRACEBACK_BYTES_MAX: Final = 32 * 2**10
-TYPE_BYTES_MAX: Final = 2**10
-MESSAGE_BYTES_MAX: Final = 4 * 2**10
 HEADER_BYTES_MAX: Final = DEAD_LETTER_BYTES_EXTRA - 2**10
 """JSON escapes can make a text longer; a header that is over this loses more of its traceback."""
 
@@ -159,19 +158,6 @@ def redriven(function: str, origin: Origin, headers: Mapping[str, bytes]) -> dic
         "first_failed_us": origin.first_failed_us,
     }
     return {**headers, DEAD_LETTER_HEADER: _encoded(values)}
-
-
-def cut(text: str, bytes_max: int) -> str:
-    """Cut the middle out of a text that is too long: a traceback tells most at its two ends."""
-    encoded = text.encode("utf-8", "replace")
-    if len(encoded) <= bytes_max:
-        return encoded.decode()
-    mark = f"\n… {len(encoded) - bytes_max:,} bytes cut …\n"
-    room = bytes_max - len(mark.encode())
-    if room <= 0:
-        return ""
-    head, tail = encoded[: room // 4], encoded[len(encoded) - (room - room // 4) :]
-    return f"{head.decode(errors='ignore')}{mark}{tail.decode(errors='ignore')}"
 
 
 def _encoded(values: dict[str, Any]) -> bytes:

@@ -11,13 +11,13 @@ Disturbed                       it failed, and the code of another call may be w
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal
 
 from streamfn._core import Entry
+from streamfn.error_text import message_of, traceback_of, type_of
 from streamfn.errors import (
     FunctionCrashed,
     FunctionTimedOut,
@@ -40,7 +40,7 @@ CAUSE_TIMED_OUT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as text, ready for a dead letter: exceptions do not outlive their process."""
+    """An error as text of bounded size: exceptions do not outlive their process."""
 
     error_type: str
     error_message: str
@@ -51,8 +51,7 @@ class Failure:
         """Describe an exception; `frames` cuts our own off the top of its traceback."""
         if frames is not None:
             BaseException.with_traceback(error, frames)
-        name = _QUALNAME(type(error))
-        return cls(printable(name), printable(_text(error)), printable(_formatted(error)))
+        return cls(type_of(error), message_of(error), traceback_of(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,43 +146,3 @@ def died(entry: Entry, timeout_seconds: float) -> Failed:
 def malformed(reason: str) -> Failed:
     """Return the outcome of a call whose answer makes no sense: the whole call failed."""
     return Failed(Failure.of(InvalidResponse(reason)))
-
-
-def printable(text: str) -> str:
-    """Return text that any encoder takes: an error may quote half a surrogate pair."""
-    return str.encode(text, "utf-8", "replace").decode()  # a subclass has an `encode` of its own
-
-
-def frames_of(error: BaseException) -> TracebackType | None:
-    """Return an exception's traceback, whatever its class says it is."""
-    frames: TracebackType | None = _TRACEBACK(error)
-    return frames
-
-
-# Of the classes of Python's own: those of a user's exception, and of its class, may raise.
-_QUALNAME: Final = type.__dict__["__qualname__"].__get__
-_TRACEBACK: Final = BaseException.__dict__["__traceback__"].__get__
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as second:  # noqa: BLE001 -- that of a user's exception may even exit
-        return f"<{_QUALNAME(type(second))} in __str__>"
-
-
-def _formatted(error: BaseException) -> str:
-    frames = frames_of(error)
-    if frames is None:
-        return ""
-    try:
-        return "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001 -- as above, for `__repr__`, notes and causes
-        return _formatted_frames(frames)
-
-
-def _formatted_frames(frames: TracebackType) -> str:
-    try:
-        return "".join(traceback.format_tb(frames))
-    except BaseException:  # noqa: BLE001 -- too deep, or no memory: its message has to do
-        return ""

@@ -12,6 +12,7 @@ from typing import Final, TypeGuard
 
 from streamfn._core import Records
 from streamfn.errors import InvalidResponse
+from streamfn.texts import shown
 
 from .outcome import Failed, Failure, Reported, Success, malformed
 
@@ -36,9 +37,9 @@ def read(response: object, records: Records) -> Success | Failed | Reported:
     for place, item in enumerate(items):
         number = _number(item)
         if number is None:
-            return malformed(f"`{KEY}[{place}]` is {_short(item)}, not {{{ITEM!r}: '<number>'}}")
+            return malformed(f"`{KEY}[{place}]` is {shown(item)}, not {{{ITEM!r}: '<number>'}}")
         if not is_among(number, records):
-            return malformed(f"`{KEY}[{place}]` names {_short(number)}, which is not in the batch")
+            return malformed(f"`{KEY}[{place}]` names {shown(number)}, which is not in the batch")
         numbers.append(number)
     message = f"{len(numbers)} of {len(records)} records were reported in `{KEY}`"
     return Reported(min(numbers), Failure("BatchItemFailures", message))
@@ -91,11 +92,3 @@ def _number(item: object) -> int | None:
         except ValueError:  # more digits than Python converts
             return None
     return None
-
-
-def _short(item: object) -> str:
-    try:
-        text = repr(item)
-    except Exception as error:  # noqa: BLE001 -- it is the user's, or an endless number
-        return f"<{type(error).__name__} in __repr__ of a {type(item).__name__}>"
-    return text if len(text) <= 100 else f"{text[:99]}…"  # noqa: PLR2004 -- fits a line

@@ -18,6 +18,13 @@ CAUSES_MAX: Final = 32
 
 def is_starved(error: BaseException) -> bool:
     """Whether an error, or one that led to it, says that descriptors, memory or threads are out."""
+    try:
+        return _is_starved(error)
+    except BaseException:  # noqa: BLE001 -- a look at a user's exception may run its code
+        return False
+
+
+def _is_starved(error: BaseException) -> bool:
     chain: BaseException | None = error
     for _ in range(CAUSES_MAX):
         if chain is None:

@@ -6,6 +6,9 @@ import os
 import socket
 import threading
 
+from streamfn.error_text import TRACEBACK_BYTES_MAX
+from streamfn.texts import cut
+
 from .exit_codes import EXIT_ORPHANED
 from .messages import Event, Message, encode
 
@@ -27,8 +30,13 @@ class Mouth:
                 self.hang_up()
 
     def report(self, event: str, /, **fields: object) -> None:
-        """Send an event to be logged."""
-        self.say(Event({"event": event, **fields}))
+        """Send an event to be logged; a text in it may be anything, and of any length."""
+        texts = {
+            name: cut(value, TRACEBACK_BYTES_MAX)
+            for name, value in fields.items()
+            if isinstance(value, str)
+        }
+        self.say(Event({"event": event, **fields, **texts}))
 
     def hang_up(self) -> None:
         """End the process at once: the supervisor is gone, others may have its lanes already."""

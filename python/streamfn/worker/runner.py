@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-import traceback
 from pathlib import Path
 from random import Random
 from typing import Final, NoReturn
@@ -24,9 +23,11 @@ from streamfn.clock import SystemClock
 from streamfn.engine.forked import end_if_forked
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.loops import Loops
-from streamfn.engine.outcome import Failure, printable
+from streamfn.engine.outcome import Failure
+from streamfn.error_text import MESSAGE_BYTES_MAX, message_of, traceback_of, type_of
 from streamfn.errors import ConfigError
 from streamfn.log import Log
+from streamfn.texts import cut
 
 from .exit_codes import EXIT_BROKEN, EXIT_EXHAUSTED, EXIT_NOT_READY, EXIT_ORPHANED
 from .lane_run import LaneFunction, Tools, lane_functions
@@ -162,9 +163,10 @@ def _load(start: Start, mouth: Mouth) -> App:
         app = load_app(start.app, factory=start.factory)
     except BaseException as error:  # noqa: BLE001 -- whatever an import may raise
         end_if_forked(process, error)
-        field = error.field if isinstance(error, ConfigError) else ""
-        reason = error.reason if isinstance(error, ConfigError) else repr(error)
-        mouth.say(NotReady(field, printable(reason), printable(_traceback(error))))
+        field, reason = "", f"{type_of(error)}: {message_of(error)}"
+        if isinstance(error, ConfigError):
+            field, reason = str(error.field), cut(str(error.reason), MESSAGE_BYTES_MAX)
+        mouth.say(NotReady(field, reason, _traceback(error)))
         _leave(EXIT_NOT_READY)
     end_if_forked(process)
     return app
@@ -175,20 +177,7 @@ def _traceback(error: BaseException) -> str:
     cause: BaseException | None = error
     if isinstance(error, ConfigError) and error.field == "APP":
         cause = error.__cause__
-    if cause is None:
-        return ""
-    shown = traceback.TracebackException.from_exception(cause)
-    _leave_out_ours(shown)
-    return "".join(shown.format())
-
-
-def _leave_out_ours(shown: traceback.TracebackException) -> None:
-    """Take our frames out of a traceback, and out of those of its causes."""
-    theirs = [frame for frame in shown.stack if not frame.filename.startswith(OWN_FRAMES)]
-    shown.stack = traceback.StackSummary.from_list(theirs)
-    for cause in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
-        if cause is not None:
-            _leave_out_ours(cause)
+    return "" if cause is None else traceback_of(cause, OWN_FRAMES)
 
 
 def _leave(code: int) -> NoReturn:
