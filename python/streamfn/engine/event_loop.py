@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import select
 import selectors
 import threading
@@ -20,7 +21,8 @@ from typing import Any, Final, NamedTuple
 
 from streamfn.errors import FunctionTimedOut
 
-from . import loop_call
+from . import loop_call, loop_forks
+from .forked import end_if_forked
 from .loop_call import CALL, Call, judged, make_task
 from .loop_parts import SharedParts
 from .loops import Disturbance
@@ -57,7 +59,7 @@ class EventLoop:
         Args:
             is_shielded: See `Loops`.
         """
-        self._is_shielded = is_shielded
+        self._is_shielded, self._process = is_shielded, os.getpid()
         self._loop = _new_loop()
         self._shared = SharedParts(self._loop)
         self._pulse = _Pulse(self._loop)
@@ -190,6 +192,7 @@ class EventLoop:
 
     def _run(self) -> None:
         try:
+            loop_forks.watch(self._loop)
             with suppress(BaseException):  # a policy of the user's
                 asyncio.set_event_loop(self._loop)
             while not self._is_closing and self._turn():
@@ -197,6 +200,7 @@ class EventLoop:
             if self._is_closing:
                 self._wind_up()
         finally:
+            loop_forks.forget()
             self._die()
 
     def _turn(self) -> bool:
@@ -209,7 +213,8 @@ class EventLoop:
         try:
             self._loop.call_soon(self._note_turn)
             self._loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):
+        except (SystemExit, KeyboardInterrupt) as error:
+            end_if_forked(self._process, error)
             return True
         except BaseException:  # noqa: BLE001 -- from its selector, say; or another thread's
             return self._has_turned
@@ -368,11 +373,13 @@ async def _bounded(
     WHY: a task that raises `SystemExit` ends a turn of the loop, and every task may be asked for
     its exception by the user's code.
     """
-    scope = asyncio.timeout(None)
+    scope, process = asyncio.timeout(None), os.getpid()
     pulse.watch(scope, seconds)
     try:
         async with scope:
-            return await awaitable, None
+            returned = await awaitable
+        end_if_forked(process)
+        return returned, None
     except TimeoutError as error:
         if not scope.expired():
             return None, error
@@ -380,6 +387,7 @@ async def _bounded(
         timed_out.__cause__ = error
         return None, timed_out.with_traceback(error.__traceback__)
     except BaseException as error:  # noqa: BLE001 -- it is raised again in the thread that called
+        end_if_forked(process, error)
         return None, error
     finally:
         pulse.forget(scope)

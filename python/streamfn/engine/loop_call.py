@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from streamfn.errors import FunctionTimedOut
 
+from .loop_forks import ending_with_child
 from .loops import Disturbance
 
 WORKS_MAX: Final = 64
@@ -129,7 +130,7 @@ class LoopThreads(ThreadPoolExecutor):
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
         """As `ThreadPoolExecutor`, and note whose it is."""
-        work = super().submit(fn, *args, **kwargs)
+        work = super().submit(ending_with_child(fn), *args, **kwargs)
         self._open.add(work)
         work.add_done_callback(self._open.discard)
         call = CALL.get()
