@@ -187,6 +187,8 @@ class TestRefusals:
             ("max_record_age", 0, "above zero"),
             ("bisect", "no", "not True or False"),
             ("report_failures", 1, "not True or False"),
+            ("concurrent", 1, "not True or False"),
+            ("concurrent", True, 'calls with `input="batch"` may run side by side as it is'),
             ("on_exhausted", "all", "`record` or `batch`"),
             ("parallelization_factor", 0, "between 1 and 256"),
             ("max_concurrency", 0, "between 1 and 1,000,000"),

@@ -1,11 +1,12 @@
 """Tests for `streamfn.worker.gate`."""
 
+import random
 from dataclasses import dataclass
 
 import pytest
 
 from streamfn.errors import LeaseLost
-from streamfn.worker.gate import Gate
+from streamfn.worker.gate import Gate, Gates
 
 
 @dataclass(frozen=True)
@@ -108,3 +109,164 @@ class TestGate:
         gate.leave()
 
         assert told == ["second"]
+
+
+FUNCTIONS = {"plain": False, "one": True, "other": True}
+"""Whether they are exclusive."""
+
+
+def function_of(work):
+    """Lanes 0 to 9 are of the first, and so on."""
+    return list(FUNCTIONS)[work.lane // 10]
+
+
+PLAIN, ONE, OTHER = 0, 10, 20
+
+
+def gates(**options):
+    return Gates(FUNCTIONS, function_of, **options)
+
+
+class TestGates:
+    """Tests for `Gates`."""
+
+    def test_of_exclusive_functions_one_is_in_whoever_it_is(self):
+        doors = gates()
+
+        assert doors.enter(Work(ONE)) == Work(ONE)
+        assert doors.enter(Work(ONE + 1)) is None
+        assert doors.enter(Work(OTHER)) is None
+
+    def test_the_others_do_not_wait_for_them(self):
+        doors = gates()
+        doors.enter(Work(ONE))
+
+        assert all(doors.enter(Work(PLAIN + n)) for n in range(5))
+
+    def test_they_have_their_turn_in_order_across_functions(self):
+        doors = gates()
+        for lane in (ONE, OTHER, ONE + 1):
+            doors.enter(Work(lane))
+
+        assert doors.leave("one") == Work(OTHER)
+        assert doors.leave("other") == Work(ONE + 1)
+        assert doors.leave("one") is None
+        assert doors.enter(Work(OTHER)) == Work(OTHER)
+
+    def test_a_permit_that_comes_free_is_not_a_turn(self):
+        """What gets it waits behind those that had theirs before."""
+        doors = gates()
+        doors.set_limit("one", 1, lambda: None)
+        for lane in (ONE, ONE + 1, OTHER):
+            doors.enter(Work(lane))
+
+        assert doors.leave("one") == Work(OTHER)
+        assert doors.leave("other") == Work(ONE + 1)
+
+    def test_a_lower_limit_lets_those_go_that_wait_for_their_turn(self):
+        """They would keep their permits from other runners for as long as the call takes."""
+        doors, told = gates(), []
+        for lane in (OTHER, ONE, ONE + 1):
+            doors.enter(Work(lane))
+
+        taken = doors.set_limit("one", 0, lambda: told.append(1))
+
+        assert taken == [Work(ONE), Work(ONE + 1)]
+        assert told == [1]
+        assert doors.leave("other") is None
+
+    def test_a_lane_is_taken_out_again_wherever_it_waits(self):
+        doors = gates()
+        doors.set_limit("one", 1, lambda: None)
+        for lane in (OTHER, ONE, ONE + 1):
+            doors.enter(Work(lane))
+
+        assert doors.unpark(ONE + 1) == [Work(ONE + 1)]
+        assert doors.unpark(ONE) == [Work(ONE)]
+        assert doors.unpark() == []
+
+    def test_with_a_lane_that_waits_for_its_turn_those_go_that_wait_for_its_permit(self):
+        doors = gates()
+        doors.set_limit("one", 1, lambda: None)
+        for lane in (OTHER, ONE, ONE + 1, ONE + 2):
+            doors.enter(Work(lane))
+
+        assert doors.unpark(ONE) == [Work(ONE), Work(ONE + 1), Work(ONE + 2)]
+        assert doors.leave("other") is None
+        assert doors.enter(Work(ONE)) == Work(ONE), "its permit is free"
+
+    def test_where_a_lane_is_lost_the_next_has_its_permit(self):
+        gone, lost = {ONE + 1}, []
+
+        def parking(work):
+            if work.lane in gone and doors is not None:
+                raise LeaseLost("shop.one", "another")
+
+        doors = None
+        doors = gates(parking=parking, lost=lost.append)
+        doors.set_limit("one", 1, lambda: None)
+        doors.enter(Work(OTHER))
+
+        assert doors.enter(Work(ONE + 1)) is None
+        assert lost == [Work(ONE + 1)]
+        assert doors.enter(Work(ONE)) is None
+        assert doors.leave("other") == Work(ONE)
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_whatever_order_things_happen_in_nothing_is_lost_and_one_is_in(self, seed):
+        chance, crowd = random.Random(seed), Crowd()
+
+        for _ in range(300):
+            chance.choice([crowd.enter, crowd.enter, crowd.leave, crowd.leave, crowd.limit,
+                           crowd.unpark])(chance)  # fmt: skip
+            assert sum(FUNCTIONS[function_of(work)] for work in crowd.inside) <= 1
+            assert len(crowd.inside) + len(crowd.parked) + len(crowd.outside) == 9
+        for name in FUNCTIONS:
+            crowd.set_limit(name, 9)
+        while crowd.outside:
+            crowd.enter(chance)
+        seen = {*crowd.inside}
+        while crowd.inside:
+            crowd.leave(chance)
+            seen |= {*crowd.inside}
+
+        assert crowd.parked == []
+        assert len(seen) == 9, "what was parked gets in once others have left"
+
+
+class Crowd:
+    """Three lanes of each function, which go in and out."""
+
+    def __init__(self):
+        self.doors = gates()
+        self.outside = [Work(first + n) for first in (PLAIN, ONE, OTHER) for n in range(3)]
+        self.inside, self.parked = [], []
+
+    def enter(self, chance):
+        if self.outside:
+            work = self.outside.pop(chance.randrange(len(self.outside)))
+            (self.inside if self.doors.enter(work) else self.parked).append(work)
+
+    def leave(self, chance):
+        if self.inside:
+            work = self.inside.pop(chance.randrange(len(self.inside)))
+            self.outside.append(work)
+            following = self.doors.leave(function_of(work))
+            if following is not None:
+                self.parked.remove(following)
+                self.inside.append(following)
+
+    def limit(self, chance):
+        self.set_limit(chance.choice(list(FUNCTIONS)), chance.randint(0, 3))
+
+    def unpark(self, chance):
+        if self.parked:
+            self._come_out(self.doors.unpark(chance.choice(self.parked).lane))
+
+    def set_limit(self, name, limit):
+        self._come_out(self.doors.set_limit(name, limit, lambda: None))
+
+    def _come_out(self, works):
+        for work in works:
+            self.parked.remove(work)
+        self.outside.extend(works)

@@ -31,6 +31,8 @@ class Lanes:
         return self._taken("next")
 
     def next_of(self, lane):
+        if len(self.taken) >= self.for_anybody == 0:
+            return None
         assert lane == LANE
         return self._taken("next_of")
 
@@ -83,6 +85,46 @@ def run(threads, batches):
     threads.jobs[LANE].is_leaving = True
     loop.join()
     threads.join()
+
+
+def mixed(are_async):
+    """Threads with a lane of each of two exclusive functions; are they `async`?"""
+    functions = {
+        name: LaneFunction(
+            EventSourceMapping(
+                name=name, app="shop", function=name, stream="orders", input="lambda"
+            ),
+            None,
+        )
+        for name in are_async
+    }
+    tools = Tools(Lanes(), Board.create(), ManualClock(), Random(0), None, None)
+    threads = NotingThreads(
+        tools,
+        functions,
+        lambda function: SimpleNamespace(is_async=are_async[function.mapping.name]),
+    )
+    threads.lanes.for_anybody = 0
+    for lane, function in enumerate(functions.values()):
+        threads.jobs[lane] = LaneJob(lane, 0, function)
+    return threads
+
+
+@pytest.mark.parametrize(
+    ("are_async", "where"),
+    [({"a": True, "b": True}, "async-1"), ({"a": True, "b": False}, "MainThread")],
+)
+def test_calls_that_take_turns_across_functions_stay_in_one_kind_of_thread(are_async, where):
+    """Or one that is not `async` would be called where `async` ones wait."""
+    threads = mixed(are_async)
+    threads.start(1)
+    for lane in (0, 1):
+        threads._take(SimpleNamespace(lane=lane), 0, {})
+        assert threads.has_run.acquire(timeout=10)
+    threads.stop()
+    threads.join()
+
+    assert set(threads.ran) == {where}
 
 
 def test_the_thread_that_waited_for_a_call_goes_on_with_its_lane(threads):

@@ -45,7 +45,8 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     default=1,
     show_default=True,
     metavar="K",
-    help="Lanes that a process calls at once; more for functions that wait for the network.",
+    help="Lanes that a process calls at once; more for functions that wait for the network. They "
+    'have to be thread-safe then; those with input="lambda" are called one at a time.',
 )
 @click.option("--burst", is_flag=True, help="End when everything there is was processed.")
 @click.option(

@@ -47,6 +47,9 @@ class InputKind:
     """Whether the first argument lets a function see its window and its state."""
     is_per_record: bool = False
     """Whether a call gets one record, as it is, instead of `event(batch)`."""
+    is_exclusive: bool = False
+    """Whether a process makes one call at a time of all functions with such an input, unless they
+    say `concurrent=True`."""
 
 
 INPUTS: Final[dict[str, InputKind]] = {
@@ -58,6 +61,9 @@ INPUTS: Final[dict[str, InputKind]] = {
         context=LambdaContext,
         returned=check_json,
         keep_state=take_state,
+        # SOURCE: an execution environment of AWS processes one event at a time, and handlers keep
+        # what they are working on in their module (Powertools' batch processors do).
+        is_exclusive=True,
     ),
     "arrow": InputKind(name="arrow", event=Batch.to_arrow, takes="ArrowBatch", has_state=False),
 }

@@ -68,6 +68,8 @@ class EventSourceMapping:
     """Lanes per shard, 1 to 256; order is kept per partition key."""
     max_concurrency: int | None = None
     """Lanes of this function that one worker calls at once. None: no limit of its own."""
+    concurrent: bool = False
+    """Whether a process may call it while it calls an exclusive function; see `InputKind`."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.parallelization_factor <= FACTOR_MAX:
@@ -153,6 +155,7 @@ class EventSourceMapping:
             },
             "parallelization_factor": self.parallelization_factor,
             "max_concurrency": self.max_concurrency,
+            "concurrent": self.concurrent,
         }  # fmt: skip
 
     @classmethod

@@ -71,6 +71,9 @@ class StreamOptions(TypedDict, total=False):
     """Lanes per shard (1); order is kept per partition key."""
     max_concurrency: int | None
     """Lanes of this function that one worker calls at once (no limit of its own)."""
+    concurrent: bool
+    """With `input="lambda"`: let a process call it while it calls others, or itself (False: one
+    call at a time in a process, as at AWS)."""
     tumbling_window: str | float | timedelta | None
     """Width of the windows that `batch.state` is kept for (none); one lane per shard only."""
     timeout: str | float | timedelta
@@ -140,8 +143,10 @@ def mapping_fields(
     Raises:
         ConfigError: A value that cannot be used, or that the preset does not allow.
     """
+    kind = _input(values.get("input", "batch"))
     fields: dict[str, Any] = {
-        "input": _input(values.get("input", "batch")),
+        "input": kind,
+        "concurrent": _concurrent(values.get("concurrent", False), kind),
         "start": _start(values.get("start", "trim_horizon")),
         "filter": checked_patterns(values.get("filter")),
         "timeout": _read("timeout", parse_duration, values.get("timeout", DEFAULT_TIMEOUT)),
@@ -209,9 +214,7 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
         given["backoff"] = values["backoff"]
     for switch in ("bisect", "report_failures"):
         if values.get(switch) is not None:
-            if not isinstance(values[switch], bool):
-                raise ConfigError(switch, f"`{values[switch]}` is not True or False")
-            given[switch] = values[switch]
+            given[switch] = _switch(switch, values[switch])
     if "on_exhausted" in values:
         given["on_exhausted"] = values["on_exhausted"]
     return RetryPolicy(**given)
@@ -220,6 +223,20 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
 def _input(value: object) -> str:
     if not isinstance(value, str) or value not in INPUTS:
         raise ConfigError("input", f"unknown input `{value}`, {nearest(str(value), INPUTS)}")
+    return value
+
+
+def _concurrent(value: object, kind: str) -> bool:
+    switch = _switch("concurrent", value)
+    if switch and not INPUTS[kind].is_exclusive:
+        reason = f'calls with `input="{kind}"` may run side by side as it is, leave it out'
+        raise ConfigError("concurrent", reason)
+    return switch
+
+
+def _switch(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(field, f"`{value}` is not True or False")
     return value
 
 

@@ -1,12 +1,17 @@
-"""`max_concurrency` inside one runner: how many of its threads may call one function at once."""
+"""Which lanes of a runner may be called at once.
+
+`max_concurrency` bounds how many of a function are, and of all exclusive functions together (those
+of AWS's making, which keep what they work on in their modules) one is.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from streamfn._core import Work
+from streamfn.errors import LeaseLost
 
 
 class Gate:
@@ -67,8 +72,12 @@ class Gate:
 
     def unpark(self, lane: int | None = None) -> list[Work]:
         """Take parked work out again, of one lane or of all."""
+        return self.unpark_where(lambda work: lane in {None, work.lane})
+
+    def unpark_where(self, is_wanted: Callable[[Work], bool]) -> list[Work]:
+        """Take parked work out again."""
         with self._lock:
-            taken = [work for work in self._parked if lane in {None, work.lane}]
+            taken = [work for work in self._parked if is_wanted(work)]
             self._parked = deque(work for work in self._parked if work not in taken)
             return taken
 
@@ -77,3 +86,93 @@ class Gate:
         if kept is not None and self._limit is not None and self._inside <= self._limit:
             self._kept = None
             kept()
+
+
+class Gates:
+    """The gates of a runner, by function; what is let in has passed all that are in its way.
+
+    An exclusive function has a second gate behind its own, which is the same for all of them. So
+    work that waits there has a permit already, and whoever is in waits for nothing.
+    """
+
+    def __init__(
+        self,
+        exclusive: Mapping[str, bool],
+        function_of: Callable[[Work], str],
+        parking: Callable[[Work], None] = lambda _: None,
+        lost: Callable[[Work], None] = lambda _: None,
+    ) -> None:
+        """Begin with nobody inside, and without limits.
+
+        Args:
+            exclusive: All functions, and of which of them one is called at a time.
+            function_of: Whose work it is.
+            parking: See `Gate`.
+            lost: Told of work that was let go because `parking` said that its lane is lost.
+        """
+        self._exclusive = {name for name, is_exclusive in exclusive.items() if is_exclusive}
+        self._function_of, self._lost = function_of, lost
+        self._own = {name: Gate(parking=parking) for name in exclusive}
+        self._turn = Gate(1, parking)
+
+    def __contains__(self, function: str) -> bool:
+        return function in self._own
+
+    def set_limit(self, function: str, limit: int, kept: Callable[[], None]) -> list[Work]:
+        """As `Gate.set_limit`; what waits behind the function's own gate has to come again, too."""
+        taken = self._own[function].set_limit(limit, kept)
+        waiting = self._turn.unpark_where(lambda work: self._function_of(work) == function)
+        return taken + waiting + self._out(waiting)
+
+    def enter(self, work: Work) -> Work | None:
+        """Return the work that goes in: this, or what gets its permit because its lane is lost.
+
+        None: it is parked.
+        """
+        function = self._function_of(work)
+        try:
+            is_in = self._own[function].enter(work)
+        except LeaseLost:
+            self._lost(work)
+            return None
+        if not is_in:
+            return None
+        return self._take_turn(function, work) if function in self._exclusive else work
+
+    def leave(self, function: str) -> Work | None:
+        """Come out of a function; the thread that is given work stays inside with it.
+
+        That may be another function's.
+        """
+        if function not in self._exclusive:
+            return self._own[function].leave()
+        following = self._turn.leave()
+        freed = self._own[function].leave()
+        let_in = None if freed is None else self._take_turn(function, freed)
+        return let_in if following is None else following
+
+    def unpark(self, lane: int | None = None) -> list[Work]:
+        """Take parked work out again, of one lane or of all, and what would go on for it."""
+        taken = [work for gate in self._own.values() for work in gate.unpark(lane)]
+        waiting = self._turn.unpark(lane)
+        return taken + waiting + self._out(waiting)
+
+    def _take_turn(self, function: str, work: Work) -> Work | None:
+        """Return work if it is its turn; where its lane is lost, that which gets its permit."""
+        candidate: Work | None = work
+        while candidate is not None:
+            try:
+                return candidate if self._turn.enter(candidate) else None
+            except LeaseLost:
+                self._lost(candidate)
+                candidate = self._own[function].leave()
+        return None
+
+    def _out(self, works: Iterable[Work]) -> list[Work]:
+        """Give up the permits of work that waited for its turn, and of all that would get them."""
+        out = []
+        for work in works:
+            gate = self._own[self._function_of(work)]
+            while (freed := gate.leave()) is not None:
+                out.append(freed)
+        return out

@@ -17,11 +17,13 @@ from streamfn._core import Board, LaneSet, Work
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.outcome import Failure
 from streamfn.errors import LeaseLost, SequenceTrimmed, StorageIO
+from streamfn.model.inputs import INPUTS
+from streamfn.model.mapping import EventSourceMapping
 
 from .counters import Counter
 from .exhaustion import Exhausted, is_starved
 from .exit_codes import EXIT_BROKEN, EXIT_IN_DOUBT
-from .gate import Gate
+from .gate import Gates
 from .lane_run import Hands, InDoubt, LaneFunction, LaneJob, Tools
 from .runs import run_of
 from .waiters import Waiters
@@ -44,7 +46,8 @@ class LaneThreads:
         """The app's, by name of the mapping."""
         self.jobs: dict[int, LaneJob] = {}
         """The lanes of this runner, by number. Whoever adds a lane enters it here first."""
-        self.gates = {name: Gate(parking=self._write_parked) for name in functions}
+        exclusive = {name: is_exclusive(each.mapping) for name, each in functions.items()}
+        self.gates = Gates(exclusive, self._function_of, self._write_parked, self._lose_work)
         self.left: Callable[[LaneJob], None] = lambda _: None
         """Called after each run of a lane, in the thread that ran it."""
         self.is_exhausted = False
@@ -53,6 +56,8 @@ class LaneThreads:
         self._threads: list[threading.Thread] = []
         self._waiters: Waiters | None = None
         """Threads for the lanes of `async` functions."""
+        self._are_mixed = False
+        """Whether some exclusive functions are `async` and some are not."""
 
     @property
     def lanes(self) -> LaneSet:
@@ -66,6 +71,8 @@ class LaneThreads:
 
     def start(self, count: int) -> None:
         """Start all threads but the first, which is `run` in the caller's."""
+        exclusive = [each for each in self.functions.values() if is_exclusive(each.mapping)]
+        self._are_mixed = len({self._make_invoker(each).is_async for each in exclusive}) > 1
         # WHY: the lane is free again, and the threads that could take it may all be asleep.
         self._waiters = Waiters(range(count, Board.CELLS), self._tools.lanes.pass_on)
         for cell in range(1, count):
@@ -89,8 +96,7 @@ class LaneThreads:
         """Have the threads take no more lanes."""
         self._stopping.set()
         self._tools.lanes.stop()
-        for gate in self.gates.values():
-            self.put_back(gate.unpark())
+        self.put_back(self.gates.unpark())
 
     def failed(self, error: BaseException) -> None:
         """End the process, at once or when the calls that run are over."""
@@ -192,19 +198,21 @@ class LaneThreads:
             )
 
     def _take(self, work: Work, cell: int, invokers: dict[str, Invoker]) -> None:
-        """Run the lane, and then those that waited for their turn at the same function."""
-        function = self.jobs[work.lane].function
-        name = function.mapping.name
-        gate = self.gates[name]
-        if not self._is_let_in(work, gate):
+        """Run the lane, and then those that waited for their turn."""
+        let_in = self._let_in(work)
+        if let_in is None:
             return
-        if name not in invokers:
-            invokers[name] = self._make_invoker(function)
-        invoker = invokers[name]
-        if not (invoker.is_async and self._hand_on(work, gate, invoker)):
-            self._pass_through(work, gate, Hands(self._tools, cell, invoker))
+        function = self.jobs[let_in.lane].function
+        is_exclusive_here = self._are_mixed and is_exclusive(function.mapping)
+        invoker = self._invoker(let_in, invokers)
+        # WHY: of exclusive functions whoever leaves takes the next along, which may be none that
+        # is `async`; and those stay in the threads that there are for them, the main one if there
+        # is one only.
+        is_handed_on = invoker.is_async and not is_exclusive_here and self._hand_on(let_in, invoker)
+        if not is_handed_on:
+            self._pass_through(let_in, cell, invokers)
 
-    def _hand_on(self, work: Work, gate: Gate, invoker: Invoker) -> bool:
+    def _hand_on(self, work: Work, invoker: Invoker) -> bool:
         """Have another thread run the lane; False if all of them wait for calls already.
 
         That thread goes on with the lane for as long as it has work. WHY: to hand each batch back
@@ -215,44 +223,57 @@ class LaneThreads:
             return False
 
         def run(cell: int) -> None:
-            hands = Hands(self._tools, cell, invoker)
+            invokers = {self._function_of(work): invoker}
             try:
-                self._pass_through(work, gate, hands)
-                while not waiters.are_all_busy and (more := self._go_on(work.lane, gate)):
-                    self._pass_through(more, gate, hands)
+                self._pass_through(work, cell, invokers)
+                while not waiters.are_all_busy and (more := self._go_on(work.lane)):
+                    self._pass_through(more, cell, invokers)
             except BaseException as error:  # noqa: BLE001 -- as in `run`
                 self.failed(error)
 
         return waiters.run(run)
 
-    def _go_on(self, lane: int, gate: Gate) -> Work | None:
+    def _go_on(self, lane: int) -> Work | None:
         """Take the lane again if it has work now, and may be called at once."""
         job = self.jobs.get(lane)
         if job is None or job.is_leaving:  # or who gives it back could wait for ever
             return None
         work = self._next(lane)
-        return work if work is not None and self._is_let_in(work, gate) else None
+        return None if work is None else self._let_in(work)
 
-    def _is_let_in(self, work: Work, gate: Gate) -> bool:
-        """Enter the gate; False if the work is parked there, or was given back."""
+    def _let_in(self, work: Work) -> Work | None:
+        """Return the work that may be called now; None: it is parked, or was given back."""
         job = self.jobs[work.lane]
-        try:
-            is_in = gate.enter(work)
-        except LeaseLost:
-            self._lose(job)
-            return False
-        if not is_in and (self._stopping.is_set() or job.interrupt.is_set):
-            self.put_back(gate.unpark(work.lane))
-        return is_in
+        let_in = self.gates.enter(work)
+        if let_in is None and (self._stopping.is_set() or job.interrupt.is_set):
+            self.put_back(self.gates.unpark(work.lane))
+        return let_in
 
-    def _pass_through(self, work: Work, gate: Gate, hands: Hands) -> None:
-        self._run(work, hands)
-        while (following := gate.leave()) is not None:
+    def _pass_through(self, work: Work, cell: int, invokers: dict[str, Invoker]) -> None:
+        function = self._function_of(work)  # once it is let go, its lane may be given back
+        self._run(work, Hands(self._tools, cell, self._invoker(work, invokers)))
+        while (following := self.gates.leave(function)) is not None:
+            function = self._function_of(following)
+            hands = Hands(self._tools, cell, self._invoker(following, invokers))
             self._run(following, hands, was_parked=True)
+
+    def _invoker(self, work: Work, invokers: dict[str, Invoker]) -> Invoker:
+        """Return what calls the lane's function in this thread."""
+        function = self.jobs[work.lane].function
+        name = function.mapping.name
+        if name not in invokers:
+            invokers[name] = self._make_invoker(function)
+        return invokers[name]
+
+    def _function_of(self, work: Work) -> str:
+        return self.jobs[work.lane].function.mapping.name
 
     def _write_parked(self, work: Work) -> None:
         """Have the slot say that nobody is calling: without a permit, a death is no attempt."""
         self._tools.lanes.set_calling(work.lane, is_calling=False)
+
+    def _lose_work(self, work: Work) -> None:
+        self._lose(self.jobs[work.lane])
 
     def _run(self, work: Work, hands: Hands, *, was_parked: bool = False) -> None:
         job = self.jobs[work.lane]
@@ -291,3 +312,8 @@ class LaneThreads:
         self._tools.report("runner_broken", error_type=told.error_type,
                            error_message=told.error_message, traceback=told.traceback)  # fmt: skip
         os._exit(EXIT_BROKEN)
+
+
+def is_exclusive(mapping: EventSourceMapping) -> bool:
+    """Whether a process calls a function only while it calls no other of this kind."""
+    return INPUTS[mapping.input].is_exclusive and not mapping.concurrent

@@ -74,11 +74,11 @@ class RunnerControl:
         def kept() -> None:
             self._mouth.say(Limited(command.mapping, command.number))
 
-        gate = self._threads.gates.get(command.mapping)
-        if gate is None:  # the app that this runner imported has no such function
+        gates = self._threads.gates
+        if command.mapping not in gates:  # the app that this runner imported has no such function
             kept()
         else:
-            self._threads.put_back(gate.set_limit(command.lanes, kept))
+            self._threads.put_back(gates.set_limit(command.mapping, command.lanes, kept))
 
     def _assign(self, command: Assign) -> None:
         function = self._functions.get(function_of(command.mapping))
@@ -152,8 +152,7 @@ class RunnerControl:
                 self._remove(job)
             return
         job.interrupt.is_set = True
-        gate = self._threads.gates[job.function.mapping.name]
-        self._threads.put_back(gate.unpark(command.lane))
+        self._threads.put_back(self._threads.gates.unpark(command.lane))
         self._remove(job)
 
     def _on_left(self, job: LaneJob) -> None:
