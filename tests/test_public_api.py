@@ -73,7 +73,7 @@ def names_for_type_checkers():
     guarded = next(
         node.body
         for node in tree.body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "typing.TYPE_CHECKING"
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
     return {node.module: tuple(alias.name for alias in node.names) for node in guarded}
 

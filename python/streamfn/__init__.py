@@ -17,13 +17,13 @@ functions with `streamfn worker shop.py`.
 
 import importlib
 import sys
-import typing
 
 if sys.platform != "linux":
     message = f"streamfn runs on Linux so far, and this is {sys.platform}"
     raise ImportError(message)
 
-if typing.TYPE_CHECKING:
+TYPE_CHECKING = False  # WHY: `typing` may be a file of the user's in the working directory
+if TYPE_CHECKING:
     from streamfn._core import ArrowBatch, Record, __version__
     from streamfn.app import App
     from streamfn.errors import (
@@ -42,6 +42,7 @@ if typing.TYPE_CHECKING:
     from streamfn.model.policy import Backoff
     from streamfn.model.put import PutResult, PutResults
     from streamfn.model.stream import ShardInfo, StreamInfo
+del TYPE_CHECKING
 
 _HOMES = {
     "streamfn._core": ("ArrowBatch", "Record", "__version__"),

@@ -1,12 +1,19 @@
 """`python -m streamfn`, and where the program `streamfn` begins."""
 
-from typing import NoReturn
+from __future__ import annotations
 
-from streamfn.stdio import open_missing_stdio
+from streamfn.worker.start_runner import own_modules_first
+
+TYPE_CHECKING = False  # WHY: `typing` may be a file in the working directory, which comes first yet
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line, and leave the process with its exit code."""
+    own_modules_first()
+    from streamfn.stdio import open_missing_stdio  # noqa: PLC0415 -- the path is right only now
+
     open_missing_stdio()  # before the imports below: they may open files
     from streamfn.cli.main import main as run  # noqa: PLC0415
 

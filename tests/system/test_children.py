@@ -25,7 +25,7 @@ def note(text):
 def run(tmp_path, log, workers, is_running):
     """Runs an app over records until nothing is left; returns its dead letters and its calls."""
 
-    def run(body, records, *arguments, function="handle", timeout=60):
+    def run(body, records, *arguments, function="handle", timeout=300):
         (tmp_path / "shop.py").write_text(HEAD + body)
         log.create_stream("orders").put_many([each.encode() for each in records])
         marker = f"{os.getpid()}-{time.monotonic_ns()}"
@@ -73,7 +73,7 @@ class TestForkedChild:
         """Else it would settle the batch, call the records that follow and fork once more."""
         letters, calls = run(
             f"""
-@app.stream("orders", input="{kind}", batch_size=2, max_retries=0, timeout="20s")
+@app.stream("orders", input="{kind}", batch_size=2, max_retries=0, timeout="100s")
 def handle(event):
     names = [r["kinesis"]["sequenceNumber"] for r in event["Records"]] if "{kind}" == "lambda" \\
         else [event.text()] if "{kind}" == "record" else [r.text() for r in event]
@@ -128,7 +128,7 @@ async def job():
     if fork():
         await asyncio.sleep(0.2)
 
-@app.stream("orders", input="record", max_retries=0, parallelization_factor=4, timeout="20s")
+@app.stream("orders", input="record", max_retries=0, parallelization_factor=4, timeout="100s")
 async def handle(record):
     await asyncio.sleep(0.1)
     note(f"called {{record.text()}}")
@@ -176,7 +176,7 @@ class TestOwnProcesses:
             """
 import multiprocessing
 
-@app.stream("orders", input="record", timeout="20s", max_retries=0)
+@app.stream("orders", input="record", timeout="100s", max_retries=0)
 def handle(record):
     process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
     process.start()
@@ -194,7 +194,7 @@ def handle(record):
             """
 signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
 
-@app.stream("orders", input="record", timeout="20s")
+@app.stream("orders", input="record", timeout="100s")
 def handle(record):
     child = os.fork()
     if child == 0:

@@ -35,7 +35,7 @@ def run(tmp_path, log, workers):
             worker = workers.start("shop", "--burst", *arguments)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        assert worker.wait(90) == 0, workers.errors_of(worker)
+        assert worker.wait(300) == 0, workers.errors_of(worker)
         letters = DeadLetters(log, "shop.handle").entries()
         return workers.errors_of(worker), [(e.data, e.error_type) for e in letters]
 

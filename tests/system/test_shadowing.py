@@ -13,7 +13,7 @@ app = App("shop")
         file.write(record.text() + "\\n")
 """
 NAMES = (
-    "queue random selectors signal socket json typing orjson click asyncio ssl tokenize"
+    "queue random selectors signal socket json typing statistics orjson click asyncio ssl tokenize"
     " contextvars dataclasses"
 )
 SHADOW = "raise RuntimeError('this is the file of the user')\n"
@@ -22,7 +22,7 @@ SHADOW = "raise RuntimeError('this is the file of the user')\n"
 def run(workers, log, target, kind=""):
     log.create_stream("orders", exist_ok=True).put(b"a")
     worker = workers.start(target, "--burst")
-    assert worker.wait(60) == 0, workers.errors_of(worker)
+    assert worker.wait(300) == 0, workers.errors_of(worker)
     assert (workers.folder / "calls").read_text() == "a\n"
 
 
@@ -80,5 +80,5 @@ threading.Thread.start = broken
 
     worker = workers.start("shop", "--burst")
 
-    assert worker.wait(60) == 3
+    assert worker.wait(300) == 3
     assert "no threads here" in workers.errors_of(worker)

@@ -9,11 +9,14 @@ import os
 import signal
 import socket
 import sys
+import threading
 from types import FrameType
 from typing import Final
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 """Signals that are the supervisor's: it drains, and tells its runners."""
+SHIELDED: Final = (*IGNORED, signal.SIGUSR1)
+"""Those that a runner handles."""
 
 
 def prepare_process() -> None:
@@ -39,7 +42,14 @@ def let_children_be(connection: socket.socket, lifeline: int) -> None:
         connection: To the supervisor.
         lifeline: The pipe that the native thread reads.
     """
-    pipe = _identity(lifeline)
+    pipe, masks = _identity(lifeline), threading.local()
+
+    def before() -> None:
+        # WHY: a signal that comes before the child has its own handlers would be ours, and lost.
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
 
     def in_child() -> None:
         with contextlib.suppress(OSError):
@@ -48,8 +58,9 @@ def let_children_be(connection: socket.socket, lifeline: int) -> None:
             if _identity(lifeline) == pipe:  # or a function closed it, and has the number now
                 os.close(lifeline)
         _restore_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
 
-    os.register_at_fork(after_in_child=in_child)
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
 def run_exit_functions() -> None:

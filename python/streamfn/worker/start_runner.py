@@ -1,9 +1,9 @@
 """What a runner process executes first: it imports our modules before the user's can be found.
 
 A file of the user's may have the name of a module that we need (`queue.py`, `random.py`). So the
-working directory, the app's folder and the folders of PYTHONPATH come behind the standard library
-and this package until all of ours is loaded. The supervisor starts this file by its path with
-`python -P`, which leaves its folder out of `sys.path`.
+working directory, the app's folder and the folders of PYTHONPATH come behind the standard library,
+this package and what is installed, until all of ours is loaded. The supervisor starts this file by
+its path with `python -P`, which leaves its folder out of `sys.path`.
 """
 
 import importlib
@@ -15,19 +15,24 @@ LAZY = ("asyncio", "concurrent.futures.thread", "difflib", "queue", "tokenize", 
 
 
 def own_modules_first() -> list[str]:
-    """Put the standard library and this package in front of `sys.path`; return what it was."""
+    """Have `sys.path` begin with the standard library, this package and what is installed.
+
+    Returns:
+        What it was.
+    """
     before = list(sys.path)
-    package = os.path.abspath(__file__)  # noqa: PTH100 -- as above
+    package = os.path.abspath(__file__)  # noqa: PTH100 -- `pathlib` is not safe to import yet
     for _ in range(3):
         package = os.path.dirname(package)  # noqa: PTH120 -- as above
     first = [path for path in before if _is_pythons(path)]
-    sys.path[:] = [*first, package, *(path for path in before if path not in first)]
+    first += [package, *(path for path in before if path.endswith("-packages"))]
+    sys.path[:] = [*first, *(path for path in before if path not in first)]
     return before
 
 
 def _is_pythons(folder: str) -> bool:
     """Whether a folder of `sys.path` is the standard library's."""
-    library = os.path.dirname(os.__file__)  # noqa: PTH120 -- `pathlib` is not safe to import yet
+    library = os.path.dirname(os.__file__)  # noqa: PTH120 -- as above
     name = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
     return folder in {library, f"{library}/lib-dynload"} or folder.endswith(name)
 
