@@ -64,6 +64,8 @@ pub trait File: Send + Sync + Debug {
     fn unlock(&self) -> io::Result<()>;
     /// Device and inode: two paths with the same identity are the same file.
     fn identity(&self) -> io::Result<(u64, u64)>;
+    /// Whether it has no name any more: the disk has its room back when nobody has it open.
+    fn is_removed(&self) -> io::Result<bool>;
     /// The descriptor, for mapping the control file; none in a simulation.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 }
@@ -345,6 +347,10 @@ impl File for RealFile {
     fn identity(&self) -> io::Result<(u64, u64)> {
         let metadata = self.get()?.metadata()?;
         Ok((metadata.dev(), metadata.ino()))
+    }
+
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(self.get()?.metadata()?.nlink() == 0)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

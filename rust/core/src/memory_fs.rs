@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crate::fs::{File, Fs, Lock, Open};
@@ -46,6 +46,7 @@ struct Inode {
     number: u64,
     bytes: RwLock<Vec<u8>>,
     locks: Mutex<Locks>,
+    is_removed: AtomicBool,
 }
 
 /// Who holds the lock of a file, by number of the opening.
@@ -124,12 +125,16 @@ impl Fs for MemoryFs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut names = self.names.lock();
         let inode = names.files.remove(from).ok_or_else(|| not_found(from))?;
-        names.files.insert(to.to_owned(), inode);
+        if let Some(replaced) = names.files.insert(to.to_owned(), inode) {
+            replaced.is_removed.store(true, Ordering::Release);
+        }
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.names.lock().files.remove(path).map(|_| ()).ok_or_else(|| not_found(path))
+        let removed = self.names.lock().files.remove(path).ok_or_else(|| not_found(path))?;
+        removed.is_removed.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -228,6 +233,10 @@ impl File for Opened {
         Ok((self.device, self.inode.number))
     }
 
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(self.inode.is_removed.load(Ordering::Acquire))
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -274,6 +283,19 @@ mod tests {
         file(&fs, "/a");
         let again = fs.open(Path::new("/a"), Open::CreateNew).unwrap_err();
         assert_eq!(ErrorKind::AlreadyExists, again.kind());
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_removed_and_can_still_be_read() {
+        let fs = MemoryFs::default();
+        let (removed, replaced, kept) = (file(&fs, "/a"), file(&fs, "/b"), file(&fs, "/c"));
+        removed.write_at(&[b"a"], 0).unwrap();
+        fs.remove(Path::new("/a")).unwrap();
+        fs.rename(Path::new("/c"), Path::new("/b")).unwrap();
+
+        let is_removed = [&removed, &replaced, &kept].map(|file| file.is_removed().unwrap());
+        assert_eq!([true, true, false], is_removed);
+        assert_eq!(1, removed.read_at(&mut [0; 8], 0).unwrap());
     }
 
     #[test]

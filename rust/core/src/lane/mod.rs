@@ -157,6 +157,8 @@ struct State {
     /// Free lanes, the one that has waited longest for a turn first.
     queue: VecDeque<u32>,
     sources: HashMap<(String, ShardId), Arc<Source>>,
+    /// The highest number of a source.
+    last_source: u32,
     damage: Vec<DamageMet>,
     files: BTreeMap<PathBuf, Arc<LanesFile>>,
 }
@@ -190,6 +192,10 @@ impl Housekeeper for LaneSet {
             // A failed sync is told to the next thread that writes a checkpoint.
             let _ = file.sync();
         }
+        // What no lane and no mapping uses any more may be removed by now.
+        let mut state = self.state.lock();
+        state.files.retain(|_, file| Arc::strong_count(file) > 1);
+        state.sources.retain(|_, source| Arc::strong_count(source) > 1 || !source.is_removed());
     }
 }
 
@@ -516,11 +522,16 @@ impl LaneSet {
 
     fn source(&self, request: &Request, shard: Arc<crate::log::ShardLog>) -> Arc<Source> {
         let mut state = self.state.lock();
-        let number = u32::try_from(state.sources.len()).expect("at most 4096 shards");
         let key = (request.stream.clone(), request.shard);
+        // One of a stream that was removed reads nothing, though another stream has its name by now.
+        if let Some(source) = state.sources.get(&key).filter(|source| source.is_of(&shard)) {
+            return Arc::clone(source);
+        }
+        state.last_source += 1;
         let (cache, spent) = (Arc::clone(&self.cache), Arc::clone(&self.spent));
-        let new = || Arc::new(Source::new(number, shard, cache, spent));
-        Arc::clone(state.sources.entry(key).or_insert_with(new))
+        let source = Arc::new(Source::new(state.last_source, shard, cache, spent));
+        state.sources.insert(key, Arc::clone(&source));
+        source
     }
 
     /// Gives each free lane that is ready a turn, until one has a batch.

@@ -75,6 +75,16 @@ impl Source {
         Self { number, shard, cache, spent, buffers: Mutex::default(), lanes: AtomicU32::new(0) }
     }
 
+    /// Whether it reads the shard through this very handle.
+    pub(super) fn is_of(&self, shard: &Arc<ShardLog>) -> bool {
+        Arc::ptr_eq(&self.shard, shard)
+    }
+
+    /// Whether the stream was removed.
+    pub(super) fn is_removed(&self) -> bool {
+        self.shard.is_removed()
+    }
+
     pub(super) fn join(&self) {
         self.lanes.fetch_add(1, Ordering::Relaxed);
     }

@@ -81,6 +81,13 @@ pub(crate) struct Writer {
     segment: Option<(Arc<Segment>, Arc<dyn File>)>,
 }
 
+impl Writer {
+    /// Closes its segment, unless it is this one. What was written is synced before a new one begins.
+    pub(super) fn close_unless(&mut self, active: Option<u32>) {
+        self.segment.take_if(|(segment, _)| Some(segment.ordinal) != active);
+    }
+}
+
 /// A record batch that is ready but for its place in the log.
 #[derive(Debug)]
 struct Prepared {

@@ -155,7 +155,7 @@ impl ShardLog {
         }
         let mut offset = from.offset;
         while offset < limit {
-            let range = buffer.fetch(offset, HEADER_BYTES, limit)?;
+            let Some(range) = buffer.fetch(offset, HEADER_BYTES, limit)? else { return Ok(None) };
             match buffer.slice(range).get(..MAGIC.len()) {
                 None => return Ok(None),
                 Some(start) if start == MAGIC => return Ok(Some(offset)),
@@ -171,7 +171,7 @@ impl ShardLog {
         beyond: &mut Beyond,
         buffer: &mut ReadBuffer,
     ) -> Option<BatchHeader> {
-        let range = buffer.fetch(place.offset, HEADER_BYTES, u64::MAX).ok()?;
+        let range = buffer.fetch(place.offset, HEADER_BYTES, u64::MAX).ok()??;
         match beyond.look(place, buffer.slice(range)) {
             Candidate::Ours(header) => Some(header),
             Candidate::Newer(_) | Candidate::Other => None,
@@ -180,7 +180,7 @@ impl ShardLog {
 
     /// The batch at a cursor, if all of it can be read.
     fn whole_batch(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Option<DecodedBatch> {
-        let range = buffer.fetch(cursor.position.offset, HEADER_BYTES, u64::MAX).ok()?;
+        let range = buffer.fetch(cursor.position.offset, HEADER_BYTES, u64::MAX).ok()??;
         match BatchHeader::decode(buffer.slice(range)) {
             HeaderRead::Valid(header, _) => self.read_body(cursor, &header, buffer).ok(),
             _ => None,

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
+use crate::sync::Mutex;
 use crate::sys;
+
+use super::ShardLog;
 
 /// An open log directory, below the streams.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct Directory {
     control: Control,
     fork_generation: u64,
     closed: AtomicBool,
+    /// The shards that somebody in this process has open, those of removed streams too.
+    shards: Mutex<Vec<Weak<ShardLog>>>,
 }
 
 impl Directory {
@@ -42,6 +47,7 @@ impl Directory {
             control,
             fork_generation,
             closed: AtomicBool::new(false),
+            shards: Mutex::default(),
         }
     }
 
@@ -92,6 +98,17 @@ impl Directory {
             return Err(Error::StreamClosed { name: self.root.display().to_string() });
         }
         Ok(())
+    }
+
+    pub(crate) fn add_shard(&self, shard: &Arc<ShardLog>) {
+        self.shards.lock().push(Arc::downgrade(shard));
+    }
+
+    /// The shards that somebody in this process has open, as a user whose stream was removed may.
+    pub(crate) fn shards(&self) -> Vec<Arc<ShardLog>> {
+        let mut shards = self.shards.lock();
+        shards.retain(|shard| shard.strong_count() > 0);
+        shards.iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(crate) fn close(&self) -> bool {

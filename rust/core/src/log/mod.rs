@@ -14,6 +14,7 @@ mod damage;
 mod directory;
 mod failure;
 pub(crate) mod holes;
+mod kept_file;
 mod locks;
 mod read;
 mod read_buffer;
@@ -111,6 +112,7 @@ pub struct ShardLog {
     directory: Arc<Directory>,
     folder: PathBuf,
     segments: Segments,
+    kept_files: kept_file::KeptFiles,
     append_lock: LockedFile,
     sync_lock: LockedFile,
     state: StateFile,
@@ -170,6 +172,7 @@ impl ShardLog {
             sync_lock: LockedFile::open(fs, &folder.join("sync.lock"))?,
             state: StateFile::open(fs, &folder.join("state"))?,
             segments: Segments::new(Arc::clone(fs), folder.clone()),
+            kept_files: kept_file::KeptFiles::default(),
             directory: Arc::clone(directory),
             folder,
             config,
@@ -272,6 +275,23 @@ impl ShardLog {
             }
         }
         Ok((count, bytes))
+    }
+
+    /// Called ten times a second: closes the files of removed segments that idle readers and writers of
+    /// this process have open, so that the disk has their room back.
+    pub(crate) fn close_removed_files(&self) {
+        // The segment being written is there as long as the stream is, which spares asking.
+        let active = (!self.is_removed()).then(|| self.page().committed().segment);
+        self.kept_files.close_removed(active);
+        if let Some(mut writer) = self.try_exclude_writers() {
+            writer.close_unless(active);
+        }
+    }
+
+    /// Closes the files that readers and writers of this process have open: the log is closed.
+    pub(crate) fn close_files(&self) {
+        self.kept_files.close_all();
+        self.exclude_writers().close_unless(None);
     }
 
     /// Whether the file is one a batch can be read from: for `page.segment_identity` checks.

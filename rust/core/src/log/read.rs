@@ -307,10 +307,15 @@ impl ShardLog {
         }
         let is_last = position.segment == visible.segment;
         let limit = if is_last { visible.offset } else { u64::MAX };
-        if !self.open_segment(cursor, buffer)? {
-            return self.pass_missing(cursor);
-        }
-        let range = buffer.fetch(position.offset, HEADER_BYTES, limit)?;
+        let range = loop {
+            if !self.open_segment(cursor, buffer)? {
+                return self.pass_missing(cursor);
+            }
+            if let Some(range) = buffer.fetch(position.offset, HEADER_BYTES, limit)? {
+                break range;
+            }
+            // The segment was removed since it was opened: whether anything is lost is seen by opening it.
+        };
         let found = BatchHeader::decode(buffer.slice(range));
         if let HeaderRead::Valid(header, crc) = found {
             if cursor.is_followed_by(&header) {
@@ -374,15 +379,18 @@ impl ShardLog {
             return Ok(true);
         }
         let opened = self.segments.open(ordinal)?;
-        let Some((segment, file)) = opened else {
-            let horizon = self.trim_horizon()?;
-            return match cursor.next_seq {
-                seen if seen >= horizon => Ok(false),
-                lost_from => Err(Error::SequenceTrimmed { lost_from, lost_to: horizon - 1 }),
-            };
-        };
-        buffer.turn_to(ordinal, segment, file);
+        let Some(opened) = opened else { return self.check_kept(cursor).map(|()| false) };
+        buffer.turn_to(self.kept_files.keep(opened));
         Ok(true)
+    }
+
+    /// `Ok` if retention has taken nothing that a cursor has yet to read.
+    fn check_kept(&self, cursor: &Cursor) -> Result<()> {
+        let horizon = self.trim_horizon()?;
+        match cursor.next_seq {
+            seen if seen >= horizon => Ok(()),
+            lost_from => Err(Error::SequenceTrimmed { lost_from, lost_to: horizon - 1 }),
+        }
     }
 
     pub(super) fn read_body(
@@ -398,6 +406,7 @@ impl ShardLog {
         let limit = if is_last { visible.offset } else { u64::MAX };
         // WHY with its header: a buffer begins with a batch.
         let range = buffer.fetch(cursor.position.offset, HEADER_BYTES + length, limit)?;
+        let Some(range) = range else { return Err(self.removed(cursor, header)) };
         let range = (range.start + HEADER_BYTES).min(range.end)..range.end;
         let stored = buffer.slice(range.clone());
         if stored.len() < length || crc32c(stored) != header.body_crc {
@@ -420,6 +429,15 @@ impl ShardLog {
                 },
                 Damage(reason) => self.damaged(cursor, header, reason.into()),
             })
+    }
+
+    /// What to say of a batch whose segment was removed before its body was read.
+    fn removed(&self, cursor: &Cursor, header: &BatchHeader) -> Error {
+        let exists = self.page().check_exists(&self.folder);
+        match exists.and_then(|()| self.check_kept(cursor)) {
+            Err(error) => error,
+            Ok(()) => self.damaged(cursor, header, "its segment was removed".into()),
+        }
     }
 
     fn path_of(&self, ordinal: u32) -> std::path::PathBuf {

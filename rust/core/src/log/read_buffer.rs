@@ -5,10 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{IoContext, Result};
-use crate::fs::File;
 use crate::sync::Mutex;
 
-use super::segment::Segment;
+use super::kept_file::KeptFile;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 512 * 1024;
@@ -18,7 +17,7 @@ const SPENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The bytes of one reader of one shard.
 #[derive(Debug, Default)]
 pub struct ReadBuffer {
-    file: Option<(u32, Arc<Segment>, Arc<dyn File>)>,
+    file: Option<(u32, Arc<KeptFile>)>,
     start: u64,
     bytes: Arc<Vec<u8>>,
     /// The longest piece asked for of late; the next is taken to be as long.
@@ -38,21 +37,29 @@ impl ReadBuffer {
     }
 
     /// Reads another segment from now on.
-    pub(super) fn turn_to(&mut self, ordinal: u32, segment: Arc<Segment>, file: Arc<dyn File>) {
-        self.file = Some((ordinal, segment, file));
+    pub(super) fn turn_to(&mut self, file: Arc<KeptFile>) {
+        self.file = Some((file.segment().ordinal, file));
         self.start = u64::MAX;
     }
 
-    /// `length` bytes at `offset`, fewer where the file or `limit` ends.
-    pub(super) fn fetch(&mut self, offset: u64, length: usize, limit: u64) -> Result<Range<usize>> {
+    /// `length` bytes at `offset`, fewer where the file or `limit` ends; `None` if they are not in
+    /// memory and the segment was removed: then it reads no segment any more.
+    pub(super) fn fetch(
+        &mut self,
+        offset: u64,
+        length: usize,
+        limit: u64,
+    ) -> Result<Option<Range<usize>>> {
         self.longest = self.longest.max(length);
         if !self.has(offset, length) {
-            self.read(offset, limit)?;
+            if !self.read(offset, limit)? {
+                return Ok(None);
+            }
             // A batch that is far longer than those behind it is not remembered for ever.
             self.longest = (self.longest / 2).max(length);
         }
-        let Some(from) = self.index_of(offset) else { return Ok(0..0) };
-        Ok(from..(from + length).min(self.bytes.len()))
+        let Some(from) = self.index_of(offset) else { return Ok(Some(0..0)) };
+        Ok(Some(from..(from + length).min(self.bytes.len())))
     }
 
     pub(super) fn slice(&self, range: Range<usize>) -> &[u8] {
@@ -72,19 +79,22 @@ impl ReadBuffer {
         self.index_of(offset).is_some_and(|from| from + length <= self.bytes.len())
     }
 
-    fn read(&mut self, offset: u64, limit: u64) -> Result<()> {
-        let Some((_, segment, file)) = &self.file else { return Ok(()) };
+    /// False if the segment was removed.
+    fn read(&mut self, offset: u64, limit: u64) -> Result<bool> {
+        let Some((_, kept)) = self.file.take() else { return Ok(false) };
+        let Some(file) = kept.file() else { return Ok(false) };
         let most = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = match Arc::get_mut(&mut self.bytes) {
             Some(own) => std::mem::take(own),
             None => self.spent.take(),
         };
         bytes.resize(self.longest.max(READ_BYTES).min(most), 0);
-        let got = file.read_at(&mut bytes, offset).at(segment.path())?;
+        let got = file.read_at(&mut bytes, offset).at(kept.segment().path())?;
         bytes.truncate(got);
         self.start = offset;
         self.spent.keep(std::mem::replace(&mut self.bytes, Arc::new(bytes)));
-        Ok(())
+        self.file = Some((kept.segment().ordinal, kept));
+        Ok(true)
     }
 }
 

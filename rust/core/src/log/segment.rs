@@ -65,11 +65,6 @@ impl Segment {
         Ok(file)
     }
 
-    /// `Ok` if it may be changed: appended to, sealed, removed.
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedFormat`] if its header names a feature that has to be known for writing;
-    /// errors of reading.
     /// Whether nothing stands where its first batch belongs.
     pub(crate) fn is_empty(&self, fs: &Arc<dyn Fs>) -> Result<bool> {
         let mut first = [0; HEADER_BYTES];
@@ -79,6 +74,11 @@ impl Segment {
         Ok(first == [0; HEADER_BYTES])
     }
 
+    /// `Ok` if it may be changed: appended to, sealed, removed.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`] if its header names a feature that has to be known for writing;
+    /// errors of reading.
     pub(crate) fn check_writable(&self, fs: &Arc<dyn Fs>) -> Result<()> {
         match self.access(&self.open(fs)?)? {
             Access::ReadOnly(features) => {

@@ -187,3 +187,30 @@ fn records_that_are_durable_are_so_however_late_it_is() {
 
     shard.wait_durable(1, &Patience::of(Duration::ZERO)).unwrap();
 }
+
+/// What is open of a file under the folder although it was removed.
+#[allow(clippy::disallowed_methods, reason = "a test looks at the descriptors of its process")]
+fn removed_but_open(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = links.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    let is_removed = |link: &std::path::PathBuf| link.to_string_lossy().ends_with(" (deleted)");
+    links.filter(|link| link.starts_with(folder)).filter(is_removed).collect()
+}
+
+#[test]
+fn an_idle_writer_closes_the_segment_that_others_have_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, shard) = group_log(folder.path());
+    put(&log, "a");
+    // A second handle on the shard: it writes and removes as another process does.
+    let (directory, config) = (&shard.directory, shard.config.clone());
+    let other = ShardLog::open(directory, shard.folder().to_owned(), config).unwrap();
+    other.roll(&mut other.exclude_writers()).unwrap();
+    other.trim(1, &patience()).unwrap();
+    assert_eq!(1, removed_but_open(folder.path()).len(), "the writer has it open");
+
+    log.tick();
+
+    assert!(removed_but_open(folder.path()).is_empty());
+    assert_eq!(1, put(&log, "b"), "it goes on in the segment that is there");
+}

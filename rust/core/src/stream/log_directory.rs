@@ -377,6 +377,7 @@ impl Log {
             closed
         });
         drop(writers);
+        self.directory.shards().iter().for_each(|shard| shard.close_files());
         let _ = self.lock.unlock();
         closed
     }
@@ -406,9 +407,16 @@ impl Log {
             .at(&root)
     }
 
-    /// Does what is due: syncs what has waited too long, and calls the housekeepers.
+    /// Does what is due: closes files that were removed, syncs what has waited too long, and calls the
+    /// housekeepers.
     pub fn tick(&self) {
-        let streams: Vec<_> = self.streams.lock().values().cloned().collect();
+        self.directory.shards().iter().for_each(|shard| shard.close_removed_files());
+        let streams: Vec<_> = {
+            let mut open = self.streams.lock();
+            // One that is removed is of no use to anybody who asks for it by its name.
+            open.retain(|_, stream| !stream.is_removed());
+            open.values().cloned().collect()
+        };
         for shard in streams.iter().flat_map(|stream| stream.open_shards()) {
             shard.tick();
         }

@@ -133,6 +133,7 @@ impl Stream {
             });
         }
         let shard = Arc::new(ShardLog::open(&self.directory, folder, config)?);
+        self.directory.add_shard(&shard);
         open.insert(id, Arc::clone(&shard));
         Ok(shard)
     }

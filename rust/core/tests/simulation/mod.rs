@@ -464,6 +464,11 @@ impl File for SimFile {
         Ok(if self.inode == 0 { (self.fs.process, 0) } else { (1, self.inode) })
     }
 
+    fn is_removed(&self) -> io::Result<bool> {
+        self.fs.whole(Call::Identity)?;
+        Ok(!self.fs.state().disk.names.values().any(|inode| *inode == self.inode))
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         let length = self.content_length();
         let make = || {
