@@ -113,6 +113,11 @@ chaos: $(VENV)/.tools $(VENV)/.built ## kill the processes around a log KILLS=10
 poison: $(VENV)/.tools $(VENV)/.built ## put 1, 3 and 50 bad records of five kinds in a batch of 1,000, count the calls (minutes)
 	@$(BIN)/python tests/poison --seed $(SEED)
 
+HANDLERS ?= 2000
+.PHONY: unruly
+unruly: $(VENV)/.tools $(VENV)/.built ## run HANDLERS=2000 random unruly handlers beside calm ones, see that no innocent is harmed
+	@$(BIN)/python tests/unruly --seed $(SEED) --handlers $(HANDLERS)
+
 .PHONY: loom hand-overs
 loom: ## try every interleaving of the control page's protocol, one preemption deeper than make test
 	@STREAMFN_LOOM_DEEPER=$${STREAMFN_LOOM_DEEPER:-1} \

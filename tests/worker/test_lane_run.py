@@ -1,5 +1,6 @@
 """Tests for `BatchRun` and `RecordRun`: what is written where, around the calls of one batch."""
 
+import sys
 from dataclasses import dataclass, field
 from random import Random
 
@@ -10,6 +11,7 @@ from streamfn.clock import ManualClock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.loops import Disturbance, Loops
+from streamfn.engine.surroundings import SURROUNDINGS
 from streamfn.errors import LeaseLost, LogFull
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.policy import RetryPolicy
@@ -356,6 +358,22 @@ class TestDisturbances:
         assert len([event for event, _ in stage.events if event == "call_disturbed"]) == times
         assert [lane for _, lane, _, _ in stage.board.cells()] == [LANE]
         assert stage.destination.delivered == []
+
+    @pytest.mark.parametrize("input", ["batch", "record"])
+    def test_what_may_be_its_own_doing_counts_where_it_runs_alone(self, input):
+        """Nobody else is there who could have done it."""
+
+        def function(given):
+            sys.stdout = None
+            raise ValueError
+
+        stage, before = Stage(function, input, retry=RetryPolicy(max_retries=0)), sys.stdout
+        SURROUNDINGS.look()
+
+        stage.proceed(fresh("a", is_alone=True))
+        sys.stdout = before
+
+        assert stage.destination.delivered == [0]
 
     def test_a_call_between_them_that_is_made_counts_them_anew(self):
         calls = []

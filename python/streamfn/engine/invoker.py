@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from sys import getprofile, getrecursionlimit, gettrace
 from types import TracebackType
 from typing import Final
 from uuid import UUID, uuid5
@@ -42,6 +43,7 @@ from .outcome import (
 )
 from .output import Output, Outputs
 from .settle import age_horizon
+from .surroundings import SURROUNDINGS, Soundness
 from .windows import State, WindowTurn
 
 CANCEL_GRACE: Final = timedelta(seconds=1)
@@ -100,14 +102,18 @@ class Invoker:
         # WHY later: few functions look at it, and its id is a tenth of what a call costs.
         make_context = partial(self._context, records, attempt, self._clock.now())
         batch = Batch(records, make_context=make_context, clock=self._clock)
+        tracer, profiler, is_first = gettrace(), getprofile(), not SURROUNDINGS.is_unseen
         try:
-            returned, values = self._call(batch)
-            # WHY in here: what was returned runs code of the user's too, such as its `__repr__`.
-            outcome = self._outcome(returned, batch)
-            if isinstance(outcome, Success):
-                outcome = self._sent_on(values, returned, batch)
+            try:
+                returned, values = self._call(batch)
+                # WHY in here: what was returned runs the user's code too, such as its `__repr__`.
+                outcome = self._outcome(returned, batch)
+                if isinstance(outcome, Success):
+                    outcome = self._sent_on(values, returned, batch)
+            finally:
+                self._end_call(tracer, profiler)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
-            return self._ended(error, process)
+            return self._ended(error, process, is_first=is_first)
         end_if_forked(process)
         return replace(outcome, outputs=values) if isinstance(outcome, Partial) else outcome
 
@@ -125,14 +131,18 @@ class Invoker:
         call, process = turn.call(state), os.getpid()
         batch = Batch(records, self._window_context(turn, records, attempt), clock=self._clock,
                       call=call)  # fmt: skip
+        tracer, profiler, is_first = gettrace(), getprofile(), not SURROUNDINGS.is_unseen
         try:
-            returned, values = self._call(batch)
-            left = State.of(call.state)
-            outcome = self._outcome(returned, batch) if records else Success()
-            if isinstance(outcome, Success):
-                outcome = self._sent_on(values, returned, batch)
+            try:
+                returned, values = self._call(batch)
+                left = State.of(call.state)
+                outcome = self._outcome(returned, batch) if records else Success()
+                if isinstance(outcome, Success):
+                    outcome = self._sent_on(values, returned, batch)
+            finally:
+                self._end_call(tracer, profiler)
         except BaseException as error:  # noqa: BLE001 -- as above
-            return self._ended(error, process), state
+            return self._ended(error, process, is_first=is_first), state
         end_if_forked(process)
         return outcome, state if isinstance(outcome, Failed) else left
 
@@ -153,19 +163,23 @@ class Invoker:
         outcome: Failed | Rejected | Expired | Disturbed | None = None
         last: Record | None = None
         process = os.getpid()
+        tracer, profiler, is_first = gettrace(), getprofile(), not SURROUNDINGS.is_unseen
         try:
-            for record in running:
-                if interrupt.is_set:
-                    break
-                if has_age and self._is_too_old(record):
-                    outcome = Expired()
-                    break
-                returned = call(record)
-                if returned is not None:
-                    response.check_ran(returned)
-                last = record  # WHY no count: it takes a tenth of what is around a call
+            try:
+                for record in running:
+                    if interrupt.is_set:
+                        break
+                    if has_age and self._is_too_old(record):
+                        outcome = Expired()
+                        break
+                    returned = call(record)
+                    if returned is not None:
+                        response.check_ran(returned)
+                    last = record  # WHY no count: it takes a tenth of what is around a call
+            finally:
+                self._end_call(tracer, profiler)
         except BaseException as error:  # noqa: BLE001 -- as above
-            outcome = self._ended(error, process)
+            outcome = self._ended(error, process, is_first=is_first and last is None)
         end_if_forked(process)
         done = 0 if last is None else records.index(last.sequence_number) + 1
         # An exception after the last record, such as a signal handler's, is no record's.
@@ -285,13 +299,32 @@ class Invoker:
         self._own_frames = (__file__, *loop.FRAMES)
         return loop.finish(returned, self._mapping.timeout.total_seconds())
 
-    def _ended(self, error: BaseException, process: int) -> Failed | Rejected | Disturbed:
-        """Return the outcome of a call that raised, in the process that made it."""
+    def _end_call(self, tracer: object, profiler: object) -> None:
+        """Take back what a function set in this thread for those that come after it."""
+        SURROUNDINGS.is_unseen = True
+        is_as_before = gettrace() is tracer and getprofile() is profiler
+        if not is_as_before or getrecursionlimit() < SURROUNDINGS.depth:
+            SURROUNDINGS.restore_thread(tracer, profiler)
+
+    def _ended(
+        self, error: BaseException, process: int, *, is_first: bool
+    ) -> Failed | Rejected | Disturbed:
+        """Return the outcome of a call that raised.
+
+        Args:
+            error: What it raised.
+            process: The one that made the call.
+            is_first: Whether it is the first call since the last look at the surroundings.
+        """
         end_if_forked(process, error)
         if type(error) is Disturbance:
             cause = error.cause
             return Disturbed(Failure.of(cause, self._users_frames(cause)), error.is_fatal)
-        return ended(error, self._users_frames(error))
+        outcome = ended(error, self._users_frames(error))
+        found = SURROUNDINGS.look()
+        if found is Soundness.SOUND or isinstance(outcome, Rejected):
+            return outcome
+        return Disturbed(outcome.failure, found is Soundness.SPENT, may_be_own=is_first)
 
     def _users_frames(self, error: BaseException) -> TracebackType | None:
         """Return the traceback from the first frame that is not ours on."""

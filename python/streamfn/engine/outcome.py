@@ -112,6 +112,8 @@ class Disturbed:
     failure: Failure
     is_fatal: bool
     """It would end so again in this process."""
+    may_be_own: bool = False
+    """The call itself may have done that, so it counts where it runs alone."""
 
 
 Outcome = Success | Failed | Rejected | Partial | Reported

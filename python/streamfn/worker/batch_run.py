@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from streamfn._core import Record, Records, Work
-from streamfn.engine.outcome import Disturbed, Outcome, Partial, Success
+from streamfn.engine.outcome import Disturbed, Failed, Outcome, Partial, Success
 from streamfn.engine.settle import Decision, expire, judged, settle
 from streamfn.engine.worklist import Worklist
 
@@ -57,6 +57,8 @@ class BatchRun(LaneRun):
             outcome = self._invoke(hands, records, attempt)
         finally:
             self._tools.board.end(hands.cell)
+        if isinstance(outcome, Disturbed) and self._is_own(outcome):
+            outcome = Failed(outcome.failure)
         if self._is_victim(outcome):
             raise Exhausted
         if isinstance(outcome, Disturbed):

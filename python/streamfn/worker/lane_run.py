@@ -176,6 +176,10 @@ class LaneRun(ABC):
         if self._disturbed >= DISTURBED_MAX:
             raise InDoubt
 
+    def _is_own(self, outcome: Disturbed) -> bool:
+        """Whether nobody but the call itself can be why it failed."""
+        return outcome.may_be_own and self._work.is_alone
+
     def _note_disturbance(self, outcome: Disturbed) -> None:
         """Count a call that is made again, as the same attempt."""
         self._disturbed = DISTURBED_MAX if outcome.is_fatal else self._disturbed + 1

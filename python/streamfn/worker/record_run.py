@@ -66,6 +66,8 @@ class RecordRun(LaneRun):
         done, outcome = swept.done, swept.outcome
         if done:
             self._disturbed = 0
+        if isinstance(outcome, Disturbed) and self._is_own(outcome):
+            outcome = Failed(outcome.failure)
         if not isinstance(outcome, Disturbed):
             self._disturbed = 0
             return outcome

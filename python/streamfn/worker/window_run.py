@@ -143,6 +143,8 @@ class FinalRun(LaneRun):
             )
         finally:
             self._tools.board.end(hands.cell)
+        if isinstance(outcome, Disturbed) and self._is_own(outcome):
+            outcome = Failed(outcome.failure)
         if self._is_victim(outcome):
             raise Exhausted
         if isinstance(outcome, Disturbed):
