@@ -1,4 +1,4 @@
-"""Prints how many tests a JUnit report says were run; the exit code is 1 if none were."""
+"""Prints how many tests JUnit reports say were run; the exit code is 1 if none were."""
 
 import sys
 from xml.etree import ElementTree as ET
@@ -11,6 +11,6 @@ def tests_run(path: str) -> int:
 
 
 if __name__ == "__main__":
-    ran = tests_run(sys.argv[1])
+    ran = sum(map(tests_run, sys.argv[1:]))
     print(ran)
     sys.exit(ran == 0)

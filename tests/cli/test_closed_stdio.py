@@ -62,7 +62,7 @@ def run_closed(folder, tmp_path):
         place = tmp_path / "copy"
         shutil.copytree(folder, place)
         process = start(place, command, CLOSED[name])
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         assert _core.fsck(str(place / ".streamfn")).findings == []
         return place, process.returncode, (out + err).decode()
 

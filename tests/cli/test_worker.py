@@ -73,7 +73,7 @@ class TestWorker:
             subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
             for _ in range(2)
         ]
-        ended = [worker.communicate(timeout=60)[1] for worker in workers]
+        ended = [worker.communicate(timeout=240)[1] for worker in workers]
 
         assert [worker.returncode for worker in workers] == [0, 0], ended
         assert sorted((tmp_path / "seen").read_text().split()) == ["1", "2", "4"]
@@ -91,7 +91,7 @@ class TestWorker:
                 assert worker.poll() is None, worker.stderr.read()
                 time.sleep(0.02)
             worker.terminate()
-            assert worker.wait(timeout=30) == 0
+            assert worker.wait(timeout=240) == 0
         finally:
             worker.kill()
             worker.communicate()
@@ -253,7 +253,7 @@ class TestDlq:
             waited = failed("dlq", "redrive", "total", "--wait", "--timeout", "30s")
         finally:
             worker.terminate()
-            assert worker.wait(timeout=30) == 0
+            assert worker.wait(timeout=240) == 0
         assert waited.returncode == 0
 
     def test_a_letter_can_be_given_up(self, failed):

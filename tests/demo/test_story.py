@@ -119,7 +119,7 @@ def test_control_c_ends_it_cleanly_and_leaves_nothing_behind(tmp_path):
             assert demo.poll() is None, demo.stderr.read()
         time.sleep(0.2)  # the worker takes over the signals as it starts
         demo.send_signal(signal.SIGINT)
-        _, said = demo.communicate(timeout=30)
+        _, said = demo.communicate(timeout=240)
     finally:
         demo.kill()
 

@@ -75,7 +75,7 @@ def fill(path: Path, *, name: str = "before", count: int = 20) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     """
     run = [sys.executable, "-c", textwrap.dedent(code), str(path), name, str(count)]
-    assert subprocess.run(run, check=False, timeout=60).returncode == -9
+    assert subprocess.run(run, check=False, timeout=240).returncode == -9
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def opened_elsewhere(path: Path) -> Iterator[Callable[[], str]]:
             yield put
         finally:
             process.stdin.close()
-            process.wait(timeout=60)
+            process.wait(timeout=240)
 
 
 class TestBesideAnotherProcess:
@@ -176,7 +176,7 @@ class TestAlone:
         """
         command = [sys.executable, "-c", textwrap.dedent(code), str(log_path)]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-        printed = [process.communicate(timeout=60)[0].split() for process in processes]
+        printed = [process.communicate(timeout=240)[0].split() for process in processes]
 
         assert [0] * 4 == [process.returncode for process in processes]
         numbers = [number for one in printed for number in one]

@@ -86,7 +86,7 @@ def test_those_who_have_it_open_in_other_processes_are_told(log, log_dir):
     fresh = log.create_stream("fresh")
     fresh.put(b"of another stream")
 
-    printed, _ = process.communicate("go on\n", timeout=30)
+    printed, _ = process.communicate("go on\n", timeout=240)
     assert process.returncode == 0
     assert len(printed.splitlines()) == 2
     assert values(fresh) == [b"of another stream"]

@@ -143,7 +143,7 @@ class TestReading:
                 else:
                     stream.split(open_shards[-1].shard_id)
 
-        assert is_over.wait(60)
+        assert is_over.wait(240)
         assert all(values == list(range(60)) for values in found.values())
 
 
@@ -181,7 +181,7 @@ def test_producers_in_other_processes_go_on_with_the_children(log, log_dir):
         else:
             stream.split(open_shards[0].shard_id)
     for producer in producers:
-        producer.communicate(timeout=60)
+        producer.communicate(timeout=240)
 
     assert [producer.returncode for producer in producers] == [0, 0, 0]
     found = by_key(stream.read())

@@ -29,7 +29,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a process that must succeed; returns what it printed."""
     try:
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == 0
@@ -100,7 +100,7 @@ def test_killed_producers_lose_nothing_that_was_acknowledged(
         producer.stdout.readline()
         time.sleep(0.002 * round_)
         producer.send_signal(signal.SIGKILL)
-        printed, _ = producer.communicate(timeout=60)
+        printed, _ = producer.communicate(timeout=240)
         last = max([0, *map(int, printed.split())])
         acknowledged += [(f"p{round_}", n) for n in range(last + 1)]
     stream.put(b"end 0", "end")
@@ -151,7 +151,7 @@ def test_all_processes_killed_and_the_log_opened_again(tmp_path: Path) -> None:
         numbers = []
         for _ in range(3):
             process = start(code, folder, durability)
-            printed, _ = process.communicate(timeout=60)
+            printed, _ = process.communicate(timeout=240)
             numbers.append(int(printed))
 
         assert [0, 1, 2] == numbers
@@ -238,7 +238,7 @@ class TestFork:
             os.kill(os.getpid(), 9)
         """
         process = start(code, tmp_path)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=240)
         child = int(printed)
         try:
             with (tmp_path / "lock").open() as lock:
@@ -289,7 +289,7 @@ def test_ctrl_c_ends_a_put_that_waits(tmp_path: Path) -> None:
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
 
-        printed, _ = process.communicate(timeout=20)
+        printed, _ = process.communicate(timeout=240)
 
     assert "interrupted\n" == printed
 

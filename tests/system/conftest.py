@@ -88,7 +88,7 @@ class Workers:
         self.started.append(worker)
         return worker
 
-    def run(self, app, *arguments, timeout=100, **environment):
+    def run(self, app, *arguments, timeout=500, **environment):
         """Run a worker to its end and return its exit code."""
         worker = self.start(app, *arguments, **environment)
         code = worker.wait(timeout)

@@ -25,7 +25,7 @@ def test_one_stops_one_passes_and_both_say_so(workers, log_dir, seen_dir):
     damage(log_dir, 30)
 
     worker = workers.start("damaged", "--burst", "--processes", 1, SEEN=seen_dir)
-    assert worker.wait(60) == 5, workers.errors_of(worker)
+    assert worker.wait(240) == 5, workers.errors_of(worker)
 
     seen = {path.name: sorted(map(int, path.read_text().split())) for path in seen_dir.iterdir()}
     assert seen["bold"] == [number for number in range(RECORDS) if number != 30]

@@ -69,7 +69,7 @@ def test_the_checkpoint_passes_what_is_filtered(log, workers, seen, factor):
     assert len(seen()) == 501
     assert [lane.checkpoint for lane in lanes(log)] == [lane.end for lane in lanes(log)]
     again = workers.start("sifted", "--burst", **environment)
-    assert again.wait(60) == 0
+    assert again.wait(240) == 0
     assert "matched" not in totals(workers.errors_of(again))
 
 
@@ -80,7 +80,7 @@ def test_a_filter_that_matches_nothing_ends_a_burst_and_keeps_its_place(log, wor
 
     worker = workers.start("sifted", "--burst", FILTER='{"data":{"n":[-1]}}', NOTES=seen.path)
 
-    assert worker.wait(60) == 0
+    assert worker.wait(240) == 0
     assert seen() == []
     assert [lane.checkpoint for lane in lanes(log)] == [501]
     assert totals(workers.errors_of(worker)).endswith("500 filtered out, 1 not JSON")
@@ -109,7 +109,7 @@ def test_what_is_redriven_is_not_filtered_again(log, log_dir, workers, seen):
 
     worker = workers.start("sifted", "--burst", FILTER='{"data":{"n":[-1]}}', NOTES=seen.path)
 
-    assert worker.wait(60) == 0
+    assert worker.wait(240) == 0
     assert len(seen()) == 2
     assert "matched" not in totals(workers.errors_of(worker))
 
@@ -123,7 +123,7 @@ def test_a_killed_worker_repeats_matching_records_only(log, workers, seen, until
     until(lambda: len(seen()) > 200)
 
     kill(worker.pid)
-    worker.wait(60)
+    worker.wait(240)
     assert workers.run("sifted", "--burst", **environment | {"SLOW": 0}) == 0
 
     ns = [json.loads(data)["n"] for _, _, data in seen()]

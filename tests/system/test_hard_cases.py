@@ -30,7 +30,7 @@ def test_a_runner_that_never_comes_up_ends_the_worker(log, workers):
     log.create_stream("orders")
     worker = workers.start("fatal", "--burst", AT_IMPORT=1)
 
-    assert worker.wait(60) == 3
+    assert worker.wait(240) == 3
     assert "error: " in workers.errors_of(worker)
 
 
@@ -146,7 +146,7 @@ def test_what_waits_for_a_permit_has_no_part_in_a_workers_death(
     for _ in range(2):
         worker = start()
         kill_tree.worker(worker)
-        worker.wait(60)
+        worker.wait(240)
     start()
 
     assert sum(lane.worker_deaths for lane in lanes()) <= 2, "one for each death"

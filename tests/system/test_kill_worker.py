@@ -34,7 +34,7 @@ def run_killed(log, workers, seen_dir, read_seen, kill_tree):
         start = functools.partial(workers.start, app, *arguments, SEEN=seen_dir, **environment)
 
         killed = kill_rounds(start, kill_tree, random.Random(app))
-        assert producer.wait(60) == 0
+        assert producer.wait(240) == 0
         assert start("--burst").wait(100) == 0
 
         places = {}
@@ -78,12 +78,12 @@ def kill_rounds(start, kill_tree, chance):
         time.sleep(chance.uniform(0.1, 1.0))
         if number % 2:
             killed |= kill_tree.worker(worker)
-            worker.wait(60)
+            worker.wait(240)
             worker = start()
         else:
             killed |= kill_tree.runner(worker, chance)
     killed |= kill_tree.worker(worker)
-    worker.wait(60)
+    worker.wait(240)
     return killed
 
 

@@ -74,6 +74,6 @@ def test_a_function_is_removed_when_no_worker_runs_it(log, workers, notes, until
     time.sleep(0.3)
     assert len(handled(notes)) == 20
     worker.terminate()
-    assert worker.wait(60) == 0
+    assert worker.wait(240) == 0
     assert workers.run("paced", "--burst", NOTES=notes.path, SIZE=5) == 0
     assert sorted(handled(notes)[20:]) == list(range(40)), "from the beginning"

@@ -130,11 +130,11 @@ def test_nothing_is_lost_while_shards_change_and_workers_are_killed(log, workers
         kill_tree.runner(worker, chance)
         if number % 3 == 2:
             kill_tree.worker(worker)
-            worker.wait(60)
+            worker.wait(240)
             worker = workers.start("paced", "--processes", 2, **environment)
-    assert producer.wait(60) == 0
+    assert producer.wait(240) == 0
     kill_tree.worker(worker)
-    worker.wait(60)
+    worker.wait(240)
     assert workers.run("paced", "--burst", **environment) == 0
 
     check_all_came_in_order(orders, notes, RECORDS)

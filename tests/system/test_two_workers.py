@@ -108,7 +108,7 @@ def test_the_lanes_of_a_dead_worker_are_taken_over(
 
     kill_tree.worker(first)
     killed = time.monotonic()
-    first.wait(60)
+    first.wait(240)
     places |= put(orders, 200)
 
     until(lambda: set(delivered(notes)) == places)
@@ -165,7 +165,7 @@ def test_a_call_in_flight_at_a_workers_death_is_no_attempt(
     until(lambda: notes("began"))
 
     kill_tree.worker(first)
-    first.wait(60)
+    first.wait(240)
     workers.run("paced", "--burst", NOTES=notes.path)
 
     assert set(delivered(notes)) == places

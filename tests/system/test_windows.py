@@ -75,11 +75,11 @@ def test_the_state_of_a_final_call_is_exact_whatever_is_killed(
             split_or_merge(stream)
         if killed % 3 == 2:
             killed += bool(kill_tree.worker(worker))
-            worker.wait(60)
+            worker.wait(240)
             worker = workers.start("windowed", "--processes", 2, FINALS=finals_dir)
         else:
             killed += bool(kill_tree.runner(worker, chance))
-    assert producer.wait(60) == 0
+    assert producer.wait(240) == 0
 
     expected = expected_finals(stream)
     until(lambda: set(read_finals(finals_dir)) == set(expected), 240)

@@ -80,7 +80,7 @@ def run(threads, batches):
     loop = threading.Thread(target=threads.run)
     loop.start()
     for _ in range(batches):
-        assert threads.has_run.acquire(timeout=10)
+        assert threads.has_run.acquire(timeout=240)
     threads.stop()
     threads.jobs[LANE].is_leaving = True
     loop.join()
@@ -120,7 +120,7 @@ def test_calls_that_take_turns_across_functions_stay_in_one_kind_of_thread(are_a
     threads.start(1)
     for lane in (0, 1):
         threads._take(SimpleNamespace(lane=lane), 0, {})
-        assert threads.has_run.acquire(timeout=10)
+        assert threads.has_run.acquire(timeout=240)
     threads.stop()
     threads.join()
 
