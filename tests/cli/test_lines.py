@@ -1,14 +1,16 @@
 """Tests for `streamfn.cli.lines`."""
 
+import gzip
 import io
+from types import SimpleNamespace
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamfn.cli.exits import CommandError
-from streamfn.cli.lines import Decompressed, Lines, opened
+from streamfn.cli.lines import GZIP, Decompressed, Lines, opened
 
 
 class Chunked:
@@ -49,6 +51,22 @@ class TestLines:
 class TestOpened:
     """Tests for `opened`."""
 
+    @pytest.mark.parametrize("compress", [zstandard.compress, gzip.compress])
+    def test_it_is_known_by_its_first_bytes_however_they_come(self, compress, monkeypatch):
+        chunks = [bytes([byte]) for byte in compress(b"1\n2\n")]
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Chunked(chunks)))
+
+        with opened("-") as (lines, _):
+            assert list(lines) == [b"1", b"2"]
+
+    def test_what_is_at_hand_is_not_kept_back_to_find_out_more(self, monkeypatch):
+        chunked = Chunked([b"1\n", b"2\n"])
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=chunked))
+
+        with opened("-") as (lines, _):
+            assert next(iter(lines)) == b"1"
+            assert chunked.chunks == [b"2\n"]
+
     @pytest.mark.parametrize("name", ["events.zst", "events"])
     def test_a_zst_is_known_by_its_name_or_its_first_bytes(self, name, tmp_path):
         (tmp_path / name).write_bytes(zstandard.compress(b"1\n2\n"))
@@ -78,6 +96,17 @@ class TestOpened:
         chunks = [frames[at : at + step * 7] for at in range(0, len(frames), step * 7)]
 
         source = Decompressed(Chunked(chunks), "x")
+        assert b"".join(iter(lambda: source.read1(1000), b"")) == text
+
+    @settings(deadline=None)  # 10**5 lines
+    @given(st.lists(st.integers(0, 4), max_size=6), st.integers(1, 9), st.integers(0, 40))
+    def test_members_of_gzip_of_any_size_come_out_whole(self, sizes, step, padding):
+        text = b"".join(b"%d\n" % n * 10**n for n in sizes)
+        members = b"".join(gzip.compress(b"%d\n" % n * 10**n) for n in sizes)
+        members += bytes(padding if sizes else 0)
+        chunks = [members[at : at + step * 7] for at in range(0, len(members), step * 7)]
+
+        source = Decompressed(Chunked(chunks), "x", GZIP)
         assert b"".join(iter(lambda: source.read1(1000), b"")) == text
 
     def test_a_zst_that_is_damaged_is_an_error_with_its_name(self, tmp_path):

@@ -24,6 +24,13 @@ class TestRun:
         assert run([command, "--help"]) == 0
         assert f"Usage: streamfn {command}" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("command", [["tail"], ["replay"], ["stream", "trim"], ["fn", "seek"]])
+    def test_every_command_that_takes_a_time_says_that_it_is_local(self, command, capsys):
+        assert run([*command, "--help"]) == 0
+
+        said = " ".join(capsys.readouterr().out.split())
+        assert "local time, unless it ends in a zone such as Z or +01:00" in said
+
     def test_the_version(self, capsys):
         assert run(["--version"]) == 0
         assert capsys.readouterr().out == f"streamfn {__version__}\n"
@@ -48,6 +55,48 @@ class TestRun:
         assert line.startswith("error: ")
         assert said in line
         assert "--help` shows how it is used)" in line
+
+    @pytest.mark.parametrize(
+        ("arguments", "meant"),
+        [
+            (["worker", "app.py", "--burts"], "--burst"),
+            (["worker", "app.py", "--process", "2"], "--processes"),
+            (["worker", "app.py", "--log", "x"], "--log-dir"),
+            (["put", "s", "--log_dir", "x"], "--log-dir"),
+            (["put", "s", "--Shards", "2"], "--shards"),
+            (["stream", "lss"], "ls"),
+            (["fn", "resum", "x"], "resume"),
+            (["dlq", "re-drive"], "redrive"),
+            (["wroker"], "worker"),
+        ],
+    )
+    def test_what_is_near_is_named(self, arguments, meant, capsys):
+        assert run(arguments) == Exit.USAGE
+        assert f", did you mean `{meant}`? (hint: " in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["put", "s", "--port", "2"],
+            ["worker", "app.py", "--port", "2"],
+            ["worker", "app.py", "--port=2"],
+            ["worker", "app.py", "--workers", "2"],
+            ["put", "s", "-x"],
+            ["tail", "s", "--follow"],
+            ["stream", "list"],
+            ["read"],
+            ["stop"],
+            ["p"],
+            ["x" * 100_000],
+        ],
+    )
+    def test_what_is_not_near_is_not_guessed_at(self, arguments, capsys):
+        """`--port` is not `--burst`, although both begin with two dashes."""
+        assert run(arguments) == Exit.USAGE
+
+        said = capsys.readouterr().err
+        assert said.startswith(("error: no such option `", "error: there is no command `"))
+        assert "did you mean" not in said
 
     @pytest.mark.parametrize("group", [[], ["stream"], ["dlq"], ["fn"], ["filter"]])
     def test_a_group_without_a_command_shows_its_help_as_laid_out(self, group, capsys):

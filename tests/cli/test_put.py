@@ -1,9 +1,16 @@
 """Tests for `streamfn put`."""
 
+import bz2
+import gzip
+import lzma
+
 import pytest
 import zstandard
 
 from streamfn import Log
+from streamfn.errors import StreamNotFound
+
+BOM = b"\xef\xbb\xbf"
 
 
 @pytest.fixture
@@ -70,6 +77,38 @@ class TestPut:
         assert run("put", "clicks", tmp_path / "events.ndjson.zst").code == 0
         assert len(contents("clicks")) == 3
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            BOM + b'{"n":1}\n{"n":2}\n',
+            BOM + b'\n{"n":1}\n{"n":2}',
+            b'{"n":1}\n' + BOM + b'{"n":2}\n',
+            BOM + b' {"n":1}\r\n' + BOM + b'{"n":2}\r\n' + BOM,
+        ],
+    )
+    def test_a_byte_order_mark_before_json_is_no_part_of_it(self, text, run, contents):
+        """Editors put one at the beginning of a file; files that were joined have several."""
+        assert run("put", "clicks", input=text).code == 0
+        assert [data for _, data in contents("clicks")] == [b'{"n":1}', b'{"n":2}']
+
+    @pytest.mark.parametrize("name", ["events.ndjson.gz", "events"])
+    def test_a_gzip_file_is_read(self, name, run, contents, tmp_path):
+        """It may have several members, as `cat a.gz b.gz` and log rotation make them."""
+        members = gzip.compress(b'{"n":1}\n{"n"') + gzip.compress(b":2}\n")
+        (tmp_path / name).write_bytes(members)
+
+        assert run("put", "clicks", tmp_path / name).code == 0
+        assert run("put", "clicks", input=members).code == 0
+        assert [data for _, data in contents("clicks")] == [b'{"n":1}', b'{"n":2}'] * 2
+
+    def test_what_tail_compressed_is_read(self, run, contents, tmp_path):
+        run("put", "clicks", input=b"1\n2\n")
+
+        assert run("tail", "clicks", "-e", "--output", tmp_path / "out.gz").code == 0
+        assert gzip.decompress((tmp_path / "out.gz").read_bytes()) == b"1\n2\n"
+        assert run("put", "copy", tmp_path / "out.gz").code == 0
+        assert contents("copy") == contents("clicks")
+
     def test_many_records_keep_their_order_per_key(self, run, contents):
         lines = b"".join(b'{"k":"%d","n":%d}\n' % (n % 7, n) for n in range(50_000))
 
@@ -90,6 +129,15 @@ class TestPut:
 
     def test_nothing_to_put_is_fine(self, run):
         assert run("put", "clicks", input=b"").code == 0
+
+    @pytest.mark.parametrize("text", [b"", b"\n\n", BOM])
+    def test_a_stream_for_nothing_is_created_as_asked(self, text, run, contents):
+        """An empty file is a valid one: who reads the stream next finds it."""
+        ended = run("put", "clicks", "--shards", "2", input=text)
+
+        said = "created stream `clicks` with 2 shards, durability group\n"
+        assert (ended.code, ended.stderr) == (0, f"{said}put 0 records into `clicks`\n")
+        assert contents("clicks") == []
 
 
 class TestRefusals:
@@ -139,6 +187,82 @@ class TestRefusals:
         assert ended.code == 1
         assert "line 2 of standard input is too large: 257" in ended.stderr
         assert len(contents("clicks")) == 1
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ([], b"no json\n"),
+            ([], b"\n\nno json\n1\n"),
+            (["--key", "k"], b'{"j":1}\n'),
+            (["--key", "k"], b'{"k":"%s"}\n' % (b"x" * 257)),
+            ([], b'"' + b"x" * (10 * 2**20) + b'"\n'),
+            (["--format", "lines"], b"x" * (10 * 2**20 + 1)),
+            (["--format", "csv"], b"a,b\n1\n"),
+            (["--format", "csv"], b"a,a\n1,2\n"),
+            ([], gzip.compress(b"1\n")[:9]),
+            ([], bz2.compress(b"1\n")),
+        ],
+    )
+    def test_a_first_line_that_cannot_be_put_leaves_nothing_behind(
+        self, options, text, run, log_dir
+    ):
+        """Neither a stream nor, where there was none, a log."""
+        ended = run("put", "clicks", *options, input=text)
+
+        assert ended.code == 1
+        assert ended.stderr.count("\n") == 1
+        assert not log_dir.exists()
+
+        run("put", "other", input=b"1\n")
+        assert run("put", "clicks", *options, input=text).code == 1
+        with Log.open(log_dir) as log, pytest.raises(StreamNotFound):
+            log.stream("clicks")
+
+    @pytest.mark.parametrize(
+        ("header", "said"),
+        [
+            (b"a,b,a", "two columns `a`"),
+            (b"a,,", "two columns ``"),
+            (b"x,x,y,y", "two columns `x`"),
+        ],
+    )
+    def test_a_csv_file_with_two_columns_of_one_name(self, header, said, run):
+        ended = run("put", "rows", "--format", "csv", input=header + b"\n1,2,3\n")
+
+        assert ended.code == 1
+        assert f"line 1 of standard input has {said}" in ended.stderr
+        assert "give each column a name of its own" in ended.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("e.gz", gzip.compress(b'{"n":1}\n' * 9)[:-4], "is not a whole gzip file (it ends too"),
+            ("e.gz", gzip.compress(b"1\n") + gzip.compress(b"2\n")[:9], "it ends too early"),
+            ("e.gz", b"1\n2\n", "e.gz` is not a whole gzip file ("),
+            ("e", bytes([*gzip.compress(b"1\n")[:-8], *range(8)]), "is not a whole gzip file ("),
+            ("e.bz2", bz2.compress(b"1\n"), "is a bzip2 file"),
+            ("e", bz2.compress(b"1\n"), "(hint: `bzcat "),
+            ("e.xz", lzma.compress(b"1\n"), "(hint: `xzcat "),
+            ("e.zip", b"PK\x03\x04" + bytes(26), "(hint: `unzip -p "),
+            ("e", "1\n2\n".encode("utf-16"), "line 1 of `"),
+            ("e", "1\n2\n".encode("utf-16"), "is not JSON (it is UTF-16) (hint: convert it"),
+            ("e", b'{"a":"\xe9"}\n', "line 1 of `"),
+            ("e", b'{"a":"\xe9"}\n', "is not JSON (it is not UTF-8)"),
+        ],
+    )
+    def test_a_file_of_another_kind_is_told_with_what_helps(
+        self, name, content, said, run, tmp_path
+    ):
+        (tmp_path / name).write_bytes(content)
+
+        ended = run("put", "clicks", tmp_path / name)
+        assert ended.code == 1
+        assert said in ended.stderr.splitlines()[-1]
+
+    def test_plain_lines_that_begin_like_a_compressed_file_are_lines(self, run, contents):
+        run("put", "logs", "--format", "lines", input=b"BZhello\nPK\n")
+
+        assert [data for _, data in contents("logs")] == [b"BZhello", b"PK"]
 
     def test_a_stream_that_is_there_keeps_its_properties(self, run):
         run("put", "clicks", "--shards", "2", input=b"1\n")

@@ -1,5 +1,7 @@
 """Tests for `streamfn replay`, and for what other commands show of one."""
 
+import time
+
 import pytest
 
 from streamfn import Log, _core
@@ -66,6 +68,32 @@ class TestReplay:
         assert (ended.code, ended.json["replay"]) == (0, None)
         assert ended.stderr == "no records there, nothing to replay\n"
 
+    def test_an_empty_stretch_is_nothing_to_replay(self, run, function):
+        ended = run("replay", "orders", "--fn", "total", "--from", "4", "--to", "4")
+
+        assert (ended.code, ended.stderr.splitlines()) == (
+            0,
+            ["no records there, nothing to replay"],
+        )
+
+    def test_a_dry_run_says_how_it_understood_times(self, run, function, monkeypatch):
+        """Without a zone they are local, and all that is printed is UTC."""
+        monkeypatch.setenv("TZ", "America/New_York")
+        time.tzset()
+        try:
+            ended = run(
+                "replay", "orders", "--fn", "total", "--dry-run",
+                "--from", "@2026-01-31T12:00", "--to", "@2026-01-31T18:00+01:00",
+            )  # fmt: skip
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+        assert ended.stderr.splitlines()[-1] == (
+            "from @2026-01-31T12:00 (2026-01-31 17:00:00Z) "
+            "to @2026-01-31T18:00+01:00 (2026-01-31 17:00:00Z)"
+        )
+
     def test_for_people_there_is_a_line_a_shard(self, run, function):
         ended = run("replay", "orders", "--fn", "total", "--to", "4")
 
@@ -83,6 +111,13 @@ class TestReplay:
             (["orders", "--fn", "total", "--from", "end"], 2, "not beginning, @TIME or a number"),
             (["orders", "--fn", "total", "--to", "-3"], 2, "`-3` is not end, @TIME or a number"),
             (["orders", "--fn", "total", "--from", "@soon"], 2, "is not a time"),
+            (["orders", "--fn", "total", "--from", "8", "--to", "4"], 2, "--from 8 lies behind"),
+            (["orders", "--fn", "total", "--from", "@-1h", "--to", "@-2h"], 2, "lies behind --to"),
+            (
+                ["orders", "--fn", "total", "--from", "@2026-02-01", "--to", "@1700000000"],
+                2,
+                "to --from",
+            ),
             (["orders"], 2, "--fn"),
         ],
     )

@@ -107,6 +107,7 @@ class TestTail:
             (["-f", "%x"], "`%x` in the format means nothing"),
             (["-f", "%"], "`%` in the format means nothing"),
             (["-n", "0"], "--count"),
+            (["--output", "out.bz2"], "`out.bz2` would not be compressed: name a .gz or .zst"),
             (["--json", "-f", "%s"], "--json and --format are two forms, give one"),
         ],
     )

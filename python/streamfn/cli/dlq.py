@@ -15,7 +15,15 @@ from streamfn.units import format_count
 from .console import shows_colour, voice, write_json, write_line, write_listing
 from .exits import CommandError, Exit
 from .functions import elsewhere, mapping_name
-from .params import Duration, confirm, json_option, log_dir_option, open_log, voice_options
+from .params import (
+    CommandGroup,
+    Duration,
+    confirm,
+    json_option,
+    log_dir_option,
+    open_log,
+    voice_options,
+)
 from .times import moment
 
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ class Identity(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         return str(value)
 
 
-@click.group("dlq")
+@click.group("dlq", cls=CommandGroup)
 def command() -> None:
     """Look at dead letters, redrive them or drop them."""
 

@@ -91,7 +91,21 @@ def _parts(error: BaseException) -> tuple[str, str | None]:
 
 def _usage(error: click.ClickException) -> tuple[str, str | None]:
     """Return click's words in our style: no capital, no full stop, literals in backticks."""
-    message = error.format_message().rstrip(".").replace("'", "`")
+    message = _no_such(error) if isinstance(error, click.NoSuchOption) else error.format_message()
+    message = message.rstrip(".").replace("'", "`")
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "streamfn"
     return message[:1].lower() + message[1:], f"`{path} --help` shows how it is used"
+
+
+def _no_such(error: click.NoSuchOption) -> str:
+    """Return click's words on an unknown option, and the nearest only if it is near.
+
+    WHY: click takes the dashes into account, so that every short word is like every other.
+    """
+    from streamfn.model.options import closest
+
+    options = error.ctx.command.get_params(error.ctx) if error.ctx else []
+    close = closest(error.option_name, [name for each in options for name in each.opts])
+    meant = "" if close is None else f", did you mean `{close}`?"
+    return f"no such option `{error.option_name}`{meant}"

@@ -13,7 +13,7 @@ from streamfn.model.filter import Explanation, Mismatch, explain
 
 from .console import write_json, write_line
 from .exits import Exit
-from .params import json_option, voice_options
+from .params import CommandGroup, json_option, voice_options
 
 
 class JsonText(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -36,7 +36,7 @@ class JsonText(click.ParamType):  # type: ignore[type-arg]  # generic since clic
             self.fail(f"`{given}` is not UTF-8", param, ctx)
 
 
-@click.group("filter")
+@click.group("filter", cls=CommandGroup)
 def command() -> None:
     """Try event patterns."""
 

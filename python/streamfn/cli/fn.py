@@ -16,8 +16,16 @@ from streamfn.units import format_count
 from .console import voice, write_json, write_listing
 from .exits import CommandError, Exit
 from .functions import elsewhere, mapping_name, replays_of
-from .params import Duration, confirm, json_option, log_dir_option, open_log, voice_options
-from .times import iso, parse_time
+from .params import (
+    CommandGroup,
+    Duration,
+    confirm,
+    json_option,
+    log_dir_option,
+    open_log,
+    voice_options,
+)
+from .times import iso, parse_time, understood
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -33,7 +41,7 @@ def _timeout_option(command: _Command) -> _Command:
     )(command)
 
 
-@click.group("fn")
+@click.group("fn", cls=CommandGroup)
 def command() -> None:
     """List, pause, move and remove functions."""
 
@@ -156,8 +164,9 @@ def resume(*, function: str, log_dir: str) -> None:
 def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log_dir: str) -> None:
     """Have FN read on from another place of its stream.
 
-    @TIME is ISO 8601, Unix seconds, or an age such as @-5m; SEQ needs a stream of one shard.
-    Batches in flight are forgotten, its dead letters stay. It is paused meanwhile.
+    @TIME is ISO 8601 (local time, unless it ends in a zone such as Z or +01:00), Unix seconds, or
+    an age such as @-5m; SEQ needs a stream of one shard. Batches in flight are forgotten, its dead
+    letters stay. It is paused meanwhile.
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
@@ -177,7 +186,7 @@ def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log
         for stream, shards in begins.items()
         for shard_id, number in shards.items()
     ]
-    voice.note(f"`{name}` reads on from {position}")
+    voice.note(f"`{name}` reads on from {understood(position, start)}")
     columns = {"stream": "STREAM~", "shard_id": "SHARD", "sequence_number": "FROM>"}
     write_listing(rows, columns, as_json=as_json, none="")
 

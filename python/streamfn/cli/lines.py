@@ -1,12 +1,12 @@
-"""Lines of a file, of standard input or of a `.zst`, as soon as they are there."""
+"""Lines of a file or of standard input, compressed or not, as soon as they are there."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Final, NamedTuple, Protocol, cast
 
 from streamfn._core import RECORD_BYTES_MAX
 
@@ -16,8 +16,13 @@ CHUNK_BYTES = 2**20
 """How much is read at once; what one chunk holds is put in one call."""
 PIECE_BYTES = 2**14
 """How much is decompressed at once: of the worst of inputs, this becomes half a gigabyte."""
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 STDIN = "-"
+NOT_READ: Final = (
+    (b"BZh", b"1AY&SY", "bzip2", "bzcat"),
+    (b"\xfd7zXZ\0", b"", "xz", "xzcat"),
+    (b"PK\x03\x04", b"", "zip", "unzip -p"),
+)
+"""First bytes of compressed files, what follows a byte behind them, and who decompresses these."""
 
 
 class Chunks(Protocol):
@@ -59,15 +64,58 @@ class Lines:
             yield rest
 
 
+class Frame(Protocol):
+    """Decompresses one zstd frame, or one member of a gzip file."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether its end was met."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was given to `decompress` beyond its end."""
+        ...
+
+    def decompress(self, data: memoryview, /) -> bytes:
+        """Take in the next bytes, and return what comes out."""
+        ...
+
+
+class Codec(NamedTuple):
+    """A way of compressing."""
+
+    name: str
+    suffix: str
+    magic: bytes
+    """The first bytes of a file."""
+    decoder: Callable[[], tuple[Callable[[], Frame], type[Exception]]]
+    """Returns what makes a `Frame`, and what that raises."""
+
+
+def _zstd() -> tuple[Callable[[], Frame], type[Exception]]:
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+
+
+def _gzip() -> tuple[Callable[[], Frame], type[Exception]]:
+    import zlib
+
+    return lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), zlib.error
+
+
+ZSTD: Final = Codec("zstd", ".zst", b"\x28\xb5\x2f\xfd", _zstd)
+GZIP: Final = Codec("gzip", ".gz", b"\x1f\x8b\x08", _gzip)
+CODECS: Final = (ZSTD, GZIP)
+
+
 class Decompressed:
-    """The contents of zstd frames, one after the other; a frame that is cut off is an error."""
+    """The contents of frames, one after the other; a frame that is cut off is an error."""
 
-    def __init__(self, source: Chunks, name: str) -> None:
-        import zstandard
-
-        self._new_frame = zstandard.ZstdDecompressor().decompressobj
-        self._error = zstandard.ZstdError
-        self._source, self._name = source, name
+    def __init__(self, source: Chunks, name: str, codec: Codec = ZSTD) -> None:
+        self._new_frame, self._error = codec.decoder()
+        self._source, self._name, self._codec = source, name, codec
         self._frame = self._new_frame()
         self._begun = False
         self._input = memoryview(b"")
@@ -89,42 +137,78 @@ class Decompressed:
 
     def _next_piece(self) -> bytes:
         if self._frame.eof:
+            if self._codec is GZIP and self._input[0] == 0:  # padding, which `gzip` passes, too
+                self._input = memoryview(bytes(self._input).lstrip(b"\0"))
+            if not self._input:
+                return b""
             self._frame = self._new_frame()
         self._begun = True
         piece = self._input[:PIECE_BYTES]
         try:
             data: bytes = self._frame.decompress(piece)
         except self._error as error:
-            raise CommandError(f"{self._name} is not a whole zstd file ({error})") from error
+            raise self._broken(error) from error
         # What lies behind the end of this frame is the beginning of the next one.
         self._input = self._input[len(piece) - len(self._frame.unused_data) :]
         return data
 
     def _check_whole(self) -> None:
         if self._begun and not self._frame.eof:
-            raise CommandError(f"{self._name} is not a whole zstd file (it ends too early)")
+            raise self._broken("it ends too early")
+
+    def _broken(self, reason: object) -> CommandError:
+        return CommandError(f"{self._name} is not a whole {self._codec.name} file ({reason})")
 
 
 @contextmanager
 def opened(path: str) -> Iterator[tuple[Lines, BinaryIO]]:
-    """Open a file, or `-` for standard input; one that is zstd is decompressed.
+    """Open a file, or `-` for standard input; one that is gzip or zstd is decompressed.
 
     Yields the lines, and the file below them: its `tell` is the progress.
 
     Raises:
-        CommandError: While reading: a zstd file that is damaged or cut off.
+        CommandError: It is compressed in another way. While reading: it is damaged or cut off.
     """
     name = "standard input" if path == STDIN else f"`{path}`"
     with ExitStack() as stack:
         raw: BinaryIO = (
             sys.stdin.buffer if path == STDIN else stack.enter_context(Path(path).open("rb"))
         )
-        source = cast("Chunks", raw)
-        yield Lines(Decompressed(source, name) if _is_zstd(raw, path) else source, name), raw
+        begun = Begun(cast("Chunks", raw))
+        codec = _codec(begun.first, path, name)
+        yield Lines(begun if codec is None else Decompressed(begun, name, codec), name), raw
 
 
-def _is_zstd(raw: BinaryIO, path: str) -> bool:
-    if path.endswith(".zst"):
-        return True
-    peek = getattr(raw, "peek", None)
-    return peek is not None and peek(len(ZSTD_MAGIC))[: len(ZSTD_MAGIC)] == ZSTD_MAGIC
+class Begun:
+    """Bytes of which the first were looked at already."""
+
+    def __init__(self, source: Chunks) -> None:
+        self._source = source
+        self.first = source.read1(CHUNK_BYTES)
+        """As many as it takes to see whether they are a magic number."""
+        magics = [magic for magic, *_ in NOT_READ] + [codec.magic for codec in CODECS]
+        while self.first and any(m.startswith(self.first) for m in magics if m != self.first):
+            more = source.read1(CHUNK_BYTES)
+            if not more:
+                break
+            self.first += more
+        self._rest = self.first
+
+    def read1(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, at least one unless at the end."""
+        if not self._rest:
+            return self._source.read1(size)
+        chunk, self._rest = self._rest[:size], self._rest[size:]
+        return chunk
+
+
+def _codec(first: bytes, path: str, name: str) -> Codec | None:
+    """Return how a file is compressed, by its first bytes or its name; None: not at all."""
+    for magic, later, kind, program in NOT_READ:
+        if first.startswith(magic) and first[len(magic) + 1 :].startswith(later):
+            file = "FILE" if path == STDIN else path
+            hint = f"`{program} {file} | streamfn put …`; what it reads itself is .gz and .zst"
+            raise CommandError(f"{name} is a {kind} file, which `put` does not decompress", hint)
+    known = (codec for codec in CODECS if first.startswith(codec.magic))
+    named = (codec for codec in CODECS if path.endswith(codec.suffix))
+    return next(known, None) or next(named, None)

@@ -15,7 +15,7 @@ from streamfn.errors import StreamfnError
 
 from .console import shows_colour, voice
 from .exits import CommandError, Exit, exit_code, one_line
-from .params import voice_options
+from .params import CommandGroup, voice_options
 
 COMMANDS = (
     "worker", "put", "tail", "replay", "dlq", "stream", "fn", "filter", "fsck", "bench", "demo",
@@ -26,7 +26,7 @@ NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """Raised for a group without a sub-command, with the help as its message; none before click 8.2."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(CommandGroup):
     """Imports the file of a command when it is asked for."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -46,17 +46,6 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             return Exit.OK
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from streamfn.model.options import nearest
-
-            message = f"there is no command `{args[0]}`, {nearest(args[0], COMMANDS)}"
-            raise click.UsageError(message, ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +23,23 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_LOG_DIR = ".streamfn"
+
+
+class CommandGroup(click.Group):
+    """Commands of which the nearest is named when there is none of a name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            from streamfn.model.options import nearest
+
+            name = " ".join([*ctx.command_path.split()[1:], args[0]])
+            message = f"there is no command `{name}`, {nearest(args[0], known)}"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -135,10 +151,11 @@ def open_log(log_dir: str) -> Iterator[Log]:
         try:
             yield log
         except StreamNotFound as error:
-            known = log.core.streams(internal="." in error.name)
-            close = get_close_matches(error.name, known, n=1)
-            nearest = f"did you mean `{close[0]}`?" if close else None
-            raise CommandError(str(error), nearest or error.hint) from None
+            from streamfn.model.options import closest
+
+            close = closest(error.name, log.core.streams(internal="." in error.name))
+            nearest = error.hint if close is None else f"did you mean `{close}`?"
+            raise CommandError(str(error), nearest) from None
 
 
 def file_size(path: str) -> int:

@@ -14,7 +14,7 @@ from streamfn.units import format_count
 from .console import voice, write_json, write_listing
 from .functions import mapping_name
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
-from .times import parse_time
+from .times import TIME_HELP, parse_time, understood
 
 Place = str | int | datetime
 """A start, as the core reads it."""
@@ -29,7 +29,7 @@ Place = str | int | datetime
     default="beginning",
     show_default=True,
     metavar="beginning|@TIME|SEQ",
-    help="The first record: @TIME is ISO 8601, Unix seconds, or an age such as @-1h.",
+    help=f"The first record: {TIME_HELP}.",
 )
 @click.option(
     "--to",
@@ -61,6 +61,7 @@ def command(
     A running worker takes them, or the next one. SEQ needs --shard, or a stream of one shard.
     """
     places = _place(first, "beginning", "trim_horizon"), _place(until, "end", "latest")
+    _check_order(first, until, *places)
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         mapping = _core.Mapping.open(log.core, name)
@@ -72,6 +73,9 @@ def command(
         is_begun = records > 0 and not dry_run
         replay = mapping.replay(stream, stretches).name if is_begun else None
     voice.note(_told(replay, records, name))
+    if dry_run and any(isinstance(place, datetime) for place in places):
+        begin, end = map(understood, (first, until), places)
+        voice.note(f"from {begin} to {end}")
     rows = [
         {"shard_id": shard_id, "from": begin, "to": behind, "records": behind - begin}
         for shard_id, (begin, behind) in stretches.items()
@@ -92,6 +96,15 @@ def _place(text: str, word: str, start: str) -> Place:
     if not text.isdigit():
         raise click.BadParameter(f"`{text}` is not {word}, @TIME or a number")
     return int(text)
+
+
+def _check_order(first: str, until: str, begin: Place, end: Place) -> None:
+    is_reversed = (isinstance(begin, int) and isinstance(end, int) and begin > end) or (
+        isinstance(begin, datetime) and isinstance(end, datetime) and begin > end
+    )
+    if is_reversed:
+        places = f"--from {understood(first, begin)} lies behind --to {understood(until, end)}"
+        raise click.UsageError(f"{places}: give the earlier one to --from")
 
 
 def _check_one_shard(log: Log, stream: str) -> None:

@@ -13,11 +13,19 @@ from streamfn.units import format_count, format_size
 
 from .console import voice, write_json, write_listing
 from .functions import replays_from
-from .params import StreamName, confirm, json_option, log_dir_option, open_log, voice_options
-from .times import brief, moment, parse_time
+from .params import (
+    CommandGroup,
+    StreamName,
+    confirm,
+    json_option,
+    log_dir_option,
+    open_log,
+    voice_options,
+)
+from .times import TIME_HELP, brief, moment, parse_time, understood
 
 
-@click.group("stream")
+@click.group("stream", cls=CommandGroup)
 def command() -> None:
     """List, add, look at and change streams."""
 
@@ -180,8 +188,7 @@ def merge(*, name: str, a: str, b: str, as_json: bool, log_dir: str) -> None:
     "--before",
     required=True,
     metavar="SEQ|@TIME",
-    help="The first record to keep: @TIME is ISO 8601, Unix seconds, or an age such as @-7d; SEQ"
-    " needs --shard, or a stream of one shard.",
+    help=f"The first record to keep: {TIME_HELP}; SEQ needs --shard, or a stream of one shard.",
 )
 @click.option("--shard", metavar="SHARD", help="Of this shard only.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -195,7 +202,7 @@ def trim(
     first_kept = _first_kept(before)
     with open_log(log_dir) as log:
         stream = log.stream(name)
-        confirm(f"Let go of the records of {name} before {before}?", yes=yes)
+        confirm(f"Delete records of {name} before {understood(before, first_kept)}?", yes=yes)
         freed = stream.trim(first_kept, shard=shard)
         shards = stream.info().shards
     voice.note(f"trimmed `{name}`, {format_size(freed)} freed")

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import click
 
@@ -21,7 +21,7 @@ from streamfn.model.record import Record
 from streamfn.model.stream import ShardInfo
 
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
-from .times import parse_time
+from .times import TIME_HELP, parse_time
 
 Start = str | int | datetime
 _by_time = attrgetter("timestamp_us")
@@ -41,8 +41,8 @@ WAIT_SECONDS = 0.1
     default="beginning",
     show_default=True,
     metavar="beginning|end|-N|@TIME|SEQ",
-    help="Where to begin: -N is the last N records; @TIME is ISO 8601, Unix seconds, or an age"
-    " such as @-5m; SEQ needs --shard, or a stream of one shard.",
+    help=f"Where to begin: -N is the last N records; {TIME_HELP}; SEQ needs --shard, or a stream of"
+    " one shard.",
 )
 @click.option("-e", "--exit", "ends", is_flag=True, help="End at what is there now.")
 @click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after N records.")
@@ -65,7 +65,7 @@ WAIT_SECONDS = 0.1
     "--output",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write to FILE, compressed if it ends in .zst.",
+    help="Write to FILE, compressed if it ends in .gz or .zst.",
 )
 @json_option
 @log_dir_option
@@ -228,16 +228,25 @@ def _formatted(form: str) -> Callable[[Record], bytes]:
 
 @contextmanager
 def _sink(output: str | None) -> Iterator[IO[bytes]]:
-    """Yield where the lines go; a `.zst` is closed so that it is whole, whatever happens."""
+    """Yield where the lines go; what is compressed is whole at the end, whatever happens."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    suffix = Path(output).suffix
+    if suffix in {".bz2", ".xz", ".zip"}:
+        raise click.BadParameter(f"`{output}` would not be compressed: name a .gz or .zst")
     with ExitStack() as stack:
         file = stack.enter_context(Path(output).open("wb"))
-        if not output.endswith(".zst"):
-            yield file
-            return
-        import zstandard
+        match suffix:
+            case ".zst":
+                import zstandard
 
-        yield stack.enter_context(zstandard.ZstdCompressor(level=3).stream_writer(file))
+                yield stack.enter_context(zstandard.ZstdCompressor(level=3).stream_writer(file))
+            case ".gz":
+                import gzip
+
+                writer = stack.enter_context(gzip.GzipFile(fileobj=file, mode="wb"))
+                yield cast("IO[bytes]", writer)
+            case _:
+                yield file

@@ -1,4 +1,4 @@
-"""Times as they are printed, in UTC: ISO 8601 with microseconds, and to the second in tables."""
+"""Times: printed in UTC (ISO 8601, in tables to the second), read with a zone or as local time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+TIME_HELP = (
+    "@TIME is ISO 8601 (local time, unless it ends in a zone such as Z or +01:00), Unix seconds, "
+    "or an age such as @-5m"
+)
+"""For the help of all that take a time."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -23,6 +28,11 @@ def moment(time: datetime) -> str:
 def brief(time: str | None) -> str | None:
     """Return a printed time as a table shows it, to the second: `2026-01-31 12:00:00Z`."""
     return None if time is None else f"{time[:10]} {time[11:19]}Z"
+
+
+def understood(text: str, place: object) -> str:
+    """Return a place as it was given; of a time also how it was understood, in UTC."""
+    return f"{text} ({brief(moment(place))})" if isinstance(place, datetime) else text
 
 
 def parse_time(text: str) -> datetime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import Any, Final, TypedDict, TypeVar, cast, get_args
 
 from streamfn._core import NAME_BYTES_MAX
@@ -106,12 +106,36 @@ def checked_name(field: str, name: object) -> str:
     return name
 
 
+CLOSE: Final = 0.7
+"""How much two words have in common, of 1, if one of them may be meant by the other."""
+WORD_CHARS_MAX: Final = NAME_BYTES_MAX * 3
+"""Nobody means a name by a longer word: stream, mapping and replay names have up to three parts."""
+
+
+def closest(word: str, words: Iterable[str]) -> str | None:
+    """Return which of the words may be meant; None: none is close enough."""
+    if len(word) > WORD_CHARS_MAX:
+        return None
+    found = [(_likeness(word, each), each) for each in sorted(words)]
+    best = max(found, default=(0.0, ""), key=lambda pair: pair[0])
+    return best[1] if best[0] >= CLOSE else None
+
+
+def _likeness(word: str, other: str) -> float:
+    """Return how much alike two words are, from 0 to 1; the dashes of options do not count."""
+    word, other = word.lstrip("-").lower(), other.lstrip("-").lower()
+    parts, others = (set(re.split(r"[-_.:@]", each)) for each in (word, other))
+    likeness = SequenceMatcher(a=word, b=other, autojunk=False).ratio()
+    # `window` for `batch_window`: a whole part of it was written.
+    return max(likeness, CLOSE) if word and parts < others else likeness
+
+
 def nearest(word: str, words: Iterable[str], *, also: Iterable[str] = ()) -> str:
     """Return `did you mean ...?`, or the list of what there is; `also` may be meant, unlisted."""
     known = sorted(words)
-    close = get_close_matches(str(word), [*known, *also], n=1)
-    if close:
-        return f"did you mean `{close[0]}`?"
+    close = closest(str(word), [*known, *also])
+    if close is not None:
+        return f"did you mean `{close}`?"
     return "use one of " + ", ".join(f"`{each}`" for each in known)
 
 
