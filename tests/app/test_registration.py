@@ -102,6 +102,18 @@ class TestRegistering:
 
         assert app.mappings[0].on_failure is None
 
+    @pytest.mark.parametrize("endless", [-1, -1.0, "-1", "-1s", timedelta(seconds=-1), None])
+    def test_minus_one_is_no_limit_of_the_age_as_aws_has_it(self, endless):
+        app = App("shop")
+        app.stream("orders", name="f", preset="aws", max_record_age=endless, max_retries=-1)(
+            lambda batch: None
+        )
+
+        [mapping] = app.mappings
+        assert (mapping.retry.max_record_age, mapping.retry.max_retries) == (None, -1)
+        if endless is not None:
+            assert "no limit: leave it out" in refused("max_record_age", max_record_age=endless)
+
     def test_a_preset_fills_in_and_an_argument_wins(self):
         app = App("shop")
         app.stream("orders", name="plain", preset="aws")(lambda batch: None)
@@ -185,6 +197,8 @@ class TestRefusals:
             ("max_retries", 1.5, "not a whole number"),
             ("backoff", 5, "no `streamfn.Backoff` and has no method `draw`"),
             ("max_record_age", 0, "above zero"),
+            ("max_record_age", -2, "write 500ms"),
+            ("max_record_age", "-1m", "write 500ms"),
             ("bisect", "no", "not True or False"),
             ("report_failures", 1, "not True or False"),
             ("concurrent", 1, "not True or False"),

@@ -115,6 +115,24 @@ class TestLambdaContext:
         assert context.identity.cognito_identity_id is None
         assert context.identity.cognito_identity_pool_id is None
 
+    def test_it_has_what_the_context_of_the_runtime_has(self):
+        """SOURCE: AWS's runtime interface client for Python, 4.2.0."""
+        context = LambdaContext(self.context(ManualClock()))
+
+        assert {name for name in dir(context) if not name.startswith("_")} == {
+            "aws_request_id", "client_context", "function_name", "function_version",
+            "get_remaining_time_in_millis", "identity", "invoked_function_arn", "log",
+            "log_group_name", "log_stream_name", "memory_limit_in_mb", "tenant_id", "w3c",
+        }  # fmt: skip
+
+    def test_there_is_no_trace_context_and_that_is_an_object_of_the_callers(self):
+        context = LambdaContext(self.context(ManualClock()))
+
+        fields = context.w3c()
+        assert fields == {}
+        fields["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        assert context.w3c() == {}
+
     def test_the_time_left_falls_to_zero_and_no_further(self):
         clock = ManualClock()
         context = LambdaContext(self.context(clock))

@@ -151,6 +151,14 @@ class LambdaContext:
         """Return the time left until the call is ended, ms, at least 0."""
         return self._context.remaining // timedelta(milliseconds=1)
 
+    def w3c(self) -> dict[str, str]:
+        """Return the fields of a W3C trace context; there are none, as there is no caller.
+
+        AWS takes `traceparent`, `tracestate` and `baggage` from an invocation's client context; one
+        that an event source makes has no such context.
+        """
+        return {}
+
     def log(self, message: object) -> None:
         """Write to standard output, where AWS collects its logs from."""
         sys.stdout.write(str(message))

@@ -156,6 +156,7 @@ def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, B
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError("preset", f"unknown preset `{preset}`, {nearest(str(preset), PRESETS)}")
     chosen = PRESETS[preset]
+    values |= {name: None for name in chosen.endless if _is_minus_one(values.get(name))}
     return {**chosen.values, **chosen.further, **values}, chosen.bounds
 
 
@@ -230,7 +231,7 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
     if "max_retries" in values:
         given["max_retries"] = _whole("max_retries", values["max_retries"])
     if values.get("max_record_age") is not None:
-        given["max_record_age"] = _read("max_record_age", parse_duration, values["max_record_age"])
+        given["max_record_age"] = _record_age(values["max_record_age"])
     if values.get("backoff") is not None:
         if not callable(getattr(values["backoff"], "draw", None)):
             reason = f"`{values['backoff']}` is no `streamfn.Backoff` and has no method `draw`"
@@ -242,6 +243,20 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
     if "on_exhausted" in values:
         given["on_exhausted"] = values["on_exhausted"]
     return RetryPolicy(**given)
+
+
+def _record_age(value: object) -> timedelta:
+    if _is_minus_one(value):
+        reason = f'`{value}` is AWS\'s word for no limit: leave it out, or take `preset="aws"`'
+        raise ConfigError("max_record_age", reason)
+    return _read("max_record_age", parse_duration, value)
+
+
+def _is_minus_one(value: object) -> bool:
+    """Whether a value is minus one, or minus one second, however it is written."""
+    if isinstance(value, timedelta):
+        return value == timedelta(seconds=-1)
+    return isinstance(value, int | float | str) and str(value).strip() in {"-1", "-1.0", "-1s"}
 
 
 def _input(value: object) -> str:

@@ -236,6 +236,8 @@ class Preset:
     """Of arguments, whoever set them."""
     further: Mapping[str, Any] = field(default_factory=dict)
     """Values of the policies that no argument sets."""
+    endless: Sequence[str] = ()
+    """Arguments of which -1 is no limit."""
 
 
 # SOURCE: AWS Lambda API, CreateEventSourceMapping (defaults and ranges), and the quotas of Lambda
@@ -266,5 +268,6 @@ PRESETS: Final[dict[str, Preset]] = {
             "filter": PatternBounds(patterns=5, chars=4_096),
         },
         further={"state_bytes_max": 2**20},
+        endless=("max_record_age",),
     ),
 }
