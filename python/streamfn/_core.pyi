@@ -852,7 +852,7 @@ class LaneSet:
 
         A batch that a dead worker was calling is taken over with one worker death more, and
         without an attempt; but if it ran with nothing else in that worker, each entry of its first
-        call has one attempt more, of cause 1.
+        call has cause 1, and whoever runs the batch counts the attempt.
 
         Returns:
             `ok`; `held`: somebody else has the lease; `judge`: another living worker was calling
@@ -867,9 +867,10 @@ class LaneSet:
     def next(self, timeout: float) -> Work | None:
         """Wait for the next batch of any lane that is free; its slot says that it is being called.
 
-        What a lane meets is raised here, and the others go on: `LeaseLost` (it is gone from the
-        set), `SequenceTrimmed` (once; it goes on with what is kept), `Corruption` and `StorageIO`
-        (it is tried again after a second).
+        None: there was none in time, the set was stopped, or a lane met damage, which
+        `take_damage` returns. What else a lane meets is raised here, and the others go on:
+        `LeaseLost` (it is gone from the set), `SequenceTrimmed` (once; it goes on with what is
+        kept), and errors of files such as `StorageIO` (it is tried again after a second).
         """
     def next_of(self, lane: int) -> Work | None:
         """Return the next batch of one lane, if it is free and has one now; raises as `next`.
