@@ -65,7 +65,7 @@ def combinations(pattern, path):
 
 OPERATORS = {
     *("prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "exists"),
-    *("cidr", "=", "<", "<=", ">", ">="),
+    *("cidr", "exactly", "=", "<", "<=", ">", ">="),
 }
 
 
@@ -104,6 +104,8 @@ def takes(wanted, value):
     match operator:
         case "exists":
             return operand
+        case "exactly":
+            return same(operand, value)
         case "anything-but":
             return not any(takes(one, value) for one in but(operand))
         case "numeric":

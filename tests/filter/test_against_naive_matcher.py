@@ -18,6 +18,8 @@ SEED = int(os.environ.get("STREAMFN_FILTER_SEED", "20130101"))
 EVENTS_PER_FILTER = 50
 
 NAMES = ["a", "b", "cc", "d.e", "é"]
+EVENT_NAMES = [*NAMES, "a.b", "b.a", "a.b.cc"]
+"""Some fields have two spellings in an event, which may stand beside each other."""
 TEXTS = [
     "",
     "a",
@@ -52,7 +54,7 @@ class Maker:
         return self.pick([self.pick(TEXTS), self.pick(NUMBERS), None, True, False])
 
     def event(self, depth=3):
-        names = self.random.sample(NAMES, self.random.randint(1, 5))
+        names = self.random.sample(EVENT_NAMES, self.random.randint(1, 5))
         return {name: self.value(depth - 1) for name in names}
 
     def value(self, depth):
@@ -107,6 +109,7 @@ OPERANDS = {
     "prefix": Maker.maybe_folded,
     "suffix": Maker.maybe_folded,
     "equals-ignore-case": lambda maker: maker.pick(TEXTS),
+    "exactly": lambda maker: maker.pick(TEXTS),
     "wildcard": lambda maker: maker.pick(WILDCARDS),
     "anything-but": Maker.anything_but,
     "numeric": Maker.numeric,

@@ -56,6 +56,7 @@ pub(super) struct Event {
     first: Vec<(u32, usize)>,
     turn: u32,
     has_objects_in_arrays: bool,
+    has_names_with_dots: bool,
 }
 
 /// The text of an event is not JSON.
@@ -68,6 +69,7 @@ impl Event {
         self.nodes.clear();
         self.own.clear();
         self.has_objects_in_arrays = false;
+        self.has_names_with_dots = false;
         self.first.resize(fields.len(), (0, 0));
         self.turn = self.turn.checked_add(1).unwrap_or_else(|| {
             self.first.fill((0, 0));
@@ -130,6 +132,11 @@ impl Event {
     /// Whether an element of an array has fields of its own, so that it matters which one.
     pub(super) fn has_objects_in_arrays(&self) -> bool {
         self.has_objects_in_arrays
+    }
+
+    /// Whether a name that leads to a field has a dot in it: then another may lead there, too.
+    pub(super) fn has_names_with_dots(&self) -> bool {
+        self.has_names_with_dots
     }
 
     /// Number of nodes; 0 is the outermost object.
@@ -225,15 +232,16 @@ impl Event {
         let mut has_more = !scanner.open(b'}')?;
         while has_more {
             let name = scanner.name()?;
-            let inner = if name.has_escapes {
+            let name = if name.has_escapes {
                 self.name.clear();
                 unescape(scanner.part(name.range), &mut self.name);
-                fields.inner(field, &self.name)
+                self.name.as_str()
             } else {
-                fields.inner(field, scanner.part(name.range))
+                scanner.part(name.range)
             };
-            match inner {
+            match fields.inner(field, name) {
                 Some(inner) => {
+                    self.has_names_with_dots |= name.contains('.');
                     self.forget(object, inner);
                     self.value(fields, inner, scanner, is_in_array)?;
                 }

@@ -7,6 +7,7 @@
 use super::compiled::{Compiled, Constraint, Filter};
 use super::event::{Event, Seen};
 use super::operator::Value;
+use super::routes::Routes;
 
 /// What is known so far of one event, in memory that is used again for the next.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(super) struct Round<'a> {
 
 /// How constraints came to hold in a part of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     No,
     /// Only because fields are missing.
     ByAbsence,
@@ -112,7 +113,13 @@ impl Round<'_> {
         if !self.event.has_objects_in_arrays() || combination.constraints.len() < 2 {
             return combination.constraints.iter().all(|id| self.is_held(*id));
         }
-        self.may_hold(combination) && self.part(0, &combination.constraints) != Outcome::No
+        if !self.may_hold(combination) {
+            return false;
+        }
+        if self.event.has_names_with_dots() {
+            return Routes::new(self.filter, self.event, self.text).hold(&combination.constraints);
+        }
+        self.part(0, &combination.constraints) != Outcome::No
     }
 
     /// Whether a constraint holds by itself.
@@ -197,9 +204,9 @@ impl Round<'_> {
                 let is_within = |id: &u32| within.contains(&self.filter.constraint(*id).field);
                 count = constraints.partition_point(is_within).max(1);
                 let these = constraints.get(..count).unwrap_or_default();
-                // A field can be there twice, as `{"a": {"b": 1}}` and as `{"a.b": 2}`: any will do.
-                let outcome = self.part(member, these);
-                found = Some(found.map_or(outcome, |other: Outcome| other.or(outcome)));
+                // It is the only one: what is spelled twice, with a dot, is for `routes`.
+                found = Some(self.part(member, these));
+                break;
             }
             member = next;
         }
@@ -233,7 +240,7 @@ impl Round<'_> {
 }
 
 impl Outcome {
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
             (Self::ByAbsence, Self::ByAbsence) => Self::ByAbsence,
@@ -241,7 +248,7 @@ impl Outcome {
         }
     }
 
-    fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::ByValue, _) | (_, Self::ByValue) => Self::ByValue,
             (Self::No, Self::No) => Self::No,

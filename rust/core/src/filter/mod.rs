@@ -17,6 +17,7 @@ mod json;
 mod matching;
 mod operator;
 mod pattern;
+mod routes;
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -144,7 +144,7 @@ fn is_operator(name: &str) -> bool {
     OPERATORS.contains(&name) || ["=", "<", "<=", ">", ">="].contains(&name)
 }
 
-const OPERATORS: [&str; 8] = [
+const OPERATORS: [&str; 9] = [
     "prefix",
     "suffix",
     "equals-ignore-case",
@@ -153,6 +153,7 @@ const OPERATORS: [&str; 8] = [
     "numeric",
     "exists",
     "cidr",
+    "exactly",
 ];
 
 fn read_or(
@@ -216,6 +217,10 @@ fn read_expression(
     let (name, operand) = only_entry(expression, place)?;
     let place = place.field(name);
     let test = match name {
+        "exactly" => {
+            into.values.add(Value::Text(text(operand, name, &place)?));
+            return Ok(());
+        }
         "exists" => match operand {
             Json::Bool(true) => Test::Exists,
             Json::Bool(false) => {
