@@ -69,7 +69,7 @@ kinds! {
         "`--repair`, or opening the log while nobody else has it open, makes it anew";
     /// `manifest.json`.
     ManifestDamaged "manifest-damaged" Damage
-        "the log cannot be opened; the records of the stream are whole"
+        "the stream cannot be opened, nor a worker with a function that reads it run; its records are whole, and other streams can be used"
         "`--repair` writes it anew from the segment headers; durability becomes `group`, and retention ends";
     /// A stream's folder without a manifest, with batches in it.
     ManifestMissing "manifest-missing" Damage
@@ -89,7 +89,7 @@ kinds! {
         "the next opening takes the rest away";
     /// A shard of the manifest has no folder.
     ShardMissing "shard-missing" Damage
-        "all its records are gone and the log cannot be opened"
+        "all its records are gone; the stream cannot be read, nor a worker with a function that reads it run; its other shards take records"
         "bring the folder back from a backup; `--repair` makes an empty shard that goes on above every number known";
     /// A shard's folder that the manifest does not name.
     ShardUnknown "shard-unknown" Note
@@ -101,7 +101,7 @@ kinds! {
         "the next opening finishes or drops it";
     /// Both slots of `state`, or the file.
     StateDamaged "state-damaged" Damage
-        "the log cannot be opened; the records are whole"
+        "the shard takes no records, and the stream cannot be read, nor a worker with a function that reads it run; the records are whole, and its other shards take more"
         "`--repair` works it out from the segments; numbers go on far above every one that may have been used";
     /// One slot of `state`.
     StateSlotDamaged "state-slot-damaged" Damage
