@@ -85,6 +85,12 @@ class Record:
     """One record; a reference into the record batch it came in. Equal by value.
 
     Made by hand for tests and other sources; the log makes its own.
+
+    Args:
+        sequence_number: None: 0, and in `Records` the number after that of the record before it.
+
+    Raises:
+        RecordTooLarge: Nearly 2 GiB.
     """
 
     def __new__(
@@ -92,7 +98,7 @@ class Record:
         data: bytes,
         partition_key: str | None = None,
         *,
-        sequence_number: int = 0,
+        sequence_number: int | None = None,
         shard_id: str = "shardId-000000000000",
         stream: str = "",
         timestamp_us: int = 0,
@@ -127,7 +133,12 @@ class Record:
 class Records(Sequence[Record]):
     """Consecutive records of one lane, in order; slicing costs one reference. May be empty."""
 
-    def __new__(cls, records: Sequence[Record]) -> Self: ...
+    def __new__(cls, records: Sequence[Record]) -> Self:
+        """Put records together; those that were made without a number are numbered.
+
+        Raises:
+            ConfigError: Their sequence numbers do not rise.
+        """
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, index: int, /) -> Record: ...
@@ -160,7 +171,8 @@ class Records(Sequence[Record]):
     def between(self, first: int, last: int) -> Records:
         """Return those with `first <= sequence_number <= last`."""
     @staticmethod
-    def concat(parts: Sequence[Records]) -> Records: ...
+    def concat(parts: Sequence[Records]) -> Records:
+        """Return the records of all parts; `ConfigError` if their sequence numbers do not rise."""
     @property
     def first(self) -> int:
         """Sequence number of the first record; `IndexError` without records, as the next four."""
@@ -292,10 +304,8 @@ class PutResults(Sequence[tuple[str, int]]):
     """Shard id and sequence number of each record of a call, in its order, worked out lazily."""
 
     def __len__(self) -> int: ...
-    @overload
-    def __getitem__(self, index: int, /) -> tuple[str, int]: ...
-    @overload
-    def __getitem__(self, index: slice, /) -> Sequence[tuple[str, int]]: ...
+    def __getitem__(self, index: int, /) -> tuple[str, int]:  # type: ignore[override]  # no slices
+        """Return one; there are no slices, which `streamfn.PutResults` has."""
 
 @final
 class Stream:
@@ -734,7 +744,11 @@ class Mapping:
     def note_on_failure(self, on_failure: str | None) -> None:
         """Note it for those who look, durably; nothing here goes by it."""
     def set_wanted(self, *, factor: int, windowed: bool = False) -> None:
-        """Have the lanes of a replay be as those of its function now; `change_factor` does it."""
+        """Have the lanes of a replay be as those of its function now; `change_factor` does it.
+
+        Raises:
+            ConfigError: There cannot be so many lanes, or not with windows.
+        """
     def lanes(self, stream: str | None = None) -> list[LaneStatus]: ...
     def judge(
         self, stream: str, shard_id: str, slot: int, filter: Filter | None = None

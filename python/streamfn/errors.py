@@ -156,12 +156,10 @@ class ForkedHandle(StorageError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"this handle on {self.path} belongs to the parent process"
-
-    @property
-    def hint(self) -> str | None:
-        """Each process opens its own."""
-        return "call `Log.open` again in the child process"
+        return (
+            f"this handle on {self.path} was opened before a fork and belongs to the parent "
+            "process: call `Log.open` again in this one"
+        )
 
 
 class StoragePoisoned(StorageError):

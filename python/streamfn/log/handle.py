@@ -41,7 +41,7 @@ class Log:
             ConfigError: It is something else, or lies on a network file system.
             UnsupportedFormat: A version that this one does not read wrote it.
         """
-        return cls(_core.Log.open(os.fspath(path), durability=durability, create=create))
+        return cls(_core.Log.open(os.fsdecode(path), durability=durability, create=create))
 
     @property
     def core(self) -> _core.Log:
@@ -139,7 +139,7 @@ class Log:
 
 def _retention(given: Retention | tuple[Retention, ...] | None) -> dict[str, Any]:
     """Turn `"7d"`, `"10GiB"`, `"consumed"` or a tuple of these into arguments of the core."""
-    words = (given,) if isinstance(given, str | float) else given or ()
+    words = () if given is None else given if isinstance(given, tuple | list) else (given,)
     limits: dict[str, Any] = {}
     for word in words:
         name, value = _limit(word)

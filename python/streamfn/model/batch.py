@@ -52,10 +52,15 @@ class Batch(Sequence[Record]):
     ) -> Batch:
         """Make a batch from records built by hand, to call a function in a test.
 
+        Records that were made without a sequence number get one: 0, 1, 2, …
+
         Args:
             records: Its records; none of a final call.
             context: Of the call.
             call: The window that it is made in, for a function with `tumbling_window`.
+
+        Raises:
+            ConfigError: The sequence numbers given do not rise.
         """
         return cls(Records(records), context, call=call)
 
@@ -178,7 +183,10 @@ class Batch(Sequence[Record]):
         Raises:
             ValueError: The record is not of this batch.
         """
-        self._records.index(record.sequence_number)
+        place = self._records.index(record.sequence_number)
+        if self._records[place] != record:
+            message = f"#{record.sequence_number} of this batch is another record: take it from it"
+            raise ValueError(message)
         cause = error if error is not None else sys.exc_info()[1]
         if not isinstance(cause, BaseException):
             cause = FunctionFailed(cause or "the function marked this record as failed")

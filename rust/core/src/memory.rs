@@ -48,7 +48,8 @@ impl SharedMemory {
         // SAFETY: it is only looked at until it is duplicated; a number that is no descriptor is
         // refused by the kernel.
         let passed = unsafe { BorrowedFd::borrow_raw(fd) };
-        let fd = rustix::io::fcntl_dupfd_cloexec(passed, 0).map_err(refused)?;
+        let fd =
+            rustix::io::fcntl_dupfd_cloexec(passed, libc::STDERR_FILENO + 1).map_err(refused)?;
         let length = rustix::fs::fstat(&fd).map_err(refused)?.st_size;
         let seals = rustix::fs::fcntl_get_seals(&fd).map_err(refused)?;
         if usize::try_from(length) != Ok(words * WORD_BYTES) || !seals.contains(SealFlags::SHRINK) {

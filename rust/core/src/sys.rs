@@ -235,6 +235,9 @@ pub fn raise_file_limit() {
 /// # Errors
 /// No thread could be started.
 pub fn exit_when_closed(fd: RawFd, code: i32) -> io::Result<()> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
     std::thread::Builder::new()
         .name("streamfn-lifeline".into())
         .spawn(move || {

@@ -163,7 +163,8 @@ fn numbers(selection: &Selection) -> UInt64Array {
     for (batch, picked) in selection.pieces() {
         let number = |index| batch.base_seq() + u64::from(index);
         match &picked {
-            Picked::Range(range) => numbers.extend(number(range.start)..number(range.end)),
+            // WHY each: behind the largest number there is none to end a range with.
+            Picked::Range(range) => numbers.extend(range.clone().map(number)),
             Picked::List { .. } => {
                 numbers.extend((0..picked.len()).filter_map(|i| picked.get(i)).map(number));
             }

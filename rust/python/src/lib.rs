@@ -3,6 +3,7 @@
 //! A binding converts, gives the GIL away, delegates. Rules, defaults and loops live in the core.
 
 mod ahead;
+mod arguments;
 mod arrow;
 mod board;
 mod error;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 use streamfn_core::lane::selection::Selection;
 use streamfn_core::sync::Mutex;
 use streamfn_core::{Cursor, Deadline, DecodedBatch, Error, ReadBuffer, ShardLog, Start};
 
+use crate::arguments::wrong_type;
 use crate::error::{into_py, IntoPy};
 use crate::log::Handle;
 use crate::records::Records;
@@ -34,8 +35,12 @@ pub(crate) fn parse_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
     if let Ok(seq) = start.extract::<u64>() {
         return Ok(Start::AtSequence(seq));
     }
+    if start.is_instance_of::<PyInt>() {
+        let reason = format!("`{start}` is not a sequence number: 0 to {}", u64::MAX);
+        return Err(into_py(Error::config("start", reason)));
+    }
     let Some(timestamp) = start.getattr_opt("timestamp")? else {
-        return Err(PyTypeError::new_err("start is a str, an int or a datetime"));
+        return Err(wrong_type(None, "start is a str, an int or a datetime", start, ""));
     };
     if start.getattr("tzinfo")?.is_none() {
         let reason = "the datetime has no time zone: give it one, for example `timezone.utc`";

@@ -7,12 +7,14 @@ use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PySlice, PyString};
-use streamfn_core::format::body::encode_headers;
+use streamfn_core::format::body::{encode_headers, IN_MEMORY_BYTES_MAX};
 use streamfn_core::lane::selection::Selection;
-use streamfn_core::{DecodedBatch, RecordBuilder, ShardId};
+use streamfn_core::{DecodedBatch, Error, RecordBuilder, ShardId};
 
+use crate::arguments::{each, owned_headers, wrong_type};
 use crate::arrow::ArrowBatch;
 use crate::board::Board;
+use crate::error::{into_py, IntoPy};
 use crate::iteration::{RecordIterator, RunningIterator};
 use crate::lambda_event;
 
@@ -57,11 +59,13 @@ pub(crate) fn utc(py: Python<'_>, micros: u64) -> PyResult<Bound<'_, PyAny>> {
 pub(crate) struct Record {
     batch: Arc<DecodedBatch>,
     index: AtomicU32,
+    /// False of one that was made by hand without a number; it gets one in a batch.
+    is_numbered: bool,
 }
 
 impl Record {
     pub(crate) fn at(batch: &Arc<DecodedBatch>, index: u32) -> Self {
-        Self { batch: Arc::clone(batch), index: AtomicU32::new(index) }
+        Self { batch: Arc::clone(batch), index: AtomicU32::new(index), is_numbered: true }
     }
 
     /// Makes it another record of its batch; false if it is of another batch than `batch`. For who
@@ -82,13 +86,13 @@ impl Record {
 #[pymethods]
 impl Record {
     #[new]
-    #[pyo3(signature = (data, partition_key = None, *, sequence_number = 0, shard_id = "shardId-000000000000",
+    #[pyo3(signature = (data, partition_key = None, *, sequence_number = None, shard_id = "shardId-000000000000",
         stream = "", timestamp_us = 0, headers = None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python constructor")]
     fn new(
         data: &Bound<'_, PyBytes>,
         partition_key: Option<&str>,
-        sequence_number: u64,
+        sequence_number: Option<u64>,
         shard_id: &str,
         stream: &str,
         timestamp_us: u64,
@@ -96,14 +100,21 @@ impl Record {
     ) -> PyResult<Self> {
         let shard = ShardId::parse(shard_id)
             .ok_or_else(|| PyValueError::new_err(format!("`{shard_id}` is not a shard id")))?;
-        let headers = owned_headers(headers)?;
+        let data = data.as_bytes();
+        let headers = owned_headers(headers, None)?;
         let encoded = encode_headers(headers.iter().map(|(name, value)| (name.as_str(), &**value)))
             .ok_or_else(|| PyValueError::new_err("the headers are too long"))?;
+        let size = data.len() + encoded.len() + partition_key.map_or(0, str::len);
+        if size > IN_MEMORY_BYTES_MAX {
+            let (limit, what, index) = (IN_MEMORY_BYTES_MAX, "record bytes", 0);
+            return Err(into_py(Error::RecordTooLarge { size, limit, what, index }));
+        }
         let mut builder = RecordBuilder::default();
-        builder.push(data.as_bytes(), partition_key, &encoded);
-        let batch =
-            DecodedBatch::in_memory(&builder, sequence_number, timestamp_us, stream.into(), shard);
-        Ok(Self::at(&Arc::new(batch), 0))
+        builder.push(data, partition_key, &encoded);
+        let number = sequence_number.unwrap_or(0);
+        let batch = DecodedBatch::in_memory(&builder, number, timestamp_us, stream.into(), shard);
+        let is_numbered = sequence_number.is_some();
+        Ok(Self { batch: Arc::new(batch), index: AtomicU32::new(0), is_numbered })
     }
 
     #[getter]
@@ -172,6 +183,9 @@ impl Record {
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
         other.cast::<Self>().is_ok_and(|other| {
             let other = other.get();
+            if Arc::ptr_eq(&self.batch, &other.batch) {
+                return self.index() == other.index();
+            }
             self.sequence_number() == other.sequence_number()
                 && self.batch.shard() == other.batch.shard()
                 && self.batch.stream() == other.batch.stream()
@@ -201,22 +215,6 @@ impl Record {
     }
 }
 
-/// Names and values of a header mapping, copied so that they can be lent to the core.
-pub(crate) fn owned_headers(
-    headers: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Vec<(String, Vec<u8>)>> {
-    let Some(headers) = headers else { return Ok(Vec::new()) };
-    let items = match headers.cast::<PyDict>() {
-        Ok(dict) => dict.items(),
-        Err(_) => headers
-            .call_method0("items")?
-            .try_iter()?
-            .collect::<PyResult<Vec<_>>>()
-            .and_then(|items| PyList::new(headers.py(), items))?,
-    };
-    items.iter().map(|item| item.extract::<(String, Vec<u8>)>()).collect()
-}
-
 /// Consecutive records of one lane.
 #[pyclass(frozen, sequence, module = "streamfn._core")]
 pub(crate) struct Records {
@@ -242,14 +240,27 @@ impl Records {
     #[new]
     fn new(records: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut parts = Vec::new();
-        for record in records.try_iter()? {
+        let mut next = Some(0);
+        for (place, record) in each(records, "records", "`Record`")?.enumerate() {
             let record = record?;
-            let record = record.cast::<Record>()?.get();
-            let whole = Selection::of_batch(&record.batch);
-            let index = record.index() as usize;
-            parts.push(whole.slice(index..index + 1));
+            let Ok(record) = record.cast::<Record>() else {
+                return Err(wrong_type(Some(place), "a batch has `Record`s", &record, ""));
+            };
+            let record = record.get();
+            let part = if record.is_numbered {
+                let index = record.index() as usize;
+                Selection::of_batch(&record.batch).slice(index..index + 1)
+            } else {
+                let number = next.ok_or_else(|| {
+                    let reason = format!("there is no sequence number left for record {place}");
+                    into_py(Error::config("records", reason))
+                })?;
+                Selection::by_hand(&record.batch, number)
+            };
+            next = part.last().and_then(|last| last.checked_add(1));
+            parts.push(part);
         }
-        Ok(Self { selection: Selection::concat(&parts) })
+        Ok(Self { selection: Selection::joined(&parts).into_py()? })
     }
 
     fn __len__(&self) -> usize {
@@ -344,10 +355,10 @@ impl Records {
     #[staticmethod]
     fn concat(parts: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut selections = Vec::new();
-        for part in parts.try_iter()? {
+        for part in each(parts, "parts", "`Records`")? {
             selections.push(part?.cast::<Self>()?.get().selection.clone());
         }
-        Ok(Self { selection: Selection::concat(&selections) })
+        Ok(Self { selection: Selection::joined(&selections).into_py()? })
     }
 
     #[getter]

@@ -10,10 +10,10 @@ use streamfn_core::stream::{Put, PutOutcome};
 use streamfn_core::{SequenceNumber, ShardId, Start};
 
 use crate::ahead::Ahead;
+use crate::arguments::{each, key_of, owned_headers, wrong_type, Place};
 use crate::error::IntoPy;
 use crate::log::Handle;
 use crate::reader::{parse_start, ShardReader};
-use crate::records::owned_headers;
 use crate::wait::patiently;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -49,32 +49,18 @@ fn push(
     data: &Bound<'_, PyAny>,
     key: Option<&str>,
     headers: Option<&Bound<'_, PyAny>>,
+    place: Place,
 ) -> PyResult<()> {
-    let headers = owned_headers(headers)?;
+    let headers = owned_headers(headers, place)?;
     let headers = headers.iter().map(|(name, value)| (name.as_str(), &**value));
     if let Ok(bytes) = data.cast::<PyBytes>() {
         return put.push(bytes.as_bytes(), key, headers).into_py();
     }
     let Ok(buffer) = PyBuffer::<u8>::get(data) else {
-        let kind = data.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "data is bytes or has a buffer of bytes, not `{kind}`"
-        )));
+        let fix = if data.is_instance_of::<PyString>() { ": encode it (`.encode()`)" } else { "" };
+        return Err(wrong_type(place, "data is bytes or has a buffer of bytes", data, fix));
     };
     put.push(&buffer.to_vec(data.py())?, key, headers).into_py()
-}
-
-fn key_of<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a str>> {
-    if key.is_none() {
-        return Ok(None);
-    }
-    match key.cast::<PyString>() {
-        Ok(key) => key.to_str().map(Some),
-        Err(_) => Err(PyTypeError::new_err(format!(
-            "a partition key is a str or None, not `{}`",
-            key.get_type().name()?
-        ))),
-    }
 }
 
 /// A list as it is, anything else with items as a list; checked to have one entry for each record.
@@ -90,7 +76,10 @@ fn entries<'py>(
                 "`{what}` is a sequence of values, not one value"
             )));
         }
-        Err(_) => PyList::new(values.py(), values.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
+        Err(_) => {
+            let items = each(values, what, "values")?.collect::<PyResult<Vec<_>>>()?;
+            PyList::new(values.py(), items)?
+        }
     };
     match count {
         Some(count) if list.len() != count => Err(PyValueError::new_err(format!(
@@ -145,7 +134,8 @@ impl Stream {
     ) -> PyResult<(String, SequenceNumber)> {
         self.log.get()?;
         let mut put = self.inner.begin_put().into_py()?;
-        push(&mut put, data, partition_key.map(key_of).transpose()?.flatten(), headers)?;
+        let key = partition_key.map(|key| key_of(key, None)).transpose()?.flatten();
+        push(&mut put, data, key, headers, None)?;
         let outcome = patiently(py, timeout, |patience| put.commit(patience))?;
         let place = outcome.places().first().copied();
         place
@@ -176,7 +166,8 @@ impl Stream {
             let key = keys.as_ref().map(|keys| keys.get_item(index)).transpose()?;
             let header = headers.as_ref().map(|headers| headers.get_item(index)).transpose()?;
             let header = header.as_ref().filter(|header| !header.is_none());
-            push(&mut put, &item, key.as_ref().map(key_of).transpose()?.flatten(), header)?;
+            let key = key.as_ref().map(|key| key_of(key, Some(index))).transpose()?.flatten();
+            push(&mut put, &item, key, header, Some(index))?;
         }
         let outcome = patiently(py, timeout, |patience| put.commit(patience))?;
         Ok(PutResults { outcome, places: OnceLock::new() })

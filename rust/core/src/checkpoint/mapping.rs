@@ -126,15 +126,8 @@ impl Mapping {
         if !(is_valid_name(name) || is_valid_internal_name(name)) {
             return Err(Error::config("name", format!("`{name}` is not a mapping's name")));
         }
+        check_shape(wanted)?;
         let factor = wanted.factor;
-        if !(1..=FACTOR_MAX).contains(&factor) {
-            let reason = format!("{factor} is not 1 to {FACTOR_MAX}");
-            return Err(Error::config("parallelization_factor", reason));
-        }
-        if !wanted.is_valid() {
-            let reason = format!("{factor} lanes cannot share the state of a window, it takes 1");
-            return Err(Error::config("parallelization_factor", reason));
-        }
         let mapping = Self::at(log, name);
         let lock = mapping.lock_file()?;
         let _locked = lock.lock(&Patience::of(LOCK_PATIENCE))?;
@@ -379,6 +372,7 @@ impl Mapping {
     /// # Durability
     /// Durable when it returns.
     pub fn set_wanted(&self, wanted: Shape) -> Result<()> {
+        check_shape(wanted)?;
         if self.wanted()? == wanted {
             return Ok(());
         }
@@ -966,6 +960,20 @@ pub(super) fn resolve(stream: &Stream, shard: ShardId, start: Start) -> Result<P
     }
     let cursor = log.cursor(start)?;
     Ok(Place { next_seq: cursor.next_seq, hint: cursor.position, shard_epoch: log.epoch() })
+}
+
+/// Refuses lanes that there cannot be.
+fn check_shape(wanted: Shape) -> Result<()> {
+    let factor = wanted.factor;
+    if wanted.is_valid() {
+        return Ok(());
+    }
+    let reason = if (1..=FACTOR_MAX).contains(&factor) {
+        format!("{factor} lanes cannot share the state of a window, it takes 1")
+    } else {
+        format!("{factor} is not 1 to {FACTOR_MAX}")
+    };
+    Err(Error::config("parallelization_factor", reason))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use super::record_batch::{BatchHeader, RAW_BYTES_MAX, RECORDS_MAX};
+use super::record_batch::{BatchHeader, RECORDS_MAX};
 use super::{align8, Bytes, Control, Damage};
 use crate::types::{Micros, Position, SequenceNumber, ShardId};
 
@@ -28,6 +28,10 @@ const FLAG_MUST_UNDERSTAND: u16 = 1;
 /// Of a section that a newer version wrote, and that no reader may step over.
 pub const UNKNOWN_SECTION: Damage =
     Damage("a section of a kind that must be understood is unknown");
+
+/// Most payload bytes of a batch that never was on disk: its offsets are 31-bit, and there is room for
+/// the sections around the payloads.
+pub const IN_MEMORY_BYTES_MAX: usize = (1 << 31) - (1 << 24);
 
 const TABLE_HEAD_BYTES: usize = 8;
 const SECTION_BYTES: usize = 12;
@@ -451,7 +455,7 @@ pub(super) fn offsets_of(body: &[u8]) -> Result<Vec<Range<usize>>, Damage> {
 }
 
 /// A record batch that was read, verified and decompressed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DecodedBatch {
     header: BatchHeader,
     position: Position,
@@ -684,10 +688,19 @@ impl DecodedBatch {
         self.body.len() + std::mem::size_of::<Self>()
     }
 
+    /// The same records with other numbers: the first one is `base_seq`. Only for a batch of
+    /// [`DecodedBatch::in_memory`]; what is on disk has its numbers for good.
+    #[must_use]
+    pub fn renumbered(&self, base_seq: SequenceNumber) -> Self {
+        let mut copy = self.clone();
+        copy.header.base_seq = base_seq;
+        copy
+    }
+
     /// A batch that never was on disk, for records that come from elsewhere.
     ///
     /// # Panics
-    /// If the builder is empty.
+    /// If the builder is empty, or holds more than [`IN_MEMORY_BYTES_MAX`].
     pub fn in_memory(
         records: &RecordBuilder,
         base_seq: SequenceNumber,
@@ -697,7 +710,8 @@ impl DecodedBatch {
     ) -> Self {
         let body = records.with_body(|parts| parts.concat());
         let raw_len = u32::try_from(body.len()).expect("< 2 GiB");
-        assert!(records.count() > 0 && records.count() <= RECORDS_MAX && raw_len <= RAW_BYTES_MAX);
+        assert!(records.count() > 0 && records.count() <= RECORDS_MAX);
+        assert!(records.payload_bytes() <= IN_MEMORY_BYTES_MAX);
         let header = BatchHeader {
             has_keys: records.has_keys(),
             body_len: raw_len,

@@ -11,6 +11,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::format::DecodedBatch;
 use crate::types::SequenceNumber;
 
@@ -152,7 +153,10 @@ impl Selection {
         builder.finish()
     }
 
-    /// One after another. Every part's records must come after those of the part before it.
+    /// One after another.
+    ///
+    /// # Panics
+    /// If a part's records do not come after those of the part before it.
     pub fn concat<'a>(parts: impl IntoIterator<Item = &'a Selection>) -> Self {
         let mut builder = Builder::default();
         for selection in parts {
@@ -161,6 +165,34 @@ impl Selection {
             }
         }
         builder.finish()
+    }
+
+    /// The same of records that a caller put together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a part's records do not come after those of the part before it.
+    pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Selection>) -> Result<Self> {
+        let parts: Vec<&Selection> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        for (before, after) in parts.iter().zip(parts.iter().skip(1)) {
+            if let (Some(last), Some(first)) = (before.last(), after.first()) {
+                if first <= last {
+                    let reason = format!(
+                        "#{first} comes after #{last}, but sequence numbers rise in a batch; \
+                         records that are made without any are numbered"
+                    );
+                    return Err(Error::config("records", reason));
+                }
+            }
+        }
+        Ok(Self::concat(parts))
+    }
+
+    /// One record that was made by hand, with its number; `batch` holds nothing else.
+    pub fn by_hand(batch: &Arc<DecodedBatch>, number: SequenceNumber) -> Self {
+        if batch.base_seq() == number {
+            return Self::of_batch(batch);
+        }
+        Self::of_batch(&Arc::new(batch.renumbered(number)))
     }
 
     /// Number of records.

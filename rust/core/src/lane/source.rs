@@ -211,7 +211,8 @@ impl Source {
             let batch = cached.batch();
             if batch.base_seq() <= highest {
                 let picked = share.of(&cached, lowest);
-                let above = u32::try_from(highest - batch.base_seq() + 1).unwrap_or(u32::MAX);
+                let above = u32::try_from((highest - batch.base_seq()).saturating_add(1))
+                    .unwrap_or(u32::MAX);
                 let picked = picked.slice(0, picked.below(above));
                 builder.push(
                     batch,
