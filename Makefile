@@ -145,8 +145,8 @@ filters: $(VENV)/.tools $(VENV)/.built ## compare filters with a naive matcher o
 
 .PHONY: crash
 crash: $(VENV)/.made ## stop the machine everywhere, fail every call, flip every bit: the full size (minutes)
-	@STREAMFN_CRASH_FULL=1 $(CARGO) test --package streamfn-core --locked --quiet --test crash --test lanes_crash --test windows_crash \
-		--test reshard --test remove_stream --test io_errors --test bit_rot --test torn_tail -- --nocapture
+	@STREAMFN_CRASH_FULL=1 $(CARGO) test --package streamfn-core --locked --quiet --test all -- --nocapture \
+		crash:: reshard:: remove_stream:: io_errors:: bit_rot:: torn_tail::
 
 .PHONY: mutants
 mutants: $(VENV)/.tools ## build the core with each seeded bug of tests/mutants, and see its tests catch it

@@ -141,6 +141,7 @@ impl<T> RwLock<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{mpsc, Arc};
 
     #[test]
     fn a_lock_can_be_let_go_for_a_while() {
@@ -163,18 +164,36 @@ mod tests {
         assert_eq!(1, *mutex.lock());
     }
 
+    /// WHY no time-out that could end the wait: it would hide that nobody was told.
     #[test]
     fn who_waits_is_told() {
-        let (mutex, told) = (Mutex::new(false), Condvar::new());
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                *mutex.lock() = true;
-                told.notify_all();
-            });
-            let mut guard = mutex.lock();
-            while !*guard {
-                told.wait_for(&mut guard, Duration::from_secs(5));
+        for waiting in [1, 3] {
+            let shared = Arc::new((Mutex::new(false), Condvar::new()));
+            let (awake, woken) = mpsc::channel();
+            for _ in 0..waiting {
+                let (shared, awake) = (Arc::clone(&shared), awake.clone());
+                std::thread::spawn(move || {
+                    let (mutex, told) = &*shared;
+                    let mut guard = mutex.lock();
+                    while !*guard {
+                        told.wait_for(&mut guard, Duration::from_secs(3600));
+                    }
+                    awake.send(()).unwrap();
+                });
             }
-        });
+            let (mutex, told) = &*shared;
+            // Under the mutex: who has counted itself has let go of the mutex, and waits.
+            while told.waiting.load(Ordering::Relaxed) < waiting || mutex.try_lock().is_none() {
+                std::thread::yield_now();
+            }
+
+            *mutex.lock() = true;
+            told.notify_all();
+
+            for _ in 0..waiting {
+                woken.recv_timeout(Duration::from_secs(10)).expect("all who wait are told");
+            }
+            assert_eq!(0, told.waiting.load(Ordering::Relaxed));
+        }
     }
 }

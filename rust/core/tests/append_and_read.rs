@@ -7,14 +7,18 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "a test damages files behind the engine's back")]
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
 use std::time::Duration;
 
 use streamfn_core::{
     Compression, Durability, Log, OpenOptions, Patience, ReadBuffer, Result, ShardId, Start,
     Stream, StreamConfig,
 };
+
+/// Where the control file counts those who sleep.
+const SLEEPERS: u64 = 128;
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
@@ -159,22 +163,48 @@ fn threads_that_put_at_once_keep_their_own_order_and_lose_nothing() {
     }
 }
 
+/// The letter by which the kernel says what a thread of this process does: `S` when it sleeps.
+fn state_of(thread: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+}
+
+/// WHY an hour: a time-out that ends the sleep would hide that nobody woke the sleeper.
 #[test]
 fn a_reader_sleeps_until_a_record_is_put() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path());
-    let stream = log.create_stream("s", &StreamConfig::default(), &patience()).unwrap();
-    let seen = log.wake_word();
-    let log_2 = Arc::clone(&log);
-    let sleeper = std::thread::spawn(move || {
-        let mut word = seen;
-        while word == seen {
-            word = log_2.wait(seen, Duration::from_secs(30));
+    for config in configs() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(
+            folder.path(),
+            &OpenOptions { housekeeping: false, ..OpenOptions::default() },
+        )
+        .unwrap();
+        let stream = log.create_stream("s", &config, &patience()).unwrap();
+        let (told, tells) = mpsc::channel();
+        let seen = log.wake_word();
+        let sleeping = Arc::clone(&log);
+        std::thread::spawn(move || {
+            told.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            let word = sleeping.wait(seen, Duration::from_secs(3600));
+            assert_ne!(seen, word);
+            told.send(0).unwrap();
+        });
+        let sleeper = tells.recv().unwrap();
+        let sleepers = std::fs::File::open(folder.path().join("control")).unwrap();
+        let is_asleep = || {
+            let mut count = [0; 4];
+            sleepers.read_exact_at(&mut count, SLEEPERS).unwrap();
+            u32::from_le_bytes(count) == 1 && state_of(sleeper) == 'S'
+        };
+        while !is_asleep() {
+            std::thread::yield_now();
         }
-    });
-    put(&stream, &["a"]);
 
-    sleeper.join().unwrap();
+        put(&stream, &["a"]);
+
+        let woken = tells.recv_timeout(Duration::from_secs(10));
+        woken.unwrap_or_else(|_| panic!("the sleeper was not woken: {config:?}"));
+    }
 }
 
 #[test]

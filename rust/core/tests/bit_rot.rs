@@ -11,14 +11,12 @@
 )]
 #![allow(clippy::print_stdout, reason = "`make crash` prints its figures")]
 
-mod simulation;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use simulation::{open, Disk, SimFs};
+use crate::simulation::{open, Disk, SimFs};
 use streamfn_core::format::checksum::crc32c;
 use streamfn_core::{
     Compression, Durability, Error, Patience, ReadBuffer, ShardId, ShardLog, Start, StreamConfig,

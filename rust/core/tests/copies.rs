@@ -7,14 +7,12 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open, Call, Disk, SimFs};
+use crate::simulation::{open, Call, Disk, SimFs};
 use streamfn_core::format::record_batch::{HeaderRead, HEADER_BYTES};
 use streamfn_core::format::BatchHeader;
 use streamfn_core::fs::Fs;

@@ -13,18 +13,15 @@
 )]
 #![allow(clippy::print_stdout, reason = "`make crash` prints its figures")]
 
-mod crash_workloads;
-mod simulation;
-
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
-use crash_workloads::{
+use crate::crash_workloads::{
     all, open, open_shards, put, read, windows_at, Found, History, Workload, MAPPING, STREAM,
 };
-use simulation::{Bound, Crasher, Disk, Garbage, SimFs};
+use crate::simulation::{Bound, Crasher, Disk, Garbage, SimFs};
 use streamfn_core::checkpoint::{LaneView, Mapping, Windows};
 use streamfn_core::{Durability, Error, Log, ShardId};
 
@@ -311,7 +308,7 @@ impl Figures {
             // The states of a point have their numbers by the effort.
             let effort = if is_full() { "STREAMFN_CRASH_FULL=1 " } else { "" };
             examples.push(format!(
-                "{what:?}: {why}\n    {effort}STREAMFN_CRASH_CASE={} cargo test -p streamfn-core --test crash",
+                "{what:?}: {why}\n    {effort}STREAMFN_CRASH_CASE={} cargo test -p streamfn-core --test all nothing_acknowledged",
                 case.to_text()
             ));
         }

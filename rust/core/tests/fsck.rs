@@ -8,14 +8,12 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open, Bound, Call, Crasher, Disk, Fault, SimFs};
+use crate::simulation::{open, Bound, Call, Crasher, Disk, Fault, SimFs};
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Open};

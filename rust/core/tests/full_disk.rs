@@ -6,13 +6,11 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open, try_open, Call, Fault, SimFs};
+use crate::simulation::{open, try_open, Call, Fault, SimFs};
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{
     Compression, Error, Log, Patience, ReadBuffer, Result, ShardId, Start, Stream, StreamConfig,

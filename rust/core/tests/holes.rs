@@ -6,12 +6,10 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::path::Path;
 use std::time::Duration;
 
-use simulation::{open, SimFs, NOW};
+use crate::simulation::{open, SimFs, NOW};
 use streamfn_core::format::holes;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{Compression, Patience, StreamConfig};

@@ -9,14 +9,12 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open, open_at, Bound, Call, Crasher, Disk, Fault, Garbage, SimFs, NOW};
+use crate::simulation::{open, open_at, Bound, Call, Crasher, Disk, Fault, Garbage, SimFs, NOW};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::clock::ManualClock;

@@ -11,13 +11,11 @@
 )]
 #![allow(clippy::print_stdout, reason = "`make crash` prints its figures")]
 
-mod simulation;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use simulation::ledger::Ledger;
-use simulation::{Bound, Call, Crasher, Disk, Fault, Garbage, SimFs};
+use crate::simulation::ledger::Ledger;
+use crate::simulation::{Bound, Call, Crasher, Disk, Fault, Garbage, SimFs};
 use streamfn_core::checkpoint::{LanesFile, Place};
 use streamfn_core::fs::Fs;
 

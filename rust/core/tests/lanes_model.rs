@@ -8,14 +8,12 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::simulation::{open, SimFs, NOW};
 use proptest::prelude::*;
-use simulation::{open, SimFs, NOW};
 use streamfn_core::checkpoint::{Entry, Mapping};
 use streamfn_core::lane::judge::{Finding, Judge};
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};

@@ -8,13 +8,11 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "a test reads the documentation")]
 
-mod simulation;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::SimFs;
+use crate::simulation::SimFs;
 use streamfn_core::checkpoint::Mapping;
 use streamfn_core::format::record_batch::{BODY_BYTES_MAX, RAW_BYTES_MAX, RECORDS_MAX};
 use streamfn_core::log::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -35,7 +33,7 @@ fn patience() -> Patience<'static> {
 }
 
 fn open() -> Arc<Log> {
-    simulation::open(&SimFs::new())
+    crate::simulation::open(&SimFs::new())
 }
 
 fn stream(log: &Log, is_internal: bool) -> Arc<Stream> {

@@ -7,13 +7,11 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use simulation::{open, try_open, SimFs};
+use crate::simulation::{open, try_open, SimFs};
 use streamfn_core::format::checksum::crc32c;
 use streamfn_core::format::BatchHeader;
 use streamfn_core::fs::{Fs, Open};

@@ -6,13 +6,11 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open, Bound, Crasher, Disk, SimFs};
+use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::removal::{remove_mapping, remove_stream};
 use streamfn_core::checkpoint::retention::consumed;
 use streamfn_core::checkpoint::{Lease, Mapping, Place};

@@ -6,12 +6,10 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::path::Path;
 use std::time::Duration;
 
-use simulation::{open, Bound, Crasher, Disk, SimFs};
+use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::removal::remove_stream;
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::fs::Fs;

@@ -210,7 +210,9 @@ fn idle_lanes_close_them_and_say_what_they_lost() {
     world.trim(6);
 
     assert_eq!(Vec::<String>::new(), world.removed_but_open());
-    in_hands.iter().for_each(|lane| set.settle(*lane, 0).unwrap());
+    for lane in in_hands {
+        set.settle(lane, 0).unwrap();
+    }
     // Record 1, of the other lane, is in memory.
     let said = [(); 2].map(|()| lost(next().map(|_| None)));
     assert_eq!([(2, 5), (2, 5)], said);

@@ -7,13 +7,11 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open, Bound, Crasher, Disk, SimFs};
+use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::fs::Fs;
 use streamfn_core::{Log, Patience, ShardId, Start, StreamConfig};

@@ -7,15 +7,13 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open, Bound, Crasher, Disk, SimFs};
+use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::{Mapping, Place};
 use streamfn_core::fs::{Fs, Lock, Open, RealFs};
 use streamfn_core::{

@@ -7,13 +7,11 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open_at, Disk, SimFs};
+use crate::simulation::{open_at, Disk, SimFs};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::{

@@ -10,13 +10,11 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod simulation;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulation::{open_at, SimFs};
+use crate::simulation::{open_at, SimFs};
 use streamfn_core::checkpoint::{Entry, Mapping, Shape, State, StateKind};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};

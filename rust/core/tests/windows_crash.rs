@@ -11,12 +11,10 @@
 )]
 #![allow(clippy::print_stdout, reason = "`make crash` prints its figures")]
 
-mod simulation;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use simulation::{Bound, Change, Crasher, Disk, Garbage, SimFs};
+use crate::simulation::{Bound, Change, Crasher, Disk, Garbage, SimFs};
 use streamfn_core::checkpoint::{LanesFile, OpenWindow, Place, Shape, State, StateKind, Windows};
 use streamfn_core::fs::Fs;
 

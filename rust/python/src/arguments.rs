@@ -1,6 +1,6 @@
 //! Arguments that are taken apart here, and what is said of wrong ones: which, what it is, the fix.
 //!
-//! Of an argument that PyO3 takes as a whole, it names the type in its message and the argument in a
+//! Of an argument that `PyO3` takes as a whole, it names the type in its message and the argument in a
 //! note.
 
 use pyo3::buffer::PyBuffer;
@@ -70,20 +70,14 @@ pub(crate) fn owned_headers(
     place: Place,
 ) -> PyResult<Vec<(String, Vec<u8>)>> {
     let Some(headers) = headers else { return Ok(Vec::new()) };
-    let items = match headers.cast::<PyDict>() {
-        Ok(dict) => dict.items(),
-        Err(_) => {
-            let Some(items) = headers.getattr_opt("items")? else {
-                return Err(wrong_type(
-                    place,
-                    "headers are a mapping of str to bytes",
-                    headers,
-                    "",
-                ));
-            };
-            let items = items.call0()?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-            PyList::new(headers.py(), items)?
-        }
+    let items = if let Ok(dict) = headers.cast::<PyDict>() {
+        dict.items()
+    } else {
+        let Some(items) = headers.getattr_opt("items")? else {
+            return Err(wrong_type(place, "headers are a mapping of str to bytes", headers, ""));
+        };
+        let items = items.call0()?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        PyList::new(headers.py(), items)?
     };
     items.iter().map(|item| header(&item, place)).collect()
 }
