@@ -53,7 +53,7 @@ def message_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException, hidden: tuple[str, ...] = ()) -> str:
-    """Return what Python prints for an exception; empty if it was never raised.
+    """Return what Python prints for an exception; empty if it was never raised or cannot be told.
 
     Args:
         error: The exception.
@@ -64,7 +64,10 @@ def traceback_of(error: BaseException, hidden: tuple[str, ...] = ()) -> str:
     try:
         text = _as_python_does(error, hidden) if _is_light(error) else _in_short(error, hidden)
     except BaseException:  # noqa: BLE001 -- as above, for `__repr__`, notes and causes
-        text = "".join(_stack(error, hidden))
+        try:
+            text = "".join(_stack(error, hidden))
+        except BaseException:  # noqa: BLE001 -- too deep in the stack, or out of memory
+            return ""
     return cut(text, TRACEBACK_BYTES_MAX)
 
 

@@ -224,8 +224,7 @@ def test_a_rejection_is_one_whatever_its_class_says(kit, loops):
 
 def test_where_nothing_can_be_shown_the_message_has_to_do(monkeypatch):
     """Too deep in the stack, or out of memory."""
-    monkeypatch.setattr("traceback.format_exception", exits)
-    monkeypatch.setattr("traceback.format_tb", exits)
+    monkeypatch.setattr("traceback.TracebackException", exits)
     with pytest.raises(ValueError, match="x") as caught:
         int("x")
 

@@ -236,7 +236,7 @@ impl RealFile {
     /// Opens a file; no fork comes between opening it and noting that a child has to close it.
     fn open(options: &std::fs::OpenOptions, path: &Path) -> io::Result<Self> {
         let mut open = sys::descriptors();
-        let file = above_stdio(options.open(path)?)?;
+        let file = std::fs::File::from(sys::above_stdio(options.open(path)?.into())?);
         if !open.insert(file.as_raw_fd()) {
             sys::invalidate_descriptors(&mut open);
             return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -249,15 +249,6 @@ impl RealFile {
         let file = self.file.as_ref().filter(|_| self.fork_generation == sys::fork_generation());
         file.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
-}
-
-/// Moves a file away from the numbers 0, 1 and 2. WHY: they are free when a program was started
-/// without them, or closed them; what somebody then prints would be written over the file.
-fn above_stdio(file: std::fs::File) -> io::Result<std::fs::File> {
-    if file.as_raw_fd() > libc::STDERR_FILENO {
-        return Ok(file);
-    }
-    Ok(rustix::io::fcntl_dupfd_cloexec(&file, libc::STDERR_FILENO + 1)?.into())
 }
 
 impl Drop for RealFile {

@@ -9,6 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::error::{Error, Result};
+use crate::sys;
 
 const WORD_BYTES: usize = 8;
 
@@ -28,6 +29,7 @@ impl SharedMemory {
     pub fn create(name: &str, words: usize) -> Result<Self> {
         let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
             .map_err(refused)?;
+        let fd = sys::above_stdio(fd).map_err(refused)?;
         rustix::fs::ftruncate(&fd, (words * WORD_BYTES) as u64).map_err(refused)?;
         // WHY: a store beyond the end of a file that somebody cut would kill the process.
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
@@ -106,6 +106,15 @@ fn install_fork_hooks() {
         )
     };
     assert_eq!(result, 0, "pthread_atfork only fails without memory");
+}
+
+/// Moves a descriptor away from the numbers 0, 1 and 2. WHY: they are free when a program was started
+/// without them, or closed them; what somebody then prints would be written over the file.
+pub(crate) fn above_stdio(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    if fd.as_raw_fd() > libc::STDERR_FILENO {
+        return Ok(fd);
+    }
+    rustix::io::fcntl_dupfd_cloexec(&fd, libc::STDERR_FILENO + 1)
 }
 
 /// Sleeps until `word` no longer has the value `seen`, a wake comes, or `most` has passed.
