@@ -164,6 +164,7 @@ check: ## fmt-check, lint, types, test; says how long each took
 check-full: check ## check, and the campaigns in full (hours)
 	@.ci/stage "crash points" $(MAKE) crash
 	@.ci/stage "kills" $(MAKE) chaos
+	@.ci/stage "unruly handlers" $(MAKE) unruly
 	@.ci/stage "mutants" $(MAKE) mutants
 	@.ci/stage "poison" $(MAKE) poison
 	@.ci/stage "a model of the engine" $(MAKE) model

@@ -24,7 +24,7 @@ app = App("unruly")
 JOURNAL = os.environ["JOURNAL"]
 BURST = Burst.read(Path(os.environ["PLAN"]))
 QUICK = Backoff(base=timedelta(milliseconds=10), cap=timedelta(milliseconds=50))
-UNRULY = {"timeout": "500ms", "max_retries": 1, "backoff": QUICK, "report_failures": False}
+UNRULY = {"timeout": "1s", "max_retries": 1, "backoff": QUICK, "report_failures": False}
 CALM = {"timeout": "30s", "max_retries": 1, "backoff": QUICK}
 MARK = b"marked"
 

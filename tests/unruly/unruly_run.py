@@ -20,9 +20,9 @@ from streamfn.engine.deadletter import DeadLetters
 APP: Final = Path(__file__).with_name("unruly_app.py")
 CALM: Final = ("calm_batch", "calm_record", "calm_lambda", "calm_async")
 CALM_RECORDS: Final = 60
-PATIENCE: Final = 180.0
-"""Seconds after which a burst counts as stuck."""
-GONE: Final = 3.0
+PATIENCE: Final = 900.0
+"""Seconds after which a burst counts as stuck: on a slow machine a hundred runners take long."""
+GONE: Final = 10.0
 """Seconds within which everything that the worker started is gone once it has ended."""
 _SUBREAPER: Final = 36
 """PR_SET_CHILD_SUBREAPER of prctl: who loses its parent becomes a child of this process."""
