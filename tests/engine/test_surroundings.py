@@ -159,21 +159,3 @@ def test_threads_take_turns_again_after_a_failure(call):
 
     assert isinstance(call(fails), Disturbed)
     assert sys.getswitchinterval() == interval
-
-
-def test_without_descriptors_the_process_has_to_end(call):
-    """Whoever used them up: a function that fails then need not have."""
-
-    def needs_one(_):
-        os.close(os.open(os.devnull, os.O_RDONLY))
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert isinstance(call(needs_one), Success)
-    used = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
-    outcome = call(needs_one)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 50, hard))
-
-    assert isinstance(outcome, Disturbed)
-    assert outcome.is_fatal
-    assert not outcome.may_be_own

@@ -43,7 +43,7 @@ from .outcome import (
 )
 from .output import Output, Outputs
 from .settle import age_horizon
-from .surroundings import SURROUNDINGS, Soundness
+from .surroundings import SURROUNDINGS
 from .windows import State, WindowTurn
 
 CANCEL_GRACE: Final = timedelta(seconds=1)
@@ -321,10 +321,9 @@ class Invoker:
             cause = error.cause
             return Disturbed(Failure.of(cause, self._users_frames(cause)), error.is_fatal)
         outcome = ended(error, self._users_frames(error))
-        found = SURROUNDINGS.look()
-        if found is Soundness.SOUND or isinstance(outcome, Rejected):
+        if not SURROUNDINGS.look() or isinstance(outcome, Rejected):
             return outcome
-        return Disturbed(outcome.failure, found is Soundness.SPENT, may_be_own=is_first)
+        return Disturbed(outcome.failure, is_fatal=False, may_be_own=is_first)
 
     def _users_frames(self, error: BaseException) -> TracebackType | None:
         """Return the traceback from the first frame that is not ours on."""

@@ -7,26 +7,14 @@ variables it sets and what it puts in place of something else is its own busines
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import threading
 from contextlib import suppress
-from enum import IntEnum
 from typing import Any, Final, TextIO
 
 _OUTPUTS: Final = {"stdout": 1, "stderr": 2}
 """Their descriptors."""
-
-
-class Soundness(IntEnum):
-    """How a look found things."""
-
-    SOUND = 0
-    MENDED = 1
-    """Something was broken, and is not any more."""
-    SPENT = 2
-    """There are no descriptors left: only a new process has some."""
 
 
 class Surroundings:
@@ -41,13 +29,19 @@ class Surroundings:
         self.is_unseen = False
         """A call has ended since they were looked at, and may have left something broken."""
 
-    def look(self) -> Soundness:
-        """Put right what is broken for everybody; called after a failure, in its thread."""
-        found = Soundness.SOUND
+    def look(self) -> bool:
+        """Put right what is broken for everybody; called after a failure, in its thread.
+
+        Returns:
+            Whether anything was.
+        """
+        was_broken = False
         with suppress(BaseException), self._lock:  # a function's own objects are looked at
-            found = max(self._interpreter(), self._all_outputs(), self._files())
+            was_broken = self._interpreter()
+            for name in _OUTPUTS:
+                was_broken |= self._output(name)
         self.is_unseen = False
-        return Soundness(found)
+        return was_broken
 
     def restore_thread(self, tracer: Any, profiler: Any) -> None:  # noqa: ANN401 -- the user's own
         """Take from this thread what a call left set in it, and give our own code its stack back.
@@ -61,37 +55,25 @@ class Surroundings:
         if sys.getrecursionlimit() < self.depth:
             sys.setrecursionlimit(self.depth)
 
-    def _interpreter(self) -> Soundness:
+    def _interpreter(self) -> bool:
         is_low = sys.getrecursionlimit() < self.depth
         is_slow = sys.getswitchinterval() > self._interval
         if is_low:
             sys.setrecursionlimit(self.depth)
         if is_slow:
             sys.setswitchinterval(self._interval)
-        return Soundness.MENDED if is_low or is_slow else Soundness.SOUND
+        return is_low or is_slow
 
-    def _all_outputs(self) -> Soundness:
-        return max(map(self._output, _OUTPUTS))
-
-    def _output(self, name: str) -> Soundness:
+    def _output(self, name: str) -> bool:
         """Put an output back that is gone; where it was closed, on the descriptor that it had."""
         if not _is_closed(getattr(sys, name, None)):
-            return Soundness.SOUND
+            return False
         first = self._outputs[name]
         if _is_closed(first):
             first = _on_descriptor(_OUTPUTS[name])
             self._outputs[name] = first
         setattr(sys, name, first)
-        return Soundness.MENDED
-
-    def _files(self) -> Soundness:
-        try:
-            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as error:
-            return (
-                Soundness.SPENT if error.errno in {errno.EMFILE, errno.ENFILE} else Soundness.SOUND
-            )
-        return Soundness.SOUND
+        return True
 
 
 def _is_closed(stream: object) -> bool:
