@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install
 export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each of the thousands of processes that tests start would compile our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 CARGO := cargo
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
@@ -60,7 +62,13 @@ $(VENV)/.peers: $(VENV)/.tools pyproject.toml
 $(VENV)/.built: $(VENV)/.made $(RUST_SOURCES) pyproject.toml
 	@echo "building the extension (release); the first build takes a minute or two"
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
-	@touch $@
+	@rm -f $(VENV)/.built-for-tests; touch $@
+
+# One is installed at a time. That for tests shares its build with the tests of Rust, and checks more.
+$(VENV)/.built-for-tests: $(VENV)/.made $(RUST_SOURCES) pyproject.toml
+	@echo "building the extension for tests (with assertions; make demo and make bench build the quick one)"
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --locked
+	@rm -f $(VENV)/.built; touch $@
 
 .PHONY: setup tools build demo
 tools: $(VENV)/.tools ## make .venv with the tools for tests and lints
@@ -92,7 +100,7 @@ test-rust: $(VENV)/.made ## run the Rust tests
 	@awk '/^test result:/ {ran += $$4 + $$6} END {print ran + 0; exit !ran}' target/tests-rust.log >target/tests-rust \
 		|| { echo "make: no Rust test ran" >&2; exit 1; }
 
-test-python: $(VENV)/.tools $(VENV)/.built ## run the Python tests
+test-python: $(VENV)/.tools $(VENV)/.built-for-tests ## run the Python tests
 	@mkdir -p target; rm -f target/tests-python
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --junit-xml=target/tests-pure.xml $(PURE)
 	@$(BIN)/python -m pytest --junit-xml=target/tests-whole.xml $(addprefix --ignore=,$(PURE))
@@ -109,16 +117,16 @@ fuzz: ## damage the input of every decoder, ten million times each (DECODER=segm
 KILLS ?= 1000
 SEED ?= 1
 .PHONY: chaos
-chaos: $(VENV)/.tools $(VENV)/.built ## kill the processes around a log KILLS=1000 times, check what each of them saw
+chaos: $(VENV)/.tools $(VENV)/.built-for-tests ## kill the processes around a log KILLS=1000 times, check what each of them saw
 	@$(BIN)/python tests/chaos --seed $(SEED) --kills $(KILLS)
 
 .PHONY: poison
-poison: $(VENV)/.tools $(VENV)/.built ## put 1, 3 and 50 bad records of five kinds in a batch of 1,000, count the calls (minutes)
+poison: $(VENV)/.tools $(VENV)/.built-for-tests ## put 1, 3 and 50 bad records of five kinds in a batch of 1,000, count the calls (minutes)
 	@$(BIN)/python tests/poison --seed $(SEED)
 
 HANDLERS ?= 2000
 .PHONY: unruly
-unruly: $(VENV)/.tools $(VENV)/.built ## run HANDLERS=2000 random unruly handlers beside calm ones, see that no innocent is harmed
+unruly: $(VENV)/.tools $(VENV)/.built-for-tests ## run HANDLERS=2000 random unruly handlers beside calm ones, see that no innocent is harmed
 	@$(BIN)/python tests/unruly --seed $(SEED) --handlers $(HANDLERS)
 
 .PHONY: loom hand-overs
@@ -132,14 +140,14 @@ hand-overs: ## hand a turn to and fro between two processes, ten million times, 
 
 STEPS ?= 100000
 .PHONY: model
-model: $(VENV)/.tools $(VENV)/.built ## try the engine STEPS=100000 times against a model of its promises, windows a fifth of that
+model: $(VENV)/.tools $(VENV)/.built-for-tests ## try the engine STEPS=100000 times against a model of its promises, windows a fifth of that
 	@STREAMFN_MODEL_STEPS=$(STEPS) STREAMFN_WINDOW_MODEL_STEPS=$$(($(STEPS) / 5)) \
 	$(BIN)/python -m pytest --quiet --capture=no tests/testing/test_against_a_model.py \
 		tests/testing/test_windows_against_a_model.py
 
 PAIRS ?= 1000000
 .PHONY: filters
-filters: $(VENV)/.tools $(VENV)/.built ## compare filters with a naive matcher on PAIRS=1000000 random patterns and events
+filters: $(VENV)/.tools $(VENV)/.built-for-tests ## compare filters with a naive matcher on PAIRS=1000000 random patterns and events
 	@STREAMFN_FILTER_PAIRS=$(PAIRS) STREAMFN_FILTER_SEED=$$RANDOM$$RANDOM \
 	$(BIN)/python -m pytest --quiet tests/filter/test_against_naive_matcher.py --override-ini=timeout=0
 
@@ -158,6 +166,7 @@ mutants: $(VENV)/.tools ## build the core with each seeded bug of tests/mutants,
 check: ## fmt-check, lint, types, test; says how long each took
 	@.ci/stage "formatting" $(MAKE) fmt-check
 	@.ci/stage "lints" $(MAKE) lint
+	@.ci/stage "the extension" $(MAKE) $(VENV)/.built-for-tests
 	@.ci/stage "types" $(MAKE) types
 	@$(MAKE) test
 
@@ -186,7 +195,7 @@ lint: $(VENV)/.tools ## clippy and ruff, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	$(BIN)/ruff check
 
-types: $(VENV)/.tools $(VENV)/.built ## mypy, strict
+types: $(VENV)/.tools $(VENV)/.built-for-tests ## mypy, strict
 	$(BIN)/mypy
 
 # ---------------------------------------------------------------- wheel, benches
