@@ -110,6 +110,28 @@ def handle(record):
     assert processed(tmp_path) == {"a", "b", "c", "d", "e"}
 
 
+def test_exit_functions_that_never_return_do_not_keep_the_lanes_of_a_process_that_ran_out(
+    run, tmp_path
+):
+    """It is killed some seconds after its last call, and judged as if it had ended."""
+    _, letters = run(
+        """
+import atexit, time
+
+@app.stream("orders", input="record", max_retries=0)
+def handle(record):
+    if record.text() == "bad":
+        atexit.register(time.sleep, 3600)
+        bytearray(1 << 62)
+    note("done " + record.text())
+""",
+        ["a", "bad", "b"],
+    )
+
+    assert letters == [(b"bad", "MemoryError")]
+    assert processed(tmp_path) == {"a", "b"}
+
+
 @pytest.mark.parametrize("close", ["os.closerange(3, 512)", "os.closerange(0, 512)"])
 @pytest.mark.parametrize("end", ["return", "raise ValueError"])
 def test_who_closes_the_descriptors_of_its_runner_is_found(run, tmp_path, close, end):

@@ -7,8 +7,8 @@ from streamfn.worker.messages import (
     Assign,
     Assigned,
     Drain,
-    Drained,
     Event,
+    Leaving,
     Limit,
     Limited,
     Lines,
@@ -38,7 +38,7 @@ ANSWERS = [
     Alone(1, None),
     Alone(1, 0.5),
     Event({"event": "function_failed", "traceback": "line\nline"}),
-    Drained(),
+    Leaving(72),
 ]
 
 

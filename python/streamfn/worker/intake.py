@@ -25,8 +25,8 @@ from .messages import (
     Alone,
     Answering,
     Assigned,
-    Drained,
     Event,
+    Leaving,
     Limited,
     NotReady,
     Ready,
@@ -134,9 +134,8 @@ class Intake:
                 self.has_news = True
             case Event():
                 self._tell(runner, message.fields)
-            case Drained():
-                runner.state = "draining"
-                runner.leaves_since = now
+            case Leaving(exit_code):
+                runner.leaves(exit_code, now)
 
     def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         event = fields.pop("event")

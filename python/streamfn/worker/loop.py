@@ -196,9 +196,7 @@ class Loop:
 
     def _end_what_does_not_leave(self, now: float) -> None:
         for runner in self._crew:
-            if runner.takes_too_long_to_leave(now) and not runner.is_nobodys:
-                runner.is_nobodys = True
-                runner.kill()
+            runner.end_if_it_does_not_leave(now)
 
     def _is_scan_due(self, now: float) -> bool:
         passed = now - self._last_scan

@@ -1,7 +1,7 @@
 """What a supervisor and its runners say to each other: one JSON object a line, over a socket.
 
 supervisor ──> runner    Start · Assign · Release · Limit · Drain
-runner ──> supervisor    Ready | NotReady · Assigned · Released · Limited · Alone · Event · Drained
+runner ──> supervisor    Ready | NotReady · Assigned · Released · Limited · Alone · Event · Leaving
 """
 
 from __future__ import annotations
@@ -127,12 +127,15 @@ class Event(Message, frozen=True, tag="event"):
     fields: dict[str, Any]
 
 
-class Drained(Message, frozen=True, tag="drained"):
-    """All lanes are given back; the runner ends."""
+class Leaving(Message, frozen=True, tag="leaving"):
+    """No call runs any more: the runner ends once the exit functions of its process are over."""
+
+    exit_code: int
+    """0: all lanes are given back."""
 
 
 Command = Start | Assign | Release | Limit | Drain
-Answering = Ready | NotReady | Assigned | Released | Limited | Alone | Event | Drained
+Answering = Ready | NotReady | Assigned | Released | Limited | Alone | Event | Leaving
 
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _answers: msgspec.json.Decoder[Answering] = msgspec.json.Decoder(Answering)

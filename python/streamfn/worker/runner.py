@@ -34,7 +34,7 @@ from .lane_run import LaneFunction, Tools, lane_functions
 from .lane_threads import LaneThreads
 from .messages import (
     Alone,
-    Drained,
+    Leaving,
     Lines,
     NotReady,
     Ready,
@@ -78,14 +78,13 @@ def run_process(arguments: list[str], path: list[str]) -> NoReturn:
             runner = Runner(start, app, log, mouth)
             mouth.say(runner.ready())
             if not runner.run(memory, connection, lines):
-                _leave(EXIT_EXHAUSTED)
-        mouth.say(Drained())
+                _leave(EXIT_EXHAUSTED, mouth)
         code = 0
     except BaseException as error:  # noqa: BLE001 -- threads of the user's must not keep it from ending
         told = Failure.of(error)
         mouth.report("runner_broken", error_type=told.error_type, error_message=told.error_message,
                      traceback=told.traceback)  # fmt: skip
-    _leave(code)
+    _leave(code, mouth)
 
 
 class Runner:
@@ -149,7 +148,7 @@ def _first_command(connection: socket.socket, lines: Lines) -> Start:
     while not received:
         more = receive_lines(connection, lines)
         if more is None:
-            _leave(EXIT_ORPHANED)
+            os._exit(EXIT_ORPHANED)
         received = more
     start = decode_command(received[0])
     assert isinstance(start, Start)
@@ -167,7 +166,7 @@ def _load(start: Start, mouth: Mouth) -> App:
         if isinstance(error, ConfigError):
             field, reason = str(error.field), cut(str(error.reason), MESSAGE_BYTES_MAX)
         mouth.say(NotReady(field, reason, _traceback(error)))
-        _leave(EXIT_NOT_READY)
+        _leave(EXIT_NOT_READY, mouth)
     end_if_forked(process)
     return app
 
@@ -180,9 +179,13 @@ def _traceback(error: BaseException) -> str:
     return "" if cause is None else traceback_of(cause, OWN_FRAMES)
 
 
-def _leave(code: int) -> NoReturn:
-    """End as Python would, but without waiting for threads that a function left behind."""
+def _leave(code: int, mouth: Mouth) -> NoReturn:
+    """End as Python would, but without waiting for threads that a function left behind.
+
+    The supervisor is told before: it waits some seconds for exit functions, and no longer.
+    """
     try:
+        mouth.say(Leaving(code))
         run_exit_functions()
     finally:
         os._exit(code)

@@ -24,7 +24,7 @@ State = Literal["starting", "ready", "draining"]
 CLOSE_SECONDS: Final = 5.0
 """How long a killed process may take to be gone."""
 LEAVE_SECONDS: Final = 5.0
-"""How long a drained process may take to end: the exit functions of an app may never return."""
+"""How long exit functions may take: those of an app may never return."""
 SEND_BYTES: Final = 1 << 16
 PROGRAM: Final = str(Path(__file__).with_name("start_runner.py"))
 
@@ -67,8 +67,11 @@ class RunnerProcess:
         """It gave up by itself: calls failed in it for what others did."""
         self.is_silent = False
         """It has closed its end: it is dead, or somebody's function closed all descriptors."""
-        self.leaves_since: float | None = None
-        """When it said that it was drained, on the monotonic clock."""
+        self._leaves_since: float | None = None
+        """When it said that it was about to end, on the monotonic clock."""
+        self._leaves_with: int | None = None
+        """The exit code that it then named. WHY it holds, however the process ends: what exit
+        functions do comes after everything that matters."""
         self._lines = Lines()
         self._outgoing: deque[bytes] = deque()
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
@@ -136,9 +139,17 @@ class RunnerProcess:
         """Return the calls in progress; after its death, those it died in."""
         return tuple(Cell(*cell) for cell in self.board.cells())
 
-    def takes_too_long_to_leave(self, now: float) -> bool:
-        """Whether it is drained, and its process goes on all the same."""
-        return self.leaves_since is not None and now - self.leaves_since > LEAVE_SECONDS
+    def leaves(self, exit_code: int, now: float) -> None:
+        """It says that only the exit functions of its process are left to run."""
+        self._leaves_since, self._leaves_with = now, exit_code
+        if exit_code == 0:
+            self.state = "draining"
+
+    def end_if_it_does_not_leave(self, now: float) -> None:
+        """Kill it when its exit functions have run too long; its end counts as if they had not."""
+        if self._leaves_since is not None and now - self._leaves_since > LEAVE_SECONDS:
+            self._leaves_since = None
+            self.kill()
 
     def kill(self) -> None:
         """End it and its process group at once, whatever they are doing."""
@@ -162,7 +173,8 @@ class RunnerProcess:
         What it had started is killed first: once the process is reaped, its id may be reused.
         """
         self.kill()
-        return -self._process.wait()
+        detail = -self._process.wait()
+        return detail if self._leaves_with is None else -self._leaves_with
 
     def close(self) -> None:
         """Wait for the dead process, though not for ever, and free what was shared with it."""
