@@ -266,7 +266,9 @@ def handle(record):
         assert is_running(child)
         kill(child)
 
-    def test_an_exit_function_that_never_returns_does_not_hold_up_the_end(self, run):
+    @pytest.mark.parametrize("drain_timeout", ["30s", "2s"])
+    def test_an_exit_function_that_never_returns_does_not_hold_up_the_end(self, run, drain_timeout):
+        """Nor does the worker say that it gave something up."""
         letters, calls = run(
             """
 import atexit
@@ -281,6 +283,8 @@ def handle(record):
     threading.Thread(target=time.sleep, args=(3600,)).start()
 """,
             ["a"],
+            "--drain-timeout",
+            drain_timeout,
         )
 
         assert (letters, data_of(calls)) == ([], ["a"])

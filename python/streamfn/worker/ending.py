@@ -50,7 +50,10 @@ class Ending:
             return False
         if self._is_killed:
             return True  # they cannot even be killed: whoever started us has to see to that
-        self.abandon(EXIT_TERMINATED)
+        if all(runner.is_drained for runner in self._crew):
+            self._kill()  # only exit functions are left, so nothing is given up
+        else:
+            self.abandon(EXIT_TERMINATED)
         return False
 
     def drain(self, exit_code: int = 0) -> None:
@@ -70,8 +73,6 @@ class Ending:
     def abandon(self, exit_code: int) -> None:
         """Kill the runners; what they were calling is delivered again, and counts for nothing."""
         self.exit_code = exit_code
-        self._is_killed = True
-        self._end_by = self._clock.monotonic() + KILL_PATIENCE.total_seconds()
         in_flight = sum(len(runner.cells()) for runner in self._crew)
         message = "stopped at once, no calls in flight"
         if in_flight:
@@ -80,6 +81,11 @@ class Ending:
                 f"gave up {format_count(in_flight, 'call')} in flight, {again} delivered again"
             )
         self._report("worker_abandons", in_flight=in_flight, message=message, exit_code=exit_code)
+        self._kill()
+
+    def _kill(self) -> None:
+        self._is_killed = True
+        self._end_by = self._clock.monotonic() + KILL_PATIENCE.total_seconds()
         for runner in self._crew:
             runner.is_nobodys = True
             runner.kill()

@@ -139,6 +139,11 @@ class RunnerProcess:
         """Return the calls in progress; after its death, those it died in."""
         return tuple(Cell(*cell) for cell in self.board.cells())
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether it has given all lanes back, and only its exit functions are left to run."""
+        return self._leaves_with == 0
+
     def leaves(self, exit_code: int, now: float) -> None:
         """It says that only the exit functions of its process are left to run."""
         self._leaves_since, self._leaves_with = now, exit_code
