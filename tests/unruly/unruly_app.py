@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from streamfn import App, Backoff
 
 app = App("unruly")
 JOURNAL = os.environ["JOURNAL"]
+tempfile.tempdir = os.environ["TMPDIR"]  # or it tries with a file, which a kill would leave behind
 BURST = Burst.read(Path(os.environ["PLAN"]))
 QUICK = Backoff(base=timedelta(milliseconds=10), cap=timedelta(milliseconds=50))
 UNRULY = {"timeout": "1s", "max_retries": 1, "backoff": QUICK, "report_failures": False}
