@@ -22,6 +22,7 @@ SEED = int(os.environ.get("STREAMFN_WINDOW_SEED", "7"))
 RECORDS = 6_000 + 250 * KILLS
 SECONDS_A_KILL = 0.55
 WIDTH_US = 250_000
+WIDE_S = 12  # of a window in which a slow machine runs two workers
 
 
 @pytest.fixture
@@ -98,10 +99,10 @@ def test_a_burst_leaves_the_window_open_and_the_next_worker_goes_on(
     log, workers, finals_dir, until
 ):
     """`--burst` waits for no window; what it counted is in the state that the next worker reads."""
-    app = (workers.apps / "windowed.py").read_text().replace("250ms", "4s")
+    app = (workers.apps / "windowed.py").read_text().replace("250ms", f"{WIDE_S}s")
     (workers.folder / "wide.py").write_text(app)
     stream = log.create_stream("orders")
-    wait_for_a_new_window(4.0)
+    wait_for_a_new_window(WIDE_S)
     stream.put_many([b"x"] * 30)
 
     assert workers.run("wide", "--burst", FINALS=finals_dir) == 0
@@ -145,10 +146,10 @@ def replay(run_streamfn, log, *options):
 @pytest.mark.slow
 def test_a_replay_has_states_of_its_own(log, workers, finals_dir, until, run_streamfn):
     """It makes the final call of its last window at its end; the live window goes on untouched."""
-    app = (workers.apps / "windowed.py").read_text().replace("250ms", "4s")
+    app = (workers.apps / "windowed.py").read_text().replace("250ms", f"{WIDE_S}s")
     (workers.folder / "wide.py").write_text(app)
     stream = log.create_stream("orders")
-    wait_for_a_new_window(4.0)
+    wait_for_a_new_window(WIDE_S)
     stream.put_many([b"x"] * 30)
     assert workers.run("wide", "--burst", FINALS=finals_dir) == 0
 
