@@ -209,7 +209,7 @@ wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one f
 # On a slow machine: the same wheel, but for the extension in it.
 wheel-for-tests: $(VENV)/.built-for-tests $(PYTHON_SOURCES)
 	@rm -rf dist
-	@$(BIN)/maturin build --locked --out dist
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin build --locked --out dist
 	@ls dist/*-abi3-*.whl
 
 BENCH := $(BIN)/python -m pytest --quiet --benchmark-enable --benchmark-quiet --benchmark-disable-gc \
