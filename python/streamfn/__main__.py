@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamfn.worker.start_runner import own_modules_first
+from streamfn.worker.child.start_child import own_modules_first
 
 TYPE_CHECKING = False  # WHY: `typing` may be a file in the working directory, which comes first yet
 if TYPE_CHECKING:

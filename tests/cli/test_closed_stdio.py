@@ -135,7 +135,7 @@ def test_they_are_open_before_anything_else_is_imported():
 
     assert {name for name in loaded if name.startswith("streamfn")} == {
         "streamfn", "streamfn.__main__", "streamfn.stdio",
-        "streamfn.worker", "streamfn.worker.start_runner",
+        "streamfn.worker", "streamfn.worker.child", "streamfn.worker.child.start_child",
     }  # fmt: skip
     assert "click" not in loaded
     pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text()

@@ -7,9 +7,9 @@ import pytest
 
 from streamfn._core import Entry, Record, Records
 from streamfn.clock import ManualClock
-from streamfn.engine.hold import HoldPass
 from streamfn.engine.outcome import CAUSE_CRASHED, Failed, Failure
-from streamfn.engine.settle import Case, expire, judged, settle
+from streamfn.engine.record_pass import RecordPass
+from streamfn.engine.settle import SettleContext, expire, judged, settle
 from streamfn.engine.worklist import Worklist
 from streamfn.model.policy import RetryPolicy
 
@@ -58,7 +58,7 @@ class PlayedLane:
     calls: list[list[int]] = field(default_factory=list)
     """Sequence numbers of each call, the fatal ones included."""
     done: list[int] = field(default_factory=list)
-    letters: list = field(default_factory=list)
+    discarded: list = field(default_factory=list)
     waits: int = 0
     splits: int = 0
     slots: list = field(default_factory=list)
@@ -66,7 +66,7 @@ class PlayedLane:
 
     @property
     def dead(self):
-        return [letter.record.sequence_number for letter in self.letters]
+        return [letter.record.sequence_number for letter in self.discarded]
 
 
 def covered(lane, entries):
@@ -85,7 +85,7 @@ def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
     After each wait, and each death, another runner goes on from what the slot says.
     """
     lane = batch
-    case = Case(batch, policy or RetryPolicy(), clock or ManualClock())
+    context = SettleContext(batch, policy or RetryPolicy(), clock or ManualClock())
     played = PlayedLane()
     worklist = Worklist.of([Entry(batch.first, batch.last)])
     while worklist.calls:
@@ -95,10 +95,10 @@ def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
         if verdict:
             worklist, outcome = verdict
         else:
-            expired = expire(worklist, case)
-            played.letters += expired.letters
+            expired = expire(worklist, context)
+            played.discarded += expired.discarded
             worklist = expired.worklist
-            if expired.letters:
+            if expired.discarded:
                 continue
             records = worklist.head.records(batch)
             played.slots.append(worklist.entries())
@@ -110,56 +110,56 @@ def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
                 entries = worklist.entries()
                 worklist = Worklist.of([*map(crashed, entries[:head]), *entries[head:]])
                 batch = covered(lane, worklist.entries())
-                case = replace(case, batch=batch)
+                context = replace(context, batch=batch)
                 continue
-        decision = settle(worklist, outcome, case)
-        played.letters += decision.letters
+        decision = settle(worklist, outcome, context)
+        played.discarded += decision.discarded
         before, after = numbers_of(worklist, batch), numbers_of(decision.worklist, batch)
         played.done += sorted(before - after - set(played.dead))
         played.waits += decision.wait
         played.splits += decision.is_split
         worklist = decision.worklist
         if decision.wait:
-            case.clock.advance(timedelta(seconds=1))
+            context.clock.advance(timedelta(seconds=1))
             batch = covered(lane, worklist.entries())
-            case = replace(case, batch=batch)
+            context = replace(context, batch=batch)
     return played
 
 
 def play_records(batch, function, policy=None, clock=None, calls_max=20_000):
     """Play `input="record"`: `function(record)` returns None, an outcome, or raises `Died`."""
-    case = Case(batch, policy or RetryPolicy(), clock or ManualClock())
+    context = SettleContext(batch, policy or RetryPolicy(), clock or ManualClock())
     played = PlayedLane()
     entries = [Entry(batch.first, batch.last)]
     while entries:
-        hold = HoldPass(entries, replace(case, batch=covered(batch, entries)), TIMEOUT)
-        played.letters += hold.take_letters()
+        hold = RecordPass(entries, replace(context, batch=covered(batch, entries)), TIMEOUT)
+        played.discarded += hold.take_discarded()
         death = None
-        while death is None and (stretch := hold.next()):
+        while death is None and (record_range := hold.next()):
             played.slots.append(hold.entries)
-            death = _play_stretch(played, hold, stretch, function)
-            played.letters += hold.take_letters()
+            death = _play_stretch(played, hold, record_range, function)
+            played.discarded += hold.take_discarded()
             assert len(played.calls) < calls_max, "it never ends"
         entries = hold.entries if death is None else running_blamed(hold.entries, death)
         played.waits += death is None and bool(entries)
     return played
 
 
-def _play_stretch(played, hold, stretch, function):
+def _play_stretch(played, hold, record_range, function):
     """Call until one fails; return the number of a record that killed the process."""
-    for place, record in enumerate(stretch.records):
+    for place, record in enumerate(record_range.records):
         played.calls.append([record.sequence_number])
         try:
             outcome = function(record)
         except Died:
-            played.done += stretch.records[:place].sequence_numbers()
+            played.done += record_range.records[:place].sequence_numbers()
             return record.sequence_number
         if outcome is not None:
-            played.done += stretch.records[:place].sequence_numbers()
-            hold.settled(stretch, place, outcome)
+            played.done += record_range.records[:place].sequence_numbers()
+            hold.settled(record_range, place, outcome)
             return None
-    played.done += stretch.records.sequence_numbers()
-    hold.settled(stretch, len(stretch.records), None)
+    played.done += record_range.records.sequence_numbers()
+    hold.settled(record_range, len(record_range.records), None)
     return None
 
 

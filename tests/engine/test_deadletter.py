@@ -13,7 +13,7 @@ from streamfn.engine.deadletter import DeadLetters
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.outcome import Failure
 from streamfn.engine.output import Output
-from streamfn.engine.settle import Letter
+from streamfn.engine.settle import DiscardedRecord
 from streamfn.error_text import TRACEBACK_BYTES_MAX
 from streamfn.errors import StreamfnError
 from streamfn.model.mapping import EventSourceMapping
@@ -45,7 +45,7 @@ def letter(number=7, stream="orders", data=b"payload", headers=None, attempts=4,
         timestamp_us=put_us,
     )
     failure = Failure("ValueError", "no", "Traceback")
-    return Letter(record, "RetryAttemptsExhausted", failure, attempts, 5_000_000)
+    return DiscardedRecord(record, "RetryAttemptsExhausted", failure, attempts, 5_000_000)
 
 
 def records_of(log, name):
@@ -167,7 +167,9 @@ class TestRedrive:
         letters.redrive()
 
         [copy] = redriven(log)
-        again = Letter(copy, "RetryAttemptsExhausted", Failure("KeyError", "'x'"), 2, 6_000_000)
+        again = DiscardedRecord(
+            copy, "RetryAttemptsExhausted", Failure("KeyError", "'x'"), 2, 6_000_000
+        )
         destination.deliver([again])
 
         [found] = letters.entries()
@@ -281,7 +283,7 @@ class TestDestination:
         mapping = EventSourceMapping(**FIELDS, on_failure=None)
 
         [copy] = redriven(log)
-        again = Letter(copy, "Rejected", Failure("Reject", "no"), 1, 6)
+        again = DiscardedRecord(copy, "Rejected", Failure("Reject", "no"), 1, 6)
         FailureDestination(log.core, mapping, SystemClock()).deliver([again])
 
         assert [each.condition for each in letters.entries()] == ["Rejected"]
@@ -295,7 +297,7 @@ class TestDestination:
         worst = Failure("E" * 10**5 + "\ud800", "\0" * 10**6, "\0" * 10**6)
         log.create_stream("orders").put(data, "k7", headers)  # so such a record can be
 
-        destination.deliver([Letter(record, "Rejected", worst, 1, 0)])
+        destination.deliver([DiscardedRecord(record, "Rejected", worst, 1, 0)])
 
         [found] = letters.entries()
         assert (found.data, found.headers) == (data, headers)
@@ -337,7 +339,9 @@ class TestDestination:
         failure = Failure("ValueError", "no", "x" * TRACEBACK_BYTES_MAX)
 
         def peak(count):
-            given_up = [Letter(letter(n).record, "Rejected", failure, 1, 0) for n in range(count)]
+            given_up = [
+                DiscardedRecord(letter(n).record, "Rejected", failure, 1, 0) for n in range(count)
+            ]
             tracemalloc.start()
             destination.deliver(given_up)
             _, most = tracemalloc.get_traced_memory()
@@ -355,7 +359,9 @@ class TestDestination:
         record = Record(state, None, sequence_number=9, stream="orders")
         failure = Failure("E", "m", "x" * 10**6)
 
-        places = destination.deliver([Letter(record, "Rejected", failure, 1, 0, window=(0, 60))])
+        places = destination.deliver(
+            [DiscardedRecord(record, "Rejected", failure, 1, 0, window=(0, 60))]
+        )
 
         assert places == ["shop.total.dlq"]
         assert len(records_of(log, "shop.total.dlq")) == records
@@ -367,7 +373,7 @@ class TestDestination:
     def test_parts_without_their_end_are_no_dead_letter(self, log, letters, destination):
         """As a crash leaves them; the state is delivered again, and these parts are not in it."""
         whole = Record(b"a" * (RECORD_BYTES_MAX + 1), None, sequence_number=9, stream="orders")
-        again = Letter(whole, "Rejected", Failure("E", "m"), 1, 0, window=(0, 60))
+        again = DiscardedRecord(whole, "Rejected", Failure("E", "m"), 1, 0, window=(0, 60))
         data, key, headers = destination._in_parts(again)[0]
         log.core.create_stream("shop.total.dlq", internal=True).put(b"b" * len(data), key, headers)
         assert letters.entries() == []

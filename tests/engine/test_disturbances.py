@@ -20,7 +20,7 @@ import pytest
 from streamfn.clock import ManualClock
 from streamfn.engine import event_loop
 from streamfn.engine.invoker import Interrupt, Invoker
-from streamfn.engine.loops import Loops
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.outcome import Disturbed, Failed, Success
 from streamfn.model.mapping import EventSourceMapping
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def loops():
-    loops = Loops(is_shielded=True)
+    loops = LazyEventLoop(is_shielded=True)
     yield loops
     loops.close()
 
@@ -498,7 +498,7 @@ def test_what_is_thrown_at_a_thread_that_waits_is_not_its_calls_failure(call, in
 
 def test_a_loop_that_is_not_shielded_ends_its_call_then(interrupt):
     """In a test of the user's, Ctrl-C ends the test."""
-    loops, was_cancelled = Loops(), threading.Event()
+    loops, was_cancelled = LazyEventLoop(), threading.Event()
 
     async def throws():
         try:

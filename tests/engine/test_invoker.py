@@ -11,7 +11,7 @@ import pytest
 
 from streamfn.clock import ManualClock
 from streamfn.engine.invoker import Interrupt, Invoker
-from streamfn.engine.loops import Loops
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.outcome import Expired, Failed, Partial, Rejected, Reported, Success
 from streamfn.errors import Reject
 from streamfn.model.mapping import EventSourceMapping
@@ -21,7 +21,7 @@ from streamfn.model.policy import RetryPolicy
 def invoker(handler, clock=None, loops=None, **fields):
     fields = {"name": "shop.total", "app": "shop", "function": "total", "stream": "orders"} | fields
     clock = clock or ManualClock()
-    return Invoker(EventSourceMapping(**fields), handler, None, clock, loops or Loops())
+    return Invoker(EventSourceMapping(**fields), handler, None, clock, loops or LazyEventLoop())
 
 
 def sweep(handler, records, interrupt=None, clock=None, **fields):
@@ -215,7 +215,7 @@ class TestNothingRan:
         assert outcome.failure.error_type == "InvalidResponse"
 
     def test_an_awaitable_that_a_coroutine_returned_is_one_too(self, kit):
-        loops = Loops()
+        loops = LazyEventLoop()
 
         async def function(batch):
             return coroutine(batch)
@@ -276,7 +276,7 @@ class TestWhatItReturned:
         async def function(batch):
             return Unshown()
 
-        loops = Loops()
+        loops = LazyEventLoop()
         calls = invoker(function, loops=loops, on_success="audit")
         outcome = calls.call_batch(kit.records_of("a"), 1)
         loops.close()
@@ -411,7 +411,7 @@ class TestAsync:
 
     @pytest.fixture
     def loops(self):
-        loops = Loops()
+        loops = LazyEventLoop()
         yield loops
         loops.close()
 

@@ -7,7 +7,7 @@ import pytest
 from streamfn._core import DEAD_LETTER_BYTES_EXTRA, Record
 from streamfn.engine.letter import Origin, failed, redriven
 from streamfn.engine.outcome import Failure
-from streamfn.engine.settle import Letter
+from streamfn.engine.settle import DiscardedRecord
 from streamfn.error_text import TRACEBACK_BYTES_MAX
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.record import DEAD_LETTER_HEADER, origin
@@ -20,7 +20,7 @@ MAPPING = EventSourceMapping(
 
 def letter(record, traceback="Traceback …", attempts=4):
     failure = Failure("ValueError", "no", traceback)
-    return Letter(record, "RetryAttemptsExhausted", failure, attempts, 5)
+    return DiscardedRecord(record, "RetryAttemptsExhausted", failure, attempts, 5)
 
 
 def header(headers):

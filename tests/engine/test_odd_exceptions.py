@@ -8,7 +8,7 @@ import pytest
 
 from streamfn.clock import ManualClock
 from streamfn.engine.invoker import Interrupt, Invoker
-from streamfn.engine.loops import Loops
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.outcome import Failed, Failure, Rejected
 from streamfn.errors import Reject
 from streamfn.model.mapping import EventSourceMapping
@@ -141,7 +141,7 @@ def failing(make):
 
 @pytest.fixture
 def loops():
-    loops = Loops()
+    loops = LazyEventLoop()
     yield loops
     loops.close()
 

@@ -9,7 +9,7 @@ import pytest
 from streamfn._core import PARTITION_KEY_CHARS_MAX, RECORD_BYTES_MAX
 from streamfn.clock import ManualClock
 from streamfn.engine.invoker import Interrupt, Invoker
-from streamfn.engine.loops import Loops
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.outcome import Failed, Partial, Reported, Success
 from streamfn.engine.output import Output, Outputs
 from streamfn.errors import RecordTooLarge
@@ -18,7 +18,7 @@ from streamfn.model.mapping import EventSourceMapping
 
 @pytest.fixture
 def loops():
-    loops = Loops()
+    loops = LazyEventLoop()
     yield loops
     loops.close()
 
@@ -29,7 +29,7 @@ def mapping(**fields):
 
 
 def invoker(handler, loops=None, **fields):
-    return Invoker(mapping(**fields), handler, None, ManualClock(), loops or Loops())
+    return Invoker(mapping(**fields), handler, None, ManualClock(), loops or LazyEventLoop())
 
 
 def values(returned, key=None):

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from streamfn.engine.retry import LanePace
+from streamfn.engine.retry import LaneBackoff
 from streamfn.model.policy import Backoff
 
 
@@ -23,11 +23,11 @@ class Drawing:
 
 def paced(drawn):
     """The pace of a lane with that back-off, and a list for its complaints."""
-    return LanePace(Drawing(drawn), 3, Random(1)), []
+    return LaneBackoff(Drawing(drawn), 3, Random(1)), []
 
 
 class TestLanePace:
-    """Tests for `LanePace`."""
+    """Tests for `LaneBackoff`."""
 
     @pytest.mark.parametrize("wait", [timedelta(0), timedelta(seconds=7), timedelta(days=3_650)])
     def test_a_wait_is_what_the_back_off_draws(self, wait):

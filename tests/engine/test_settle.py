@@ -8,7 +8,7 @@ import pytest
 from streamfn._core import Entry
 from streamfn.clock import ManualClock
 from streamfn.engine.outcome import Failed, Failure, Partial, Rejected, Reported, Success
-from streamfn.engine.settle import Case, judged, settle
+from streamfn.engine.settle import SettleContext, judged, settle
 from streamfn.engine.worklist import Call, Worklist
 from streamfn.model.policy import RetryPolicy
 
@@ -43,10 +43,10 @@ def isolated(kit, batch, number, kind):
 
     Returns the calls, the records that were done, and the records given up.
     """
-    case = Case(batch, RetryPolicy(), ManualClock())
+    context = SettleContext(batch, RetryPolicy(), ManualClock())
     worklist = Worklist.of([Entry(batch.first, batch.last)])
     calls = done = 0
-    letters = []
+    discarded = []
     while worklist.calls:
         head = worklist.head
         outcome = FAILED if head.first <= number <= head.last else Success()
@@ -56,10 +56,10 @@ def isolated(kit, batch, number, kind):
         elif kind == "death":
             blamed = Call(tuple(kit.crashed(entry) for entry in head.entries))
             worklist, outcome = judged(worklist.replaced([blamed]), kit.TIMEOUT)
-        decision = settle(worklist, outcome, case)
+        decision = settle(worklist, outcome, context)
         worklist = decision.worklist
-        letters += decision.letters
-    return calls, done, [letter.record.sequence_number for letter in letters]
+        discarded += decision.discarded
+    return calls, done, [letter.record.sequence_number for letter in discarded]
 
 
 class TestOnePoisonRecord:
@@ -96,8 +96,8 @@ class TestOnePoisonRecord:
         played = kit.play_batch(batch, poisoned(103), RetryPolicy(max_retries=max_retries))
 
         assert played.calls.count([103]) == max_retries + 1
-        assert played.letters[0].attempts == max_retries + 1
-        assert played.letters[0].condition == "RetryAttemptsExhausted"
+        assert played.discarded[0].attempts == max_retries + 1
+        assert played.discarded[0].condition == "RetryAttemptsExhausted"
         assert played.waits == max_retries
 
     def test_a_slot_fits_all_the_way(self, kit):
@@ -111,7 +111,7 @@ class TestOnePoisonRecord:
     def test_a_death_is_a_crash_in_the_dead_letter(self, kit):
         played = kit.play_batch(kit.records_of("abc"), deadly(kit, 101))
 
-        failure = played.letters[0].failure
+        failure = played.discarded[0].failure
         assert failure.error_type == "FunctionCrashed"
         assert "SIGSEGV" in failure.error_message
 
@@ -120,7 +120,7 @@ class TestOnePoisonRecord:
 
         played = kit.play_batch(kit.records_of("ab"), poisoned(101), clock=clock)
 
-        assert played.letters[0].first_failed_us == kit.NOW_US
+        assert played.discarded[0].first_failed_us == kit.NOW_US
 
 
 class TestFailed:
@@ -140,7 +140,7 @@ class TestFailed:
 
         assert played.calls == [[100, 101, 102]] * 3
         assert played.dead == [100, 101, 102]
-        assert {letter.attempts for letter in played.letters} == {3}
+        assert {letter.attempts for letter in played.discarded} == {3}
 
     def test_retries_for_ever_give_nobody_up(self, kit):
         policy = RetryPolicy(max_retries=-1)
@@ -163,8 +163,8 @@ class TestRejected:
         played = kit.play_batch(kit.records_of("abcd"), poisoned(102, outcome=REJECTED))
 
         assert played.dead == [102]
-        assert played.letters[0].condition == "Rejected"
-        assert played.letters[0].attempts == 1
+        assert played.discarded[0].condition == "Rejected"
+        assert played.discarded[0].attempts == 1
         assert played.waits == 0
         assert played.done == [100, 101, 103]
 
@@ -220,7 +220,7 @@ class TestPartial:
         played = kit.play_batch(batch, self.fail(100, 101), RetryPolicy(max_retries=2))
 
         assert played.dead == [100, 101]
-        assert [letter.attempts for letter in played.letters] == [3, 3]
+        assert [letter.attempts for letter in played.discarded] == [3, 3]
 
     def test_attempts_count_for_each_record(self, kit):
         """100 fails in every call, 102 from the second on."""
@@ -235,7 +235,9 @@ class TestPartial:
 
         played = kit.play_batch(kit.records_of("aba"), function, RetryPolicy(max_retries=1))
 
-        assert [(letter.record.sequence_number, letter.attempts) for letter in played.letters] == [
+        assert [
+            (letter.record.sequence_number, letter.attempts) for letter in played.discarded
+        ] == [
             (100, 2),
             (102, 2),
         ]
@@ -259,7 +261,7 @@ class TestPartial:
         played = kit.play_batch(kit.records_of("aba"), function, RetryPolicy(max_retries=2))
 
         assert calls == [[100, 101, 102], [100, 102], [100], [100], [102]]
-        assert played.letters[0].attempts == 3
+        assert played.discarded[0].attempts == 3
 
 
 class TestReported:
@@ -281,7 +283,7 @@ class TestReported:
         played = kit.play_batch(kit.records_of("abc"), self.report(102))
 
         assert played.calls == [[100, 101, 102], [102], [102], [102], [102]]
-        assert played.letters[0].attempts == 4
+        assert played.discarded[0].attempts == 4
 
     def test_all_from_the_lowest_on_comes_again(self, kit):
         """K-26: records that the function handled after it included."""
@@ -319,7 +321,7 @@ class TestExpire:
         played = kit.play_batch(batch, poisoned(), policy, clock)
 
         assert played.calls == []
-        assert [letter.condition for letter in played.letters] == ["RecordAgeExceeded"] * 3
+        assert [letter.condition for letter in played.discarded] == ["RecordAgeExceeded"] * 3
 
     def test_a_record_may_expire_while_it_is_retried(self, kit):
         """Each wait of this play takes a second."""
@@ -328,7 +330,7 @@ class TestExpire:
         played = kit.play_batch(kit.records_of("ab"), poisoned(101), policy)
 
         assert played.dead == [101]
-        assert played.letters[0].condition == "RecordAgeExceeded"
+        assert played.discarded[0].condition == "RecordAgeExceeded"
         assert 3 <= played.calls.count([101]) <= 5
 
     def test_fresh_records_are_none_of_its_business(self, kit):
@@ -336,4 +338,4 @@ class TestExpire:
 
         played = kit.play_batch(kit.records_of("ab"), poisoned(), policy)
 
-        assert played.letters == []
+        assert played.discarded == []

@@ -9,7 +9,7 @@ import pytest
 
 from streamfn.clock import ManualClock
 from streamfn.engine.invoker import Interrupt, Invoker
-from streamfn.engine.loops import Loops
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.outcome import Disturbed, Failed, Success
 from streamfn.engine.surroundings import SURROUNDINGS
 from streamfn.model.mapping import EventSourceMapping
@@ -36,7 +36,7 @@ def call(kit):
         mapping = EventSourceMapping(
             name="shop.total", app="shop", function="total", stream="orders"
         )
-        invoker = Invoker(mapping, function, None, ManualClock(), Loops())
+        invoker = Invoker(mapping, function, None, ManualClock(), LazyEventLoop())
         return invoker.call_batch(kit.records_of("a"), 1)
 
     return call
@@ -93,7 +93,7 @@ class TestAnOutputThatIsGone:
             name="shop.total", app="shop", function="total", stream="orders", input="record"
         )
         records = kit.records_of("abc")
-        invoker = Invoker(mapping, function, None, ManualClock(), Loops())
+        invoker = Invoker(mapping, function, None, ManualClock(), LazyEventLoop())
         swept = invoker.call_records(records, iter(records), 1, Interrupt())
 
         assert swept.done == 1
@@ -143,7 +143,7 @@ def test_a_tracer_that_is_left_does_not_see_the_next_call(kit, tool, current, in
     mapping = EventSourceMapping(
         name="shop.total", app="shop", function="total", stream="orders", input=input
     )
-    invoker = Invoker(mapping, lambda _: tool(tracer), None, ManualClock(), Loops())
+    invoker = Invoker(mapping, lambda _: tool(tracer), None, ManualClock(), LazyEventLoop())
     records = kit.records_of("a")
     if input == "record":
         invoker.call_records(records, iter(records), 1, Interrupt())

@@ -6,7 +6,7 @@ import pytest
 
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.model.worker import WorkerConfig
-from streamfn.worker.supervisor import Supervisor
+from streamfn.worker.supervisor.supervisor import Supervisor
 
 
 def letters_of(log, apps, stream, functions):

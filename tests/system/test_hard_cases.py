@@ -7,7 +7,7 @@ import pytest
 from streamfn import _core
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.model.worker import WorkerConfig
-from streamfn.worker.supervisor import Supervisor
+from streamfn.worker.supervisor.supervisor import Supervisor
 
 
 def most_at_once(notes, killed=None):

@@ -7,7 +7,7 @@ import pytest
 from streamfn._core import slot_of
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.model.worker import WorkerConfig
-from streamfn.worker.supervisor import Supervisor
+from streamfn.worker.supervisor.supervisor import Supervisor
 
 RECORDS = 10_000
 POISON = 7_777

@@ -129,7 +129,7 @@ def test_workers_share_one(log, workers, notes, until, replay, is_over):
 
 
 def test_kills_in_the_middle_lose_nothing(log, workers, notes, until, replay, is_over, kill_tree):
-    """Runners and whole workers are killed; all of the stretch comes, the function stays put."""
+    """Runners and whole workers are killed; all of the range comes, the function stays put."""
     chance = random.Random(7)
     put(log.create_stream("orders"), 300)
     options = {"NOTES": notes.path, "SIZE": 4, "FACTOR": 2}

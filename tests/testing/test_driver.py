@@ -217,7 +217,7 @@ class TestDeaths:
         assert [letter.data for letter in ran.dead_letters("total")] == [b"poison"]
 
     def test_what_it_had_not_sent_on_yet_is_sent_all_the_same(self, app):
-        """Values wait in the runner until their stretch of records is over, and die with it."""
+        """Values wait in the runner until their range of records is over, and die with it."""
         called = []
 
         @app.stream("orders", input="record", to="lines", on_success="audit", max_retries=0)

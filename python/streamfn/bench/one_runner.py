@@ -11,11 +11,19 @@ from streamfn._core import Board, LaneSet
 from streamfn.app import App
 from streamfn.clock import SystemClock
 from streamfn.engine.invoker import Invoker
-from streamfn.engine.loops import Loops
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.log import Log
 from streamfn.model.mapping import EventSourceMapping
-from streamfn.worker.lane_run import LaneFunction, LaneJob, Tools, lane_functions
-from streamfn.worker.lane_threads import LaneThreads
+from streamfn.worker.registration import register_mapping
+from streamfn.worker.runner.lane_job import (
+    LaneAddress,
+    LaneFunction,
+    LaneJob,
+    RunnerContext,
+    lane_functions,
+)
+from streamfn.worker.runner.lane_request import add_lane
+from streamfn.worker.runner.lane_threads import LaneThreads
 
 WORKER: Final = "0" * 32
 """Its id, which no worker has."""
@@ -30,9 +38,9 @@ class OneRunner:
     """
 
     def __init__(self, log: Log, app: App) -> None:
-        self._log, self._app, self._clock, self._loops = log, app, SystemClock(), Loops()
+        self._log, self._app, self._clock, self._loops = log, app, SystemClock(), LazyEventLoop()
         self._lanes = LaneSet(log.core, worker=WORKER, runner=0)
-        tools = Tools(
+        context = RunnerContext(
             lanes=self._lanes,
             board=Board.create(),
             clock=self._clock,
@@ -42,7 +50,7 @@ class OneRunner:
         )
         functions = lane_functions(app.mappings, log.core, self._clock)
         self._trouble: tuple[str, dict[str, object]] | None = None
-        self._threads = _Threads(tools, functions, self._invoker)
+        self._threads = _Threads(context, functions, self._invoker)
         self._registered = [self._register(function.mapping) for function in functions.values()]
 
     def __enter__(self) -> Self:
@@ -55,7 +63,7 @@ class OneRunner:
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if error_type is None:  # or a lane may be in hands, which `close` would wait for
+        if error_type is None:  # or a lane may be in thread, which `close` would wait for
             self._lanes.close()
         self._loops.close()
 
@@ -83,13 +91,7 @@ class OneRunner:
 
     def _register(self, mapping: EventSourceMapping) -> tuple[_core.Mapping, list[str]]:
         """Return the record of a mapping, and the shards that it reads."""
-        record = _core.Mapping.register(
-            self._log.core,
-            mapping.name,
-            factor=mapping.parallelization_factor,
-            start=mapping.start,
-            windowed=mapping.tumbling is not None,
-        )
+        record = register_mapping(self._log.core, mapping)
         return record, record.prepare(mapping.stream)
 
     def _add_lanes(self, index: int, function: LaneFunction) -> None:
@@ -97,22 +99,10 @@ class OneRunner:
         record, shards = self._registered[index]
         for shard_id in shards:
             for slot in range(record.factor(mapping.stream, shard_id)):
-                job = LaneJob(len(self._threads.jobs), index, function)
+                at = LaneAddress(mapping.stream, shard_id, slot)
+                job = LaneJob(len(self._threads.jobs), index, function, at)
                 self._threads.jobs[job.lane] = job
-                answer = self._lanes.add(
-                    job.lane,
-                    record,
-                    mapping.stream,
-                    shard_id,
-                    slot,
-                    batch_size=mapping.batch.size,
-                    batch_window=mapping.batch.window.total_seconds(),
-                    batch_bytes=mapping.batch.bytes,
-                    filter=function.filter,
-                    board=self._threads.board,
-                    index=index,
-                    tumbling_window=mapping.window_seconds,
-                )
+                answer = add_lane(self._lanes, record, job, self._threads.board)
                 if answer != "ok":
                     raise RuntimeError(f"lane {slot} of {shard_id} is not to be had: {answer}")
                 job.is_added = True

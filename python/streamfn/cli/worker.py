@@ -76,7 +76,7 @@ def command(
     APP is `module:attr`, `file.py` or `file.py:attr`. Several workers may run on one log; they
     share the work. Ctrl-C or SIGTERM finishes the calls in flight first.
     """
-    from streamfn.worker.supervisor import Supervisor
+    from streamfn.worker.supervisor.supervisor import Supervisor
 
     from .worker_output import observer
 

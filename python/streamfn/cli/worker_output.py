@@ -18,7 +18,7 @@ from .console import shows_colour, voice
 from .times import moment
 
 if TYPE_CHECKING:
-    from streamfn.worker.progress import MappingProgress
+    from streamfn.worker.supervisor.progress import MappingProgress
 
 DEBUG, INFO, WARN, ERROR = range(4)
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")

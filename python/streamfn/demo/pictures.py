@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streamfn.engine.deadletter import DeadLetter
 from streamfn.units import format_count
-from streamfn.worker.progress import MappingProgress
+from streamfn.worker.supervisor.progress import MappingProgress
 
 from .story import BUGGY, CANCELLED, OTHER, Totals
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamfn.units import format_count
-from streamfn.worker.progress import MappingProgress
+from streamfn.worker.supervisor.progress import MappingProgress
 
 from . import first_try, fixed
 from .pictures import dead_letter_panel, hours_line, progress_table, short, totals_table

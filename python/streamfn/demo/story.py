@@ -14,8 +14,8 @@ from typing import Protocol
 from streamfn.engine.deadletter import DeadLetter, DeadLetters
 from streamfn.log import Log, Stream
 from streamfn.model.worker import WorkerConfig
-from streamfn.worker.progress import MappingProgress
-from streamfn.worker.supervisor import Supervisor
+from streamfn.worker.supervisor.progress import MappingProgress
+from streamfn.worker.supervisor.supervisor import Supervisor
 
 from .flights import flights, key
 

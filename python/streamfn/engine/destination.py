@@ -14,7 +14,7 @@ from streamfn.model.mapping import EventSourceMapping
 from . import letter as letters_of
 from .letter import Origin
 from .output import Output, by_stream
-from .settle import Letter, microseconds
+from .settle import DiscardedRecord, microseconds
 
 PUT_BYTES: Final = 8 * 2**20
 """Dead letters are put in portions of about so much."""
@@ -34,7 +34,7 @@ class FailureDestination:
         """Whether the record comes from the mapping's redrive stream."""
         return record.stream == self._mapping.redrive_stream
 
-    def deliver(self, letters: Sequence[Letter]) -> list[str | None]:
+    def deliver(self, letters: Sequence[DiscardedRecord]) -> list[str | None]:
         """Append the letters that are not dropped; they are durable when it returns.
 
         Returns:
@@ -76,7 +76,7 @@ class FailureDestination:
         for name, own in by_stream(outputs):
             self._put(name, [(each.data, each.partition_key, {}) for each in own])
 
-    def _stream_for(self, letter: Letter) -> str | None:
+    def _stream_for(self, letter: DiscardedRecord) -> str | None:
         """Return the stream that a letter is meant for; None: it is to be dropped.
 
         What came out of the dead-letter stream goes back there, whatever `on_failure` says now:
@@ -86,7 +86,7 @@ class FailureDestination:
             return self._mapping.dlq_stream
         return self._mapping.failure_stream
 
-    def _bring(self, letters: Sequence[Letter], name: str) -> list[str]:
+    def _bring(self, letters: Sequence[DiscardedRecord], name: str) -> list[str]:
         """Append letters to a stream, in portions; return where each of them found room."""
         places: list[str] = []
         # WHY not a list: each has a copy of the traceback, and there may be thousands.
@@ -100,7 +100,7 @@ class FailureDestination:
                 places += [self._bring_alone(letter, name) for letter in own]
         return places
 
-    def _bring_alone(self, letter: Letter, name: str) -> str:
+    def _bring_alone(self, letter: DiscardedRecord, name: str) -> str:
         """Append a letter without its traceback, or to the function's own dead letters.
 
         WHY: a stream of the user's has the usual limits, which the record may reach by itself. The
@@ -114,7 +114,7 @@ class FailureDestination:
             self._put(name, self._in_parts(letter))
         return name
 
-    def _in_parts(self, letter: Letter) -> list[Put]:
+    def _in_parts(self, letter: DiscardedRecord) -> list[Put]:
         data, key, headers = self._dead_letter(letter, TRACEBACK_BYTES_MAX)
         starts = range(0, len(data), RECORD_BYTES_MAX)
         if len(starts) <= 1:
@@ -128,7 +128,7 @@ class FailureDestination:
             for n, start in enumerate(starts)
         ]
 
-    def _dead_letter(self, letter: Letter, traceback_bytes: int) -> Put:
+    def _dead_letter(self, letter: DiscardedRecord, traceback_bytes: int) -> Put:
         now_us = microseconds(self._clock)
         headers = letters_of.failed(letter, self._mapping, now_us, traceback_bytes)
         return letter.record.data, letter.record.partition_key, headers

@@ -23,9 +23,9 @@ from streamfn.errors import FunctionTimedOut
 
 from . import loop_call, loop_forks
 from .forked import end_if_forked
+from .lazy_event_loop import Disturbance
 from .loop_call import CALL, Call, judged, make_task
 from .loop_parts import SharedParts
-from .loops import Disturbance
 
 FILES_MAX: Final = 1024
 """`select` takes file descriptors below it (FD_SETSIZE)."""
@@ -57,7 +57,7 @@ class EventLoop:
         """Start the loop.
 
         Args:
-            is_shielded: See `Loops`.
+            is_shielded: See `LazyEventLoop`.
         """
         self._is_shielded, self._process = is_shielded, os.getpid()
         self._loop = _new_loop()

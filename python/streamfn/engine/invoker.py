@@ -28,7 +28,7 @@ from streamfn.model.mapping import EventSourceMapping
 
 from . import response
 from .forked import end_if_forked
-from .loops import Disturbance, Loops
+from .lazy_event_loop import Disturbance, LazyEventLoop
 from .outcome import (
     Disturbed,
     Expired,
@@ -61,8 +61,8 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """How far a stretch of records that are called one by one went."""
+class SweepResult:
+    """How far the calls of a range of records went."""
 
     done: int
     outcome: Failed | Rejected | Expired | Disturbed | None = None
@@ -80,7 +80,7 @@ class Invoker:
         handler: Handler,
         log: LogHandle,
         clock: Clock,
-        loops: Loops,
+        loops: LazyEventLoop,
     ) -> None:
         self._mapping, self._handler, self._log, self._clock = mapping, handler, log, clock
         self._input = INPUTS[mapping.input]
@@ -148,7 +148,7 @@ class Invoker:
 
     def call_records(
         self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
-    ) -> Swept:
+    ) -> SweepResult:
         """Call the function with one record after the other, until one fails.
 
         Args:
@@ -183,7 +183,7 @@ class Invoker:
         end_if_forked(process)
         done = 0 if last is None else records.index(last.sequence_number) + 1
         # An exception after the last record, such as a signal handler's, is no record's.
-        return Swept(done, outcome if done < len(records) else None, outputs)
+        return SweepResult(done, outcome if done < len(records) else None, outputs)
 
     def _call(self, batch: Batch) -> tuple[object, list[Output]]:
         """Call the function; return what it returned, and what of that goes to `to`."""

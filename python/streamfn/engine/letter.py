@@ -27,7 +27,7 @@ from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.record import DEAD_LETTER_HEADER
 from streamfn.texts import cut
 
-from .settle import Letter
+from .settle import DiscardedRecord
 
 Kind = Literal["failed", "queued", "resolved", "dropped", "redrive"]
 
@@ -106,7 +106,7 @@ def read(record: Record) -> dict[str, Any] | None:
 
 
 def failed(
-    letter: Letter, mapping: EventSourceMapping, now_us: int, traceback_bytes: int
+    letter: DiscardedRecord, mapping: EventSourceMapping, now_us: int, traceback_bytes: int
 ) -> dict[str, bytes]:
     """Return the headers of a dead letter: the record's own and ours."""
     origin = Origin.of(letter.record, mapping)

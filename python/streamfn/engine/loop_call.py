@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 
 from streamfn.errors import FunctionTimedOut
 
+from .lazy_event_loop import Disturbance
 from .loop_forks import ending_with_child
-from .loops import Disturbance
 
 WORKS_MAX: Final = 64
 """So many works of a call are kept before those that have ended are forgotten."""

@@ -15,7 +15,7 @@ from typing import Any
 from .forked import end_forked, end_if_forked
 
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
-"""Loops by the threads that run them."""
+"""LazyEventLoop by the threads that run them."""
 
 
 def watch(loop: asyncio.AbstractEventLoop) -> None:

@@ -51,7 +51,7 @@ Complain = Callable[[BaseException], None]
 """Told why a back-off of the user's own was not used."""
 
 
-class LanePace:
+class LaneBackoff:
     """How long one lane waits before its next repeat."""
 
     __slots__ = ("_backoff", "_random", "exponent")

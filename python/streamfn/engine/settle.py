@@ -41,7 +41,7 @@ from .worklist import Call, Mark, Worklist, amended, chain, narrowed
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DiscardedRecord:
     """A record that is given up, and why; it goes to the mapping's destination."""
 
     record: Record
@@ -56,7 +56,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class SettleContext:
     """What the rules look at besides the outcome."""
 
     batch: Records
@@ -75,23 +75,23 @@ class Decision:
     """What follows from an outcome."""
 
     worklist: Worklist
-    letters: tuple[Letter, ...] = ()
+    discarded: tuple[DiscardedRecord, ...] = ()
     wait: bool = False
     """The same records come again: back off first."""
     is_split: bool = False
 
 
-def settle(worklist: Worklist, outcome: Outcome, case: Case) -> Decision:
+def settle(worklist: Worklist, outcome: Outcome, context: SettleContext) -> Decision:
     """Decide what follows from the outcome of the work list's head."""
     match outcome:
         case Success():
             return Decision(worklist.replaced(()))
         case Failed() | Rejected():
-            return _failed(worklist, outcome, case)
+            return _failed(worklist, outcome, context)
         case Partial(failures):
-            return _partial(worklist, failures, case)
+            return _partial(worklist, failures, context)
         case Reported():
-            return _reported(worklist, outcome, case)
+            return _reported(worklist, outcome, context)
 
 
 def judged(worklist: Worklist, timeout_seconds: float) -> tuple[Worklist, Failed] | None:
@@ -106,30 +106,32 @@ def judged(worklist: Worklist, timeout_seconds: float) -> tuple[Worklist, Failed
     return worklist.replaced([Call(cleared)]), died(causes[0], timeout_seconds)
 
 
-def expire(worklist: Worklist, case: Case) -> Decision:
+def expire(worklist: Worklist, context: SettleContext) -> Decision:
     """Give up the records of the head that have become too old.
 
     Source: K-32, the age is checked record by record.
     """
-    horizon = age_horizon(case.policy, case.clock)
+    horizon = age_horizon(context.policy, context.clock)
     if horizon is None:
         return Decision(worklist)
     head = worklist.head
-    old = [record for record in head.records(case.batch) if record.timestamp_us < horizon]
+    old = [record for record in head.records(context.batch) if record.timestamp_us < horizon]
     if not old:
         return Decision(worklist)
     numbers = {record.sequence_number for record in old}
     fresh = [
         Mark(record.sequence_number, entry, entry.attempts, entry.first_failed_us)
-        for entry, record in _each(head, case.batch)
+        for entry, record in _each(head, context.batch)
         if record.sequence_number not in numbers
     ]
-    letters = [
-        Letter(record, "RecordAgeExceeded", Expired().failure, entry.attempts, case.now_us)
-        for entry, record in _each(head, case.batch)
+    discarded = [
+        DiscardedRecord(
+            record, "RecordAgeExceeded", Expired().failure, entry.attempts, context.now_us
+        )
+        for entry, record in _each(head, context.batch)
         if record.sequence_number in numbers
     ]
-    return Decision(_with_call(worklist, chain(case.batch, fresh)), tuple(letters))
+    return Decision(_with_call(worklist, chain(context.batch, fresh)), tuple(discarded))
 
 
 def age_horizon(policy: RetryPolicy, clock: Clock) -> int | None:
@@ -143,33 +145,35 @@ def microseconds(clock: Clock) -> int:
     return round(clock.now().timestamp() * 1e6)
 
 
-def _failed(worklist: Worklist, outcome: Failed | Rejected, case: Case) -> Decision:
-    head, policy = worklist.head, case.policy
-    records = head.records(case.batch)
+def _failed(worklist: Worklist, outcome: Failed | Rejected, context: SettleContext) -> Decision:
+    head, policy = worklist.head, context.policy
+    records = head.records(context.batch)
     if policy.bisect and len(records) > 1:
-        touched = Call(tuple(_touched(entry, case.now_us) for entry in head.entries))
+        touched = Call(tuple(_touched(entry, context.now_us) for entry in head.entries))
         return Decision(worklist.replaced(halves(touched, records)), is_split=True)
-    counted = [failed_once_more(entry, case.now_us) for entry in head.entries]
+    counted = [failed_once_more(entry, context.now_us) for entry in head.entries]
     if isinstance(outcome, Rejected):
-        letters = _letters(counted, "Rejected", outcome.failure, case)
-        return Decision(worklist.replaced(()), letters)
+        discarded = _discard(counted, "Rejected", outcome.failure, context)
+        return Decision(worklist.replaced(()), discarded)
     exhausted = [entry for entry in counted if is_exhausted(entry.attempts, policy)]
     open_still = tuple(entry for entry in counted if not is_exhausted(entry.attempts, policy))
     calls = [Call(open_still)] if open_still else []
-    letters = _letters(exhausted, "RetryAttemptsExhausted", outcome.failure, case)
-    return Decision(worklist.replaced(calls), letters, wait=bool(open_still))
+    discarded = _discard(exhausted, "RetryAttemptsExhausted", outcome.failure, context)
+    return Decision(worklist.replaced(calls), discarded, wait=bool(open_still))
 
 
-def _partial(worklist: Worklist, failures: Mapping[int, Failed | Rejected], case: Case) -> Decision:
+def _partial(
+    worklist: Worklist, failures: Mapping[int, Failed | Rejected], context: SettleContext
+) -> Decision:
     """Keep the failed records and the later ones of their keys; the rest is done.
 
     When a record is given up, later records of its key start afresh.
     """
     marks: list[Mark] = []
-    letters: list[Letter] = []
+    discarded: list[DiscardedRecord] = []
     held: dict[str, bool] = {}  # key -> the record that holds it was given up
     wait = False
-    for entry, record in _each(worklist.head, case.batch):
+    for entry, record in _each(worklist.head, context.batch):
         number, key = record.sequence_number, record.partition_key
         outcome = failures.get(number)
         if outcome is None:
@@ -178,16 +182,18 @@ def _partial(worklist: Worklist, failures: Mapping[int, Failed | Rejected], case
                 attempts, since = (0, 0) if afresh_now else (entry.attempts, entry.first_failed_us)
                 marks.append(Mark(number, entry, attempts, since))
             continue
-        since = entry.first_failed_us or case.now_us
-        condition = given_up(outcome, entry.attempts + 1, case.policy)
+        since = entry.first_failed_us or context.now_us
+        condition = given_up(outcome, entry.attempts + 1, context.policy)
         if condition is not None:
-            letters.append(Letter(record, condition, outcome.failure, entry.attempts + 1, since))
+            discarded.append(
+                DiscardedRecord(record, condition, outcome.failure, entry.attempts + 1, since)
+            )
         else:
             marks.append(Mark(number, entry, entry.attempts + 1, since))
             wait = True
         if key is not None:
             held[key] = condition is not None
-    return Decision(_with_call(worklist, chain(case.batch, marks)), tuple(letters), wait)
+    return Decision(_with_call(worklist, chain(context.batch, marks)), tuple(discarded), wait)
 
 
 def given_up(outcome: Failed | Rejected, attempts: int, policy: RetryPolicy) -> Condition | None:
@@ -197,26 +203,26 @@ def given_up(outcome: Failed | Rejected, attempts: int, policy: RetryPolicy) -> 
     return "RetryAttemptsExhausted" if is_exhausted(attempts, policy) else None
 
 
-def _reported(worklist: Worklist, outcome: Reported, case: Case) -> Decision:
+def _reported(worklist: Worklist, outcome: Reported, context: SettleContext) -> Decision:
     """Apply AWS's rule: the checkpoint moves to the lowest reported record.
 
     Source: K-26; progress restarts the count of attempts (K-30).
     """
-    head, policy = worklist.head, case.policy
-    records = head.records(case.batch)
+    head, policy = worklist.head, context.policy
+    records = head.records(context.batch)
     rest = [_from(entry, outcome.lowest) for entry in head.entries if entry.last >= outcome.lowest]
     if outcome.lowest > records.first:
         return Decision(worklist.replaced([Call(tuple(afresh(entry) for entry in rest))]))
-    counted = [failed_once_more(entry, case.now_us) for entry in rest]
+    counted = [failed_once_more(entry, context.now_us) for entry in rest]
     if not is_exhausted(counted[0].attempts, policy):
         return Decision(worklist.replaced([Call(tuple(counted))]), wait=True)
-    letters = _letters(counted, "RetryAttemptsExhausted", outcome.failure, case)
+    discarded = _discard(counted, "RetryAttemptsExhausted", outcome.failure, context)
     if policy.on_exhausted == "batch":
-        return Decision(worklist.replaced(()), letters)
+        return Decision(worklist.replaced(()), discarded)
     others = [
-        Mark(record.sequence_number, entry, 0, 0) for entry, record in _each(head, case.batch)
+        Mark(record.sequence_number, entry, 0, 0) for entry, record in _each(head, context.batch)
     ][1:]
-    return Decision(_with_call(worklist, chain(case.batch, others)), letters[:1])
+    return Decision(_with_call(worklist, chain(context.batch, others)), discarded[:1])
 
 
 def _each(call: Call, batch: Records) -> Iterable[tuple[Entry, Record]]:
@@ -225,13 +231,13 @@ def _each(call: Call, batch: Records) -> Iterable[tuple[Entry, Record]]:
             yield entry, record
 
 
-def _letters(
-    entries: Iterable[Entry], condition: Condition, failure: Failure, case: Case
-) -> tuple[Letter, ...]:
+def _discard(
+    entries: Iterable[Entry], condition: Condition, failure: Failure, context: SettleContext
+) -> tuple[DiscardedRecord, ...]:
     return tuple(
-        Letter(record, condition, failure, entry.attempts, entry.first_failed_us)
+        DiscardedRecord(record, condition, failure, entry.attempts, entry.first_failed_us)
         for entry in entries
-        for record in case.batch.between(entry.first, entry.last)
+        for record in context.batch.between(entry.first, entry.last)
     )
 
 

@@ -26,7 +26,7 @@ from streamfn.errors import InvalidResponse
 from streamfn.model.window import Window, WindowCall
 
 from .outcome import Outcome, Partial, Reported, Success
-from .settle import Case, Decision
+from .settle import Decision, SettleContext
 from .worklist import Call, Worklist, narrowed
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -134,10 +134,10 @@ def keeps_state(outcome: Outcome, records: Records) -> bool:
     return isinstance(outcome, Success)
 
 
-def around(worklist: Worklist, outcome: Partial, case: Case) -> Decision | None:
+def around(worklist: Worklist, outcome: Partial, context: SettleContext) -> Decision | None:
     """Take a batch apart at the records that failed; None if it is one record already."""
     head = worklist.head
-    if len(head.records(case.batch)) <= 1:
+    if len(head.records(context.batch)) <= 1:
         return None
     calls = [Call((piece,)) for entry in head.entries for piece in _pieces(entry, outcome.failures)]
     return Decision(worklist.replaced(calls), is_split=True)

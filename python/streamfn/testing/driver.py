@@ -14,7 +14,7 @@ from streamfn._core import Board, Entry, LaneSet, Work
 from streamfn.app import App
 from streamfn.engine.deadletter import DeadLetter, DeadLetters
 from streamfn.engine.destination import FailureDestination
-from streamfn.engine.loops import Loops
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.output import as_output
 from streamfn.engine.settle import microseconds
 from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
@@ -22,12 +22,20 @@ from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import nearest
 from streamfn.model.record import Record
 from streamfn.units import format_count
-from streamfn.worker.lane_run import Hands, InDoubt, LaneFunction, LaneJob, Tools
-from streamfn.worker.runs import run_of
-from streamfn.worker.verdict import Cell, after_runner_death, verdicts
-from streamfn.worker.verdict import Death as RunnerDeath
+from streamfn.worker.registration import register_mapping
+from streamfn.worker.runner.calls.kinds import calls_of
+from streamfn.worker.runner.lane_job import (
+    CallThread,
+    InDoubt,
+    LaneAddress,
+    LaneFunction,
+    LaneJob,
+    RunnerContext,
+)
+from streamfn.worker.runner.lane_request import add_lane
+from streamfn.worker.supervisor.verdict import Cell, RunnerExit, after_runner_death, verdicts
 
-from .invoker import Death, Died, MortalInvoker
+from .invoker import CrashableInvoker, Death, Died
 from .memory import MemoryLog
 
 WORKER: Final = "0" * 32
@@ -55,20 +63,15 @@ class Call:
 class _Lane:
     """A lane of the app, held or resting."""
 
-    mapping: EventSourceMapping
     record: _core.Mapping
-    stream: str
-    shard_id: str
-    slot: int
     job: LaneJob
     rests_until: float = 0.0
     is_held: bool = False
 
     @property
-    def filter(self) -> _core.Filter | None:
-        """What is redriven was delivered before, and is not filtered again."""
-        is_source = self.stream == self.mapping.stream
-        return self.job.function.filter if is_source else None
+    def mapping(self) -> EventSourceMapping:
+        """The mapping that it belongs to."""
+        return self.job.function.mapping
 
 
 class _Lanes:
@@ -120,9 +123,9 @@ class Driver:
         self.events: list[tuple[str, dict[str, Any]]] = []
         """What a worker would log: name and fields."""
         self._app, self._calls_left, self._calls_max = app, calls_max, calls_max
-        self._board, self._loops, self._runner = Board.create(), Loops(), 0
+        self._board, self._loops, self._runner = Board.create(), LazyEventLoop(), 0
         self._lanes = _Lanes(self)
-        self._tools = Tools(
+        self._context = RunnerContext(
             lanes=cast("LaneSet", self._lanes),
             board=self._board,
             clock=self.clock,
@@ -131,9 +134,9 @@ class Driver:
             released_alone=lambda _lane, _seconds: None,
             can_be_replaced=False,
         )
-        self._known: dict[tuple[str, str, str, int], _Lane] = {}
+        self._known: dict[tuple[str, LaneAddress], _Lane] = {}
         self._by_number: list[_Lane] = []
-        self._functions: dict[str, tuple[LaneFunction, MortalInvoker, _core.Mapping, int]] = {}
+        self._functions: dict[str, tuple[LaneFunction, CrashableInvoker, _core.Mapping, int]] = {}
         for index, mapping in enumerate(app.mappings):
             self._enter(mapping, index)
         self._start_runner()
@@ -210,19 +213,12 @@ class Driver:
 
     def _enter(self, mapping: EventSourceMapping, index: int) -> None:
         core = self.log.core
-        for stream in (mapping.stream, *mapping.targets.values()):
-            core.create_stream(stream, exist_ok=True)
-        record = _core.Mapping.register(
-            core,
-            mapping.name,
-            factor=mapping.parallelization_factor,
-            start=mapping.start,
-            windowed=mapping.tumbling is not None,
-        )
+        core.create_stream(mapping.stream, exist_ok=True)
+        record = register_mapping(core, mapping)
         record.prepare(mapping.stream)  # as a worker does before it is ready: `latest` is now
         destination = FailureDestination(core, mapping, self.clock)
         function = LaneFunction(mapping, destination, mapping.compiled_filter())
-        invoker = MortalInvoker(
+        invoker = CrashableInvoker(
             mapping,
             self._app.handler(mapping.name),
             self.log,
@@ -268,41 +264,21 @@ class Driver:
                 for shard_id in shards:
                     record.change_factor(stream, shard_id)
                     for slot in range(record.factor(stream, shard_id)):
-                        yield self._lane(function, record, index, stream, shard_id, slot)
+                        at = LaneAddress(stream, shard_id, slot)
+                        yield self._lane(function, record, index, at)
 
     def _lane(
-        self,
-        function: LaneFunction,
-        record: _core.Mapping,
-        index: int,
-        stream: str,
-        shard_id: str,
-        slot: int,
+        self, function: LaneFunction, record: _core.Mapping, index: int, at: LaneAddress
     ) -> _Lane:
-        key = (function.mapping.name, stream, shard_id, slot)
+        key = (function.mapping.name, at)
         if key not in self._known:
-            job = LaneJob(len(self._by_number), index, function)
-            lane = _Lane(function.mapping, record, stream, shard_id, slot, job)
+            lane = _Lane(record, LaneJob(len(self._by_number), index, function, at))
             self._known[key] = lane
             self._by_number.append(lane)
         return self._known[key]
 
     def _take(self, lane: _Lane) -> bool:
-        mapping = lane.mapping
-        answer = self._lanes.inner.add(
-            lane.job.lane,
-            lane.record,
-            lane.stream,
-            lane.shard_id,
-            lane.slot,
-            batch_size=mapping.batch.size,
-            batch_window=mapping.batch.window.total_seconds(),
-            batch_bytes=mapping.batch.bytes,
-            filter=lane.filter,
-            board=self._board,
-            index=lane.job.index,
-            tumbling_window=mapping.window_seconds,
-        )
+        answer = add_lane(self._lanes.inner, lane.record, lane.job, self._board)
         return answer == "ok"
 
     def _rest_is_over(self) -> bool:
@@ -319,12 +295,12 @@ class Driver:
         lane = self._by_number[work.lane]
         death = self._proceed(lane, work)
         if death is not None:
-            self._bury(lane, death)
+            self._replace_runner(lane, death)
 
     def _proceed(self, lane: _Lane, work: Work) -> Death | None:
         _, invoker, _, _ = self._functions[lane.mapping.name]
         try:
-            run_of(work, lane.job, self._tools).proceed(Hands(self._tools, 0, invoker))
+            calls_of(work, lane.job, self._context).proceed(CallThread(self._context, 0, invoker))
         except Died as died:
             return died.death
         except InDoubt:
@@ -332,14 +308,15 @@ class Driver:
             return Death(0, is_in_doubt=True)
         return None
 
-    def _bury(self, lane: _Lane, death: Death) -> None:
+    def _replace_runner(self, lane: _Lane, death: Death) -> None:
         """Replace the runner, and judge what the dead one was calling as its supervisor would."""
         self._start_runner()
         cell = Cell(0, lane.job.lane, None, death.running)
         expired = frozenset({cell} if death.is_timeout else ())
         doubt = death.is_in_doubt
-        found = verdicts(RunnerDeath((cell,), death.signal_number, expired, is_in_doubt=doubt))
-        judge = lane.record.judge(lane.stream, lane.shard_id, lane.slot, lane.filter)
+        found = verdicts(RunnerExit((cell,), death.signal_number, expired, is_in_doubt=doubt))
+        at = lane.job.at
+        judge = lane.record.judge(*at, lane.job.function.filter_on(at.stream))
         assert judge is not None, "nobody else is there to have it"
         slot = judge.in_flight()
         assert slot is not None, "it was being called"
@@ -347,7 +324,7 @@ class Driver:
             slot,
             found[lane.job.lane],
             microseconds(self.clock),
-            writes_on_success=lane.mapping.writes_on_success(lane.stream),
+            writes_on_success=lane.mapping.writes_on_success(at.stream),
         )
         judge.write(
             rewrite.entries,

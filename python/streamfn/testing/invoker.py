@@ -10,8 +10,8 @@ from typing import Any
 
 from streamfn._core import Record, Records
 from streamfn.clock import Clock
-from streamfn.engine.invoker import Interrupt, Invoker, Swept
-from streamfn.engine.loops import Loops
+from streamfn.engine.invoker import Interrupt, Invoker, SweepResult
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.outcome import Disturbed, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.windows import State, WindowTurn
@@ -52,7 +52,7 @@ Told = Callable[[str, str, list[int], int], None]
 """Told of each call when it begins: its stream, shard, sequence numbers and attempt."""
 
 
-class MortalInvoker(Invoker):
+class CrashableInvoker(Invoker):
     """An `Invoker` whose calls may crash, or take longer than their timeout by the clock given."""
 
     def __init__(
@@ -61,7 +61,7 @@ class MortalInvoker(Invoker):
         handler: Handler,
         log: LogHandle,
         clock: Clock,
-        loops: Loops,
+        loops: LazyEventLoop,
         told: Told,
     ) -> None:
         super().__init__(mapping, handler, log, clock, loops)
@@ -98,7 +98,7 @@ class MortalInvoker(Invoker):
 
     def call_records(
         self, records: Records, running: Iterable[Record], attempt: int, interrupt: Interrupt
-    ) -> Swept:
+    ) -> SweepResult:
         """As `Invoker`.
 
         Raises:
@@ -113,9 +113,9 @@ class MortalInvoker(Invoker):
             self._die_if_dead(record.sequence_number, began)
             outputs += swept.outputs
             if not swept.done:
-                return Swept(done, swept.outcome, outputs)
+                return SweepResult(done, swept.outcome, outputs)
             done += 1
-        return Swept(done, None, outputs)
+        return SweepResult(done, None, outputs)
 
     def _die_if_dead(self, running: int | None, began: float) -> None:
         crash, self._crash = self._crash, None

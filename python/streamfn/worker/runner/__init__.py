@@ -1,0 +1,4 @@
+"""A runner process: imports the app, holds lanes and calls the functions.
+
+Its supervisor is in `worker.supervisor`; the two rooms do not import each other.
+"""

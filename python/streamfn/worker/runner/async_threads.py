@@ -1,0 +1,75 @@
+"""Threads that wait for calls of `async` functions."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+Task = Callable[[int], None]
+"""What such a thread does; it is given its cell of the board."""
+
+
+class AsyncThreads:
+    """Starts a thread when all that it has are busy, up to one for each cell; they never end."""
+
+    def __init__(self, cells: Iterable[int], came_free: Callable[[], None] = lambda: None) -> None:
+        """Make one without threads.
+
+        Args:
+            cells: A cell for each thread there may be.
+            came_free: Called by a thread that has ended a task, and can take the next.
+        """
+        self._free, self._came_free = list(cells), came_free
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._idle = 0
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def are_all_busy(self) -> bool:
+        """Whether no more task can be run now."""
+        with self._lock:
+            return not (self._idle or self._free)
+
+    def run(self, task: Task) -> bool:
+        """Run a task in a thread of ours; False if all are busy and there can be no more."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+            elif self._free:
+                self._start(self._free.pop(0))
+            else:
+                return False
+        self._tasks.put(task)
+        return True
+
+    def join(self) -> None:
+        """Wait until the tasks have ended, and end the threads."""
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, cell: int) -> None:
+        thread = threading.Thread(target=self._work, args=(cell,), name=f"async-{cell}")
+        thread.daemon = True
+        thread.start()
+        self._threads.append(thread)
+
+    def _next(self) -> Task | None:
+        """Wait for a task, whatever another thread throws at this one meanwhile; None: the end."""
+        taken: list[Task | None] = []
+        while not taken:
+            # WHY not assigned: between the return and the assignment the task would be lost.
+            with suppress(BaseException):
+                taken.extend(map(self._tasks.get, (True,)))
+        return taken[0]
+
+    def _work(self, cell: int) -> None:
+        while (task := self._next()) is not None:
+            task(cell)
+            with self._lock:
+                self._idle += 1
+            self._came_free()

@@ -1,0 +1,1 @@
+"""The calls that one batch of a lane takes: a class for each kind of input."""

@@ -1,0 +1,219 @@
+"""One batch of one lane, from the moment a thread takes it until it lets the lane go.
+
+    take ──> call ──> settle the outcome ──> deliver dead letters ─┬─> next call
+                                                                   ├─> the list is empty: settled
+                                                                   ├─> same records again: waiting
+                                                                   └─> asked to let go: yielded
+
+The in-flight slot is written before each call, so that whoever comes after a death knows what was
+running; it stays as it is until the dead letters of the call are durable.
+
+A call that failed for what another call did is made again as if it had not been. Where that goes
+wrong again and again the process is no good any more: it ends, and each call runs alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from streamfn._core import Entry, Record, Records, Work
+from streamfn.engine.invoker import CANCEL_GRACE, request_id
+from streamfn.engine.outcome import Disturbed, Failure, Outcome
+from streamfn.engine.output import Output
+from streamfn.engine.retry import LaneBackoff
+from streamfn.engine.settle import DiscardedRecord, SettleContext
+from streamfn.errors import StoragePoisoned, StreamfnError
+from streamfn.worker.counters import Counter
+from streamfn.worker.runner.exhaustion import Exhausted, is_starved, is_victim
+from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
+
+DELIVERY_PAUSE: Final = timedelta(milliseconds=100)
+DELIVERY_PAUSE_MAX: Final = timedelta(seconds=5)
+"""Between tries to deliver dead letters that their destination does not take."""
+REPORTED_MAX: Final = 20
+"""Of the records that one call failed for, so many are told of; all are counted."""
+DISTURBED_MAX: Final = 3
+"""Calls in a row that others disturb, after which the process counts as no good."""
+
+
+class LaneCalls(ABC):
+    """Takes one batch as far as it goes now; `proceed` returns when the lane was let go.
+
+    Nothing that it has may have it in turn. WHY: it would keep its records until the garbage
+    collector comes by, and the lane would read on into new memory instead of theirs.
+    """
+
+    def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
+        self._work, self._job, self._context = work, job, context
+        self._mapping = job.function.mapping
+        backoff = self._mapping.retry.backoff
+        self._backoff = LaneBackoff(backoff, work.exponent, context.random)
+        self._settle_context = SettleContext(work.records, self._mapping.retry, context.clock)
+        self._slot: list[Entry] = work.entries
+        """What the in-flight slot says is open; whoever is handed work is being called."""
+        self._outputs: list[Output] = []
+        self._discarded: list[DiscardedRecord] = []
+        self._resolved: list[Record] = []
+        self._delivery_tries = 0
+        self._disturbed = 0
+        """Calls in a row that others disturbed."""
+
+    def proceed(self, thread: CallThread) -> None:
+        """Go on until the lane is let go: settled, waiting or yielded.
+
+        Raises:
+            LeaseLost: Another runner has the lane; nothing more may be done with it.
+            Exhausted: The process has run out of something; the slot stays as it is.
+            InDoubt: A call is to be made that cannot be made in this process.
+        """
+        self._job.suspended = None
+        while self._deliver() and self._step(thread):
+            pass
+
+    @abstractmethod
+    def _step(self, thread: CallThread) -> bool:
+        """Make the next call and settle its outcome; False: the lane was let go instead."""
+
+    def _begin(self, thread: CallThread) -> None:
+        """Tell the board that a call begins; the slot says which records it has."""
+        self._context.board.begin(thread.cell, self._job.lane, self._deadline(thread))
+        if self._disturbed >= DISTURBED_MAX:
+            raise InDoubt
+
+    def _is_own(self, outcome: Disturbed) -> bool:
+        """Whether nobody but the call itself can be why it failed."""
+        return outcome.may_be_own and self._work.is_alone
+
+    def _note_disturbance(self, outcome: Disturbed) -> None:
+        """Count a call that is made again, as the same attempt."""
+        self._disturbed = DISTURBED_MAX if outcome.is_fatal else self._disturbed + 1
+
+    def _hold(self, entries: list[Entry]) -> None:
+        """Write what is open into the slot, unless it says so already."""
+        if entries is not self._slot:
+            self._context.lanes.hold(self._job.lane, entries, self._backoff.exponent)
+            self._slot = entries
+
+    def _let_go(self, entries: list[Entry], *, wait: bool) -> bool:
+        """Settle an empty list, or give the lane back with what is open; always False."""
+        lanes, lane = self._context.lanes, self._job.lane
+        self._job.is_open = bool(entries)
+        seconds = 0.0
+        if not entries:
+            lanes.settle(lane, self._backoff.exponent)
+        elif wait:
+            self._count(Counter.RETRIES)
+            seconds = self._backoff.next_wait(self._report_backoff)
+            lanes.wait(lane, entries, self._backoff.exponent, seconds)
+        else:
+            lanes.yield_(lane, entries, self._backoff.exponent)
+        if self._work.is_alone:
+            self._context.released_alone(lane, None if not entries else seconds)
+        return False
+
+    def _deliver(self) -> bool:
+        """Bring what is made to its streams; False: not now, the lane was let go."""
+        destination = self._job.function.destination
+        try:
+            if self._outputs:
+                destination.send_on(self._outputs)
+                self._outputs = []
+            if self._discarded:
+                self._report_discarded(destination.deliver(self._discarded))
+                self._discarded = []
+            if self._resolved:
+                destination.resolve(self._resolved)
+                self._count(Counter.REDRIVEN_OK, len(self._resolved))
+                self._resolved = []
+        except StoragePoisoned:
+            raise  # WHY: only a new process can open that stream again
+        except StreamfnError as error:
+            if self._context.can_be_replaced and is_starved(error):
+                raise Exhausted from error
+            self._put_off_delivery(error)
+            return False
+        self._delivery_tries = 0
+        return True
+
+    def _is_victim(self, outcome: Outcome | Disturbed) -> bool:
+        """Whether a call failed for want of what others used up: then nothing of it is settled.
+
+        Where the batch runs alone the failure is its own, and the process ends after it.
+        """
+        if not (self._context.can_be_replaced and is_victim(outcome)):
+            return False
+        if self._work.is_alone:
+            self._context.is_used_up = self._job.interrupt.is_set = True
+        return not self._work.is_alone
+
+    def _put_off_delivery(self, error: StreamfnError) -> None:
+        """Keep the slot as it was before the call, rest a little and try again: nothing is lost."""
+        pause = min(DELIVERY_PAUSE * 2**self._delivery_tries, DELIVERY_PAUSE_MAX)
+        self._delivery_tries = min(self._delivery_tries + 1, 16)
+        self._report(
+            "delivery_failed",
+            records=len(self._outputs) or len(self._discarded) or len(self._resolved),
+            error_type=type(error).__name__,
+            error_message=str(error),
+            seconds=pause.total_seconds(),
+        )
+        self._job.suspended = self
+        seconds = pause.total_seconds()
+        self._context.lanes.wait(self._job.lane, self._slot, self._backoff.exponent, seconds)
+
+    def _report_discarded(self, streams: Sequence[str | None]) -> None:
+        """Count the discarded records, and report where they are now; None: they were dropped."""
+        is_redriven = self._job.function.destination.is_redriven
+        meant = self._mapping.failure_stream
+        for place, (discarded, stream) in enumerate(zip(self._discarded, streams, strict=True)):
+            self._count(Counter.DROPPED if stream is None else Counter.DEAD_LETTERS)
+            if place >= REPORTED_MAX:
+                continue
+            self._report(
+                "record_dropped" if stream is None else "dead_lettered",
+                destination=stream,
+                too_large_for=None if stream == meant or is_redriven(discarded.record) else meant,
+                sequence_number=discarded.record.sequence_number,
+                partition_key=discarded.record.partition_key,
+                condition=discarded.condition,
+                attempts=discarded.attempts,
+                error_type=discarded.failure.error_type,
+                error_message=discarded.failure.error_message,
+            )
+
+    def _report_failure(self, failure: Failure, records: Records, attempt: int) -> None:
+        self._report_call("function_failed", failure, records, attempt)
+
+    def _report_call(self, event: str, failure: Failure, records: Records, attempt: int) -> None:
+        self._report(
+            event,
+            request_id=request_id(self._mapping.name, records),
+            first=records.first,
+            last=records.last,
+            records=len(records),
+            attempt=attempt,
+            error_type=failure.error_type,
+            error_message=failure.error_message,
+            traceback=failure.traceback,
+        )
+
+    def _report_backoff(self, error: BaseException) -> None:
+        told = Failure.of(error)
+        self._report("backoff_failed", error_type=told.error_type, error_message=told.error_message)
+
+    def _count(self, counter: Counter, amount: int = 1) -> None:
+        self._context.board.add(self._job.index, counter, amount)
+
+    def _report(self, event: str, **fields: object) -> None:
+        place = {"stream": self._work.stream, "shard_id": self._work.shard_id}
+        self._context.report(event, mapping=self._mapping.name, **place, **fields)
+
+    def _deadline(self, thread: CallThread) -> float:
+        """Return when the supervisor may kill the process, on the monotonic clock."""
+        timeout = self._mapping.timeout
+        if thread.invoker.is_async:
+            timeout += CANCEL_GRACE
+        return self._context.clock.monotonic() + timeout.total_seconds()

@@ -1,0 +1,101 @@
+"""`input="record"`: the records of a batch one by one, with the keys that failed held back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamfn._core import Work
+from streamfn.engine.invoker import SweepResult
+from streamfn.engine.outcome import Disturbed, Expired, Failed, Rejected
+from streamfn.engine.record_pass import RecordPass, RecordRange
+from streamfn.worker.counters import Counter
+from streamfn.worker.runner.exhaustion import Exhausted
+from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
+
+from .base import LaneCalls
+
+
+class RecordCalls(LaneCalls):
+    """Hands the function one record after the other; one pass over what is open."""
+
+    def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
+        super().__init__(work, job, context)
+        seconds = self._mapping.timeout.total_seconds()
+        self._pass = RecordPass(self._slot, self._settle_context, seconds)
+        self._discarded = self._pass.take_discarded()
+        self._open = self._pass.entries if work.is_resumed else self._slot
+        self._revision = self._pass.revision
+        self._is_over = False
+        """The record that comes next failed for want of what others used up: it was not called."""
+
+    def _step(self, thread: CallThread) -> bool:
+        if self._job.interrupt.is_set:
+            return self._let_go(self._pass.entries, wait=False)
+        record_range = self._pass.next()
+        self._refresh()
+        if record_range is None:
+            return self._let_go(self._open, wait=True)
+        self._hold(self._open)
+        if self._is_over:
+            raise Exhausted
+        swept = self._sweep(record_range, thread)
+        if isinstance(swept.outcome, Failed) and self._is_victim(swept.outcome):
+            self._is_over, swept = True, replace(swept, outcome=None)
+        outcome = self._counted(record_range, swept)
+        self._pass.settled(record_range, swept.done, outcome)
+        self._refresh()
+        self._discarded, self._outputs = self._pass.take_discarded(), list(swept.outputs)
+        self._take_note(record_range, swept.done, outcome)
+        return True
+
+    def _sweep(self, record_range: RecordRange, thread: CallThread) -> SweepResult:
+        """Call the records until one fails; the supervisor watches the time of each."""
+        board, cell, records = self._context.board, thread.cell, record_range.records
+        self._begin(thread)
+        try:
+            running = records.running(board, cell)
+            interrupt = self._job.interrupt
+            return thread.invoker.call_records(records, running, record_range.attempt, interrupt)
+        finally:
+            board.end(cell)
+
+    def _counted(
+        self, record_range: RecordRange, swept: SweepResult
+    ) -> Failed | Rejected | Expired | None:
+        """Return what became of the record after the done ones; None: it was not called.
+
+        One that was disturbed counts as such.
+        """
+        done, outcome = swept.done, swept.outcome
+        if done:
+            self._disturbed = 0
+        if isinstance(outcome, Disturbed) and self._is_own(outcome):
+            outcome = Failed(outcome.failure)
+        if not isinstance(outcome, Disturbed):
+            self._disturbed = 0
+            return outcome
+        record = record_range.records[done : done + 1]
+        self._count(Counter.CALLS)
+        self._note_disturbance(outcome)
+        self._report_call("call_disturbed", outcome.failure, record, record_range.attempt)
+        return None
+
+    def _take_note(
+        self, record_range: RecordRange, done: int, outcome: Failed | Rejected | Expired | None
+    ) -> None:
+        """Count the calls, and let a success end the lane's back-off."""
+        records = record_range.records
+        if done:
+            self._backoff.succeeded()
+            self._count(Counter.RECORDS_DONE, done)
+            if self._job.function.destination.is_redriven(records[0]):
+                self._resolved = list(records[:done])
+        self._count(Counter.CALLS, done)
+        if isinstance(outcome, Failed | Rejected):
+            self._count(Counter.CALLS)
+            self._count(Counter.FAILED_CALLS)
+            self._report_failure(outcome.failure, records[done : done + 1], record_range.attempt)
+
+    def _refresh(self) -> None:
+        if self._pass.revision != self._revision:
+            self._open, self._revision = self._pass.entries, self._pass.revision

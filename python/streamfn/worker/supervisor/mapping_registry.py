@@ -1,0 +1,265 @@
+"""The mappings of this worker's app on the log: their streams, their lanes, the factor in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from streamfn import _core
+from streamfn._core import LaneStatus, Log
+from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
+from streamfn.model.mapping import EventSourceMapping, function_of
+from streamfn.worker.registration import register_mapping
+from streamfn.worker.report import Report
+
+from .planner import LaneKey
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredMapping:
+    """A mapping and its durable record; or a function's mapping, and the record of a replay."""
+
+    mapping: EventSourceMapping
+    record: _core.Mapping
+    index: int
+    """Its place on the boards."""
+    is_asynchronous: bool
+    filter: _core.Filter | None
+    """Which records of its stream the function sees; None: all."""
+
+    @property
+    def name(self) -> str:
+        """Name of the record: the mapping's, or that of a replay."""
+        return self.record.name
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the record is that of a replay."""
+        return self.name != self.mapping.name
+
+    def filter_on(self, stream: str) -> _core.Filter | None:
+        """Return which records of a stream the function sees; None: all."""
+        return None if stream == self.mapping.redrive_stream else self.filter
+
+
+class LaneLayout(NamedTuple):
+    """What the lanes of a shard are like."""
+
+    factor: int
+    is_windowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSnapshot:
+    """A lane as a scan found it."""
+
+    key: LaneKey
+    status: LaneStatus
+    is_paused: bool
+    is_changing: bool
+    """The wanted factor, or windows, are not in force in its shard yet."""
+
+
+class MappingRegistry:
+    """Knows every lane of the mappings that this worker runs."""
+
+    def __init__(self, log: Log, report: Report, *, is_strict: bool = False) -> None:
+        """Begin with no mapping.
+
+        Args:
+            log: The log.
+            report: Told of streams that are missing, and of lanes that cannot be read.
+            is_strict: Raise what keeps lanes from being read, instead of going on without them.
+        """
+        self._log, self._report, self._is_strict = log, report, is_strict
+        self._trouble: dict[str, str] = {}
+        self._mappings: dict[str, RegisteredMapping] = {}
+        self._replays: dict[str, RegisteredMapping] = {}
+        """Also those that are over: others may still ask what they were."""
+        self._running: set[str] = set()
+        """Names of the replays that are not over."""
+        self._missing: set[str] = set()
+
+    def __iter__(self) -> Iterator[RegisteredMapping]:
+        """Go through the app's mappings, without replays."""
+        return iter(self._mappings.values())
+
+    def __getitem__(self, name: str) -> RegisteredMapping:
+        """Return a mapping, or a replay, by its name."""
+        return self._mappings.get(name) or self._replays[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._mappings or name in self._replays
+
+    @property
+    def replays(self) -> list[RegisteredMapping]:
+        """The replays that are not over."""
+        return [self._replays[name] for name in sorted(self._running)]
+
+    def register(
+        self, mappings: Sequence[EventSourceMapping], asynchronous: Iterable[str], only: set[str]
+    ) -> None:
+        """Enter the app's mappings into the log; starts are resolved and durable when it returns.
+
+        Args:
+            mappings: All of the app, in the order of the boards.
+            asynchronous: Names of those that run on an event loop.
+            only: Names of those to run; empty: all.
+        """
+        loops = set(asynchronous)
+        for index, mapping in enumerate(mappings):
+            if only and mapping.name not in only:
+                continue
+            self._mappings[mapping.name] = RegisteredMapping(
+                mapping,
+                register_mapping(self._log, mapping),
+                index,
+                mapping.name in loops,
+                mapping.compiled_filter(),
+            )
+        self.prepare()
+
+    def missing_stream(self) -> str | None:
+        """Return the name of a source stream that does not exist, if there is one."""
+        return min(self._missing, default=None)
+
+    def prepare(self) -> None:
+        """Make lanes for shards that are new, of the sources and of what is redriven."""
+        for each in self:
+            self._prepare(each, each.mapping.stream, is_awaited=True)
+            self._prepare(each, each.mapping.redrive_stream, is_awaited=False)
+
+    def scan(self) -> list[LaneSnapshot]:
+        """Return all lanes as they are now; factors that can change have been changed."""
+        self.prepare()
+        self._look_for_replays()
+        found = [found for each in self for found in self._readable(each)]
+        return found + [found for each in self.replays for found in self._of_replay(each)]
+
+    def _prepare(self, each: RegisteredMapping, stream: str, *, is_awaited: bool) -> None:
+        try:
+            each.record.prepare(stream)
+        except StreamNotFound:
+            if is_awaited and stream not in self._missing:
+                self._missing.add(stream)
+                self._report("waiting_for_stream", mapping=each.mapping.name, stream=stream)
+        except StreamfnError as error:
+            self._report_trouble(each.mapping.name, error)
+        else:
+            self._missing.discard(stream)
+
+    def _readable(self, each: RegisteredMapping) -> list[LaneSnapshot]:
+        """Return a mapping's lanes; none, and a report, if they cannot be read."""
+        try:
+            found = list(self._lanes(each))
+        except StreamfnError as error:
+            self._report_trouble(each.name, error)
+            return []
+        return found
+
+    def _look_for_replays(self) -> None:
+        """Find replays of our functions that somebody has asked for."""
+        for name in _core.Mapping.names(self._log):
+            each = self._mappings.get(function_of(name))
+            if each is None or name in self._mappings or name in self._running:
+                continue
+            try:
+                record = _core.Mapping.open(self._log, name)
+                if record is not None:
+                    mapping = each.mapping
+                    factor, windowed = mapping.parallelization_factor, mapping.tumbling is not None
+                    record.set_wanted(factor=factor, windowed=windowed)
+                    self._replays[name] = replace(each, record=record)
+                    self._running.add(name)
+                    self._report("replay_started", mapping=name)
+            except StreamfnError as error:
+                self._report_trouble(name, error)
+
+    def _of_replay(self, each: RegisteredMapping) -> list[LaneSnapshot]:
+        """Return the lanes of a replay; none once it is over, when it is removed."""
+        try:
+            found = list(self._lanes(each))
+            is_over = all(lane.status.is_finished and not lane.status.is_leased for lane in found)
+            if not (is_over and each.record.finish_replay()):
+                return found
+            self._report("replay_finished", mapping=each.name)
+        except StreamfnError as error:
+            if not was_removed(error):
+                self._report_trouble(each.name, error)
+                return []
+            # By another worker at its end, or by a person.
+        self._running.discard(each.name)
+        return []
+
+    def _report_trouble(self, mapping: str, error: StreamfnError) -> None:
+        """Report what keeps a mapping from its lanes, once for each reason."""
+        if self._is_strict:
+            raise error
+        if self._trouble.get(mapping) != str(error):
+            self._trouble[mapping] = str(error)
+            self._report("lane_trouble", mapping=mapping, **fields_of(error))
+
+    def _lanes(self, each: RegisteredMapping) -> Iterator[LaneSnapshot]:
+        wanted = LaneLayout(each.record.wanted_factor, each.record.wants_windows)
+        is_paused = each.record.is_paused
+        lanes = each.record.lanes()
+        if any(_layout(lane) != wanted for lane in lanes):
+            self._change_layouts(each, lanes, wanted)
+            lanes = each.record.lanes()
+        for lane in lanes:
+            key = LaneKey(each.name, lane.stream, lane.shard_id, lane.slot)
+            yield LaneSnapshot(key, lane, is_paused, _layout(lane) != wanted)
+
+    def _change_layouts(
+        self, each: RegisteredMapping, lanes: Sequence[LaneStatus], wanted: LaneLayout
+    ) -> None:
+        """Put what is wanted in force where no lane is held and nothing is in flight."""
+        before = {(lane.stream, lane.shard_id): lane for lane in lanes}
+        shards = {(lane.stream, lane.shard_id) for lane in lanes if _layout(lane) != wanted}
+        busy = {
+            (lane.stream, lane.shard_id)
+            for lane in lanes
+            if lane.is_leased or lane.in_flight is not None
+        }
+        for stream, shard_id in sorted(shards - busy):
+            if each.record.change_factor(stream, shard_id):
+                self._report_change(each.name, before[stream, shard_id], wanted)
+
+    def _report_change(self, mapping: str, lane: LaneStatus, wanted: LaneLayout) -> None:
+        place = {"mapping": mapping, "stream": lane.stream, "shard_id": lane.shard_id}
+        if lane.factor != wanted.factor:
+            self._report("factor_changed", **place, factor=wanted.factor)
+        if lane.is_windowed != wanted.is_windowed:
+            self._report("windows_changed", **place, windows=wanted.is_windowed)
+        if lane.window_us is not None:
+            start_us, end_us = lane.window_us
+            self._report("window_dropped", **place, start_us=start_us, end_us=end_us)
+
+
+def _layout(lane: LaneStatus) -> LaneLayout:
+    return LaneLayout(lane.factor, lane.is_windowed)
+
+
+def was_removed(error: StreamfnError) -> bool:
+    """Whether an error says that the mapping is no longer there."""
+    return isinstance(error, ConfigError) and error.field == "mapping"
+
+
+def fields_of(error: BaseException) -> dict[str, str]:
+    """Return the fields of an event that tell of an error."""
+    return {"error_type": type(error).__name__, "error_message": str(error)}
+
+
+def chosen(mappings: Sequence[EventSourceMapping], only: Sequence[str]) -> set[str]:
+    """Return the full names of the functions that `--only` names.
+
+    Raises:
+        ConfigError: One of them is not in the app.
+    """
+    names = {name: each.name for each in mappings for name in (each.name, each.function)}
+    for name in only:
+        if name not in names:
+            known = ", ".join(f"`{each.function}`" for each in mappings)
+            raise ConfigError("only", f"the app has no function `{name}`, it has {known}")
+    return {names[name] for name in only}

@@ -1,0 +1,197 @@
+"""What runners tell their supervisor, and what their deaths tell."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from signal import Signals
+from typing import Any, Final
+
+from streamfn._core import Board
+from streamfn.clock import Clock
+from streamfn.engine.invoker import CANCEL_GRACE
+from streamfn.errors import ConfigError
+from streamfn.model.mapping import EventSourceMapping
+from streamfn.model.worker import WorkerConfig
+from streamfn.worker.exit_codes import OWN_EXITS
+from streamfn.worker.messages import (
+    Alone,
+    Answering,
+    Assigned,
+    Event,
+    Leaving,
+    Limited,
+    NotReady,
+    Ready,
+    Released,
+)
+from streamfn.worker.report import Report
+
+from .deadlines import DeadlineWatch
+from .lane_scheduler import LaneScheduler
+from .mapping_registry import MappingRegistry, chosen
+from .planner import LaneKey
+from .runner_pool import RunnerPool
+from .runner_process import RunnerProcess
+from .tally import Tally
+from .verdict import RunnerExit
+from .verdict_writer import VerdictWriter
+
+FAILED_STARTS_MAX: Final = 3
+"""Deaths in a row before any runner had a lane, after which the worker gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorParts:
+    """The parts of a supervisor that runners' messages concern."""
+
+    runners: RunnerPool
+    registry: MappingRegistry
+    scheduler: LaneScheduler
+    verdicts: VerdictWriter
+    tally: Tally
+    clock: Clock
+    report: Report
+
+
+class RunnerMessageHandler:
+    """Takes in messages and deaths."""
+
+    def __init__(self, config: WorkerConfig, parts: SupervisorParts) -> None:
+        self._config, self._parts = config, parts
+        self.is_registered = False
+        """Whether the first runner has come up: the mappings are known."""
+        self.has_given_up = False
+        """No runner came up and took a lane."""
+        self.stopped: set[LaneKey] = set()
+        """Lanes that stopped at damage."""
+        self.has_news = False
+        """Something happened that the lanes have to be looked at for."""
+
+    def read(self, runner: RunnerProcess) -> None:
+        """Take in what a runner has said.
+
+        Raises:
+            ConfigError: It is the first runner, and the app does not import.
+        """
+        for message in runner.receive():
+            self._take(runner, message)
+
+    def died(self, runner: RunnerProcess) -> None:
+        """Judge a death: its last words, its calls, its lanes, its seat."""
+        self.read(runner)
+        detail, cells = runner.exit_detail(), runner.cells()
+        was_drained = runner.state == "draining" and detail == 0
+        scheduler, parts = self._parts.scheduler, self._parts
+        lanes = scheduler.lanes_of(runner.number)
+        scheduler.runner_gone(runner.number)
+        accompanied = runner.watch.accompanied if runner.watch else frozenset()
+        death = RunnerExit(
+            cells,
+            detail,
+            runner.expired,
+            accompanied,
+            is_blameless=runner.is_blameless,
+            is_broken=runner.is_broken,
+            is_in_doubt=runner.is_in_doubt,
+            is_solo=runner.seat.is_solo,
+        )
+        in_flight = parts.verdicts.runner_died(runner.number, lanes, death)
+        parts.tally.absorb(runner.board, (each.index for each in parts.registry))
+        was_busy = bool(cells) and not (runner.is_broken or runner.is_exhausted)
+        history = parts.runners.remove(runner, was_busy=was_busy)
+        self.has_news = True
+        was_meant = was_drained or runner.is_blameless or runner.is_exhausted
+        parts.report(
+            "runner_stopped" if was_meant else "runner_died",
+            runner=runner.number,
+            pid=runner.pid,
+            reason="drained" if was_drained else reason_of(death),
+            in_flight=in_flight,
+        )
+        if not parts.runners.has_worked and history.failed_starts >= FAILED_STARTS_MAX:
+            self.has_given_up = True
+
+    def _take(self, runner: RunnerProcess, message: Answering) -> None:
+        parts, now = self._parts, self._parts.clock.monotonic()
+        match message:
+            case Ready():
+                self._ready(runner, message)
+            case NotReady():
+                self._not_ready(runner, message)
+            case Assigned():
+                parts.scheduler.on_assigned(message, now)
+                parts.runners.has_worked |= message.answer == "ok"
+                self.has_news |= message.answer != "ok"
+            case Released():
+                parts.scheduler.on_released(message.lane)
+                self.has_news = True
+            case Limited():
+                parts.scheduler.on_limited(runner.number, message)
+                self.has_news = True
+            case Alone():
+                parts.scheduler.on_alone(message, now)
+                self.has_news = True
+            case Event():
+                self._tell(runner, message.fields)
+            case Leaving(exit_code):
+                runner.leaves(exit_code, now)
+
+    def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
+        event = fields.pop("event")
+        runner.is_broken |= event == "runner_broken"
+        runner.is_in_doubt |= event == "runner_in_doubt"
+        if event == "runner_exhausted":
+            runner.is_exhausted, runner.state = True, "draining"
+        if event == "lane_stopped":
+            self.stopped.add(self._parts.scheduler.key_of(fields.pop("lane")))
+        self._parts.report(event, **fields)
+
+    def _ready(self, runner: RunnerProcess, message: Ready) -> None:
+        parts = self._parts
+        parts.runners.became_ready(runner)
+        runner.watch = DeadlineWatch(self._timeout_of, parts.clock.monotonic())
+        self.has_news = True
+        if self.is_registered:
+            return
+        mappings = [EventSourceMapping.from_dict(each) for each in message.mappings]
+        if not mappings:
+            raise ConfigError("APP", "the app has no function, add one with `@app.stream`")
+        if len(mappings) > Board.MAPPINGS:
+            most = f"an app can have {Board.MAPPINGS}"
+            raise ConfigError("APP", f"the app has {len(mappings)} functions, {most}")
+        only = chosen(mappings, self._config.only)
+        parts.registry.register(mappings, message.asynchronous, only)
+        self.is_registered = True
+
+    def _not_ready(self, runner: RunnerProcess, message: NotReady) -> None:
+        runner.is_blameless = True
+        if not self.is_registered:
+            sys.stderr.write(message.traceback)
+            sys.stderr.flush()
+            raise ConfigError(message.field or "APP", message.reason)
+        self._parts.report(
+            "runner_not_ready",
+            runner=runner.number,
+            error_message=message.reason,
+            traceback=message.traceback,
+        )
+
+    def _timeout_of(self, lane: int) -> float:
+        each = self._parts.registry[self._parts.scheduler.key_of(lane).mapping]
+        grace = CANCEL_GRACE.total_seconds() if each.is_asynchronous else 0.0
+        return each.mapping.timeout.total_seconds() + grace
+
+
+def reason_of(death: RunnerExit) -> str:
+    """Say how a process ended, for people."""
+    if death.expired:
+        return "killed, a call passed its timeout"
+    if -death.detail in OWN_EXITS:
+        return OWN_EXITS[-death.detail]
+    if death.detail <= 0:
+        return f"exit code {-death.detail}"
+    try:
+        return Signals(death.detail).name
+    except ValueError:
+        return f"signal {death.detail}"

@@ -1,0 +1,109 @@
+"""How a worker ends: drained, or given up when that takes too long."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from signal import SIGINT, SIGQUIT, SIGTERM
+from typing import Final
+
+from streamfn.clock import Clock
+from streamfn.units import format_count
+from streamfn.worker.messages import Drain
+from streamfn.worker.report import Report
+
+from .runner_pool import RunnerPool
+
+KILL_PATIENCE: Final = timedelta(seconds=5)
+"""How long killed processes may take to be gone."""
+FINISH_PART: Final = 0.5
+"""Part of the drain timeout in which batches may be finished; then only calls that run are.
+
+Under `input="record"` that is so from the beginning."""
+
+EXIT_INTERRUPTED: Final = 128 + SIGINT
+EXIT_QUIT: Final = 128 + SIGQUIT
+EXIT_TERMINATED: Final = 128 + SIGTERM
+
+
+class Shutdown:
+    """Where a worker is on its way out; while it is working there is no exit code."""
+
+    def __init__(
+        self, runners: RunnerPool, drain_timeout: timedelta, clock: Clock, report: Report
+    ) -> None:
+        self._runners, self._timeout = runners, drain_timeout.total_seconds()
+        self._clock, self._report = clock, report
+        self.exit_code: int | None = None
+        self._end_by = 0.0
+        self._is_killed = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether no new work is taken any more."""
+        return self.exit_code is not None
+
+    def is_over(self) -> bool:
+        """Kill what takes too long; whether all runners are gone."""
+        if self.exit_code is None:
+            return False
+        if len(self._runners) == 0:
+            return True
+        if self._clock.monotonic() < self._end_by:
+            return False
+        if self._is_killed:
+            return True  # they cannot even be killed: whoever started us has to see to that
+        if all(runner.is_drained for runner in self._runners):
+            self._kill()  # only exit functions are left, so nothing is given up
+        else:
+            self.abandon(EXIT_TERMINATED)
+        return False
+
+    def drain(self, exit_code: int = 0) -> None:
+        """Finish what is in flight; lanes are given back as they come free."""
+        if self.has_begun:
+            return
+        self.exit_code = exit_code
+        self._end_by = self._clock.monotonic() + self._timeout
+        for runner in self._runners:
+            if runner.state == "ready":
+                runner.state = "draining"
+                runner.send(Drain(self._timeout * FINISH_PART))
+            elif runner.state == "starting":
+                runner.is_blameless = True
+                runner.kill()
+
+    def abandon(self, exit_code: int) -> None:
+        """Kill the runners; what they were calling is delivered again, and counts for nothing."""
+        self.exit_code = exit_code
+        in_flight = sum(len(runner.cells()) for runner in self._runners)
+        message = "stopped at once, no calls in flight"
+        if in_flight:
+            again = "its records are" if in_flight == 1 else "their records are"
+            message = (
+                f"gave up {format_count(in_flight, 'call')} in flight, {again} delivered again"
+            )
+        self._report("worker_abandons", in_flight=in_flight, message=message, exit_code=exit_code)
+        self._kill()
+
+    def _kill(self) -> None:
+        self._is_killed = True
+        self._end_by = self._clock.monotonic() + KILL_PATIENCE.total_seconds()
+        for runner in self._runners:
+            runner.is_blameless = True
+            runner.kill()
+
+    def on_signal(self, number: int) -> None:
+        """Answer to a signal that means the end."""
+        if number == SIGQUIT:
+            self.abandon(EXIT_QUIT)
+        elif number == SIGINT and self.has_begun:
+            self.abandon(EXIT_INTERRUPTED)
+        elif not self.has_begun:
+            in_flight = sum(len(runner.cells()) for runner in self._runners)
+            message = "ending, no calls in flight"
+            if in_flight:
+                message = f"finishing {format_count(in_flight, 'call')} in flight"
+            if number == SIGINT:
+                message += ", Ctrl+C again stops at once"
+            self._report("worker_draining", in_flight=in_flight, message=message)
+            self.drain()

@@ -1,0 +1,37 @@
+"""Counts of all runners that ever were: boards of the living, sums of the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streamfn._core import Board
+from streamfn.worker.counters import Counter
+
+
+class Tally:
+    """Adds up what the runners of one worker counted, by mapping."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, list[int]] = {}
+
+    def add(self, mapping: int, counter: Counter, amount: int = 1) -> None:
+        """Count what only the supervisor saw."""
+        self._of(mapping)[counter] += amount
+
+    def absorb(self, board: Board, mappings: Iterable[int]) -> None:
+        """Keep the counts of a runner that is dead."""
+        for mapping in mappings:
+            sums = self._of(mapping)
+            for counter, amount in enumerate(board.counters(mapping)):
+                sums[counter] += amount
+
+    def total(self, mapping: int, boards: Iterable[Board]) -> list[int]:
+        """Return the counts of one mapping, with those of the living runners."""
+        total = list(self._of(mapping))
+        for board in boards:
+            for counter, amount in enumerate(board.counters(mapping)):
+                total[counter] += amount
+        return total
+
+    def _of(self, mapping: int) -> list[int]:
+        return self._sums.setdefault(mapping, [0] * Board.COUNTERS)

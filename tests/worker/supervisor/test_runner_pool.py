@@ -1,0 +1,95 @@
+"""Tests for `supervisor.runner_pool`: which runners are started, and which are stopped."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from streamfn.clock import ManualClock
+from streamfn.worker.messages import Drain, Start
+from streamfn.worker.supervisor import runner_pool
+from streamfn.worker.supervisor.runner_pool import IDLE_MAX, RunnerPool
+
+LONG = 2 * IDLE_MAX
+
+
+class Process:
+    """A runner that comes up at once."""
+
+    pid = 1
+
+    def __init__(self, number, seat, board):
+        self.number, self.seat, self.state, self.told = number, seat, "ready", []
+        self.is_exhausted = self.is_broken = False
+
+    def send(self, command):
+        self.told.append(command)
+
+
+@pytest.fixture
+def stage(monkeypatch):
+    monkeypatch.setattr(runner_pool, "RunnerProcess", Process)
+    clock = ManualClock()
+    start = Start(
+        "app", factory=False, log_dir="log", worker="ab", runner=0, threads=1, is_burst=False
+    )
+    made = RunnerPool(start, clock.monotonic, lambda *_, **__: None)
+    return SimpleNamespace(runners=made, clock=clock)
+
+
+def turn(stage, solos, busy=()):
+    """What the loop of a worker does, now and when a while has passed."""
+    for _ in range(2):
+        stage.runners.start_missing(1, solos)
+        stage.runners.stop_idle(set(busy), solos)
+        stage.clock.advance(LONG)
+    for runner in stage.runners:
+        if runner.state == "draining":
+            stage.runners.remove(runner, was_busy=False)
+
+
+def solos(stage):
+    return [runner.number for runner in stage.runners if runner.seat.is_solo]
+
+
+def test_an_idle_solo_runner_is_sent_home_after_a_while(stage):
+    stage.runners.start_missing(1, 1)
+    [solo] = [runner for runner in stage.runners if runner.seat.is_solo]
+    stage.runners.stop_idle(set(), 0)
+    assert Drain(0.0) not in solo.told
+    stage.clock.advance(LONG)
+    stage.runners.stop_idle(set(), 0)
+
+    assert Drain(0.0) in solo.told
+
+
+def test_one_that_is_wanted_waits_for_its_lane_however_long_that_takes(stage):
+    """As for one that is to have the worker for itself: the others end their calls first."""
+    turn(stage, solos=1)
+
+    assert solos(stage) == [1]
+
+
+def test_one_that_is_busy_needs_no_other_in_the_seats_before_it(stage):
+    """Its lane may wait for a permit for long; the seat before it would be filled all the time."""
+    stage.runners.start_missing(1, 2)
+    assert solos(stage) == [1, 2]
+
+    for _ in range(3):
+        turn(stage, solos=1, busy=[2])
+
+    assert solos(stage) == [2]
+
+
+def test_a_runner_that_is_used_up_at_once_is_replaced_after_a_pause(stage):
+    """Else a worker would start processes as fast as it can, where each has too few descriptors."""
+    stage.runners.start_missing(1, 0)
+    [runner] = stage.runners
+    runner.is_exhausted, runner.state = True, "draining"
+    stage.runners.remove(runner, was_busy=False)
+
+    stage.runners.start_missing(1, 0)
+    assert len(stage.runners) == 0
+
+    stage.clock.advance(LONG)
+    stage.runners.start_missing(1, 0)
+    assert len(stage.runners) == 1
