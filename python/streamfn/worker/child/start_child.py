@@ -6,8 +6,8 @@ MODULE has `run_process`, which gets the descriptors and what `sys.path` was.
 
 A file of the user's may have the name of a module that our code needs (`queue.py`, `random.py`).
 So the working directory, the app's folder and the folders of PYTHONPATH come behind the standard
-library, this package and what is installed, until all of our modules are loaded. The supervisor starts this file by
-its path with `python -P`, which leaves its folder out of `sys.path`.
+library, this package and what is installed, until all of our modules are loaded. The supervisor
+starts this file by its path with `python -P`, which leaves its folder out of `sys.path`.
 """
 
 import importlib
