@@ -21,6 +21,8 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "benches/*.md", "changelog.d/*.md")
     for path in ROOT.glob(pattern)
 )
+MARKDOWN = sorted({*PAGES, *(ROOT / "python").rglob("*.md")})
+COLUMNS_MAX = 100
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -87,6 +89,59 @@ def test_named_files_exist(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     paths = re.findall(r"`((?:python|rust|tests|docs|benches)/[\w./-]*\w)/?(?:::\w+)*`", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def wide_lines(page: Path) -> list[int]:
+    """Numbers of the lines that are too wide, but for code, and tables of figures in benches."""
+    wide, in_fence = [], False
+    for number, line in enumerate(page.read_text().splitlines(), start=1):
+        is_fence = line.lstrip().startswith("```")
+        in_fence ^= is_fence
+        is_figures = page == ROOT / "benches/README.md" and line.startswith("|")
+        if len(line) > COLUMNS_MAX and not (in_fence or is_fence or is_figures):
+            wide.append(number)
+    return wide
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=names(MARKDOWN))
+def test_lines_fit_100_columns(page):
+    assert wide_lines(page) == []
+
+
+def test_the_readme_fits_three_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_fragments_are_named_as_changelog_d_says():
+    named = re.compile(r"README\.md|[a-z0-9]+(-[a-z0-9]+)*\.(added|changed|fixed|removed)\.md")
+    found = [path.name for path in (ROOT / "changelog.d").iterdir()]
+
+    assert [name for name in found if not named.fullmatch(name)] == []
+
+
+def test_the_promises_of_the_readme_stand_whole_on_their_page():
+    """Each line of the README links to the heading of its promise, below which its words stand."""
+    section = (ROOT / "README.md").read_text().split("## What is promised")[1].split("\n## ")[0]
+    lines = re.findall(
+        r"^\d\. \[\*\*(.+)\*\*\]\(docs/promises\.md#([\w-]+)\)", section, re.MULTILINE
+    )
+    page = (ROOT / "docs/promises.md").read_text()
+    promises = re.findall(r"^## (\d\. [\w ]+)\n\n\*\*([^*]+?)\.?\*\*", page, re.MULTILINE)
+
+    assert len(promises) == 6
+    assert lines == [
+        (words, heading.lower().replace(".", "").replace(" ", "-")) for heading, words in promises
+    ]
+
+
+def test_the_invariants_that_promises_rest_on_exist():
+    promises = (ROOT / "docs/promises.md").read_text()
+    named = set(re.findall(r"\bI\d+\b", promises))
+
+    assert named, "each promise names its invariants"
+    assert named <= set(
+        re.findall(r"^\| (I\d+) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    )
 
 
 def test_the_readme_names_the_rust_that_a_build_needs():
