@@ -17,8 +17,8 @@ from streamfn.worker.messages import (
     Release,
     Released,
     Start,
-    decode_answer,
     decode_command,
+    decode_report,
     encode,
 )
 
@@ -54,7 +54,7 @@ class TestMessages:
         line = encode(message)
 
         assert line.count(b"\n") == 1
-        assert decode_answer(line.rstrip()) == message
+        assert decode_report(line.rstrip()) == message
 
 
 class TestLines:

@@ -135,10 +135,10 @@ class Leaving(Message, frozen=True, tag="leaving"):
 
 
 Command = Start | Assign | Release | Limit | Drain
-Answering = Ready | NotReady | Assigned | Released | Limited | Alone | Event | Leaving
+RunnerReport = Ready | NotReady | Assigned | Released | Limited | Alone | Event | Leaving
 
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
-_answers: msgspec.json.Decoder[Answering] = msgspec.json.Decoder(Answering)
+_reports: msgspec.json.Decoder[RunnerReport] = msgspec.json.Decoder(RunnerReport)
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -152,9 +152,9 @@ def decode_command(line: bytes) -> Command:
     return _commands.decode(line)
 
 
-def decode_answer(line: bytes) -> Answering:
+def decode_report(line: bytes) -> RunnerReport:
     """Read a line of a runner."""
-    return _answers.decode(line)
+    return _reports.decode(line)
 
 
 class Lines:

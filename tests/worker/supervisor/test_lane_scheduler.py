@@ -8,6 +8,7 @@ from streamfn.worker.messages import Assign, Release
 from streamfn.worker.supervisor.lane_scheduler import LaneScheduler, PlanContext
 from streamfn.worker.supervisor.mapping_registry import LaneSnapshot
 from streamfn.worker.supervisor.planner import LaneKey
+from streamfn.worker.supervisor.runner_group import APP_GROUP
 from streamfn.worker.supervisor.runner_process import Seat
 
 FUNCTION, REPLAY = "shop.total", "shop.total@replay-1"
@@ -21,7 +22,7 @@ class MappingRegistry(dict):
 
     def add(self, name, max_concurrency=None):
         mapping = SimpleNamespace(name=FUNCTION, max_concurrency=max_concurrency)
-        self[name] = SimpleNamespace(name=name, mapping=mapping, index=0)
+        self[name] = SimpleNamespace(name=name, mapping=mapping, index=0, group=APP_GROUP)
 
     def __iter__(self):
         return iter([self[FUNCTION]])
@@ -37,7 +38,7 @@ class RunnerPool(list):
     def get(self, number):
         return self[number]
 
-    def expected(self, pool):
+    def expected(self, group, shared):
         return 0
 
 
@@ -79,7 +80,8 @@ def look(scheduler, now, lanes, others=("another",), pool=1):
     """Let it plan; our UUID comes last, so a single lane is the other's."""
     scheduler.lanes.found = lanes
     living = dict.fromkeys((*others, "ours"), frozenset({FUNCTION}))
-    scheduler.lanes.arrange(PlanContext(worker="ours", living=living, pool=pool, now=now))
+    context = PlanContext(worker="ours", living=living, pools={APP_GROUP: pool}, now=now)
+    scheduler.lanes.arrange(context)
 
 
 def taken(runner):

@@ -1,4 +1,4 @@
-"""Tests for `streamfn.worker.supervisor.planner`: pure planning."""
+"""Tests for `supervisor.planner`: pure planning."""
 
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +14,7 @@ from streamfn.worker.supervisor.planner import (
     ReleaseLane,
     RunnerView,
     plan,
+    plan_groups,
     shares,
 )
 
@@ -444,3 +445,37 @@ class TestExclusive:
         views[key(2)] = LaneView(key(2), is_exclusive=True, is_alone=True, is_barred=True)
 
         assert {take.key for take in plan(situation(views)).takes} == {key(0), key(1)}
+
+
+class TestGroups:
+    """Functions of different groups share the worker, but no runner."""
+
+    LIGHT, HEAVY = "shop.total", "shop.resize"
+
+    def inputs(self, heavy=None, light_places=None, heavy_places=None):
+        light = situation(lanes(2, self.LIGHT), light_places, [RunnerView(0)])
+        views = lanes(2, self.HEAVY) if heavy is None else heavy
+        return {
+            "app": light,
+            "heavy": situation(views, heavy_places, [RunnerView(1), RunnerView(2, is_solo=True)]),
+        }
+
+    def test_lanes_go_to_the_runners_of_their_own_group(self):
+        made = plan_groups(self.inputs())
+
+        assert {take.runner for take in made["app"].takes} == {0}
+        assert {take.key.mapping for take in made["app"].takes} == {self.LIGHT}
+        assert {take.runner for take in made["heavy"].takes} == {1}
+
+    def test_a_batch_that_needs_the_worker_for_itself_empties_the_other_groups_first(self):
+        views = {key(0, self.HEAVY): LaneView(key(0, self.HEAVY), is_exclusive=True, is_alone=True)}
+        held = {key(0, self.LIGHT): LanePlacement(0)}
+
+        made = plan_groups(self.inputs(views, light_places=held))
+        assert made["app"].leaves == [ReleaseLane(key(0, self.LIGHT))]
+        assert (made["app"].takes, made["heavy"].takes) == ([], [])
+
+        made = plan_groups(self.inputs(views))
+        assert made["app"].takes == []
+        [take] = made["heavy"].takes
+        assert (take.runner, take.is_exclusive) == (2, True)

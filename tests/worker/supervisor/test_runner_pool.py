@@ -7,7 +7,8 @@ import pytest
 from streamfn.clock import ManualClock
 from streamfn.worker.messages import Drain, Start
 from streamfn.worker.supervisor import runner_pool
-from streamfn.worker.supervisor.runner_pool import IDLE_MAX, RunnerPool
+from streamfn.worker.supervisor.runner_group import APP_GROUP
+from streamfn.worker.supervisor.runner_pool import IDLE_MAX, PoolSize, RunnerPool
 
 LONG = 2 * IDLE_MAX
 
@@ -36,11 +37,16 @@ def stage(monkeypatch):
     return SimpleNamespace(runners=made, clock=clock)
 
 
+def app(solos, shared=1):
+    """How many runners there should be, in an app without groups."""
+    return {APP_GROUP: PoolSize(shared, solos)}
+
+
 def turn(stage, solos, busy=()):
     """What the loop of a worker does, now and when a while has passed."""
     for _ in range(2):
-        stage.runners.start_missing(1, solos)
-        stage.runners.stop_idle(set(busy), solos)
+        stage.runners.start_missing(app(solos))
+        stage.runners.stop_idle(set(busy), app(solos))
         stage.clock.advance(LONG)
     for runner in stage.runners:
         if runner.state == "draining":
@@ -51,13 +57,13 @@ def solos(stage):
     return [runner.number for runner in stage.runners if runner.seat.is_solo]
 
 
-def test_an_idle_solo_runner_is_sent_home_after_a_while(stage):
-    stage.runners.start_missing(1, 1)
+def test_an_idle_solo_runner_is_stopped_after_a_while(stage):
+    stage.runners.start_missing(app(1))
     [solo] = [runner for runner in stage.runners if runner.seat.is_solo]
-    stage.runners.stop_idle(set(), 0)
+    stage.runners.stop_idle(set(), app(0))
     assert Drain(0.0) not in solo.told
     stage.clock.advance(LONG)
-    stage.runners.stop_idle(set(), 0)
+    stage.runners.stop_idle(set(), app(0))
 
     assert Drain(0.0) in solo.told
 
@@ -71,7 +77,7 @@ def test_one_that_is_wanted_waits_for_its_lane_however_long_that_takes(stage):
 
 def test_one_that_is_busy_needs_no_other_in_the_seats_before_it(stage):
     """Its lane may wait for a permit for long; the seat before it would be filled all the time."""
-    stage.runners.start_missing(1, 2)
+    stage.runners.start_missing(app(2))
     assert solos(stage) == [1, 2]
 
     for _ in range(3):
@@ -82,14 +88,40 @@ def test_one_that_is_busy_needs_no_other_in_the_seats_before_it(stage):
 
 def test_a_runner_that_is_used_up_at_once_is_replaced_after_a_pause(stage):
     """Else a worker would start processes as fast as it can, where each has too few descriptors."""
-    stage.runners.start_missing(1, 0)
+    stage.runners.start_missing(app(0))
     [runner] = stage.runners
     runner.is_exhausted, runner.state = True, "draining"
     stage.runners.remove(runner, was_busy=False)
 
-    stage.runners.start_missing(1, 0)
+    stage.runners.start_missing(app(0))
     assert len(stage.runners) == 0
 
     stage.clock.advance(LONG)
-    stage.runners.start_missing(1, 0)
+    stage.runners.start_missing(app(0))
     assert len(stage.runners) == 1
+
+
+def test_each_group_has_runners_of_its_own(stage):
+    """A runner of one group takes no seat of another."""
+    stage.runners.start_missing({"app": PoolSize(1), "heavy": PoolSize(2, solos=1)})
+
+    seats = [(each.seat.group, each.seat.number, each.seat.is_solo) for each in stage.runners]
+    assert seats == [
+        ("app", 0, False),
+        ("heavy", 0, False),
+        ("heavy", 1, False),
+        ("heavy", 0, True),
+    ]
+    assert stage.runners.expected("heavy", 3) == 3
+
+
+def test_an_idle_solo_runner_is_kept_for_its_own_group_only(stage):
+    sizes = {"app": PoolSize(1, solos=1), "heavy": PoolSize(1, solos=1)}
+    stage.runners.start_missing(sizes)
+    fewer = {"app": PoolSize(1, solos=0), "heavy": PoolSize(1, solos=1)}
+    for _ in range(2):
+        stage.runners.stop_idle(set(), fewer)
+        stage.clock.advance(LONG)
+
+    draining = [each.seat.group for each in stage.runners if each.state == "draining"]
+    assert draining == ["app"]

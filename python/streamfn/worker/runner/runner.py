@@ -9,80 +9,65 @@ from __future__ import annotations
 
 import importlib
 import os
-import socket
 from pathlib import Path
 from random import Random
 from typing import Final, NoReturn
 
-from streamfn import _core
 from streamfn._core import Board, LaneSet
 from streamfn.app import App, load_app
 from streamfn.clock import SystemClock
 from streamfn.engine.forked import end_if_forked
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.lazy_event_loop import LazyEventLoop
-from streamfn.engine.outcome import Failure
 from streamfn.error_text import MESSAGE_BYTES_MAX, message_of, traceback_of, type_of
 from streamfn.errors import ConfigError
 from streamfn.log import Log
 from streamfn.texts import cut
-from streamfn.worker.child.process_setup import let_children_be, prepare_process, run_exit_functions
+from streamfn.worker.child.process import SupervisedProcess
 from streamfn.worker.child.start_child import users_modules_first
 from streamfn.worker.child.supervisor_link import SupervisorLink
-from streamfn.worker.exit_codes import EXIT_BROKEN, EXIT_EXHAUSTED, EXIT_NOT_READY, EXIT_ORPHANED
+from streamfn.worker.exit_codes import EXIT_EXHAUSTED, EXIT_NOT_READY
 from streamfn.worker.messages import (
     Alone,
-    Leaving,
-    Lines,
     NotReady,
     Ready,
     Start,
     decode_command,
-    receive_lines,
 )
 
 from .commands import CommandHandler
 from .lane_job import LaneFunction, RunnerContext, lane_functions
 from .lane_threads import LaneThreads
 
-OWN_FRAMES: Final = (f"{Path(__file__).parent.parent}/", importlib.__file__, "<frozen importlib")
+OWN_FRAMES: Final = (f"{Path(__file__).parents[2]}/", importlib.__file__, "<frozen importlib")
 """Where the frames lie that lead to the user's code, or that its mistakes come to light in."""
 
 
-def run_process(arguments: list[str], path: list[str]) -> NoReturn:
+def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
     """Run until drained, and end the process.
 
     Args:
-        arguments: The three descriptors.
+        descriptors: Numbers of the three.
         path: `sys.path` as the interpreter made it.
     """
-    control, lifeline, board = map(int, arguments)
-    for descriptor in (control, lifeline, board):
-        os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
-    _core.exit_when_closed(lifeline, EXIT_ORPHANED)
-    _core.raise_file_limit()
-    prepare_process()
-    connection = socket.socket(fileno=control)
-    link, lines = SupervisorLink(connection), Lines()
+    control, lifeline, board = map(int, descriptors)
+    process = SupervisedProcess(control, lifeline, board)
     memory = Board.attach(board)
     os.close(board)
-    let_children_be(connection, lifeline)
-    code = EXIT_BROKEN
-    try:
-        start = _first_command(connection, lines)
+
+    def work() -> int:
+        start = decode_command(process.first_line())
+        assert isinstance(start, Start)
         users_modules_first(path, start.app)
-        app = _load(start, link)
+        app = _load(start, process)
         with Log.open(start.log_dir) as log:
-            runner = Runner(start, app, log, link)
-            link.send(runner.ready())
-            if not runner.run(memory, connection, lines):
-                _leave(EXIT_EXHAUSTED, link)
-        code = 0
-    except BaseException as error:  # noqa: BLE001 -- threads of the user's must not keep it from ending
-        told = Failure.of(error)
-        link.report("runner_broken", error_type=told.error_type, error_message=told.error_message,
-                     traceback=told.traceback)  # fmt: skip
-    _leave(code, link)
+            runner = Runner(start, app, log, process.link)
+            process.link.send(runner.ready())
+            if not runner.run(memory, process):
+                process.leave(EXIT_EXHAUSTED)
+        return 0
+
+    process.run(work)
 
 
 class Runner:
@@ -102,20 +87,21 @@ class Runner:
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
         return Ready([each.mapping.to_dict() for each in functions], names)
 
-    def run(self, board: Board, connection: socket.socket, lines: Lines) -> bool:
+    def run(self, board: Board, process: SupervisedProcess) -> bool:
         """Obey the supervisor and run lanes until drained; then give all lanes back.
 
         Args:
             board: Where the threads tell what they are doing.
-            connection: Where commands come from.
-            lines: What was received of them already.
+            process: Where commands come from.
 
         Returns:
             False: the process has no descriptors or no memory left. The lane that met that is not
             given back: its slot says that a call was in progress, for the supervisor to judge.
         """
         threads = LaneThreads(self._context(board), self._functions, self._invoker)
-        CommandHandler(self._log.core, threads, self._link).listen(connection, lines)
+        CommandHandler(self._log.core, threads, self._link).listen(
+            process.connection, process.lines
+        )
         threads.start(self._start.threads)
         threads.run()
         threads.join()
@@ -140,32 +126,18 @@ class Runner:
         return Invoker(function.mapping, handler, self._log, self._clock, self._loops)
 
 
-def _first_command(connection: socket.socket, lines: Lines) -> Start:
-    """Wait for the first command; no other comes before the supervisor hears that we are ready."""
-    received: list[bytes] = []
-    while not received:
-        more = receive_lines(connection, lines)
-        if more is None:
-            os._exit(EXIT_ORPHANED)
-        received = more
-    start = decode_command(received[0])
-    assert isinstance(start, Start)
-    assert len(received) == 1, "the supervisor waits until we are ready"
-    return start
-
-
-def _load(start: Start, link: SupervisorLink) -> App:
-    process = os.getpid()
+def _load(start: Start, process: SupervisedProcess) -> App:
+    pid = os.getpid()
     try:
         app = load_app(start.app, factory=start.factory)
     except BaseException as error:  # noqa: BLE001 -- whatever an import may raise
-        end_if_forked(process, error)
+        end_if_forked(pid, error)
         field, reason = "", f"{type_of(error)}: {message_of(error)}"
         if isinstance(error, ConfigError):
             field, reason = str(error.field), cut(str(error.reason), MESSAGE_BYTES_MAX)
-        link.send(NotReady(field, reason, _traceback(error)))
-        _leave(EXIT_NOT_READY, link)
-    end_if_forked(process)
+        process.link.send(NotReady(field, reason, _traceback(error)))
+        process.leave(EXIT_NOT_READY)
+    end_if_forked(pid)
     return app
 
 
@@ -175,15 +147,3 @@ def _traceback(error: BaseException) -> str:
     if isinstance(error, ConfigError) and error.field == "APP":
         cause = error.__cause__
     return "" if cause is None else traceback_of(cause, OWN_FRAMES)
-
-
-def _leave(code: int, link: SupervisorLink) -> NoReturn:
-    """End as Python would, but without waiting for threads that a function left behind.
-
-    The supervisor is told before: it waits some seconds for exit functions, and no longer.
-    """
-    try:
-        link.send(Leaving(code))
-        run_exit_functions()
-    finally:
-        os._exit(code)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from streamfn._core import InFlight
 from streamfn.model.mapping import function_of
@@ -29,7 +29,7 @@ from .planner import (
     PlanInput,
     ReleaseLane,
     RunnerView,
-    plan,
+    plan_groups,
 )
 from .runner_pool import RunnerPool
 from .runner_process import RunnerProcess
@@ -40,6 +40,8 @@ PARENTS_REST: Final = timedelta(milliseconds=200)
 """How often a lane is tried whose parent shards are not finished."""
 REFUSED_REST: Final = timedelta(seconds=2)
 """How often a lane is tried that cannot be opened."""
+T = TypeVar("T")
+
 LEFT: Final = timedelta(seconds=2)
 """How long a lane is free before workers take it whose share it is not."""
 
@@ -52,8 +54,8 @@ class PlanContext:
     """UUID of this worker."""
     living: Mapping[str, Iterable[str]]
     """Mappings that each living worker can run, by UUID."""
-    pool: int
-    """Pool runners there should be."""
+    pools: Mapping[str, int]
+    """How many shared runners each group should have."""
     now: float
     """Monotonic time."""
 
@@ -72,8 +74,8 @@ class LaneScheduler:
         self._report = report
         self.found: list[LaneSnapshot] = []
         """The last scan."""
-        self.solos = 0
-        """Solo runners that the last plan asks for."""
+        self.solos: dict[str, int] = {}
+        """Solo runners that the last plan asks for, by group."""
         self._places: dict[LaneKey, LanePlacement] = {}
         self._numbers: dict[int, LaneKey] = {}
         self._by_key: dict[LaneKey, int] = {}
@@ -130,29 +132,42 @@ class LaneScheduler:
 
     def arrange(self, context: PlanContext) -> None:
         """Plan, and tell the runners."""
-        self._meet(context)
-        self._look_at_times(context.now)
+        self._note_workers(context)
+        self._forget_what_is_over(context.now)
         self._share_permits(context)  # a runner that is new knows its limits before its first lane
-        lanes = {found.key: self._view(found, context) for found in self.found}
-        self._give_seats(lanes, context.pool)
-        now = PlanInput(
-            lanes=lanes,
-            places=self._places,
-            runners=[
-                self._runner_view(runner, context.pool)
-                for runner in self._runners
-                if _is_open(runner)
-            ],
+        views = {found.key: self._view(found, context) for found in self.found}
+        for group, shared in context.pools.items():
+            self._give_seats(self._of_group(group, views), group, shared)
+        inputs = {group: self._plan_input(group, views, context) for group in context.pools}
+        plans = plan_groups(inputs)
+        self.solos = {group: made.solos for group, made in plans.items()}
+        for group, made in plans.items():
+            self._carry_out(made, inputs[group], context.now)
+        self._share_permits(context)
+
+    def _plan_input(
+        self, group: str, views: Mapping[LaneKey, LaneView], context: PlanContext
+    ) -> PlanInput:
+        """Return what the plan of one group is made from."""
+        shared = context.pools[group]
+        ready = [each for each in self._runners if _is_open(each) and each.seat.group == group]
+        return PlanInput(
+            lanes=self._of_group(group, views),
+            places=self._of_group(group, self._places),
+            runners=[self._runner_view(runner, shared) for runner in ready],
             worker=context.worker,
             workers=self._workers,
-            expected=self._runners.expected(context.pool),
-            solos_max=context.pool,
+            expected=self._runners.expected(group, shared),
+            solos_max=shared,
             most_alone=dict(self._limited()),
         )
-        made = plan(now)
-        self.solos = made.solos
-        self._carry_out(made, now, context.now)
-        self._share_permits(context)
+
+    def _of_group(self, group: str, lanes: Mapping[LaneKey, T]) -> dict[LaneKey, T]:
+        """Return the lanes whose functions run in a group's runners."""
+        return {key: each for key, each in lanes.items() if self._group(key.mapping) == group}
+
+    def _group(self, mapping: str) -> str:
+        return self._registry[mapping].group
 
     def on_assigned(self, message: Assigned, now: float) -> None:
         """Note what came of taking a lane."""
@@ -185,14 +200,14 @@ class LaneScheduler:
         else:
             self._pauses[key] = now + message.seconds
 
-    def runner_gone(self, runner: int) -> None:
+    def runner_exited(self, runner: int) -> None:
         """Forget the places of a dead runner."""
         for key in self.lanes_of(runner):
             del self._places[key]
         for permits in self._permits.values():
             permits.gone(runner)
 
-    def _meet(self, context: PlanContext) -> None:
+    def _note_workers(self, context: PlanContext) -> None:
         """Note which workers there are; where others than before run a mapping, shares are new."""
         workers = {
             each.name: sorted(
@@ -207,7 +222,7 @@ class LaneScheduler:
                 self._adopted.forget(name)
         self._workers = workers
 
-    def _look_at_times(self, now: float) -> None:
+    def _forget_what_is_over(self, now: float) -> None:
         """Forget what is over, and note which lanes could be taken and are not."""
         self._rests = {key: end for key, end in self._rests.items() if end > now}
         self._pauses = {key: end for key, end in self._pauses.items() if end > now}
@@ -263,18 +278,17 @@ class LaneScheduler:
                 limits[each.name] = limit_of_seat(shared or most, runner.seat.number, pool)
         return RunnerView(runner.number, limits=limits)
 
-    def _give_seats(self, lanes: Mapping[LaneKey, LaneView], seats: int) -> None:
+    def _give_seats(self, lanes: Mapping[LaneKey, LaneView], group: str, seats: int) -> None:
         """Have lanes that wait before a retry leave where they keep others from running."""
+        places = self._of_group(group, self._places)
         solos = {runner.number for runner in self._runners if runner.seat.is_solo}
-        taken = sum(
-            place.runner in solos and not place.is_leaving for place in self._places.values()
-        )
+        taken = sum(place.runner in solos and not place.is_leaving for place in places.values())
         wanted = sum(
             _is_waiting_alone(lane) for lane in lanes.values() if lane.key not in self._places
         )
         missing = taken + wanted - seats
         for key in self._pauses:
-            place, lane = self._places.get(key), lanes.get(key)
+            place, lane = places.get(key), lanes.get(key)
             if place is None or place.is_leaving or lane is None:
                 continue
             if lane.is_exclusive or missing > 0:
@@ -293,12 +307,14 @@ class LaneScheduler:
         """
         runners = sorted(filter(_is_open, self._runners), key=lambda each: not each.seat.is_solo)
         for name, most in self._limited():
-            alone = self._alone(name)
+            group = self._group(name)
+            alone, shared = self._alone(name), context.pools[group]
             wanted = {
                 each.number: alone[each.number]
                 if each.seat.is_solo
-                else limit_of_seat(most - alone.total(), each.seat.number, context.pool)
+                else limit_of_seat(most - alone.total(), each.seat.number, shared)
                 for each in runners
+                if each.seat.group == group
             }
             permits = self._permits.setdefault(name, Permits(most))
             for told in permits.share_out(wanted):

@@ -8,7 +8,6 @@ a first runner tells the mappings ──> working ──> draining ──> all r
 from __future__ import annotations
 
 import os
-import selectors
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -17,25 +16,25 @@ from datetime import timedelta
 from signal import SIGCONT, SIGSTOP, SIGTSTP, SIGUSR1
 from typing import Final
 
-import orjson
-
 from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.engine.settle import microseconds
-from streamfn.errors import LogFull, StreamNotFound
+from streamfn.errors import StreamNotFound
 from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
 from streamfn.worker.messages import Start
 
+from .announcement import Announcement, living_workers
+from .child_events import ChildEvents
 from .deadlines import TICK
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
 from .progress import MappingProgress, Observer, records_behind
 from .quiescence import QuiescenceCheck
+from .runner_group import APP_GROUP
 from .runner_messages import RunnerMessageHandler, SupervisorParts
-from .runner_pool import RunnerPool
-from .runner_process import RunnerProcess
+from .runner_pool import PoolSize, RunnerPool
 from .shutdown import Shutdown
 from .signals import SignalBox
 from .stacks import write_stacks
@@ -72,7 +71,7 @@ class SupervisorLoop:
         clock = setup.clock
         self._config, self._log, self._membership = config, log, membership
         self._observer, self._clock = setup.observer, clock
-        self._selector = selectors.DefaultSelector()
+        self._events = ChildEvents()
         start = Start(
             app=config.app,
             factory=config.factory,
@@ -83,7 +82,6 @@ class SupervisorLoop:
             is_burst=config.burst,
         )
         self._runners = RunnerPool(start, clock.monotonic, self._report)
-        self._runners.on_start = self._listen_to
         self._registry = MappingRegistry(log, self._report, is_strict=config.burst)
         self._tally = Tally()
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
@@ -99,23 +97,24 @@ class SupervisorLoop:
             self._report,
         )
         self._handler = RunnerMessageHandler(config, parts)
+        self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
         self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
         self._quiescence = QuiescenceCheck()
-        self._pool = 1
+        self._pools = {APP_GROUP: 1}
+        """How many shared runners each group should have."""
         self._was_registered = False
-        self._runs: frozenset[str] = frozenset()
-        self._is_untold = False
+        self._announcement = Announcement(membership)
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
     def run(self, signals: SignalBox) -> int:
         """Work until the end, and return the exit code."""
-        self._selector.register(signals, selectors.EVENT_READ, signals)
+        self._events.watch_signals(signals, self._answer)
         try:
             while not self._shutdown.is_over():
                 self._turn()
                 if self._handler.has_given_up:
                     return self._not_started()
-                self._wait(signals)
+                self._events.wait(self._pause_seconds())
             self._show_progress()
             self._report("worker_stopped", exit_code=self._shutdown.exit_code)
             return self._shutdown.exit_code or 0
@@ -129,32 +128,19 @@ class SupervisorLoop:
             runner.flush()
         self._watch_deadlines(now)
         self._end_what_does_not_leave(now)
-        self._verdicts.go_on()
+        self._verdicts.write_pending()
         if not self._shutdown.has_begun:
             if self._handler.is_registered and self._is_scan_due(now):
                 self._look_at_lanes(now)
-            self._runners.start_missing(self._pool, self._scheduler.solos)
+            self._runners.start_missing(self._pool_sizes())
         if now - self._last_progress >= PROGRESS_EVERY.total_seconds():
             self._last_progress = now
             self._show_progress()
 
-    def _wait(self, signals: SignalBox) -> None:
-        """Sleep until something happens or a tick is due, and take it in."""
-        pause = SCAN_AGAIN if self._handler.has_news or self._quiescence.is_near else TICK
-        ready = [key for key, _ in self._selector.select(pause.total_seconds())]
-        for key in ready:
-            if key.data is signals:
-                self._answer(signals.take())
-            elif key.fileobj is key.data.connection:
-                self._read(key.data)
-        for key in ready:  # what a dead runner said last is read by now
-            if key.data is not signals and key.fileobj == key.data.ended:
-                self._reap(key.data)
-
-    def _read(self, runner: RunnerProcess) -> None:
-        self._handler.read(runner)
-        if runner.is_silent:
-            self._selector.unregister(runner.connection)  # it would be readable for ever
+    def _pause_seconds(self) -> float:
+        """Return how long to sleep if nothing happens."""
+        is_soon = self._handler.has_news or self._quiescence.is_near
+        return (SCAN_AGAIN if is_soon else TICK).total_seconds()
 
     def _answer(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -164,7 +150,7 @@ class SupervisorLoop:
                 self._pause()
             else:
                 self._shutdown.on_signal(number)
-                self._tell(())
+                self._announcement.announce(())
 
     def _pause(self) -> None:
         """Stop with all runners until somebody has us go on (Ctrl-Z, then `fg`)."""
@@ -177,10 +163,7 @@ class SupervisorLoop:
     def _watch_deadlines(self, now: float) -> None:
         """Kill the runners in which a call is past its time."""
         for runner in self._runners:
-            if runner.watch is None or runner.expired:
-                continue
-            expired = runner.watch.look(runner.cells(), now)
-            for cell in expired:
+            for cell in runner.kill_if_a_call_is_late(now):
                 key = self._scheduler.key_of(cell.lane)
                 timeout = self._registry[key.mapping].mapping.timeout
                 self._report(
@@ -190,9 +173,6 @@ class SupervisorLoop:
                     sequence_number=cell.running,
                     timeout=timeout.total_seconds(),
                 )
-            if expired:
-                runner.expired = expired
-                runner.kill()
 
     def _end_what_does_not_leave(self, now: float) -> None:
         for runner in self._runners:
@@ -208,20 +188,20 @@ class SupervisorLoop:
         """Scan, plan, staff; in a burst, find out whether that was all."""
         if not self._was_registered:
             self._begin()
-        if self._is_untold:
-            self._tell(self._runs)
+        self._announcement.repeat()
         self._handler.has_news = False
         self._scheduler.scan()
-        self._set_pool()
+        self._set_pools()
+        ours = self._announcement.mappings
         context = PlanContext(
             worker=self._membership.uuid,
-            living={**_living(self._log), self._membership.uuid: self._runs},
-            pool=self._pool,
+            living=living_workers(self._log) | {self._membership.uuid: ours},
+            pools=self._pools,
             now=now,
         )
         self._scheduler.judge_orphans(context)
         self._scheduler.arrange(context)
-        self._runners.stop_idle(self._scheduler.busy, self._scheduler.solos)
+        self._runners.stop_idle(self._scheduler.busy, self._pool_sizes())
         if self._config.burst:
             self._end_if_done()
         self._last_scan = self._clock.monotonic()
@@ -248,7 +228,7 @@ class SupervisorLoop:
         if self._config.burst and missing is not None:
             raise StreamNotFound(missing)
         names = [each.mapping.name for each in self._registry]
-        self._tell(names)
+        self._announcement.announce(names)
         self._report(
             "worker_started",
             worker=self._membership.uuid,
@@ -258,27 +238,25 @@ class SupervisorLoop:
             threads=self._config.threads,
         )
 
-    def _tell(self, mappings: Iterable[str]) -> None:
-        """Tell the other workers what this one can run; on a full disk, at the next scan again."""
-        self._runs = frozenset(mappings)
-        body = membership_body(self._runs)
-        try:
-            self._membership.update(body)
-        except LogFull:
-            self._is_untold = True
-        else:
-            self._is_untold = False
+    def _set_pools(self) -> None:
+        """Decide how many shared runners each group has; `auto` grows with the lanes with work."""
+        cores = len(os.sched_getaffinity(0))
+        for group in self._registry.groups:
+            wanted = self._config.processes
+            if wanted is None:
+                has_work = sum(
+                    found.status.in_flight is not None or found.status.checkpoint < found.status.end
+                    for found in self._scheduler.found
+                    if self._registry[found.key.mapping].group == group
+                )
+                wanted = max(self._pools.get(group, 1), min(cores, has_work))
+            self._pools[group] = wanted
 
-    def _set_pool(self) -> None:
-        """Decide how many pool runners there are; `auto` grows with the lanes that have work."""
-        if self._config.processes is not None:
-            self._pool = self._config.processes
-            return
-        with_work = sum(
-            found.status.in_flight is not None or found.status.checkpoint < found.status.end
-            for found in self._scheduler.found
-        )
-        self._pool = max(self._pool, min(len(os.sched_getaffinity(0)), with_work))
+    def _pool_sizes(self) -> dict[str, PoolSize]:
+        solos = self._scheduler.solos
+        return {
+            group: PoolSize(shared, solos.get(group, 0)) for group, shared in self._pools.items()
+        }
 
     def _show_progress(self) -> None:
         """Tell the observer how far the mappings are."""
@@ -307,17 +285,6 @@ class SupervisorLoop:
         )
         return EXIT_NOT_STARTED
 
-    def _listen_to(self, runner: RunnerProcess) -> None:
-        self._selector.register(runner.connection, selectors.EVENT_READ, runner)
-        self._selector.register(runner.ended, selectors.EVENT_READ, runner)
-
-    def _reap(self, runner: RunnerProcess) -> None:
-        self._handler.died(runner)
-        self._selector.unregister(runner.ended)
-        if runner.connection in self._selector.get_map():
-            self._selector.unregister(runner.connection)
-        runner.close()
-
     def _report(self, event: str, /, **fields: object) -> None:
         self._observer.on_event({"event": event, **fields})
 
@@ -327,20 +294,4 @@ class SupervisorLoop:
             runner.kill()
         for runner in self._runners:
             runner.close()
-        self._selector.close()
-
-
-def membership_body(mappings: Iterable[str]) -> bytes:
-    """Return what other workers read: the mappings that this one can run."""
-    return orjson.dumps({"pid": os.getpid(), "mappings": list(mappings)})
-
-
-def _living(log: _core.Log) -> dict[str, frozenset[str]]:
-    """Return the mappings that each living worker can run; one that is just starting, none."""
-    living = {}
-    for uuid, body in Membership.living(log).items():
-        try:
-            living[uuid] = frozenset(orjson.loads(body)["mappings"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            living[uuid] = frozenset()
-    return living
+        self._events.close()

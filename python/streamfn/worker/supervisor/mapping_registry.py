@@ -14,6 +14,7 @@ from streamfn.worker.registration import register_mapping
 from streamfn.worker.report import Report
 
 from .planner import LaneKey
+from .runner_group import APP_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class RegisteredMapping:
     is_asynchronous: bool
     filter: _core.Filter | None
     """Which records of its stream the function sees; None: all."""
+    group: str = APP_GROUP
+    """Its runners, see `runner_group`."""
 
     @property
     def name(self) -> str:
@@ -91,6 +94,11 @@ class MappingRegistry:
 
     def __contains__(self, name: str) -> bool:
         return name in self._mappings or name in self._replays
+
+    @property
+    def groups(self) -> set[str]:
+        """The groups of runners that the functions need; at least one."""
+        return {each.group for each in self} or {APP_GROUP}
 
     @property
     def replays(self) -> list[RegisteredMapping]:

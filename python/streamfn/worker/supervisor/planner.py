@@ -147,6 +147,24 @@ def plan(now: PlanInput) -> Plan:
     return result
 
 
+def plan_groups(groups: Mapping[str, PlanInput]) -> dict[str, Plan]:
+    """Return the next steps of each group of runners, see `runner_group`.
+
+    Groups share nothing but the worker: a batch that has to run with nothing else in it runs with
+    nothing in the other groups either.
+    """
+    exclusive = {name: lane for name, now in groups.items() if (lane := _exclusive(now))}
+    if not exclusive:
+        return {name: plan(now) for name, now in groups.items()}
+    first = min(exclusive, key=lambda name: _order_of_exclusive(groups[name], exclusive[name]))
+    others = {name: now.places for name, now in groups.items() if name != first}
+    plans = {name: Plan(leaves=_leave_all(places)) for name, places in others.items()}
+    plans[first] = _run_exclusively(
+        groups[first], exclusive[first], is_worker_empty=not any(others.values())
+    )
+    return plans
+
+
 def shares(
     lanes: Mapping[str, int], workers: Mapping[str, Sequence[str]], worker: str
 ) -> Mapping[str, int]:
@@ -192,22 +210,24 @@ def _exclusive(now: PlanInput) -> LaneView | None:
     ]
     # WHY: not first by the key, or a guilty lane would keep the innocent out for ever. Who waited
     # how long is forgotten when it takes the worker along; but then it has one death more.
-    return min(
-        wanted,
-        key=lambda lane: (
-            lane.key not in now.places, lane.worker_deaths, lane.free_since, lane.key
-        ),
-        default=None,
-    )  # fmt: skip
+    return min(wanted, key=lambda lane: _order_of_exclusive(now, lane), default=None)
 
 
-def _run_exclusively(now: PlanInput, lane: LaneView) -> Plan:
-    """Empty the worker, then run the one lane."""
-    others = [key for key, place in now.places.items() if key != lane.key]
-    result = Plan(solos=1)
-    result.leaves = [ReleaseLane(key) for key in others if not now.places[key].is_leaving]
+def _order_of_exclusive(now: PlanInput, lane: LaneView) -> tuple[bool, int, float, LaneKey]:
+    return lane.key not in now.places, lane.worker_deaths, lane.free_since, lane.key
+
+
+def _leave_all(places: Mapping[LaneKey, LanePlacement]) -> list[ReleaseLane]:
+    return [ReleaseLane(key) for key, place in places.items() if not place.is_leaving]
+
+
+def _run_exclusively(now: PlanInput, lane: LaneView, *, is_worker_empty: bool = True) -> Plan:
+    """Empty the group, then run the one lane once the other groups are empty, too."""
+    others = {key: place for key, place in now.places.items() if key != lane.key}
+    result = Plan(leaves=_leave_all(others), solos=1)
     solo = next((runner for runner in now.runners if runner.is_solo), None)
-    if not others and lane.key not in now.places and solo is not None:
+    is_empty = is_worker_empty and not others
+    if is_empty and lane.key not in now.places and solo is not None:
         result.takes.append(AssignLane(lane.key, solo.number, is_alone=True, is_exclusive=True))
     return result
 

@@ -16,7 +16,6 @@ from streamfn.model.worker import WorkerConfig
 from streamfn.worker.exit_codes import OWN_EXITS
 from streamfn.worker.messages import (
     Alone,
-    Answering,
     Assigned,
     Event,
     Leaving,
@@ -24,6 +23,7 @@ from streamfn.worker.messages import (
     NotReady,
     Ready,
     Released,
+    RunnerReport,
 )
 from streamfn.worker.report import Report
 
@@ -75,18 +75,18 @@ class RunnerMessageHandler:
             ConfigError: It is the first runner, and the app does not import.
         """
         for message in runner.receive():
-            self._take(runner, message)
+            self._handle(runner, message)
 
-    def died(self, runner: RunnerProcess) -> None:
-        """Judge a death: its last words, its calls, its lanes, its seat."""
+    def exited(self, runner: RunnerProcess) -> None:
+        """Take in the exit of a runner: its last messages, its calls, its lanes, its seat."""
         self.read(runner)
         detail, cells = runner.exit_detail(), runner.cells()
         was_drained = runner.state == "draining" and detail == 0
         scheduler, parts = self._parts.scheduler, self._parts
         lanes = scheduler.lanes_of(runner.number)
-        scheduler.runner_gone(runner.number)
+        scheduler.runner_exited(runner.number)
         accompanied = runner.watch.accompanied if runner.watch else frozenset()
-        death = RunnerExit(
+        exit_ = RunnerExit(
             cells,
             detail,
             runner.expired,
@@ -96,7 +96,7 @@ class RunnerMessageHandler:
             is_in_doubt=runner.is_in_doubt,
             is_solo=runner.seat.is_solo,
         )
-        in_flight = parts.verdicts.runner_died(runner.number, lanes, death)
+        in_flight = parts.verdicts.runner_exited(runner.number, lanes, exit_)
         parts.tally.absorb(runner.board, (each.index for each in parts.registry))
         was_busy = bool(cells) and not (runner.is_broken or runner.is_exhausted)
         history = parts.runners.remove(runner, was_busy=was_busy)
@@ -106,13 +106,13 @@ class RunnerMessageHandler:
             "runner_stopped" if was_meant else "runner_died",
             runner=runner.number,
             pid=runner.pid,
-            reason="drained" if was_drained else reason_of(death),
+            reason="drained" if was_drained else reason_of(exit_),
             in_flight=in_flight,
         )
         if not parts.runners.has_worked and history.failed_starts >= FAILED_STARTS_MAX:
             self.has_given_up = True
 
-    def _take(self, runner: RunnerProcess, message: Answering) -> None:
+    def _handle(self, runner: RunnerProcess, message: RunnerReport) -> None:
         parts, now = self._parts, self._parts.clock.monotonic()
         match message:
             case Ready():
@@ -133,16 +133,16 @@ class RunnerMessageHandler:
                 parts.scheduler.on_alone(message, now)
                 self.has_news = True
             case Event():
-                self._tell(runner, message.fields)
+                self._take_event(runner, message.fields)
             case Leaving(exit_code):
                 runner.leaves(exit_code, now)
 
-    def _tell(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
+    def _take_event(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         event = fields.pop("event")
         runner.is_broken |= event == "runner_broken"
         runner.is_in_doubt |= event == "runner_in_doubt"
         if event == "runner_exhausted":
-            runner.is_exhausted, runner.state = True, "draining"
+            runner.retires()
         if event == "lane_stopped":
             self.stopped.add(self._parts.scheduler.key_of(fields.pop("lane")))
         self._parts.report(event, **fields)
@@ -183,15 +183,15 @@ class RunnerMessageHandler:
         return each.mapping.timeout.total_seconds() + grace
 
 
-def reason_of(death: RunnerExit) -> str:
+def reason_of(ended: RunnerExit) -> str:
     """Say how a process ended, for people."""
-    if death.expired:
+    if ended.expired:
         return "killed, a call passed its timeout"
-    if -death.detail in OWN_EXITS:
-        return OWN_EXITS[-death.detail]
-    if death.detail <= 0:
-        return f"exit code {-death.detail}"
+    if -ended.detail in OWN_EXITS:
+        return OWN_EXITS[-ended.detail]
+    if ended.detail <= 0:
+        return f"exit code {-ended.detail}"
     try:
-        return Signals(death.detail).name
+        return Signals(ended.detail).name
     except ValueError:
-        return f"signal {death.detail}"
+        return f"signal {ended.detail}"

@@ -21,5 +21,4 @@ def write_stacks(runners: RunnerPool, scheduler: LaneScheduler) -> None:
     sys.stderr.flush()
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
     for runner in runners:
-        if runner.state != "starting":  # its handler may not be there yet, and SIGUSR1 kills
-            runner.dump_stacks()
+        runner.dump_stacks()

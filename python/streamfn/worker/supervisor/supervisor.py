@@ -8,7 +8,8 @@ from streamfn.clock import Clock, SystemClock
 from streamfn.errors import ConfigError
 from streamfn.model.worker import WorkerConfig
 
-from .loop import SupervisorLoop, SupervisorSetup, membership_body
+from .announcement import membership_body
+from .loop import SupervisorLoop, SupervisorSetup
 from .progress import MappingProgress, Observer, Unobserved
 from .signals import SignalBox
 

@@ -55,7 +55,7 @@ class VerdictWriter:
     def __contains__(self, key: LaneKey) -> bool:
         return key in self._pending
 
-    def runner_died(self, number: int, lanes: Mapping[LaneKey, int], death: RunnerExit) -> int:
+    def runner_exited(self, number: int, lanes: Mapping[LaneKey, int], death: RunnerExit) -> int:
         """Judge the lanes of a dead runner, and return how many had a batch in flight.
 
         Args:
@@ -77,7 +77,7 @@ class VerdictWriter:
             is_company = bool(cells) and not (death.is_blameless or death.expired)
             for key in slots:
                 self._pending[key] = found.get(lanes[key], Verdict(is_alone=is_company))
-        self.go_on()
+        self.write_pending()
         return len(slots)
 
     def _in_flight(self, number: int, lanes: Iterable[LaneKey]) -> dict[LaneKey, InFlight]:
@@ -103,7 +103,7 @@ class VerdictWriter:
         """Judge a lane of ours that nobody has, but that says it is being called: blame nobody."""
         self._pending.setdefault(key, Verdict())
 
-    def go_on(self) -> None:
+    def write_pending(self) -> None:
         """Write the verdicts that wait, as far as their leases are free."""
         for key, verdict in list(self._pending.items()):
             if self._is_written(key, verdict):

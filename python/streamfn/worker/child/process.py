@@ -1,0 +1,82 @@
+"""This process as a supervised child: it hears the supervisor, and ends as the supervisor expects.
+
+The socket carries `messages`. The life-line is a pipe that closes when the supervisor is gone: a
+native thread reads it, and then ends the whole process group.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import NoReturn
+
+from streamfn import _core
+from streamfn.engine.outcome import Failure
+from streamfn.worker.exit_codes import EXIT_BROKEN, EXIT_ORPHANED
+from streamfn.worker.messages import Leaving, Lines, receive_lines
+
+from .process_setup import let_children_be, prepare_process, run_exit_functions
+from .supervisor_link import SupervisorLink
+
+
+class SupervisedProcess:
+    """The process that this code runs in."""
+
+    def __init__(self, control: int, lifeline: int, *shared: int) -> None:
+        """Set the process up: signals, limits, the life-line, forked children.
+
+        Args:
+            control: Descriptor of the socket to the supervisor.
+            lifeline: Descriptor of the pipe that closes when the supervisor is gone.
+            shared: More descriptors that were inherited; programs that user code starts do not
+                inherit them again.
+        """
+        for descriptor in (control, lifeline, *shared):
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
+        _core.exit_when_closed(lifeline, EXIT_ORPHANED)
+        _core.raise_file_limit()
+        prepare_process()
+        self.connection, self.lines = socket.socket(fileno=control), Lines()
+        self.link = SupervisorLink(self.connection)
+        let_children_be(self.connection, lifeline)
+
+    def first_line(self) -> bytes:
+        """Wait for the first message; the supervisor sends no other before this one is answered."""
+        received: list[bytes] = []
+        while not received:
+            more = receive_lines(self.connection, self.lines)
+            if more is None:
+                os._exit(EXIT_ORPHANED)
+            received = more
+        assert len(received) == 1, "the supervisor waits until we are ready"
+        return received[0]
+
+    def run(self, work: Callable[[], int]) -> NoReturn:
+        """Do the work, and end the process with the exit code that it returns.
+
+        Whatever it raises is reported, and ends the process with `EXIT_BROKEN`.
+        """
+        code = EXIT_BROKEN
+        try:
+            code = work()
+        except BaseException as error:  # noqa: BLE001 -- user threads must not keep it from ending
+            failure = Failure.of(error)
+            self.link.report(
+                "runner_broken",
+                error_type=failure.error_type,
+                error_message=failure.error_message,
+                traceback=failure.traceback,
+            )
+        self.leave(code)
+
+    def leave(self, code: int) -> NoReturn:
+        """End as Python would, but without waiting for threads that user code left behind.
+
+        The supervisor is told before: it waits some seconds for exit functions, and no longer.
+        """
+        try:
+            self.link.send(Leaving(code))
+            run_exit_functions()
+        finally:
+            os._exit(code)
