@@ -37,13 +37,35 @@ def table(heading):
     return {row[0].strip("`"): dict(zip(titles, row, strict=True)) for row in rows}
 
 
+def arguments():
+    """Type, default and bounds of each argument, by its name.
+
+    An entry of the list is "* **`name`**: what it does", and below it
+    "  * type; default `value`; bounds; AWS's name", of which the last two may be missing.
+    """
+    section = PAGE.split("\n## Arguments\n")[1].split("\n## ")[0]
+    entries = re.findall(
+        r"^\* \*\*`(\w+)`\*\*: .*?^  \* (.*?)(?=^\* |\n\n)", section, re.MULTILINE | re.DOTALL
+    )
+    assert len(entries) == section.count("\n* "), "each entry has its second line"
+    rows = {}
+    for argument, facts in entries:
+        kind, default, *others = " ".join(facts.split()).split("; ")
+        assert default.startswith("default "), argument
+        bounds = [each for each in others if not each.startswith("AWS ")]
+        assert len(bounds) <= 1, argument
+        default = default.removeprefix("default ")
+        rows[argument] = {"type": kind, "default": default, "bounds": "".join(bounds)}
+    return rows
+
+
 def value(text):
     """The Python value that is written in backticks."""
     assert re.fullmatch(r"`[^`]+`", text), text
     return eval(text.strip("`"), {"Backoff": Backoff})
 
 
-ARGUMENTS, AWS = table("Arguments"), table('`preset="aws"`')
+ARGUMENTS, AWS = arguments(), table('`preset="aws"`')
 RANGES = [
     pytest.param(argument, row["bounds"], preset, id=f"{argument}-{preset}")
     for preset, rows in ((None, ARGUMENTS), ("aws", AWS))
@@ -76,7 +98,7 @@ def is_taken(argument, given, preset=None):
 
 
 class TestArguments:
-    """Tests for the table of arguments."""
+    """Tests for the list of arguments."""
 
     def test_every_argument_has_a_row_in_the_order_of_the_code(self):
         assert list(ARGUMENTS) == list(StreamOptions.__annotations__)

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 class StreamOptions(TypedDict, total=False):
     """Keyword arguments of `App.stream`; the defaults stand in `model.policy` and `model.mapping`.
 
-    A number is seconds or bytes; strings carry units. docs/functions.md has them as a table.
+    A number is seconds or bytes; strings carry units. docs/functions.md lists them.
     """
 
     name: str | None

@@ -13,7 +13,7 @@ from streamfn._core import Record
 __all__ = ["DEAD_LETTER_HEADER", "Record", "origin"]
 
 DEAD_LETTER_HEADER: Final = "streamfn-dead-letter"
-"""Header of dead letters and redriven records; JSON, described in docs/delivery.md."""
+"""Header of dead letters and redriven records; JSON, docs/delivery-specification.md, section 11."""
 REDRIVE_SUFFIX: Final = ".redrive"
 """End of the names of redrive streams; no stream of an application has a dot in its name."""
 

@@ -265,24 +265,18 @@ fn table() -> String {
             format!("1 to {PARTITION_KEY_CHARS_MAX} characters"),
             "`RecordTooLarge`; `ConfigError` `partition_key` if empty",
         ),
-        (
-            "headers of a record, as stored: 2 bytes, then 6 bytes, name and value of each",
-            kib(HEADERS_BYTES_MAX),
-            "`RecordTooLarge`",
-        ),
+        ("headers of a record, as stored", kib(HEADERS_BYTES_MAX), "`RecordTooLarge`"),
         ("… of a dead letter or a redriven record", format!("{extra} more"), "the same"),
         (
-            "name of a header, headers of a record",
-            format!("{} bytes, {0}", grouped(u16::MAX.into())),
+            "name of a header",
+            format!("{} bytes", grouped(u16::MAX.into())),
             "`ConfigError` `headers`",
         ),
+        ("number of headers of a record", grouped(u16::MAX.into()), "`ConfigError` `headers`"),
         ("records of one `put_many`", "memory".into(), "–"),
         ("records of one batch on disk", grouped(RECORDS_MAX.into()), "a call is split"),
-        (
-            "a batch on disk, stored and decompressed",
-            format!("{}, {}", size(BODY_BYTES_MAX.into()), size(RAW_BYTES_MAX.into())),
-            "a call is split; a file that says more is damaged",
-        ),
+        ("a batch on disk, as stored", size(BODY_BYTES_MAX.into()), "a call is split"),
+        ("a batch on disk, decompressed", size(RAW_BYTES_MAX.into()), "a call is split"),
         (
             "segment",
             format!(
@@ -299,10 +293,11 @@ fn table() -> String {
             "`ConfigError` `shards`",
         ),
         (
-            "name of a stream, an app, a function",
+            "name of a stream",
             format!("1 to {NAME_BYTES_MAX} of `[A-Za-z0-9_-]`"),
-            "`ConfigError` `name`, `App`, `source`",
+            "`ConfigError` `name`, `source`",
         ),
+        ("name of an app, a function", "the same".into(), "`ConfigError` `App`, `name`"),
         // Held by `tests/model/test_limits.py`: the core knows neither.
         (
             "names of an app and a function together, with the dot",
@@ -322,23 +317,15 @@ fn table() -> String {
         (
             "`batch_bytes`, a size in `retention`",
             "1 to 2^63 − 1".into(),
-            "`ConfigError` `batch_bytes`, `retention`",
+            "`ConfigError` of the argument",
         ),
-        (
-            "`max_retries`, `max_concurrency`",
-            "−1 to 1,000,000, 1 to 1,000,000".into(),
-            "`ConfigError` `max_retries`, `max_concurrency`",
-        ),
-        (
-            "`timeout`, `batch_window`, `max_record_age`, `tumbling_window`, a wait of a back-off, a duration on the command line",
-            "3,650 days".into(),
-            "`ConfigError` of the argument; in place of a wait the default back-off's",
-        ),
-        (
-            "`retention`",
-            "any age or size above zero; the newest segment stays".into(),
-            "`ConfigError` `retention` if it is neither",
-        ),
+        ("`max_retries`", "−1 to 1,000,000".into(), "`ConfigError` `max_retries`"),
+        ("`max_concurrency`", "1 to 1,000,000".into(), "`ConfigError` `max_concurrency`"),
+        ("`timeout`, `batch_window`", "3,650 days".into(), "`ConfigError` of the argument"),
+        ("`max_record_age`, `tumbling_window`", "3,650 days".into(), "the same"),
+        ("a duration on the command line", "3,650 days".into(), "the same"),
+        ("a wait of a back-off", "3,650 days".into(), "the wait of the default back-off"),
+        ("`retention`", "any age or size above zero".into(), "`ConfigError` `retention`"),
     ];
     let lines = rows.map(|(what, limit, beyond)| format!("| {what} | {limit} | {beyond} |\n"));
     format!("| what | limit | beyond it |\n|---|---|---|\n{}", lines.concat())
