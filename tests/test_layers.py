@@ -26,6 +26,15 @@ PYTHON_FLOORS = [
 ]
 """From the ground up. `__init__` and `__main__` are doors, not rooms: they may import anything."""
 
+WORKER_ROOMS = {
+    "shared": set(),
+    "supervisor": {"shared"},
+    "child": {"shared"},
+    "runner": {"shared", "child"},
+}
+"""Rooms of `worker`, and what each may import of the others: `shared` are the files in the folder
+itself. A supervisor and its runners are different processes and do not know each other."""
+
 RUST_FLOORS = [
     {"error", "types", "clock", "fs", "sync", "sys"},
     {"format", "control", "memory", "memory_fs"},
@@ -44,22 +53,53 @@ PURE = {
 `filter` judges them."""
 
 
-def python_imports(path: Path) -> set[str]:
-    """Rooms of streamfn that the file imports, wherever in it the import stands."""
-    rooms = set()
+def python_modules(path: Path) -> set[str]:
+    """Names after `import` in the file, wherever the import stands, and what it takes of them."""
+    found = set()
     package = ("streamfn", *path.relative_to(PYTHON).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(part for part in (base, node.module) if part)
             # `from streamfn import log` names its room on the right.
-            modules = [f"{module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        rooms |= {parts[1] for m in modules if (parts := m.split("."))[0] == "streamfn"}
-    return rooms
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def python_imports(path: Path) -> set[str]:
+    """Rooms of streamfn that the file imports."""
+    parts = (module.split(".") for module in python_modules(path))
+    return {each[1] for each in parts if each[0] == "streamfn" and len(each) > 1}
+
+
+def worker_imports(path: Path) -> set[str]:
+    """Rooms of `worker` that the file imports."""
+    parts = (module.split(".") for module in python_modules(path))
+    names = {each[2] for each in parts if each[:2] == ["streamfn", "worker"] and len(each) > 2}
+    return {name if name in WORKER_ROOMS else "shared" for name in names}
+
+
+def worker_room(path: Path) -> str:
+    """The room of `worker` that the file lies in."""
+    first = path.relative_to(PYTHON / "worker").parts[0]
+    return first if first in WORKER_ROOMS else "shared"
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of names that lead to one another, each sorted."""
+    reach = {name: set(targets) for name, targets in graph.items()}
+    for middle in list(reach):
+        for name, targets in reach.items():
+            if middle in targets:
+                reach[name] = targets | reach[middle]
+    circles = {
+        frozenset({name} | {other for other in reach[name] if name in reach.get(other, ())})
+        for name in reach
+        if name in reach[name]
+    }
+    return sorted(sorted(circle) for circle in circles)
 
 
 def rust_imports(source: str) -> set[str]:
@@ -121,6 +161,34 @@ def test_a_python_room_imports_only_from_below(room):
     assert wrong == {}
 
 
+@pytest.mark.parametrize("room", WORKER_ROOMS)
+def test_a_room_of_the_worker_imports_only_what_it_may(room):
+    """So no file of the supervisor can load what runs user code, nor the other way round."""
+    files = [path for path in PYTHON_ROOMS["worker"] if worker_room(path) == room]
+
+    imported = {path.name: worker_imports(path) for path in files}
+    wrong = {
+        name: bad
+        for name, rooms in imported.items()
+        if (bad := rooms - WORKER_ROOMS[room] - {room})
+    }
+    assert files
+    assert wrong == {}
+
+
+def test_no_python_file_is_imported_by_what_it_imports():
+    """An import inside a function counts too: it hides a circle, and does not break it."""
+    modules = {
+        ".".join(("streamfn", *path.relative_to(PYTHON).with_suffix("").parts)): path
+        for path in PYTHON.rglob("*.py")
+    }
+    graph = {
+        name: (python_modules(path) & modules.keys()) - {name} for name, path in modules.items()
+    }
+
+    assert cycles(graph) == []
+
+
 @pytest.mark.parametrize("room", sorted(set(RUST_ROOMS) - {"lib"}))
 def test_a_rust_room_imports_only_from_below(room):
     known = set().union(*RUST_FLOORS)
@@ -133,7 +201,25 @@ def test_a_rust_room_imports_only_from_below(room):
 
 
 class TestTheReading:
-    """The test above is only as good as what it can see."""
+    """The tests above are only as good as what they can see."""
+
+    def test_a_circle_is_found_however_long_it_is(self):
+        graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e"}}
+
+        assert cycles(graph) == [["a", "b", "c"], ["e"]]
+        assert cycles({"a": {"b"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
+
+    def test_the_rooms_of_the_worker_are_told_apart(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(globals(), "PYTHON", tmp_path)
+        path = tmp_path / "worker" / "supervisor" / "loop.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(
+            "from streamfn.worker.runner.lane_job import LaneJob\n"
+            "from ..child import process\nfrom streamfn.worker import messages\n"
+        )
+
+        assert worker_room(path) == "supervisor"
+        assert worker_imports(path) == {"runner", "child", "shared"}
 
     @pytest.mark.parametrize(
         "line",

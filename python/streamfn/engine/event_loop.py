@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple
 from streamfn.errors import FunctionTimedOut
 
 from . import loop_call, loop_forks
+from .disturbance import Disturbance
 from .forked import end_if_forked
-from .lazy_event_loop import Disturbance
 from .loop_call import CALL, Call, judged, make_task
 from .loop_parts import SharedParts
 

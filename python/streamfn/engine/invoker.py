@@ -27,8 +27,9 @@ from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 
 from . import response
+from .disturbance import Disturbance
 from .forked import end_if_forked
-from .lazy_event_loop import Disturbance, LazyEventLoop
+from .lazy_event_loop import LazyEventLoop
 from .outcome import (
     Disturbed,
     Expired,

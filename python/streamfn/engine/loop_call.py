@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from streamfn.errors import FunctionTimedOut
 
-from .lazy_event_loop import Disturbance
+from .disturbance import Disturbance
 from .loop_forks import ending_with_child
 
 WORKS_MAX: Final = 64

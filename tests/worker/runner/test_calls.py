@@ -9,8 +9,9 @@ import pytest
 from streamfn._core import Board, Entry, Record, Records
 from streamfn.clock import ManualClock
 from streamfn.engine.destination import FailureDestination
+from streamfn.engine.disturbance import Disturbance
 from streamfn.engine.invoker import Invoker
-from streamfn.engine.lazy_event_loop import Disturbance, LazyEventLoop
+from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.surroundings import SURROUNDINGS
 from streamfn.errors import LeaseLost, LogFull
 from streamfn.model.mapping import EventSourceMapping
