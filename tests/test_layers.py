@@ -261,3 +261,184 @@ class TestTheReading:
 
     def test_a_comment_is_not_an_import(self):
         assert rust_imports("//! See [`crate::lane`].\nuse crate::types;") == {"types"}
+
+
+# Sibling files of a Rust room: none needs one that needs it.
+
+
+def rust_code(path: Path) -> str:
+    """The text of a file without comments, and without the tests at its end."""
+    source = re.sub(r"//[^\n]*", "", path.read_text())
+    return re.split(r"#\[cfg\(test\)\]\s*mod \w+ \{", source)[0]
+
+
+def rust_paths(source: str) -> set[tuple[str, ...]]:
+    """Every path that begins with `crate`, `super` or `self`; each name of a group is one."""
+    paths: set[tuple[str, ...]] = set()
+
+    def read(at: int, path: tuple[str, ...]) -> int:
+        """Add what is named from `at` on, below `path`; return the place behind it."""
+        while name := re.compile(r"\s*(\w+)").match(source, at):
+            path, at = (*path, name[1]), name.end()
+            step = re.compile(r"\s*::\s*").match(source, at)
+            if step is None:
+                break
+            at = step.end()
+            if source[at] == "{":
+                while source[at] != "}":
+                    at = read(at + 1, path)
+                    at = re.compile(r"[^,}]*").match(source, at).end()
+                return at + 1
+        paths.add(path)
+        return at
+
+    for start in re.finditer(r"(?<![\w:])(?:crate|super|self)\s*::", source):
+        read(start.start(), ())
+    return paths
+
+
+def rust_shown(source: str) -> dict[str, str]:
+    """Names that a `mod.rs` takes from its files with `use`, and the file of each."""
+    shown = {}
+    for use in re.finditer(r"\buse\s+(?:self::)?(\w+)::([^;]+);", source):
+        for name in re.finditer(r"(\w+)(?:\s+as\s+(\w+))?", use[2]):
+            shown[name[2] or name[1]] = use[1]
+    return shown
+
+
+def rust_absolute(path: tuple[str, ...], module: tuple[str, ...]) -> tuple[str, ...]:
+    """The path from the root of the crate on, as `module` means it."""
+    if path[0] == "crate":
+        return path[1:]
+    while path and path[0] in ("self", "super"):
+        module = module[: len(module) - (path[0] == "super")]
+        path = path[1:]
+    return (*module, *path)
+
+
+def rust_siblings(folder: Path) -> dict[str, list[Path]]:
+    """The modules of a folder, each with its files: `x.rs`, and all that is in `x/`."""
+    siblings: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.rs")):
+        name = path.relative_to(folder).parts[0].removesuffix(".rs")
+        if path.name != "tests.rs" and name not in ("mod", "lib"):
+            siblings.setdefault(name, []).append(path)
+    return siblings
+
+
+def sibling_imports(folder: Path, root: Path) -> dict[str, set[str]]:
+    """Which of its siblings each module of a folder needs: by its path, or as the room shows it."""
+    room = folder.relative_to(root).parts
+    doors = [folder / "mod.rs", folder / "lib.rs", folder.with_suffix(".rs")]
+    shown = {}
+    for door in filter(Path.exists, doors):
+        shown = rust_shown(rust_code(door))
+    siblings = rust_siblings(folder)
+    needs = {}
+    for name, files in siblings.items():
+        found = set()
+        for file in files:
+            parts = file.relative_to(root).with_suffix("").parts
+            module = parts[:-1] if parts[-1] == "mod" else parts
+            for path in rust_paths(rust_code(file)):
+                whole = rust_absolute(path, module)
+                if whole[: len(room)] == room and len(whole) > len(room):
+                    found |= {whole[len(room)], shown.get(whole[len(room)])}
+        needs[name] = (found & set(siblings)) - {name}
+    return needs
+
+
+def cycle_in(needs: dict[str, set[str]]) -> list[str]:
+    """Names of which each needs the next, and the last the first; none if there is no cycle."""
+    done: set[str] = set()
+
+    def follow(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name not in done:
+            for needed in sorted(needs.get(name, ())):
+                if found := follow(needed, [*way, name]):
+                    return found
+            done.add(name)
+        return []
+
+    return next((found for name in sorted(needs) if (found := follow(name, []))), [])
+
+
+RUST_FOLDERS = sorted({path.parent for path in RUST.rglob("*.rs")})
+
+
+@pytest.mark.parametrize("folder", RUST_FOLDERS, ids=lambda folder: str(folder.relative_to(RUST)))
+def test_sibling_files_of_a_rust_room_need_each_other_one_way_only(folder):
+    """What two of them need is in a third. A `mod.rs`, and tests, may need all of a room."""
+    assert cycle_in(sibling_imports(folder, RUST)) == []
+
+
+class TestTheReadingOfSiblings:
+    """The test above is only as good as what it can see."""
+
+    @pytest.fixture
+    def needs(self, tmp_path):
+        """Read a room with the files `a`, whose text is given, `b`, and the folder `c`."""
+
+        def needs(text: str, file: str = "a.rs") -> set[str]:
+            room = tmp_path / "room"
+            (room / "a").mkdir(parents=True)
+            (room / "c").mkdir()
+            (room / "mod.rs").write_text("mod a;\nmod b;\npub use b::{First, Second as Other};")
+            (room / "c" / "mod.rs").write_text("")
+            for name in {"a.rs", "b.rs", file}:
+                (room / name).write_text(text if name == file else "")
+            return sibling_imports(room, tmp_path)["a"]
+
+        return needs
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "use super::b::Thing;",
+            "use super::b;",
+            "use super::{b, other::Thing};",
+            "use super::{other::{x, y}, b::{Thing, self}};",
+            "use crate::room::b::Thing;",
+            "use crate::room::{other, b};",
+            "use crate::{types::{Micros, ShardId}, room::b::Thing};",
+            "pub(crate) use crate::{\n    types,\n    room::{\n        b,\n    },\n};",
+            "fn f() { let x = super::b::open(); }",
+            "use super::First;",
+            "use super::{other, Other};",
+            "use self::super::b::Thing;",
+        ],
+    )
+    def test_a_use_is_seen_in_every_spelling(self, needs, text):
+        assert needs(text) == {"b"}
+
+    def test_a_folder_is_a_sibling(self, needs):
+        assert needs("use super::c::Thing;") == {"c"}
+
+    @pytest.mark.parametrize("text", ["use super::super::b;", "use crate::room::b::Thing;"])
+    def test_a_file_in_a_folder_speaks_for_it(self, needs, text):
+        """`a/inner.rs` belongs to `a`."""
+        assert needs(text, "a/inner.rs") == {"b"}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "use super::Unknown;",
+            "use self::b::Thing;",
+            "use super::super::b::Thing;",
+            "use crate::other::b;",
+            "use std::b;",
+            "//! See [`super::b`].",
+            "#[cfg(test)]\nmod tests {\n    use super::super::b::Thing;\n}",
+            "use super::a::Thing;",
+        ],
+    )
+    def test_what_is_no_use_of_a_sibling_is_none(self, needs, text):
+        assert needs(text) == set()
+
+    def test_a_cycle_is_found_however_long_it_is(self):
+        needs = {"a": {"b"}, "b": {"c"}, "c": {"d", "e"}, "d": set(), "e": {"b"}}
+
+        assert cycle_in(needs) == ["b", "c", "e"]
+        assert cycle_in({**needs, "e": {"d"}}) == []

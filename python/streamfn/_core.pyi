@@ -17,12 +17,10 @@ __all__ = [
     "BATCH_SIZE_MAX",
     "DEAD_LETTER_BYTES_EXTRA",
     "FACTOR_MAX",
-    "HEADERS_BYTES_MAX",
     "NAME_BYTES_MAX",
     "PARTITION_KEY_CHARS_MAX",
     "RECORD_BYTES_MAX",
     "REPLAY_MARK",
-    "SHARDS_MAX",
     "SLOT_ENTRIES_MAX",
     "STATE_BYTES_MAX",
     "ArrowBatch",
@@ -58,14 +56,11 @@ __version__: str
 RECORD_BYTES_MAX: int
 """Largest record: data, key and encoded headers together."""
 PARTITION_KEY_CHARS_MAX: int
-HEADERS_BYTES_MAX: int
 NAME_BYTES_MAX: int
 BATCH_SIZE_MAX: int
 """Most records in one call of a function."""
 FACTOR_MAX: int
 """Most lanes of one shard."""
-SHARDS_MAX: int
-"""Most shards of one log."""
 STATE_BYTES_MAX: int
 """Most bytes of the state of a window."""
 REPLAY_MARK: str
@@ -337,7 +332,6 @@ class Stream:
     ) -> PutResults: ...
     def shards(self) -> list[ShardInfo]:
         """Return all shards, closed ones too; parents come before their children."""
-    def shard_of(self, partition_key: str) -> str: ...
     def split(
         self, shard_id: str, hash_key: int | None = None, timeout: float | None = None
     ) -> tuple[str, str]:
@@ -373,9 +367,6 @@ class ShardReader:
     @property
     def position(self) -> int:
         """The next sequence number to read."""
-    @property
-    def at_end(self) -> bool:
-        """Whether it is at the visible end now."""
     @property
     def is_finished(self) -> bool:
         """Whether the shard was split or merged, and all it ever had is read."""
@@ -711,9 +702,6 @@ class Mapping:
             LockTimeout: A worker did not give its lanes back in time; nothing has changed.
             SequenceTrimmed: That number is no longer kept.
         """
-    @property
-    def stretches(self) -> dict[str, tuple[int, int]]:
-        """Of a replay: what it reads, as `plan_replay` returned it; else nothing."""
     def plan_replay(
         self, stream: str, start: _Start, end: _Start, *, shard_id: str | None = None
     ) -> dict[str, tuple[int, int]]:
@@ -929,8 +917,6 @@ class LaneSet:
     def stop(self) -> None:
         """Make `next` return None from now on."""
     def lanes(self) -> list[int]: ...
-    def idle(self) -> bool:
-        """Whether no lane is in anybody's hands or waiting."""
     def close(self) -> None:
         """Stop, and give all lanes back."""
 

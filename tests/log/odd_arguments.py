@@ -253,7 +253,6 @@ METHODS = {
         put data partition_key headers timeout
         put_many many partition_keys headers_ timeout
         shards
-        shard_of partition_key
         split shard_id hash_key timeout
         merge shard_id other timeout
         trim shard_id before timeout
@@ -312,7 +311,6 @@ METHODS = {
         pass_on
         set_burst on
         lanes
-        idle
         take_damage
         """,
     Membership: """

@@ -179,7 +179,6 @@ class TestHandles:
                 call()
         attempt(lanes.next, 0.0)
         attempt(mapping.judge, "s", "0", 0)
-        attempt(stream.shard_of, "k")
         attempt(log.close)
 
     def test_headers_that_put_and_close_as_they_are_read(self):

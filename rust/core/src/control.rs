@@ -34,7 +34,7 @@ mod words {
 }
 
 pub(crate) use protocol::Lead;
-use protocol::{Election, Progress, Reach, State, Wake};
+use protocol::{Election, Progress, Reach, Wake, WriterWords};
 use words::{AtomicU32, AtomicU64, Ordering};
 
 const PAGE: usize = 4096;
@@ -62,11 +62,11 @@ pub enum WriterState {
 
 /// The mapped control file.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlFile {
     map: MmapRaw,
 }
 
-impl Control {
+impl ControlFile {
     /// Maps the file, which has [`CONTROL_BYTES`] bytes. Without a descriptor (a simulated file
     /// system) the pages are anonymous memory.
     pub(crate) fn map(file: &dyn File, path: &Path) -> Result<Self> {
@@ -303,7 +303,7 @@ impl PageView {
 /// One shard's page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Page<'a> {
-    control: &'a Control,
+    control: &'a ControlFile,
     base: usize,
 }
 
@@ -441,8 +441,8 @@ impl Page<'_> {
         Progress { committed: reach(64, 256), durable: reach(128, 136), visible: reach(192, 200) }
     }
 
-    fn writer(&self) -> State<'_> {
-        State { writing: self.half(320), errno: self.half(324) }
+    fn writer(&self) -> WriterWords<'_> {
+        WriterWords { writing: self.half(320), errno: self.half(324) }
     }
 
     pub(crate) fn state(&self) -> WriterState {

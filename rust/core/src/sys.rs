@@ -67,7 +67,7 @@ extern "C" fn before_fork() {
     // WHY: another thread may hold a lock at the moment of the fork, and would hold it for ever in
     // the child.
     let held = (OPENING.lock(), table().lock());
-    HELD.with(|slot| slot.replace(Some(held)));
+    HELD.with(|cell| cell.replace(Some(held)));
 }
 
 fn unlock_after_fork() {

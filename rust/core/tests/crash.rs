@@ -194,12 +194,12 @@ impl Check<'_> {
             return wrong(Wrong::Lanes, "there is a replay");
         }
         let told = |error: Error| (Wrong::Lanes, error.to_string());
-        if replay.stretches().map_err(told)? != replayed.stretches {
+        if replay.ranges().map_err(told)? != replayed.ranges {
             return wrong(Wrong::Lanes, "the replay reads something else");
         }
         for lane in replay.lanes(None).map_err(told)? {
-            let stretch = replayed.stretches.iter().find(|it| it.shard == lane.shard).unwrap();
-            if ![stretch.first, stretch.until].contains(&lane.checkpoint) {
+            let range = replayed.ranges.iter().find(|it| it.shard == lane.shard).unwrap();
+            if ![range.first, range.until].contains(&lane.checkpoint) {
                 return wrong(Wrong::Lanes, format!("the replay is at {}", lane.checkpoint));
             }
         }

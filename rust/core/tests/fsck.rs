@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::simulation::{open, Bound, Call, Crasher, Disk, Fault, SimFs};
-use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::checkpoint::{Mapping, ResumePoint};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{Fs, Open};
 use streamfn_core::fsck::{examine, repair, Kind, Options, Report, Severity};
@@ -824,7 +824,7 @@ fn a_replay_is_repaired_with_what_it_reads_or_named() {
     mend(&fs, false);
     let log = open(&fs);
     let replay = Mapping::open(&log, "app.f@replay-1").unwrap().unwrap();
-    assert_eq!(plan, replay.stretches().unwrap());
+    assert_eq!(plan, replay.ranges().unwrap());
     assert_eq!(2, replay.lanes(None).unwrap().len());
     log.close().unwrap();
     drop((log, replay));
@@ -1232,7 +1232,7 @@ fn a_shard_that_is_older_than_the_positions_in_it_goes_on_above_them() {
     put.commit(&patience).unwrap();
     let mapping = Mapping::open(&log, "app.f").unwrap().unwrap();
     let lanes = mapping.lanes_file("s", ShardId(0)).unwrap();
-    let place = Place { next_seq: RECORDS + 3, ..Place::default() };
+    let place = ResumePoint { next_seq: RECORDS + 3, ..ResumePoint::default() };
     lanes.take(0).unwrap();
     lanes.checkpoint(0, place, 1).unwrap();
     lanes.sync().unwrap();

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::simulation::{open, open_at, Bound, Call, Crasher, Disk, Fault, Garbage, SimFs, NOW};
 use streamfn_core::checkpoint::retention::retain_all;
-use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::checkpoint::{Mapping, ResumePoint};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::fs::{File, Fs, Open};
 use streamfn_core::fsck::{repair, Options};
@@ -166,7 +166,7 @@ impl Run<'_> {
             let file = mapping.lanes_file("s", ShardId(0))?;
             let Some(view) = file.take(0)? else { return Ok(0) };
             let next_seq = view.checkpoint.next_seq + 1;
-            file.checkpoint(0, Place { next_seq, ..Place::default() }, NOW)?;
+            file.checkpoint(0, ResumePoint { next_seq, ..ResumePoint::default() }, NOW)?;
             file.sync()?;
             Ok(next_seq)
         })();
@@ -714,7 +714,7 @@ fn move_to(log: &Arc<Log>, name: &str, next_seq: u64) {
     mapping.prepare("s").unwrap();
     let file = mapping.lanes_file("s", ShardId(0)).unwrap();
     file.take(0).unwrap();
-    file.checkpoint(0, Place { next_seq, ..Place::default() }, NOW).unwrap();
+    file.checkpoint(0, ResumePoint { next_seq, ..ResumePoint::default() }, NOW).unwrap();
     file.sync().unwrap();
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::simulation::ledger::Ledger;
 use crate::simulation::{Bound, Call, Crasher, Disk, Fault, Garbage, SimFs};
-use streamfn_core::checkpoint::{LanesFile, Place};
+use streamfn_core::checkpoint::{LanesFile, ResumePoint};
 use streamfn_core::fs::Fs;
 
 const PATH: &str = "/log/shardId-000000000000.lanes";
@@ -27,8 +27,8 @@ fn is_full() -> bool {
     std::env::var_os("STREAMFN_CRASH_FULL").is_some()
 }
 
-fn at(next_seq: u64) -> Place {
-    Place { next_seq, ..Place::default() }
+fn at(next_seq: u64) -> ResumePoint {
+    ResumePoint { next_seq, ..ResumePoint::default() }
 }
 
 fn open(fs: &SimFs) -> LanesFile {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::simulation::{open, SimFs, NOW};
 use proptest::prelude::*;
 use streamfn_core::checkpoint::{Entry, Mapping};
-use streamfn_core::lane::judge::{Finding, Judge};
+use streamfn_core::lane::in_flight_editor::{InFlightEdit, InFlightEditor};
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};
 use streamfn_core::{Durability, Log, Patience, ShardId, Start, StreamConfig};
 
@@ -265,24 +265,25 @@ impl World {
         for (slot, mut batch) in std::mem::take(&mut self.in_hands) {
             let request = self.request(slot);
             assert_eq!(Added::Judge, self.set.add(&self.mapping, &request).unwrap());
-            let mut judge = Judge::take(&self.mapping, "s", SHARD, slot, None).unwrap().unwrap();
-            let found = judge.in_flight().unwrap().clone();
+            let mut editor =
+                InFlightEditor::take(&self.mapping, "s", SHARD, slot, None).unwrap().unwrap();
+            let found = editor.in_flight().unwrap().clone();
             assert_eq!(batch.entries, found.entries);
             assert_eq!(batch.records, self.records(slot, &found.entries));
             let (first, last) = (found.entries[0].first, found.entries[0].last);
             assert_eq!(
                 self.records(slot, &found.entries[..1]),
-                judge.records(first, last).unwrap()
+                editor.records(first, last).unwrap()
             );
             batch.entries[0].attempts += 1;
-            let finding = Finding {
+            let edit = InFlightEdit {
                 entries: batch.entries.clone(),
                 worker: [self.worker; 16],
                 worker_deaths: found.worker_deaths,
-                ..Finding::default()
+                ..InFlightEdit::default()
             };
-            judge.write(finding).unwrap();
-            judge.release().unwrap();
+            editor.write(edit).unwrap();
+            editor.release().unwrap();
             self.open.insert(slot, batch);
         }
         self.begin_set();

@@ -78,7 +78,7 @@ use std::time::Duration;
 
 use loom::sync::{Arc, Mutex};
 use loom::thread;
-use protocol::{Election, Progress, Reach, State, Wake};
+use protocol::{Election, Progress, Reach, Wake, WriterWords};
 use words::{fence, AtomicU32, AtomicU64, Ordering};
 
 const FOREVER: Duration = Duration::MAX;
@@ -322,11 +322,11 @@ fn a_failure_stays_whatever_a_writer_beside_it_does() {
         let words = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
         let writer = Arc::clone(&words);
         let thread = thread::spawn(move || {
-            let state = State { writing: &writer.0, errno: &writer.1 };
+            let state = WriterWords { writing: &writer.0, errno: &writer.1 };
             state.set_writing(true);
             state.set_writing(false);
         });
-        let state = State { writing: &words.0, errno: &words.1 };
+        let state = WriterWords { writing: &words.0, errno: &words.1 };
         state.fail(5);
         assert_eq!(5, state.get().1);
         thread.join().unwrap();

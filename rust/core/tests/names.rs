@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamfn_core::checkpoint::removal::remove_mapping;
-use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::checkpoint::{Mapping, ResumePoint};
 use streamfn_core::fsck::{examine, repair, Kind, Options};
 use streamfn_core::{Log, OpenOptions, Patience, ShardId, Start, StreamConfig};
 
@@ -40,7 +40,7 @@ fn log(folder: &Path, name: &str) -> Arc<Log> {
     mapping.prepare(name).unwrap();
     let file = mapping.lanes_file(name, ShardId(0)).unwrap();
     file.take(0).unwrap();
-    file.checkpoint(0, Place { next_seq: 2, ..Place::default() }, 1).unwrap();
+    file.checkpoint(0, ResumePoint { next_seq: 2, ..ResumePoint::default() }, 1).unwrap();
     file.sync().unwrap();
     log
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::removal::{remove_mapping, remove_stream};
 use streamfn_core::checkpoint::retention::consumed;
-use streamfn_core::checkpoint::{Lease, Mapping, Place};
+use streamfn_core::checkpoint::{Lease, Mapping, ResumePoint};
 use streamfn_core::fs::Fs;
 use streamfn_core::{Error, Log, Patience, Result, ShardId, Start, StreamConfig};
 
@@ -58,7 +58,7 @@ fn move_to(mapping: &Mapping, stream: &str, slot: u32, seq: u64) {
     let file = mapping.lanes_file(stream, ShardId(0)).unwrap();
     let lease = Lease::try_take(mapping.log().fs(), &file.lease_path(slot), "a runner").unwrap();
     file.take(slot).unwrap().unwrap();
-    file.checkpoint(slot, Place { next_seq: seq, ..Place::default() }, 1).unwrap();
+    file.checkpoint(slot, ResumePoint { next_seq: seq, ..ResumePoint::default() }, 1).unwrap();
     file.give_back(slot).unwrap();
     drop(lease.unwrap());
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
 use streamfn_core::checkpoint::removal::remove_stream;
-use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::checkpoint::{Mapping, ResumePoint};
 use streamfn_core::fs::Fs;
 use streamfn_core::{Error, Patience, ReadBuffer, ShardId, Start, Stream, StreamConfig};
 
@@ -128,7 +128,7 @@ fn who_had_its_positions_open_finds_those_of_the_next_stream_of_its_name() {
     mapping.prepare("s").unwrap();
     let file = mapping.lanes_file("s", ShardId(0)).unwrap();
     file.take(0).unwrap();
-    file.checkpoint(0, Place { next_seq: 5, ..Place::default() }, 1).unwrap();
+    file.checkpoint(0, ResumePoint { next_seq: 5, ..ResumePoint::default() }, 1).unwrap();
     file.sync().unwrap();
     mapping.set_paused(true).unwrap();
     let operator = open(&fs.for_another_process());
@@ -144,7 +144,7 @@ fn who_had_its_positions_open_finds_those_of_the_next_stream_of_its_name() {
     let file = mapping.lanes_file("s", ShardId(0)).unwrap();
     let view = file.take(0).unwrap().unwrap();
     assert_eq!(0, view.checkpoint.next_seq, "none of the new records was done");
-    file.checkpoint(0, Place { next_seq: 1, ..Place::default() }, 2).unwrap();
+    file.checkpoint(0, ResumePoint { next_seq: 1, ..ResumePoint::default() }, 2).unwrap();
     file.sync().unwrap();
     let seen = Mapping::open(&operator, "app.f").unwrap().unwrap();
     let seen = seen.lanes_file("s", ShardId(0)).unwrap().lane(0).unwrap().unwrap();

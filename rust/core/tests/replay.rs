@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
-use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::checkpoint::{Mapping, ResumePoint};
 use streamfn_core::fs::Fs;
 use streamfn_core::{Log, Patience, ShardId, Start, StreamConfig};
 
@@ -42,7 +42,7 @@ fn world(fs: &SimFs) -> (Arc<Log>, Mapping) {
 fn move_to(mapping: &Mapping, shard: ShardId, seq: u64) {
     let file = mapping.lanes_file("orders", shard).unwrap();
     file.take(0).unwrap().unwrap();
-    file.checkpoint(0, Place { next_seq: seq, ..Place::default() }, 1).unwrap();
+    file.checkpoint(0, ResumePoint { next_seq: seq, ..ResumePoint::default() }, 1).unwrap();
     file.give_back(0).unwrap();
 }
 

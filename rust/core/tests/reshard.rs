@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::simulation::{open, Bound, Crasher, Disk, SimFs};
-use streamfn_core::checkpoint::{Mapping, Place};
+use streamfn_core::checkpoint::{Mapping, ResumePoint};
 use streamfn_core::fs::{Fs, Lock, Open, RealFs};
 use streamfn_core::{
     Compression, Control, Durability, Error, Log, OpenOptions, Patience, ReadBuffer, ShardId,
@@ -417,7 +417,12 @@ fn split_log(is_closed: bool) -> Disk {
     mapping.prepare("s").unwrap();
     let file = mapping.lanes_file("s", ShardId(0)).unwrap();
     file.take(0).unwrap().unwrap();
-    file.checkpoint(0, Place { next_seq: 3, ..Place::default() }, 1_700_000_000_000_000).unwrap();
+    file.checkpoint(
+        0,
+        ResumePoint { next_seq: 3, ..ResumePoint::default() },
+        1_700_000_000_000_000,
+    )
+    .unwrap();
     file.sync().unwrap();
     if is_closed {
         log.close().unwrap();

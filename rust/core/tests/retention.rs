@@ -356,7 +356,7 @@ fn a_stream_that_cannot_be_trimmed_does_not_keep_the_others_from_it() {
 /// Shards that were split, and their children.
 mod split {
     use super::*;
-    use streamfn_core::checkpoint::{retention::retain_all, Mapping, Place};
+    use streamfn_core::checkpoint::{retention::retain_all, Mapping, ResumePoint};
     use streamfn_core::{Retention, Stream};
 
     const PARENT: ShardId = ShardId(0);
@@ -409,7 +409,7 @@ mod split {
             let file = mapping.lanes_file("s", shard).unwrap();
             file.take(0).unwrap().unwrap();
             let next_seq = self.stream.shard(shard).unwrap().visible_end();
-            file.checkpoint(0, Place { next_seq, ..Place::default() }, 1).unwrap();
+            file.checkpoint(0, ResumePoint { next_seq, ..ResumePoint::default() }, 1).unwrap();
             file.give_back(0).unwrap();
         }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::simulation::{open_at, SimFs};
-use streamfn_core::checkpoint::{Entry, Mapping, Shape, State, StateKind};
+use streamfn_core::checkpoint::{Entry, Mapping, Shape, StateKind, WindowState};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};
 use streamfn_core::{Durability, Error, Log, Patience, ShardId, Start, StreamConfig};
@@ -131,8 +131,8 @@ fn again(fs: &SimFs, clock: &Arc<ManualClock>) -> (Arc<Log>, Mapping) {
     (log, mapping)
 }
 
-fn number(total: u64) -> State {
-    State { kind: StateKind::Json, bytes: total.to_string().into_bytes().into() }
+fn number(total: u64) -> WindowState {
+    WindowState { kind: StateKind::Json, bytes: total.to_string().into_bytes().into() }
 }
 
 /// A call, as the function sees it; times are seconds after 10:00:00.

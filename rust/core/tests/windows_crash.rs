@@ -15,7 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::simulation::{Bound, Change, Crasher, Disk, Garbage, SimFs};
-use streamfn_core::checkpoint::{LanesFile, OpenWindow, Place, Shape, State, StateKind, Windows};
+use streamfn_core::checkpoint::{
+    LanesFile, OpenWindow, ResumePoint, Shape, StateKind, WindowState, Windows,
+};
 use streamfn_core::fs::Fs;
 
 const PATH: &str = "/log/shardId-000000000000.lanes";
@@ -28,8 +30,8 @@ fn bound() -> Bound {
     Bound { exhaustive, drawn: 16, garbage: Garbage::Any }
 }
 
-fn at(next_seq: u64) -> Place {
-    Place { next_seq, ..Place::default() }
+fn at(next_seq: u64) -> ResumePoint {
+    ResumePoint { next_seq, ..ResumePoint::default() }
 }
 
 /// A state of a length of its own for each position, so that a mixture of two would show.
@@ -38,7 +40,8 @@ fn text_of(position: u64) -> String {
 }
 
 fn windows_at(position: u64) -> Windows {
-    let state = State { kind: StateKind::Bytes, bytes: text_of(position).into_bytes().into() };
+    let state =
+        WindowState { kind: StateKind::Bytes, bytes: text_of(position).into_bytes().into() };
     let open = OpenWindow { start: 60, end: 120, state, is_ended_early: false };
     Windows { open: Some(open), closed_to: 60 }
 }

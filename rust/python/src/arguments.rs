@@ -3,6 +3,8 @@
 //! Of an argument that `PyO3` takes as a whole, it names the type in its message and the argument in a
 //! note.
 
+use std::borrow::Cow;
+
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -11,12 +13,21 @@ use streamfn_core::Error;
 
 use crate::error::into_py;
 
-/// Where a value stands: alone in its call, or in an entry of `put_many`.
-pub(crate) type Place = Option<usize>;
+/// The entry of `put_many` that a value is in; `None` if it stands alone in its call.
+pub(crate) type EntryIndex = Option<usize>;
+
+fn prefix(entry: EntryIndex) -> String {
+    entry.map(|entry| format!("entry {entry}: ")).unwrap_or_default()
+}
 
 /// A `TypeError` about a value: what it should be, and what it is.
-pub(crate) fn wrong_type(place: Place, what: &str, value: &Bound<'_, PyAny>, fix: &str) -> PyErr {
-    let entry = place.map(|place| format!("entry {place}: ")).unwrap_or_default();
+pub(crate) fn wrong_type(
+    entry: EntryIndex,
+    what: &str,
+    value: &Bound<'_, PyAny>,
+    fix: &str,
+) -> PyErr {
+    let entry = prefix(entry);
     match value.get_type().name() {
         Ok(kind) => PyTypeError::new_err(format!("{entry}{what}, not `{kind}`{fix}")),
         Err(error) => error,
@@ -44,9 +55,13 @@ pub(crate) fn each<'py>(
 }
 
 /// The text of a `str`; `field` is what it is for.
-fn text<'a>(text: &'a Bound<'_, PyString>, field: &'static str, place: Place) -> PyResult<&'a str> {
+fn text<'a>(
+    text: &'a Bound<'_, PyString>,
+    field: &'static str,
+    entry: EntryIndex,
+) -> PyResult<&'a str> {
     text.to_str().map_err(|_| {
-        let entry = place.map(|place| format!("entry {place}: ")).unwrap_or_default();
+        let entry = prefix(entry);
         let shown = text.repr().map(|shown| shown.to_string()).unwrap_or_default();
         let reason = format!("{entry}{shown} has half a surrogate pair, which is no text");
         into_py(Error::config(field, reason))
@@ -54,46 +69,61 @@ fn text<'a>(text: &'a Bound<'_, PyString>, field: &'static str, place: Place) ->
 }
 
 /// A partition key.
-pub(crate) fn key_of<'a>(key: &'a Bound<'_, PyAny>, place: Place) -> PyResult<Option<&'a str>> {
+pub(crate) fn key_of<'a>(
+    key: &'a Bound<'_, PyAny>,
+    entry: EntryIndex,
+) -> PyResult<Option<&'a str>> {
     if key.is_none() {
         return Ok(None);
     }
     match key.cast::<PyString>() {
-        Ok(key) => text(key, "partition_key", place).map(Some),
-        Err(_) => Err(wrong_type(place, "a partition key is a str or None", key, "")),
+        Ok(key) => text(key, "partition_key", entry).map(Some),
+        Err(_) => Err(wrong_type(entry, "a partition key is a str or None", key, "")),
     }
 }
 
 /// Names and values of a header mapping, copied so that they can be lent to the core.
 pub(crate) fn owned_headers(
     headers: Option<&Bound<'_, PyAny>>,
-    place: Place,
+    entry: EntryIndex,
 ) -> PyResult<Vec<(String, Vec<u8>)>> {
     let Some(headers) = headers else { return Ok(Vec::new()) };
     let items = if let Ok(dict) = headers.cast::<PyDict>() {
         dict.items()
     } else {
         let Some(items) = headers.getattr_opt("items")? else {
-            return Err(wrong_type(place, "headers are a mapping of str to bytes", headers, ""));
+            return Err(wrong_type(entry, "headers are a mapping of str to bytes", headers, ""));
         };
         let items = items.call0()?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         PyList::new(headers.py(), items)?
     };
-    items.iter().map(|item| header(&item, place)).collect()
+    items.iter().map(|item| header(&item, entry)).collect()
 }
 
-fn header(item: &Bound<'_, PyAny>, place: Place) -> PyResult<(String, Vec<u8>)> {
+fn header(item: &Bound<'_, PyAny>, entry: EntryIndex) -> PyResult<(String, Vec<u8>)> {
     let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
     let Ok(name) = name.cast::<PyString>() else {
-        return Err(wrong_type(place, "the name of a header is a str", &name, ""));
+        return Err(wrong_type(entry, "the name of a header is a str", &name, ""));
     };
-    let name = text(name, "headers", place)?;
+    let name = text(name, "headers", entry)?;
+    let value = bytes_of(&value, entry, || format!("header `{name}` is bytes"))?;
+    Ok((name.to_owned(), value.into_owned()))
+}
+
+/// The bytes of a value: lent if it is `bytes`, copied from anything else with a buffer. `what` it
+/// should be is said if it has none.
+#[inline]
+pub(crate) fn bytes_of<'a>(
+    value: &'a Bound<'_, PyAny>,
+    entry: EntryIndex,
+    what: impl FnOnce() -> String,
+) -> PyResult<Cow<'a, [u8]>> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok((name.to_owned(), bytes.as_bytes().to_vec()));
+        return Ok(Cow::Borrowed(bytes.as_bytes()));
     }
-    if let Ok(buffer) = PyBuffer::<u8>::get(&value) {
-        return Ok((name.to_owned(), buffer.to_vec(value.py())?));
+    if let Ok(buffer) = PyBuffer::<u8>::get(value) {
+        return Ok(Cow::Owned(buffer.to_vec(value.py())?));
     }
     let fix = if value.is_instance_of::<PyString>() { ": encode it (`.encode()`)" } else { "" };
-    Err(wrong_type(place, &format!("header `{name}` is bytes"), &value, fix))
+    Err(wrong_type(entry, &what(), value, fix))
 }

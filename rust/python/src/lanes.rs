@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use streamfn_core::checkpoint::window::STATE_BYTES_MAX;
-use streamfn_core::checkpoint::{State, StateKind};
+use streamfn_core::checkpoint::{StateKind, WindowState};
 use streamfn_core::lane::{self as core, Added, Filtering, Limits, Request};
 use streamfn_core::Deadline;
 
@@ -281,7 +281,7 @@ impl LaneSet {
         let kind = StateKind::from_number(kind).ok_or_else(|| {
             PyValueError::new_err(format!("{kind} is not a kind: 0 none, 1 JSON, 2 bytes"))
         })?;
-        self.inner.keep_state(lane, State { kind, bytes: data.into() }, ended_early).into_py()
+        self.inner.keep_state(lane, WindowState { kind, bytes: data.into() }, ended_early).into_py()
     }
 
     #[pyo3(signature = (lane, exponent = 0))]
@@ -314,10 +314,6 @@ impl LaneSet {
 
     fn lanes(&self) -> Vec<u32> {
         self.inner.lanes()
-    }
-
-    fn idle(&self) -> bool {
-        self.inner.is_idle()
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -2,7 +2,6 @@
 //!
 //! A binding converts, gives the GIL away, delegates. Rules, defaults and loops live in the core.
 
-mod ahead;
 mod arguments;
 mod arrow;
 mod board;
@@ -14,6 +13,7 @@ mod lambda_event;
 mod lanes;
 mod log;
 mod mapping;
+mod memory_prefetch;
 mod reader;
 mod records;
 mod stream;
@@ -28,11 +28,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("RECORD_BYTES_MAX", types::RECORD_BYTES_MAX)?;
     m.add("PARTITION_KEY_CHARS_MAX", types::PARTITION_KEY_CHARS_MAX)?;
-    m.add("HEADERS_BYTES_MAX", types::HEADERS_BYTES_MAX)?;
     m.add("NAME_BYTES_MAX", types::NAME_BYTES_MAX)?;
     m.add("BATCH_SIZE_MAX", types::BATCH_SIZE_MAX)?;
     m.add("FACTOR_MAX", types::FACTOR_MAX)?;
-    m.add("SHARDS_MAX", types::SHARDS_MAX)?;
     m.add("DEAD_LETTER_BYTES_EXTRA", types::DEAD_LETTER_BYTES_EXTRA)?;
     records::register(m)?;
     filter::register(m)?;

@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use streamfn_core::checkpoint::membership::parse_uuid;
 use streamfn_core::checkpoint::removal::remove_mapping;
-use streamfn_core::checkpoint::{self as core, Cause, Stretch};
-use streamfn_core::lane::judge::{Finding, Judge};
+use streamfn_core::checkpoint::{self as core, Cause, RecordRange};
+use streamfn_core::lane::in_flight_editor::{InFlightEdit, InFlightEditor};
 use streamfn_core::sync::Mutex;
 use streamfn_core::{sys, Error, ShardId};
 
@@ -394,11 +394,6 @@ impl Mapping {
         Ok(sought.into_iter().map(|(shard, seq)| (shard.to_string(), seq)).collect())
     }
 
-    #[getter]
-    fn stretches(&self) -> PyResult<BTreeMap<String, (u64, u64)>> {
-        self.inner.stretches().map(by_shard).into_py()
-    }
-
     #[pyo3(signature = (stream, start, end, *, shard_id = None))]
     fn plan_replay(
         &self,
@@ -422,7 +417,7 @@ impl Mapping {
         timeout: Option<f64>,
     ) -> PyResult<Self> {
         let stretch = |(shard, (first, until)): (String, (u64, u64))| {
-            Ok(Stretch { shard: shard_id(&shard)?, first, until })
+            Ok(RecordRange { shard: shard_id(&shard)?, first, until })
         };
         let stretches = stretches.into_iter().map(stretch).collect::<PyResult<Vec<_>>>()?;
         let inner =
@@ -476,8 +471,9 @@ impl Mapping {
     ) -> PyResult<Option<LaneJudge>> {
         let shard = self::shard_id(shard_id)?;
         let filter = filter.map(|filter| Arc::clone(filter.inner()));
-        let judge =
-            py.detach(|| Judge::take(&self.inner, stream, shard, slot, filter)).into_py()?;
+        let judge = py
+            .detach(|| InFlightEditor::take(&self.inner, stream, shard, slot, filter))
+            .into_py()?;
         Ok(judge.map(|judge| LaneJudge { inner: Mutex::new(judge) }))
     }
 
@@ -487,15 +483,15 @@ impl Mapping {
 }
 
 /// First and until of each stretch, by its shard.
-fn by_shard(stretches: &[Stretch]) -> BTreeMap<String, (u64, u64)> {
-    let entry = |it: &Stretch| (it.shard.to_string(), (it.first, it.until));
+fn by_shard(stretches: &[RecordRange]) -> BTreeMap<String, (u64, u64)> {
+    let entry = |it: &RecordRange| (it.shard.to_string(), (it.first, it.until));
     stretches.iter().map(entry).collect()
 }
 
 /// A lane's lease in the hands of a supervisor.
 #[pyclass(frozen, module = "streamfn._core")]
 pub(crate) struct LaneJudge {
-    inner: Mutex<Judge>,
+    inner: Mutex<InFlightEditor>,
 }
 
 #[pymethods]
@@ -518,9 +514,9 @@ impl LaneJudge {
     ) -> PyResult<()> {
         let entries = Entry::unwrap_all(entries)?;
         let worker = worker_uuid(worker)?;
-        let finding =
-            Finding { entries, worker, is_calling, worker_deaths, is_alone, is_exclusive };
-        py.detach(|| self.inner.lock().write(finding)).into_py()
+        let edit =
+            InFlightEdit { entries, worker, is_calling, worker_deaths, is_alone, is_exclusive };
+        py.detach(|| self.inner.lock().write(edit)).into_py()
     }
 
     fn records(&self, py: Python<'_>, first: u64, last: u64) -> PyResult<Vec<u64>> {

@@ -61,11 +61,12 @@ pub(crate) fn parse_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
 pub(crate) struct ShardReader {
     log: Arc<Handle>,
     shard: Arc<ShardLog>,
-    place: Mutex<Place>,
+    place: Mutex<ReaderState>,
     skips_damage: bool,
 }
 
-struct Place {
+/// Where the reader is, and what it has read and not handed out.
+struct ReaderState {
     cursor: Cursor,
     buffer: ReadBuffer,
     /// Records of the last batch read that were not handed out yet.
@@ -81,7 +82,7 @@ impl ShardReader {
         cursor: Cursor,
         skips_damage: bool,
     ) -> Self {
-        let place = Place {
+        let place = ReaderState {
             cursor,
             buffer: ReadBuffer::default(),
             rest: Selection::default(),
@@ -93,7 +94,7 @@ impl ShardReader {
     /// The next batch; with `skips_damage`, of those that can be read.
     fn read(
         &self,
-        place: &mut Place,
+        place: &mut ReaderState,
     ) -> streamfn_core::Result<Option<(Arc<DecodedBatch>, Cursor)>> {
         loop {
             match self.shard.read(&place.cursor, &mut place.buffer) {
@@ -151,15 +152,6 @@ impl ShardReader {
     fn position(&self) -> u64 {
         let place = self.place.lock();
         place.rest.first().unwrap_or(place.cursor.next_seq)
-    }
-
-    #[getter]
-    fn at_end(&self) -> PyResult<bool> {
-        let mut place = self.place.lock();
-        if !place.rest.is_empty() {
-            return Ok(false);
-        }
-        Ok(self.read(&mut place).into_py()?.is_none())
     }
 
     #[getter]

@@ -2,17 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use streamfn_core::stream::{Put, PutOutcome};
 use streamfn_core::{SequenceNumber, ShardId, Start};
 
-use crate::ahead::Ahead;
-use crate::arguments::{each, key_of, owned_headers, wrong_type, Place};
+use crate::arguments::{bytes_of, each, key_of, owned_headers, EntryIndex};
 use crate::error::IntoPy;
 use crate::log::Handle;
+use crate::memory_prefetch::MemoryPrefetch;
 use crate::reader::{parse_start, ShardReader};
 use crate::wait::patiently;
 
@@ -49,18 +48,12 @@ fn push(
     data: &Bound<'_, PyAny>,
     key: Option<&str>,
     headers: Option<&Bound<'_, PyAny>>,
-    place: Place,
+    entry: EntryIndex,
 ) -> PyResult<()> {
-    let headers = owned_headers(headers, place)?;
+    let headers = owned_headers(headers, entry)?;
     let headers = headers.iter().map(|(name, value)| (name.as_str(), &**value));
-    if let Ok(bytes) = data.cast::<PyBytes>() {
-        return put.push(bytes.as_bytes(), key, headers).into_py();
-    }
-    let Ok(buffer) = PyBuffer::<u8>::get(data) else {
-        let fix = if data.is_instance_of::<PyString>() { ": encode it (`.encode()`)" } else { "" };
-        return Err(wrong_type(place, "data is bytes or has a buffer of bytes", data, fix));
-    };
-    put.push(&buffer.to_vec(data.py())?, key, headers).into_py()
+    let data = bytes_of(data, entry, || "data is bytes or has a buffer of bytes".to_owned())?;
+    put.push(&data, key, headers).into_py()
 }
 
 /// A list as it is, anything else with items as a list; checked to have one entry for each record.
@@ -160,9 +153,9 @@ impl Stream {
             headers.map(|headers| entries("headers", headers, Some(data.len()))).transpose()?;
         self.log.get()?;
         let mut put = self.inner.begin_put().into_py()?;
-        let mut ahead = Ahead::of(&data);
+        let mut prefetch = MemoryPrefetch::of(&data);
         for (index, item) in data.iter().enumerate() {
-            ahead.pass(index);
+            prefetch.pass(index);
             let key = keys.as_ref().map(|keys| keys.get_item(index)).transpose()?;
             let header = headers.as_ref().map(|headers| headers.get_item(index)).transpose()?;
             let header = header.as_ref().filter(|header| !header.is_none());
@@ -183,10 +176,6 @@ impl Stream {
                 .collect::<streamfn_core::Result<Vec<_>>>()
         })
         .into_py()
-    }
-
-    fn shard_of(&self, partition_key: &str) -> PyResult<String> {
-        Ok(self.inner.shard_of(partition_key).into_py()?.to_string())
     }
 
     #[pyo3(signature = (shard_id, hash_key = None, timeout = None))]

@@ -14,7 +14,11 @@
 //! Of a lane with tumbling windows the slots hold only the epoch; position and windows are in the
 //! window files (`window.rs`), which take turns by the same rule.
 
-use std::collections::BTreeMap;
+mod generation;
+mod held;
+mod slots;
+mod view;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +26,19 @@ use std::time::Duration;
 use crate::sync::{Mutex, MutexGuard};
 
 use super::lease;
-use super::slot::{self, Checkpoint, Head, InFlight, Shape};
+use super::resume_point::ResumePoint;
+use super::slot::{Checkpoint, Head, InFlight, Shape};
 use super::window::{Pair as WindowPair, WindowFiles, Windows};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File, Fs, Lock, Open};
 use crate::log::wait_for;
-use crate::types::{Micros, Position, SequenceNumber};
+use crate::types::Micros;
+
+use held::{note_sync, FileState, Held};
+use slots::lane_start;
+use view::view_of;
+pub use view::LaneView;
 
 pub(crate) const STRIDE: u64 = 4096;
 pub(crate) const LANES_START: u64 = 2 * STRIDE;
@@ -39,81 +49,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Syncs of a file after which one makes the writers wait, so that a busy lane's durable slot is
 /// never much older than its newest.
 const RACED_SYNCS_MAX: u32 = 9;
-
-/// A place in a shard, as a checkpoint notes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The next sequence number to read.
-    pub next_seq: SequenceNumber,
-    /// Where it was last found; verified before use.
-    pub hint: Position,
-    /// Epoch of the shard.
-    pub shard_epoch: u32,
-}
-
-/// What a lanes file says about one lane.
-#[derive(Clone, Debug)]
-pub struct LaneView {
-    /// The head it was read under.
-    pub head: Head,
-    /// The valid checkpoint that counts.
-    pub checkpoint: Checkpoint,
-    /// The in-flight slot as it stands, void or not.
-    pub in_flight: Option<InFlight>,
-    /// What the window files say; `None` of a lane without windows.
-    pub windows: Option<Windows>,
-}
-
-impl LaneView {
-    /// What of the batch in flight counts; `None` if the slot is void or was never written.
-    pub fn still_open(&self, boot_id: [u8; 16]) -> Option<InFlight> {
-        let next_seq = self.checkpoint.next_seq;
-        let open = self.in_flight.clone()?.still_open(boot_id, self.head.generation, next_seq)?;
-        // A final call is over once its window is: that is written before the slot is cleared.
-        let is_awaited = || open.formed_at == next_seq && self.window().is_some();
-        (!open.is_final || is_awaited()).then_some(open)
-    }
-
-    /// The window that is open.
-    pub fn window(&self) -> Option<&super::OpenWindow> {
-        self.windows.as_ref()?.open.as_ref()
-    }
-}
-
-/// What this process knows about a lane whose lease it has.
-#[derive(Debug)]
-struct Held {
-    epoch: u64,
-    generation: u64,
-    counter: u64,
-    next_seq: SequenceNumber,
-    /// Of a lane with windows, whose writes go to the window files.
-    windows: Option<Windows>,
-    /// The slot, or window file, that is written until it is synced; the other one is durable.
-    target: u64,
-    /// Whether it was written since it became the target.
-    is_dirty: bool,
-    /// Syncs in a row during which it was written.
-    raced_syncs: u32,
-}
-
-impl Held {
-    /// Notes that all that was written is durable: from now on the other slot is written.
-    fn note_synced(&mut self) {
-        if self.is_dirty {
-            self.target = 1 - self.target;
-            self.is_dirty = false;
-        }
-        self.raced_syncs = 0;
-    }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    held: BTreeMap<u32, Held>,
-    /// `errno` of a failed sync: nothing is written any more.
-    failed: Option<i32>,
-}
 
 /// One lanes file, open. Threads share it; each held lane belongs to one of them.
 #[derive(Debug)]
@@ -126,7 +61,7 @@ pub struct LanesFile {
     window_files: WindowFiles,
     // WHY: of two syncs at once the kernel tells only one that writing failed. Taken before `state`.
     syncing: Mutex<()>,
-    state: Mutex<State>,
+    state: Mutex<FileState>,
 }
 
 /// Gives the file's lock back when dropped.
@@ -137,29 +72,6 @@ impl Drop for Locked<'_> {
         // An unlock fails only for a descriptor that is not one; then there is no lock either.
         let _ = self.0.file.unlock();
     }
-}
-
-/// The two checkpoint slots of a lane, those that are valid.
-struct Slots([Option<Checkpoint>; 2]);
-
-impl Slots {
-    /// The checkpoint that counts under this generation, and its slot.
-    fn newest(&self, generation: u64) -> Option<(u64, Checkpoint)> {
-        let slots = (0..).zip(self.0).filter_map(|(i, slot)| slot.map(|slot| (i, slot)));
-        slots.filter(|(_, slot)| slot.generation == generation).max_by_key(|(_, slot)| slot.counter)
-    }
-
-    fn epoch(&self) -> u64 {
-        self.0.iter().flatten().map(|slot| slot.lease_epoch).max().unwrap_or(0)
-    }
-
-    fn counter(&self) -> u64 {
-        self.0.iter().flatten().map(|slot| slot.counter).max().unwrap_or(0)
-    }
-}
-
-fn lane_start(slot: u32) -> u64 {
-    LANES_START + u64::from(slot) * LANE_BYTES
 }
 
 impl LanesFile {
@@ -175,7 +87,7 @@ impl LanesFile {
         fs: &Arc<dyn Fs>,
         path: &Path,
         shape: impl Into<Shape>,
-        start: Place,
+        start: ResumePoint,
         now: Micros,
     ) -> Result<()> {
         let Shape { factor, is_windowed } = shape.into();
@@ -201,7 +113,7 @@ impl LanesFile {
         file.allocate(lane_start(factor)).at(&staged)?;
         let head = Head { counter: 1, generation: 1, factor, is_windowed };
         file.write_at(&[&head.encode()], 0).at(&staged)?;
-        let Place { next_seq, hint, shard_epoch } = start;
+        let ResumePoint { next_seq, hint, shard_epoch } = start;
         let first = Checkpoint {
             counter: 1,
             generation: 1,
@@ -302,7 +214,7 @@ impl LanesFile {
 
     fn raise_epoch(
         &self,
-        state: &MutexGuard<'_, State>,
+        state: &MutexGuard<'_, FileState>,
         slot: u32,
     ) -> Result<Option<(LaneView, Held)>> {
         let _locked = self.lock(state, Lock::Exclusive)?;
@@ -349,7 +261,7 @@ impl LanesFile {
     ///
     /// # Durability
     /// Survives the death of any process at once, a power cut after the next [`LanesFile::sync`].
-    pub fn checkpoint(&self, slot: u32, place: Place, now: Micros) -> Result<()> {
+    pub fn checkpoint(&self, slot: u32, place: ResumePoint, now: Micros) -> Result<()> {
         self.write_place(slot, place, None, now)
     }
 
@@ -367,7 +279,7 @@ impl LanesFile {
     pub fn checkpoint_windows(
         &self,
         slot: u32,
-        place: Place,
+        place: ResumePoint,
         windows: &Windows,
         now: Micros,
     ) -> Result<()> {
@@ -377,7 +289,7 @@ impl LanesFile {
     fn write_place(
         &self,
         slot: u32,
-        place: Place,
+        place: ResumePoint,
         windows: Option<&Windows>,
         now: Micros,
     ) -> Result<()> {
@@ -399,7 +311,7 @@ impl LanesFile {
             self.window_files.write(held.target, &pair)?;
             held.windows = Some(pair.windows);
         } else {
-            let Place { next_seq, hint, shard_epoch } = place;
+            let ResumePoint { next_seq, hint, shard_epoch } = place;
             let checkpoint = Checkpoint {
                 counter,
                 generation,
@@ -452,7 +364,7 @@ impl LanesFile {
             Some(which) => self.window_files.sync(which),
             None => self.file.sync_data().at(&self.path),
         });
-        judge_sync(&mut state, synced)?;
+        note_sync(&mut state, synced)?;
         for (slot, counter) in before {
             match state.held.get_mut(&slot) {
                 Some(held) if held.counter == counter => held.note_synced(),
@@ -485,121 +397,6 @@ impl LanesFile {
         synced
     }
 
-    /// Changes the factor in force, and whether the lanes have windows. The caller has the leases of
-    /// all lanes in force.
-    ///
-    /// Every lane of the new factor begins at the lowest checkpoint of the old ones; a window that was
-    /// open is forgotten. Returns false, without a change, if a batch is still in flight.
-    ///
-    /// # Errors
-    /// [`Error::LogFull`] if there is no room for more lanes (nothing has changed),
-    /// [`Error::CheckpointConflict`], [`Error::Io`].
-    ///
-    /// # Durability
-    /// Durable when it returns. The write of the head is the commit: a crash before it leaves the old
-    /// lanes, whose slots were not touched.
-    pub fn change_factor(
-        &self,
-        wanted: impl Into<Shape>,
-        boot_id: [u8; 16],
-        now: Micros,
-    ) -> Result<bool> {
-        let shape = wanted.into();
-        let _syncing = self.syncing.lock();
-        let mut state = self.state.lock();
-        self.check(&state)?;
-        let _locked = self.lock(&state, Lock::Exclusive)?;
-        let head = self.read_head()?;
-        if head.shape() == shape {
-            return Ok(true);
-        }
-        // WHY: below only slots that do not count are overwritten; those that do must be durable
-        // before, or a power cut could leave neither.
-        self.sync_slots(&mut state)?;
-        let lanes = (0..head.factor).map(|slot| self.read_lane(head, slot));
-        let lanes = lanes.collect::<Result<Vec<_>>>()?;
-        let is_open = |lane: &LaneView| {
-            lane.still_open(boot_id).is_some_and(|in_flight| !in_flight.entries.is_empty())
-        };
-        if lanes.iter().any(is_open) {
-            return Ok(false);
-        }
-        let lowest = lanes.iter().map(|lane| lane.checkpoint).min_by_key(|found| found.next_seq);
-        let lowest = lowest.expect("a factor is at least 1");
-        self.begin_anew(&mut state, head, shape, &Checkpoint { written: now, ..lowest })?;
-        Ok(true)
-    }
-
-    /// Has all lanes begin at a place, whatever they had done or had in flight. The caller has the
-    /// leases of all lanes in force.
-    ///
-    /// # Errors
-    /// As [`LanesFile::change_factor`].
-    ///
-    /// # Durability
-    /// As [`LanesFile::change_factor`].
-    pub fn restart(&self, place: Place, now: Micros) -> Result<()> {
-        let _syncing = self.syncing.lock();
-        let mut state = self.state.lock();
-        self.check(&state)?;
-        let _locked = self.lock(&state, Lock::Exclusive)?;
-        let head = self.read_head()?;
-        self.sync_slots(&mut state)?;
-        let Place { next_seq, hint, shard_epoch } = place;
-        let first =
-            Checkpoint { next_seq, hint, shard_epoch, written: now, ..Checkpoint::default() };
-        self.begin_anew(&mut state, head, head.shape(), &first)
-    }
-
-    /// Writes a generation in which all lanes begin at `first`; what is in the slots must be durable.
-    fn begin_anew(
-        &self,
-        state: &mut MutexGuard<'_, State>,
-        head: Head,
-        shape: Shape,
-        first: &Checkpoint,
-    ) -> Result<()> {
-        let Shape { factor, is_windowed } = shape;
-        self.file.allocate(lane_start(factor.max(head.factor))).at(&self.path)?;
-        let generation = head.generation + 1;
-        for slot in 0..factor {
-            let pair = self.read_slots(slot)?;
-            let counts = if slot < head.factor { pair.newest(head.generation) } else { None };
-            let target = counts.map_or(0, |(newest, _)| 1 - newest);
-            let (counter, lease_epoch) = (pair.counter() + 1, pair.epoch() + 1);
-            let first = Checkpoint { counter, generation, lease_epoch, ..*first };
-            self.write_checkpoint(slot, target, &first)?;
-        }
-        if is_windowed {
-            let &Checkpoint { next_seq, hint, shard_epoch, written, .. } = first;
-            let place = Place { next_seq, hint, shard_epoch };
-            let pair =
-                WindowPair { counter: 1, generation, place, written, ..WindowPair::default() };
-            let counts =
-                if head.is_windowed { self.window_files.newest(head.generation)? } else { None };
-            match counts {
-                // WHY: until the head is written the old pair counts, and has to stay.
-                Some((which, _)) => self.window_files.write(1 - which, &pair)?,
-                None => self.window_files.begin(&pair)?,
-            }
-        }
-        self.sync_slots(state)?;
-        let new = Head { counter: head.counter + 1, generation, factor, is_windowed };
-        self.write_head(state, &new)?;
-        // WHY twice: if one slot rots, the other must not bring back lanes that were given up.
-        self.write_head(state, &Head { counter: new.counter + 1, ..new })?;
-        if head.is_windowed && !is_windowed {
-            self.window_files.clear()?;
-        }
-        Ok(())
-    }
-
-    fn write_head(&self, state: &mut MutexGuard<'_, State>, head: &Head) -> Result<()> {
-        // INVARIANT: counters rise by one from the 1 in slot 0, so this is the slot that does not count.
-        self.file.write_at(&[&head.encode()], (head.counter - 1) % 2 * STRIDE).at(&self.path)?;
-        self.sync_slots(state)
-    }
-
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -616,12 +413,12 @@ impl LanesFile {
     }
 
     /// Locks out other processes; the guard shows that this one's threads are locked out too.
-    fn lock<'a>(&'a self, _threads: &MutexGuard<'_, State>, lock: Lock) -> Result<Locked<'a>> {
+    fn lock<'a>(&'a self, _threads: &MutexGuard<'_, FileState>, lock: Lock) -> Result<Locked<'a>> {
         wait_for(&self.file, &self.path, lock, &Patience::of(LOCK_PATIENCE))?;
         Ok(Locked(self))
     }
 
-    fn check(&self, state: &State) -> Result<()> {
+    fn check(&self, state: &FileState) -> Result<()> {
         match state.failed {
             Some(errno) => Err(Error::StoragePoisoned { path: self.path.clone(), errno }),
             None => Ok(()),
@@ -629,7 +426,7 @@ impl LanesFile {
     }
 
     /// Refuses a write if the lane is not ours any more.
-    fn fence<'a>(&self, state: &'a mut State, slot: u32) -> Result<&'a mut Held> {
+    fn fence<'a>(&self, state: &'a mut FileState, slot: u32) -> Result<&'a mut Held> {
         let found = self.read_slots(slot)?.epoch();
         if state.held.get(&slot).is_some_and(|held| held.epoch < found) {
             state.held.remove(&slot);
@@ -641,110 +438,13 @@ impl LanesFile {
     }
 
     /// Syncs while the writers wait.
-    fn sync_slots(&self, state: &mut State) -> Result<()> {
+    fn sync_slots(&self, state: &mut FileState) -> Result<()> {
         self.check(state)?;
         let synced = self.file.sync_data().at(&self.path);
-        judge_sync(state, synced.and_then(|()| self.window_files.sync_both()))?;
+        note_sync(state, synced.and_then(|()| self.window_files.sync_both()))?;
         state.held.values_mut().for_each(Held::note_synced);
         Ok(())
     }
-
-    fn read<const N: usize>(&self, position: u64) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.file.read_at(&mut bytes, position).at(&self.path)?;
-        Ok(bytes)
-    }
-
-    fn read_head(&self) -> Result<Head> {
-        let slots = [
-            Head::decode(&self.read::<{ slot::HEAD_BYTES }>(0)?),
-            Head::decode(&self.read::<{ slot::HEAD_BYTES }>(STRIDE)?),
-        ];
-        let newest = slots.into_iter().flatten().max_by_key(|head| head.counter);
-        newest.ok_or_else(|| Error::CheckpointConflict {
-            path: self.path.clone(),
-            reason: format!("both heads are damaged: {}", self.how_to_go_on()),
-        })
-    }
-
-    /// WHY with all that lies between them: before each write both are read, twice a batch. Two calls
-    /// of `pread` take 860 ns, this one 500.
-    fn read_slots(&self, slot: u32) -> Result<Slots> {
-        const BETWEEN: usize = 4096;
-        const _: () = assert!(BETWEEN as u64 == STRIDE, "the second slot is a stride further");
-        let bytes = self.read::<{ BETWEEN + slot::CHECKPOINT_BYTES }>(lane_start(slot))?;
-        let (first, second) = bytes.split_at(BETWEEN);
-        Ok(Slots([Checkpoint::decode(first).ok(), Checkpoint::decode(second).ok()]))
-    }
-
-    fn read_in_flight(&self, slot: u32) -> Result<Option<InFlight>> {
-        let position = lane_start(slot) + 2 * STRIDE;
-        Ok(InFlight::decode(&self.read::<{ slot::IN_FLIGHT_BYTES_MAX }>(position)?).ok())
-    }
-
-    fn read_lane(&self, head: Head, slot: u32) -> Result<LaneView> {
-        let newest = self.read_slots(slot)?.newest(head.generation);
-        let (_, checkpoint) = newest.ok_or_else(|| self.conflict(slot))?;
-        let pair = self.read_windows(head)?;
-        Ok(view_of(head, checkpoint, pair, self.read_in_flight(slot)?))
-    }
-
-    /// The pair that counts, and its file; `None` of lanes without windows.
-    fn read_windows(&self, head: Head) -> Result<Option<(u64, WindowPair)>> {
-        if !head.is_windowed {
-            return Ok(None);
-        }
-        let found = self.window_files.newest(head.generation)?;
-        found.map(Some).ok_or_else(|| Error::CheckpointConflict {
-            path: self.window_files.path().to_owned(),
-            reason: format!("both window files are damaged: {}", self.how_to_go_on()),
-        })
-    }
-
-    fn write_checkpoint(&self, slot: u32, target: u64, checkpoint: &Checkpoint) -> Result<()> {
-        let position = lane_start(slot) + target * STRIDE;
-        self.file.write_at(&[&checkpoint.encode()], position).at(&self.path)
-    }
-
-    fn conflict(&self, slot: u32) -> Error {
-        let how = self.how_to_go_on();
-        Error::CheckpointConflict {
-            path: self.path.clone(),
-            reason: format!("both checkpoint slots of lane {slot} are damaged: {how}"),
-        }
-    }
-
-    fn how_to_go_on(&self) -> String {
-        let mapping = self.label.split(' ').next().unwrap_or_default();
-        format!("set its position with `streamfn fn seek {mapping}`")
-    }
-}
-
-/// Notes a sync that failed: nothing is written after it.
-fn judge_sync(state: &mut State, synced: Result<()>) -> Result<()> {
-    synced.inspect_err(|error| {
-        state.failed = Some(match error {
-            Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
-            Error::LogFull { .. } => libc::ENOSPC,
-            _ => libc::EIO,
-        });
-    })
-}
-
-/// A lane as its slots say, or its window files if it has some.
-fn view_of(
-    head: Head,
-    slot: Checkpoint,
-    pair: Option<(u64, WindowPair)>,
-    in_flight: Option<InFlight>,
-) -> LaneView {
-    let Some((_, pair)) = pair else {
-        return LaneView { head, checkpoint: slot, in_flight, windows: None };
-    };
-    let WindowPair { counter, place, written, windows, .. } = pair;
-    let Place { next_seq, hint, shard_epoch } = place;
-    let checkpoint = Checkpoint { counter, next_seq, hint, written, shard_epoch, ..slot };
-    LaneView { head, checkpoint, in_flight, windows: Some(windows) }
 }
 
 #[cfg(test)]

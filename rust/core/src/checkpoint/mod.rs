@@ -8,7 +8,7 @@
 //! mappings/<name>/<stream>/<shard>.N.lease   flock EX while lane N's owner lives     lease.rs
 //! workers/<uuid>.lock                        flock EX while a worker lives           membership.rs
 //! ```
-//! `slot.rs` has the bytes. Kernel locks say who lives; epochs in the checkpoint slots say whose
+//! `slot/` has the bytes. Kernel locks say who lives; epochs in the checkpoint slots say whose
 //! writes count; no clock decides anything.
 
 pub mod lanes;
@@ -18,13 +18,15 @@ pub mod membership;
 mod operating;
 pub mod removal;
 mod replay;
+mod resume_point;
 pub mod retention;
 pub mod slot;
 pub mod window;
 
-pub use lanes::{LaneView, LanesFile, Place};
+pub use lanes::{LaneView, LanesFile};
 pub use lease::Lease;
 pub use mapping::{LaneStatus, Mapping};
 pub use membership::Membership;
-pub use slot::{Cause, Entry, InFlight, OnFailure, Shape, Stretch, SLOT_ENTRIES_MAX};
-pub use window::{OpenWindow, State, StateKind, Windows};
+pub use resume_point::ResumePoint;
+pub use slot::{Cause, Entry, InFlight, OnFailure, RecordRange, Shape, SLOT_ENTRIES_MAX};
+pub use window::{OpenWindow, StateKind, WindowState, Windows};

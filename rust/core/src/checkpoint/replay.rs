@@ -1,10 +1,10 @@
-//! Replays: a function is called again with a stretch of its stream, beside what it does.
+//! Replays: a function is called again with a range of its stream, beside what it does.
 //!
 //! ```text
-//! planned: numbers ── lanes files ── the record, with the stretches ── lanes run ── all at their ends
+//! planned: numbers ── lanes files ── the record, with the ranges ── lanes run ── all at their ends
 //!                                    └─ it is there, as `<function>@replay-N`       └─ it is removed
 //! ```
-//! A replay is a mapping that reads a stretch of each shard and no more. Where they begin and end is
+//! A replay is a mapping that reads a range of each shard and no more. Where they begin and end is
 //! worked out once, before it is made, and never changes.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::lanes::LaneView;
 use super::mapping::Mapping;
-use super::slot::Stretch;
+use super::slot::RecordRange;
 use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::log::{ReadBuffer, ShardLog};
@@ -36,7 +36,7 @@ impl Mapping {
         from: Start,
         to: Start,
         shard: Option<ShardId>,
-    ) -> Result<Vec<Stretch>> {
+    ) -> Result<Vec<RecordRange>> {
         if !self.has_begun(stream)? {
             let reason = format!("`{}` does not read `{stream}`", self.name());
             return Err(Error::config("stream", reason));
@@ -48,7 +48,7 @@ impl Mapping {
             let reason = format!("`{stream}` has no shard {shard}");
             return Err(Error::config("shard_id", reason));
         }
-        let stretch = |&shard: &ShardId| {
+        let range = |&shard: &ShardId| {
             let log = source.shard(shard)?;
             let until = place_of(&log, to)?.min(log.visible_end());
             let first = place_of(&log, from)?.min(until);
@@ -56,9 +56,9 @@ impl Mapping {
             if first < until && first < horizon {
                 return Err(Error::SequenceTrimmed { lost_from: first, lost_to: horizon - 1 });
             }
-            Ok(Stretch { shard, first, until })
+            Ok(RecordRange { shard, first, until })
         };
-        shards.iter().map(stretch).collect()
+        shards.iter().map(range).collect()
     }
 
     /// Makes a replay of what was planned. Workers that run this mapping's function find it, call the
@@ -66,7 +66,7 @@ impl Mapping {
     /// retention by consumption keeps its records.
     ///
     /// # Errors
-    /// [`Error::Config`] if no stretch has a record, [`Error::SequenceTrimmed`] if some are no longer
+    /// [`Error::Config`] if no range has a record, [`Error::SequenceTrimmed`] if some are no longer
     /// kept, [`Error::LogFull`], [`Error::LockTimeout`], [`Error::Io`]; there is no replay then.
     ///
     /// # Durability
@@ -74,10 +74,10 @@ impl Mapping {
     pub fn replay(
         &self,
         stream: &str,
-        stretches: &[Stretch],
+        ranges: &[RecordRange],
         patience: &Patience<'_>,
     ) -> Result<Self> {
-        if stretches.iter().all(Stretch::is_empty) {
+        if ranges.iter().all(RecordRange::is_empty) {
             return Err(Error::config(
                 "stream",
                 format!("there is nothing of `{stream}` to replay"),
@@ -87,13 +87,13 @@ impl Mapping {
         Self::alone(self.log(), patience, || {
             let wanted = self.wanted()?;
             let replay = Self::at(self.log(), &self.next_replay()?);
-            replay.create_replay(stream, wanted, stretches)?;
+            replay.create_replay(stream, wanted, ranges)?;
             // WHY after it was made: only then retention heeds it.
-            for stretch in stretches.iter().filter(|stretch| !stretch.is_empty()) {
-                let horizon = source.shard(stretch.shard)?.trim_horizon()?;
-                if stretch.first < horizon {
+            for range in ranges.iter().filter(|range| !range.is_empty()) {
+                let horizon = source.shard(range.shard)?.trim_horizon()?;
+                if range.first < horizon {
                     replay.erase()?;
-                    let (lost_from, lost_to) = (stretch.first, horizon - 1);
+                    let (lost_from, lost_to) = (range.first, horizon - 1);
                     return Err(Error::SequenceTrimmed { lost_from, lost_to });
                 }
             }
@@ -129,12 +129,12 @@ impl Mapping {
     /// Where a lane's reading ends: its replay's end, or the visible end.
     pub(super) fn end_in(&self, stream: &Stream, shard: ShardId) -> Result<SequenceNumber> {
         let visible_end = stream.shard(shard)?.visible_end();
-        Ok(self.stretch(shard)?.map_or(visible_end, |stretch| stretch.until.min(visible_end)))
+        Ok(self.range_of(shard)?.map_or(visible_end, |range| range.until.min(visible_end)))
     }
 
     /// Whether a replay is done with all that came before a shard, for good.
     ///
-    /// Not only its parents: of one whose stretch is empty, nobody has waited for the parents.
+    /// Not only its parents: of one whose range is empty, nobody has waited for the parents.
     pub(super) fn is_past_ancestors(&self, stream: &Stream, shard: &ShardMeta) -> Result<bool> {
         let shards = stream.shards()?;
         let mut ahead = shard.parents.clone();
@@ -144,7 +144,7 @@ impl Mapping {
                 continue;
             };
             ahead.extend(&meta.parents);
-            if self.stretch(id)?.is_none() {
+            if self.range_of(id)?.is_none() {
                 continue;
             }
             let end = self.end_in(stream, id)?;
@@ -174,7 +174,7 @@ fn place_of(log: &ShardLog, place: Start) -> Result<SequenceNumber> {
 fn first_at(log: &ShardLog, time: Micros) -> Result<SequenceNumber> {
     let cursor = log.cursor(Start::AtTimestamp(time))?;
     let Ok(Some((batch, _))) = log.read(&cursor, &mut ReadBuffer::default()) else {
-        // What cannot be read is in the stretch, so that it is told.
+        // What cannot be read is in the range, so that it is told.
         return Ok(cursor.next_seq);
     };
     if batch.control().is_some() {

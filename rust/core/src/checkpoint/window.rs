@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
-use super::lanes::Place;
+use super::resume_point::ResumePoint;
 use super::slot::{seal, unseal, CRC_BYTES, OTHER_FORMAT};
 use crate::error::{Error, IoContext, Result};
 use crate::format::{Bytes, Damage};
@@ -73,7 +73,7 @@ impl StateKind {
 
 /// What a function carries from call to call of a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct WindowState {
     /// What it is made of.
     pub kind: StateKind,
     /// Its bytes; none of kind [`StateKind::None`].
@@ -88,7 +88,7 @@ pub struct OpenWindow {
     /// The first moment after it.
     pub end: Micros,
     /// Of the last call that succeeded.
-    pub state: State,
+    pub state: WindowState,
     /// The state grew too large: the window is to be closed before its end.
     pub is_ended_early: bool,
 }
@@ -113,7 +113,7 @@ pub struct Pair {
     /// Of the lease it was written under.
     pub lease_epoch: u64,
     /// The position: everything below is done.
-    pub place: Place,
+    pub place: ResumePoint,
     /// Wall time of the write.
     pub written: Micros,
     /// The windows at that position.
@@ -176,11 +176,11 @@ impl Pair {
         let (counter, generation, lease_epoch) = (from.u64()?, from.u64()?, from.u64()?);
         let (next_seq, hint) = (from.u64()?, Position::from_word(from.u64()?));
         let (written, closed_to, start, end) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
-        let place = Place { next_seq, hint, shard_epoch: from.u32()? };
+        let place = ResumePoint { next_seq, hint, shard_epoch: from.u32()? };
         let (flags, kind) = (from.u8()?, StateKind::from_number(from.u8()?)?);
         from.take(2)?;
         let length = from.u32()? as usize;
-        let state = State { kind, bytes: from.take(length)?.into() };
+        let state = WindowState { kind, bytes: from.take(length)?.into() };
         if flags & !(FLAG_OPEN | FLAG_ENDED_EARLY) != 0 {
             return None;
         }
@@ -321,7 +321,7 @@ mod tests {
                 OpenWindow {
                     start,
                     end,
-                    state: State { kind, bytes: bytes.into() },
+                    state: WindowState { kind, bytes: bytes.into() },
                     is_ended_early,
                 }
             },
@@ -335,7 +335,7 @@ mod tests {
             let [counter, generation, lease_epoch, next_seq, written] = words;
             let [shard_epoch, offset] = small;
             let hint = Position { segment: shard_epoch, offset: u64::from(offset) * 8 };
-            let place = Place { next_seq, hint, shard_epoch };
+            let place = ResumePoint { next_seq, hint, shard_epoch };
             Pair { counter, generation, lease_epoch, place, written, windows }
         })
     }
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let state = State { kind: StateKind::Json, bytes: (*b"{\"n\":1}").into() };
+        let state = WindowState { kind: StateKind::Json, bytes: (*b"{\"n\":1}").into() };
         let open = OpenWindow { start: 60, end: 120, state, is_ended_early: false };
         let windows = Windows { open: Some(open), closed_to: 60 };
         let bytes = Pair { counter: 3, generation: 1, windows, ..Pair::default() }.encode();

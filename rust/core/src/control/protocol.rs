@@ -129,14 +129,14 @@ impl Progress<'_> {
 
 /// What the writer is doing, and whether a sync has failed.
 #[derive(Clone, Copy)]
-pub(crate) struct State<'a> {
+pub(crate) struct WriterWords<'a> {
     /// 1 while bytes behind the end may be half of a batch.
     pub(crate) writing: &'a AtomicU32,
     /// Of the sync that failed; 0 if none has.
     pub(crate) errno: &'a AtomicU32,
 }
 
-impl State<'_> {
+impl WriterWords<'_> {
     /// Begins or ends a write.
     ///
     /// INVARIANT: a failure stays. A writer that ends its write while a sync fails beside it must not

@@ -7,6 +7,7 @@
 use super::compiled::{Compiled, Constraint, Filter};
 use super::event::{Event, Seen};
 use super::operator::Value;
+use super::outcome::{in_array, Outcome};
 use super::routes::Routes;
 
 /// What is known so far of one event, in memory that is used again for the next.
@@ -48,15 +49,6 @@ pub(super) struct Round<'a> {
     /// Combinations that need the data cannot hold without it.
     pub(super) is_json: bool,
     pub(super) memo: &'a mut Memo,
-}
-
-/// How constraints came to hold in a part of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    No,
-    /// Only because fields are missing.
-    ByAbsence,
-    ByValue,
 }
 
 impl Round<'_> {
@@ -213,19 +205,9 @@ impl Round<'_> {
         (found, count)
     }
 
-    /// All constraints hold in one element, one of them by a value; or all elements lack the fields.
     fn array(&self, node: usize, end: usize, constraints: &[u32]) -> Outcome {
-        let (mut element, mut outcome) = (node + 1, self.nothing(constraints));
-        while element < end {
-            match self.part(element, constraints) {
-                Outcome::ByValue => return Outcome::ByValue,
-                Outcome::ByAbsence => {}
-                Outcome::No => outcome = Outcome::No,
-            }
-            let Some((_, _, next)) = self.event.node(self.text, element) else { break };
-            element = next;
-        }
-        outcome
+        let part = |element| self.part(element, constraints);
+        in_array(self.event, self.text, node + 1..end, self.nothing(constraints), part)
     }
 
     /// How constraints come out where none of their fields is.
@@ -235,24 +217,6 @@ impl Round<'_> {
             Outcome::ByAbsence
         } else {
             Outcome::No
-        }
-    }
-}
-
-impl Outcome {
-    pub(super) fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::No, _) | (_, Self::No) => Self::No,
-            (Self::ByAbsence, Self::ByAbsence) => Self::ByAbsence,
-            _ => Self::ByValue,
-        }
-    }
-
-    pub(super) fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::ByValue, _) | (_, Self::ByValue) => Self::ByValue,
-            (Self::No, Self::No) => Self::No,
-            _ => Self::ByAbsence,
         }
     }
 }

@@ -16,6 +16,7 @@ mod fields;
 mod json;
 mod matching;
 mod operator;
+mod outcome;
 mod pattern;
 mod routes;
 

@@ -63,7 +63,7 @@ type Parsed<T> = Result<T, Rejected>;
 
 /// Takes a pattern apart.
 pub(super) fn parse(text: &str) -> Parsed<Vec<Combination>> {
-    let place = Place::default();
+    let place = PatternPlace::default();
     let json: Json = serde_json::from_str(text)
         .map_err(|error| place.reject(format!("the pattern is not JSON: {error}")))?;
     let Json::Object(pattern) = json else {
@@ -76,9 +76,9 @@ pub(super) fn parse(text: &str) -> Parsed<Vec<Combination>> {
 
 /// Where in the pattern the reading is, as a person would write it.
 #[derive(Clone, Debug, Default)]
-struct Place(String);
+struct PatternPlace(String);
 
-impl Place {
+impl PatternPlace {
     fn field(&self, name: &str) -> Self {
         let dot = if self.0.is_empty() { "" } else { "." };
         Self(format!("{}{dot}{name}", self.0))
@@ -95,7 +95,7 @@ impl Place {
 
 fn read_object(
     object: &Map<String, Json>,
-    place: &Place,
+    place: &PatternPlace,
     path: &[String],
     mut combinations: Vec<Combination>,
 ) -> Parsed<Vec<Combination>> {
@@ -158,7 +158,7 @@ const OPERATORS: [&str; 9] = [
 
 fn read_or(
     branches: &[&Map<String, Json>],
-    place: &Place,
+    place: &PatternPlace,
     path: &[String],
     combinations: &[Combination],
 ) -> Parsed<Vec<Combination>> {
@@ -175,7 +175,7 @@ fn read_or(
     Ok(all)
 }
 
-fn read_alternatives(items: &[Json], place: &Place) -> Parsed<Alternatives> {
+fn read_alternatives(items: &[Json], place: &PatternPlace) -> Parsed<Alternatives> {
     if items.is_empty() {
         let reason = "empty arrays are not allowed, leave the field out to allow any value";
         return Err(place.reject(reason));
@@ -211,7 +211,7 @@ fn scalar(json: &Json) -> Option<Value<'_>> {
 
 fn read_expression(
     expression: &Map<String, Json>,
-    place: &Place,
+    place: &PatternPlace,
     into: &mut Alternatives,
 ) -> Parsed<()> {
     let (name, operand) = only_entry(expression, place)?;
@@ -250,7 +250,10 @@ fn read_expression(
     Ok(())
 }
 
-fn only_entry<'a>(expression: &'a Map<String, Json>, place: &Place) -> Parsed<(&'a str, &'a Json)> {
+fn only_entry<'a>(
+    expression: &'a Map<String, Json>,
+    place: &PatternPlace,
+) -> Parsed<(&'a str, &'a Json)> {
     let mut entries = expression.iter();
     match (entries.next(), entries.next()) {
         (Some((name, operand)), None) => Ok((name, operand)),
@@ -261,18 +264,18 @@ fn only_entry<'a>(expression: &'a Map<String, Json>, place: &Place) -> Parsed<(&
     }
 }
 
-fn unrecognized(name: &str, place: &Place) -> Rejected {
+fn unrecognized(name: &str, place: &PatternPlace) -> Rejected {
     let known = OPERATORS.map(|operator| format!("`{operator}`")).join(", ");
     place.reject(format!("unrecognized match type `{name}`, use one of {known}"))
 }
 
-fn text<'a>(operand: &'a Json, operator: &str, place: &Place) -> Parsed<&'a str> {
+fn text<'a>(operand: &'a Json, operator: &str, place: &PatternPlace) -> Parsed<&'a str> {
     operand
         .as_str()
         .ok_or_else(|| place.reject(format!("{operator} match pattern must be a string")))
 }
 
-fn ignoring_case(inner: &Map<String, Json>, place: &Place) -> Parsed<Box<str>> {
+fn ignoring_case(inner: &Map<String, Json>, place: &PatternPlace) -> Parsed<Box<str>> {
     let (name, operand) = only_entry(inner, place)?;
     if name != "equals-ignore-case" {
         let reason = format!("unsupported pattern `{name}`, only `equals-ignore-case` goes here");
@@ -282,7 +285,7 @@ fn ignoring_case(inner: &Map<String, Json>, place: &Place) -> Parsed<Box<str>> {
 }
 
 /// One of the operators that take a text, also inside `anything-but`.
-fn text_test(operator: &str, operand: &Json, place: &Place) -> Parsed<Test> {
+fn text_test(operator: &str, operand: &Json, place: &PatternPlace) -> Parsed<Test> {
     let text = text(operand, operator, place)?;
     Ok(match operator {
         "prefix" => Test::Prefix(text.into()),
@@ -292,7 +295,7 @@ fn text_test(operator: &str, operand: &Json, place: &Place) -> Parsed<Test> {
     })
 }
 
-fn anything_but(operand: &Json, place: &Place) -> Parsed<Test> {
+fn anything_but(operand: &Json, place: &PatternPlace) -> Parsed<Test> {
     match operand {
         Json::Object(inner) => {
             let (name, operand) = only_entry(inner, place)?;
@@ -319,7 +322,7 @@ fn anything_but(operand: &Json, place: &Place) -> Parsed<Test> {
     }
 }
 
-fn values_but(items: &[Json], place: &Place) -> Parsed<Test> {
+fn values_but(items: &[Json], place: &PatternPlace) -> Parsed<Test> {
     let mut values = Values::default();
     for item in items {
         match scalar(item) {
@@ -334,7 +337,7 @@ fn values_but(items: &[Json], place: &Place) -> Parsed<Test> {
     Ok(Test::AnythingBut(values, Vec::new()))
 }
 
-fn numeric(operand: &Json, place: &Place) -> Parsed<Test> {
+fn numeric(operand: &Json, place: &PatternPlace) -> Parsed<Test> {
     let Json::Array(terms) = operand else {
         return Err(
             place.reject("value of numeric must be an array, such as [\">\", 0, \"<=\", 5]")

@@ -7,7 +7,7 @@
 use super::compiled::Filter;
 use super::event::{Event, Seen};
 use super::fields::FieldId;
-use super::matching::Outcome;
+use super::outcome::{in_array, Outcome};
 
 /// Parts of an event that are looked at for one combination; beyond that it does not hold. Only an
 /// event that has many names with dots beside many elements comes near.
@@ -102,21 +102,11 @@ impl<'a> Routes<'a> {
         want.need == Need::Any && self.missing(want) != Outcome::No
     }
 
-    /// As in `matching`: all hold in one element, one of them by a value; or all elements lack them.
     fn array(&mut self, node: usize, end: usize, wants: &[Want]) -> Outcome {
         let missing = wants.iter().map(|want| self.missing(*want));
-        let mut outcome = missing.fold(Outcome::ByAbsence, Outcome::and);
-        let mut element = node + 1;
-        while element < end {
-            match self.part(element, wants) {
-                Outcome::ByValue => return Outcome::ByValue,
-                Outcome::ByAbsence => {}
-                Outcome::No => outcome = Outcome::No,
-            }
-            let Some((_, _, next)) = self.event.node(self.text, element) else { break };
-            element = next;
-        }
-        outcome
+        let nothing = missing.fold(Outcome::ByAbsence, Outcome::and);
+        let (event, text) = (self.event, self.text);
+        in_array(event, text, node + 1..end, nothing, |element| self.part(element, wants))
     }
 
     fn object(&mut self, node: usize, end: usize, wants: &[Want]) -> Outcome {

@@ -19,12 +19,7 @@ use super::body::{offsets_of, RecordBuilder, KEPT_BYTES_MAX};
 use super::record_batch::{RAW_BYTES_MAX, RECORDS_MAX};
 use super::Damage;
 
-/// The body as it is.
-pub const NONE: u8 = 0;
-/// One zstd frame. Earlier versions wrote it.
-pub const ZSTD: u8 = 1;
-/// zstd frames of the body with packed offsets.
-pub const ZSTD_PACKED: u8 = 2;
+pub use super::codec::{NONE, ZSTD, ZSTD_PACKED};
 
 /// The fastest that still finds the repetition in JSON.
 const LEVEL: i32 = 1;

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod checksum;
+pub mod codec;
 pub mod compression;
 pub mod control_batch;
 pub mod holes;

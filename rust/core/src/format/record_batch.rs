@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::checksum::crc32c;
-use super::{compression, Bytes, Damage};
+use super::{codec, Bytes, Damage};
 use crate::types::{Micros, Position, SequenceNumber};
 
 /// Length of a batch header.
@@ -26,7 +26,7 @@ const HEADER_WORDS: u8 = 12;
 /// Where the dictionary's number stands.
 const DICTIONARY_AT: usize = 68;
 const CODEC_MASK: u16 = 0x000f;
-const CODEC_LAST: u16 = compression::ZSTD_PACKED as u16;
+const CODEC_LAST: u16 = codec::ZSTD_PACKED as u16;
 const FLAG_CONTROL: u16 = 1 << 4;
 const FLAG_PRODUCER: u16 = 1 << 5;
 const FLAG_KEYS: u16 = 1 << 9;
@@ -43,7 +43,7 @@ const _: () = assert!(
 /// A decoded batch header. Numbers are little-endian on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct BatchHeader {
-    /// See [`compression`].
+    /// See [`codec`](super::codec).
     pub codec: u8,
     /// A control batch: its body is a [`super::Control`], not records.
     pub is_control: bool,

@@ -23,7 +23,7 @@ const _: () = assert!(ENTRY_BYTES.is_multiple_of(8) && FIXED_BYTES.is_multiple_o
 
 /// Where a batch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     /// Its first sequence number.
     pub base_seq: SequenceNumber,
     /// Its byte in the file.
@@ -33,7 +33,7 @@ pub struct Entry {
 }
 
 /// Writes the body of a SEAL.
-pub fn encode(entries: &[Entry]) -> Vec<u8> {
+pub fn encode(entries: &[IndexEntry]) -> Vec<u8> {
     let mut body = Vec::with_capacity(FIXED_BYTES + entries.len() * ENTRY_BYTES);
     body.extend(KIND.to_le_bytes());
     body.extend([0; 2]);
@@ -53,7 +53,7 @@ pub fn encode(entries: &[Entry]) -> Vec<u8> {
 ///
 /// # Errors
 /// [`Damage`] if it does not have this shape.
-pub fn decode(body: &[u8]) -> Result<Vec<Entry>, Damage> {
+pub fn decode(body: &[u8]) -> Result<Vec<IndexEntry>, Damage> {
     let short = Damage("the index is cut off");
     let mut from = Bytes(body);
     let (kind, _, count) = (from.u16(), from.u16(), from.u32().ok_or(short)? as usize);
@@ -62,7 +62,7 @@ pub fn decode(body: &[u8]) -> Result<Vec<Entry>, Damage> {
     }
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
-        entries.push(Entry {
+        entries.push(IndexEntry {
             base_seq: from.u64().ok_or(short)?,
             offset: from.u64().ok_or(short)?,
             max_ts: from.u64().ok_or(short)?,
@@ -85,8 +85,9 @@ mod tests {
     #[test]
     fn an_index_comes_back_as_it_was_and_its_end_says_how_long_it_is() {
         for count in [0, 1, 7] {
-            let entries: Vec<Entry> =
-                (0..count).map(|n| Entry { base_seq: n, offset: 8 * n, max_ts: n + 5 }).collect();
+            let entries: Vec<IndexEntry> = (0..count)
+                .map(|n| IndexEntry { base_seq: n, offset: 8 * n, max_ts: n + 5 })
+                .collect();
             let body = encode(&entries);
 
             assert_eq!(Ok(entries), decode(&body));
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_cut_index_is_damage_at_every_length() {
-        let body = encode(&[Entry { base_seq: 1, offset: 4096, max_ts: 2 }]);
+        let body = encode(&[IndexEntry { base_seq: 1, offset: 4096, max_ts: 2 }]);
         for length in 0..body.len() {
             assert!(decode(&body[..length]).is_err(), "{length}");
         }

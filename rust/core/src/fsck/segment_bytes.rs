@@ -9,7 +9,7 @@ use crate::format::compression::{self, decompress};
 use crate::format::record_batch::{HeaderRead, Unknown, HEADER_BYTES, SUPPORTED};
 use crate::format::{BatchHeader, Control, DecodedBatch, SharedBytes};
 use crate::fs::{File, Fs, Open};
-use crate::log::{Beyond, Candidate};
+use crate::log::{Candidate, Resync};
 use crate::types::{Position, SequenceNumber, ShardId};
 
 /// Bytes read at once while headers are looked at.
@@ -29,14 +29,14 @@ pub(super) struct SegmentBytes {
 
 /// A batch found behind a damaged place.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(super) struct FoundBatch {
     pub(super) offset: u64,
     pub(super) header: BatchHeader,
     /// Whether its body is the one that was written.
     pub(super) is_whole: bool,
 }
 
-impl Found {
+impl FoundBatch {
     /// The byte after it.
     pub(super) fn end(&self) -> u64 {
         self.offset + self.header.stored_bytes()
@@ -123,7 +123,7 @@ impl SegmentBytes {
     /// jumps over numbers that were never in the log.
     pub(super) fn first_number(
         &mut self,
-        found: &Found,
+        found: &FoundBatch,
         least: SequenceNumber,
     ) -> Result<SequenceNumber> {
         let header = &found.header;
@@ -139,15 +139,15 @@ impl SegmentBytes {
         Ok(matches!(Control::decode(body), Ok(Control::Close { .. })))
     }
 
-    /// The next whole batch from `offset` on that is one of those `beyond` a damaged place, with
+    /// The next whole batch from `offset` on that is one of those `resync` a damaged place, with
     /// numbers up to `bound`.
     pub(super) fn next_whole(
         &mut self,
         mut offset: u64,
-        beyond: &mut Beyond,
+        resync: &mut Resync,
         bound: SequenceNumber,
-    ) -> Result<Option<Found>> {
-        while let Some(found) = self.next_standing(offset, beyond, bound)? {
+    ) -> Result<Option<FoundBatch>> {
+        while let Some(found) = self.next_standing(offset, resync, bound)? {
             if found.is_whole {
                 return Ok(Some(found));
             }
@@ -163,17 +163,17 @@ impl SegmentBytes {
     pub(super) fn next_standing(
         &mut self,
         mut offset: u64,
-        beyond: &mut Beyond,
+        resync: &mut Resync,
         bound: SequenceNumber,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<FoundBatch>> {
         while offset + HEADER_BYTES as u64 <= self.length {
-            let place = Position { offset, ..beyond.at };
-            match beyond.look(place, self.at(offset, HEADER_BYTES)?) {
+            let place = Position { offset, ..resync.at };
+            match resync.look(place, self.at(offset, HEADER_BYTES)?) {
                 Candidate::Newer(unknown) => return Err(self.unsupported(unknown)),
                 Candidate::Ours(header) if header.next_seq() <= bound => {
                     let is_whole = self.body_damage(offset, &header)?.is_none();
                     if is_whole || header.place == place {
-                        return Ok(Some(Found { offset, header, is_whole }));
+                        return Ok(Some(FoundBatch { offset, header, is_whole }));
                     }
                 }
                 Candidate::Ours(_) | Candidate::Other => {}

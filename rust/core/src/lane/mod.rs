@@ -1,21 +1,23 @@
 //! The hot loop of a runner: batches of its lanes, handed out one at a time for each lane.
 //!
 //! ```text
-//! shard -> source (read once) -> cache -> lane: its share, sieved -> batch -> in-flight slot
+//! shard -> source (read once) -> cache -> lane: its share, filtered -> batch -> in-flight slot
 //!                                                                              -> thread -> checkpoint
 //! ```
-//! `batching`, `takeover` and `selection` are pure; `held` is one lane, `LaneSet` all of a runner's.
+//! `batching`, `takeover` and `selection` are pure; `leased` is one lane, `LaneSet` all of a runner's.
 
 pub mod batching;
 pub mod board;
 pub mod cache;
-mod held;
-pub mod judge;
+pub mod in_flight_editor;
+mod lane_filter;
+mod leased;
 pub mod selection;
-mod sieve;
+mod share;
 mod source;
 pub mod takeover;
 mod windowing;
+mod work;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -25,26 +27,27 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-use crate::checkpoint::{Entry, LanesFile, Mapping, Membership, OpenWindow, State as WindowState};
+use crate::checkpoint::{Entry, LanesFile, Mapping, Membership, WindowState};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::log::SpentBuffers;
 use crate::stream::{Housekeeper, Log};
 use crate::sys;
-use crate::types::{SequenceNumber, ShardId};
+use crate::types::ShardId;
 
 pub use batching::Limits;
 pub use board::Board;
 pub use cache::slot_of;
-pub use judge::Judge;
+pub use in_flight_editor::InFlightEditor;
+pub use lane_filter::Filtering;
 pub use selection::Selection;
-pub use sieve::Filtering;
+pub use work::{Added, DamageMet, Request, Window, Work};
 
 use cache::BatchCache;
-use held::{HeldLane, Opening, Surroundings};
-use sieve::Sieve;
+use lane_filter::LaneFilter;
+use leased::{LaneOpening, LeasedLane, Surroundings};
 use source::{AtDamage, Source};
-use takeover::{verdict, Taker, Verdict};
+use takeover::{verdict, TakeoverVerdict, Taker};
 
 /// Bytes that a runner's lanes may keep in memory ahead of their functions, by default.
 pub const BUDGET_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
@@ -53,106 +56,18 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
 /// Longest sleep of a thread that waits for a batch: it has to notice what no wake-up tells.
 const NAP_MAX: Duration = Duration::from_millis(100);
 
-/// A batch of a lane to be called, or the open rest of one.
-#[derive(Clone, Debug)]
-pub struct Work {
-    /// The lane's number in its set.
-    pub lane: u32,
-    /// All records that the entries cover.
-    pub records: Selection,
-    /// The work list, first call first; of a fresh batch one entry without attempts.
-    pub entries: Vec<Entry>,
-    /// The lane's back-off exponent.
-    pub exponent: u32,
-    /// The checkpoint once the list is empty.
-    pub end: SequenceNumber,
-    /// Whether it was in flight before: taken over, or back from a wait.
-    pub is_resumed: bool,
-    /// Whether it must run alone in its runner.
-    pub is_alone: bool,
-    /// Name of the stream that the lane reads.
-    pub stream: Arc<str>,
-    /// The shard that it reads.
-    pub shard: ShardId,
-    /// The window that the batch is in; `None` of a lane without windows.
-    pub window: Option<Window>,
-}
-
-/// The tumbling window that a call is made in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Its bounds, and the state that the last call that succeeded left.
-    pub open: OpenWindow,
-    /// Whether this is its final call, without records.
-    pub is_final: bool,
-}
-
-/// A lane that a runner asks for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The caller's number for it.
-    pub lane: u32,
-    /// The stream it reads.
-    pub stream: String,
-    /// The shard it reads.
-    pub shard: ShardId,
-    /// Its number among the lanes of the shard.
-    pub slot: u32,
-    /// When its batches close.
-    pub limits: Limits,
-    /// Which of the records it takes; `None`: all.
-    pub filtering: Option<Filtering>,
-    /// Whether the runner has nothing else to run.
-    pub is_alone: bool,
-    /// Whether the worker has nothing else to run.
-    pub is_exclusive: bool,
-    /// Whether it goes on behind damage, giving up what is lost; it stops there otherwise.
-    pub passes_damage: bool,
-}
-
-/// Damage that a lane met.
-#[derive(Debug)]
-pub struct DamageMet {
-    /// The lane's number in its set.
-    pub lane: u32,
-    /// Its number among the lanes of the shard.
-    pub slot: u32,
-    /// [`Error::Corruption`]: where, and which numbers.
-    pub error: Error,
-    /// Whether the lane went on behind it; otherwise it stopped, and looks again after a while.
-    pub is_passed: bool,
-}
-
-/// What came of asking for a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Added {
-    /// It is leased and open.
-    Ok,
-    /// Somebody else has the lease.
-    Held,
-    /// A living supervisor has to judge its batch in flight first.
-    Judge,
-    /// The factor in force has no such lane, or its lanes have windows and the request has none, or
-    /// the other way round.
-    Stale,
-    /// A parent shard is not finished.
-    Parents,
-    /// Its batch was in flight at two deaths of a worker: ask again with the worker for itself.
-    Exclusive,
-}
-
 /// Where a lane is.
 enum Holder {
     /// Free for a turn, or resting.
-    Free(Box<HeldLane>),
+    Free(Box<LeasedLane>),
     /// Its batch is being called.
-    InHands(Box<HeldLane>),
+    InHands(Box<LeasedLane>),
     /// A thread is reading or writing for it.
     Busy,
 }
 
 #[derive(Default)]
-struct State {
+struct SetState {
     lanes: BTreeMap<u32, Holder>,
     /// Free lanes, the one that has waited longest for a turn first.
     queue: VecDeque<u32>,
@@ -171,7 +86,7 @@ pub struct LaneSet {
     around: Arc<Surroundings>,
     cache: Arc<BatchCache>,
     spent: Arc<SpentBuffers>,
-    state: Mutex<State>,
+    state: Mutex<SetState>,
     /// Told when a lane comes free or goes.
     changed: Condvar,
     sleepers: AtomicU32,
@@ -238,7 +153,7 @@ impl LaneSet {
     pub fn add(&self, mapping: &Mapping, request: &Request) -> Result<Added> {
         self.log.check()?;
         request.limits.check()?;
-        let sieve = request.filtering.clone().map(Sieve::new).transpose()?;
+        let filter = request.filtering.clone().map(LaneFilter::new).transpose()?;
         let &Request { lane, shard, slot, limits, is_alone, is_exclusive, passes_damage, .. } =
             request;
         if self.state.lock().lanes.contains_key(&lane) {
@@ -265,30 +180,30 @@ impl LaneSet {
         if let Some(open) = in_flight.take_if(|open| !open.entries.is_empty()) {
             let is_alive = |worker| Membership::is_alive(&self.log, worker);
             match verdict(open, &taker, self.around.clock.now(), is_alive)? {
-                Verdict::Judge => return Ok(Added::Judge),
-                Verdict::Exclusive => return Ok(Added::Exclusive),
-                Verdict::Take(open) => in_flight = Some(open),
+                TakeoverVerdict::Judge => return Ok(Added::Judge),
+                TakeoverVerdict::Exclusive => return Ok(Added::Exclusive),
+                TakeoverVerdict::Take(open) => in_flight = Some(open),
             }
         }
         let source = self.source(request, stream.shard(shard)?);
         let (number, around) = (lane, Arc::clone(&self.around));
         let file_kept = Arc::clone(&file);
-        let opening = Opening {
+        let opening = LaneOpening {
             number,
             slot,
-            until: mapping.stretch(shard)?.map(|stretch| stretch.until),
+            until: mapping.range_of(shard)?.map(|range| range.until),
             taker,
             is_alone,
             at_damage: if passes_damage { AtDamage::Pass } else { AtDamage::Stop },
             limits,
-            sieve,
+            filter,
             file,
             lease,
             source,
             around,
             in_flight,
         };
-        let Some(held) = HeldLane::open(opening)? else { return Ok(Added::Stale) };
+        let Some(held) = LeasedLane::open(opening)? else { return Ok(Added::Stale) };
         let mut state = self.state.lock();
         state.files.insert(file_kept.path().to_owned(), file_kept);
         state.lanes.insert(lane, Holder::Free(Box::new(held)));
@@ -343,12 +258,12 @@ impl LaneSet {
             }
             let seen = self.log.wake_word();
             let due = match self.look()? {
-                Found::Work(work) => {
+                LookResult::Work(work) => {
                     drop(asleep);
                     self.pass_on();
                     return Ok(Some(work));
                 }
-                Found::Nothing(due) => due,
+                LookResult::Nothing(due) => due,
             };
             let left = deadline.left();
             if left.is_zero() || self.has_damage() {
@@ -535,23 +450,23 @@ impl LaneSet {
     }
 
     /// Gives each free lane that is ready a turn, until one has a batch.
-    fn look(&self) -> Result<Found> {
+    fn look(&self) -> Result<LookResult> {
         let is_burst = self.is_burst.load(Ordering::Acquire);
         let mut due = None;
         let mut state = self.state.lock();
         for _ in 0..state.queue.len() {
             let Some(lane) = state.queue.pop_front() else { break };
             if let Some(work) = self.turn(&mut state, lane, is_burst, &mut due)? {
-                return Ok(Found::Work(work));
+                return Ok(LookResult::Work(work));
             }
         }
-        Ok(Found::Nothing(due))
+        Ok(LookResult::Nothing(due))
     }
 
     /// Gives a lane that left the queue its turn, if it is ready for one.
     fn turn(
         &self,
-        state: &mut MutexGuard<'_, State>,
+        state: &mut MutexGuard<'_, SetState>,
         lane: u32,
         is_burst: bool,
         due: &mut Option<Deadline>,
@@ -576,7 +491,7 @@ impl LaneSet {
     }
 
     /// Makes a lane free again, or lets it go if it was lost.
-    fn put_back(&self, state: &mut State, lane: u32, held: Box<HeldLane>, is_lost: bool) {
+    fn put_back(&self, state: &mut SetState, lane: u32, held: Box<LeasedLane>, is_lost: bool) {
         if is_lost {
             state.lanes.remove(&lane);
         } else {
@@ -590,7 +505,7 @@ impl LaneSet {
     fn in_hands(
         &self,
         lane: u32,
-        work: impl FnOnce(&mut HeldLane) -> Result<IsFree>,
+        work: impl FnOnce(&mut LeasedLane) -> Result<IsFree>,
     ) -> Result<()> {
         let mut state = self.state.lock();
         let mut held = match state.lanes.remove(&lane) {
@@ -634,7 +549,7 @@ type IsFree = bool;
 const FREE: IsFree = true;
 const IN_HANDS: IsFree = false;
 
-enum Found {
+enum LookResult {
     Work(Work),
     /// When a lane will be ready by itself.
     Nothing(Option<Deadline>),
@@ -642,11 +557,11 @@ enum Found {
 
 /// Takes a lane that left the queue for a turn; one that is not ready goes to the end of it.
 fn take_if_ready(
-    state: &mut State,
+    state: &mut SetState,
     lane: u32,
     is_burst: bool,
     due: &mut Option<Deadline>,
-) -> Option<Box<HeldLane>> {
+) -> Option<Box<LeasedLane>> {
     let holder = state.lanes.get_mut(&lane)?;
     let Holder::Free(held) = holder else { return None };
     if !held.is_ready(is_burst) {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 
 use super::cache::{BatchCache, CachedBatch};
-use super::selection::{Builder, Picked, Selection};
-use super::sieve::Sieve;
-use crate::checkpoint::{Entry, Place};
+use super::lane_filter::LaneFilter;
+use super::selection::{Builder, Selection};
+use super::share::Share;
+use crate::checkpoint::{Entry, ResumePoint};
 use crate::error::{Error, Result};
 use crate::log::{Cursor, ReadBuffer, ShardLog, SpentBuffers};
 use crate::types::{Position, SequenceNumber, ShardId, Start};
@@ -26,25 +27,6 @@ pub(super) struct Source {
     /// Each with the place where it goes on, the one used last at the end.
     buffers: Mutex<Vec<(Position, ReadBuffer)>>,
     lanes: AtomicU32,
-}
-
-/// Which of a shard's records are a lane's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) factor: u32,
-    pub(super) slot: u32,
-    /// Of a replay: only those below.
-    pub(super) until: Option<SequenceNumber>,
-}
-
-impl Share {
-    /// The lane's records in a batch, with numbers from `from_seq` on.
-    pub(super) fn of(&self, cached: &CachedBatch, from_seq: SequenceNumber) -> Picked {
-        let picked = cached.picked(self.factor, self.slot, from_seq);
-        let Some(until) = self.until else { return picked };
-        let below = until.saturating_sub(cached.batch().base_seq());
-        picked.slice(0, picked.below(u32::try_from(below).unwrap_or(u32::MAX)))
-    }
 }
 
 /// What becomes of damage that is met.
@@ -122,9 +104,9 @@ impl Source {
     }
 
     /// A cursor as a checkpoint notes it.
-    pub(super) fn place(&self, cursor: &Cursor) -> Place {
+    pub(super) fn place(&self, cursor: &Cursor) -> ResumePoint {
         let (next_seq, hint) = (cursor.next_seq, cursor.position);
-        Place { next_seq, hint, shard_epoch: self.shard.epoch() }
+        ResumePoint { next_seq, hint, shard_epoch: self.shard.epoch() }
     }
 
     /// The batch at a cursor; `None` at the visible end.
@@ -188,7 +170,7 @@ impl Source {
         share: Share,
         entries: &[Entry],
         from: Cursor,
-        mut sieve: Option<&mut Sieve>,
+        mut filter: Option<&mut LaneFilter>,
         at_damage: AtDamage,
     ) -> Result<Collected> {
         let lowest = entries.iter().map(|entry| entry.first).min().unwrap_or(0);
@@ -216,8 +198,8 @@ impl Source {
                 let picked = picked.slice(0, picked.below(above));
                 builder.push(
                     batch,
-                    match &mut sieve {
-                        Some(sieve) => sieve.retain(batch, &picked),
+                    match &mut filter {
+                        Some(filter) => filter.retain(batch, &picked),
                         None => picked,
                     },
                 );

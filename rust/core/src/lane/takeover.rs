@@ -27,7 +27,7 @@ pub struct Taker {
 
 /// What becomes of a batch in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TakeoverVerdict {
     /// The taker goes on with this.
     Take(InFlight),
     /// A living supervisor has to say first what the runner died of.
@@ -45,11 +45,11 @@ pub fn verdict<E>(
     taker: &Taker,
     now: Micros,
     is_alive: impl FnOnce([u8; 16]) -> Result<bool, E>,
-) -> Result<Verdict, E> {
+) -> Result<TakeoverVerdict, E> {
     let is_ours = in_flight.worker == taker.worker;
     if in_flight.is_calling && !(is_ours && in_flight.runner == taker.runner) {
         if is_ours || is_alive(in_flight.worker)? {
-            return Ok(Verdict::Judge);
+            return Ok(TakeoverVerdict::Judge);
         }
         in_flight.worker_deaths = in_flight.worker_deaths.saturating_add(1);
         if in_flight.is_exclusive {
@@ -65,9 +65,9 @@ pub fn verdict<E>(
         }
     }
     if in_flight.worker_deaths >= WORKER_DEATHS_MAX && !taker.is_exclusive {
-        return Ok(Verdict::Exclusive);
+        return Ok(TakeoverVerdict::Exclusive);
     }
-    Ok(Verdict::Take(in_flight))
+    Ok(TakeoverVerdict::Take(in_flight))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
         InFlight { worker, runner, is_calling: true, entries, ..InFlight::default() }
     }
 
-    fn decide(in_flight: &InFlight, taker: &Taker, lives: bool) -> Verdict {
+    fn decide(in_flight: &InFlight, taker: &Taker, lives: bool) -> TakeoverVerdict {
         let is_alive = |_| Ok::<bool, Infallible>(lives);
         verdict(in_flight.clone(), taker, 77, is_alive).unwrap()
     }
@@ -98,42 +98,47 @@ mod tests {
     fn what_nobody_was_calling_is_taken_as_it_stands() {
         for worker in [OURS, OTHER] {
             let waiting = InFlight { is_calling: false, ..calling(worker, 9) };
-            assert_eq!(Verdict::Take(waiting.clone()), decide(&waiting, &TAKER, true));
-            assert_eq!(Verdict::Take(waiting.clone()), decide(&waiting, &TAKER, false));
+            assert_eq!(TakeoverVerdict::Take(waiting.clone()), decide(&waiting, &TAKER, true));
+            assert_eq!(TakeoverVerdict::Take(waiting.clone()), decide(&waiting, &TAKER, false));
         }
     }
 
     #[test]
     fn the_supervisor_of_a_living_worker_judges_first() {
-        assert_eq!(Verdict::Judge, decide(&calling(OTHER, 1), &TAKER, true));
-        assert_eq!(Verdict::Judge, decide(&calling(OURS, 2), &TAKER, true));
-        assert_eq!(Verdict::Judge, decide(&calling(OURS, 2), &TAKER, false));
-        assert_eq!(Verdict::Take(calling(OURS, 1)), decide(&calling(OURS, 1), &TAKER, true));
+        assert_eq!(TakeoverVerdict::Judge, decide(&calling(OTHER, 1), &TAKER, true));
+        assert_eq!(TakeoverVerdict::Judge, decide(&calling(OURS, 2), &TAKER, true));
+        assert_eq!(TakeoverVerdict::Judge, decide(&calling(OURS, 2), &TAKER, false));
+        assert_eq!(
+            TakeoverVerdict::Take(calling(OURS, 1)),
+            decide(&calling(OURS, 1), &TAKER, true)
+        );
     }
 
     #[test]
     fn the_death_of_a_worker_is_no_attempt() {
         let expected = InFlight { worker_deaths: 1, ..calling(OTHER, 1) };
-        assert_eq!(Verdict::Take(expected), decide(&calling(OTHER, 1), &TAKER, false));
+        assert_eq!(TakeoverVerdict::Take(expected), decide(&calling(OTHER, 1), &TAKER, false));
     }
 
     #[test]
     fn after_two_deaths_in_a_row_the_batch_wants_a_worker_for_itself() {
         let once = InFlight { worker_deaths: 1, ..calling(OTHER, 1) };
         let exclusive = Taker { is_exclusive: true, ..TAKER };
-        assert_eq!(Verdict::Exclusive, decide(&once, &TAKER, false));
+        assert_eq!(TakeoverVerdict::Exclusive, decide(&once, &TAKER, false));
 
         let expected = InFlight { worker_deaths: 2, ..calling(OTHER, 1) };
-        assert_eq!(Verdict::Take(expected.clone()), decide(&once, &exclusive, false));
+        assert_eq!(TakeoverVerdict::Take(expected.clone()), decide(&once, &exclusive, false));
         let judged = InFlight { is_calling: false, ..expected };
-        assert_eq!(Verdict::Exclusive, decide(&judged, &TAKER, true));
+        assert_eq!(TakeoverVerdict::Exclusive, decide(&judged, &TAKER, true));
     }
 
     #[test]
     fn a_death_with_nothing_else_in_the_worker_counts_for_the_call_that_ran() {
         let before = InFlight { worker_deaths: 2, is_exclusive: true, ..calling(OTHER, 1) };
         let exclusive = Taker { is_exclusive: true, ..TAKER };
-        let Verdict::Take(after) = decide(&before, &exclusive, false) else { panic!("taken") };
+        let TakeoverVerdict::Take(after) = decide(&before, &exclusive, false) else {
+            panic!("taken")
+        };
 
         let attempts: Vec<u32> = after.entries.iter().map(|entry| entry.attempts).collect();
         assert_eq!(vec![1, 0, 0], attempts, "who runs it counts");

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 
-use super::judge::Finding;
+use super::in_flight_editor::InFlightEdit;
 use super::*;
 use crate::checkpoint::{Cause, InFlight};
 use crate::clock::Patience;
 use crate::stream::{OpenOptions, StreamConfig};
-use crate::types::{Durability, Start};
+use crate::types::{Durability, SequenceNumber, Start};
 
 const SHARD: ShardId = ShardId(0);
 const WORKER: [u8; 16] = [7; 16];
@@ -652,15 +652,20 @@ mod deaths {
         let set = world.set(2);
         assert_eq!(Added::Judge, set.add(&world.mapping, &request(0, 4)).unwrap());
 
-        let mut judge = Judge::take(&world.mapping, "orders", SHARD, 0, None).unwrap().unwrap();
-        assert!(Judge::take(&world.mapping, "orders", SHARD, 0, None).unwrap().is_none());
-        assert_eq!(vec![Entry::fresh(0, 3)], judge.in_flight().unwrap().entries);
-        assert_eq!(vec![1, 2], judge.records(1, 2).unwrap());
+        let mut editor =
+            InFlightEditor::take(&world.mapping, "orders", SHARD, 0, None).unwrap().unwrap();
+        assert!(InFlightEditor::take(&world.mapping, "orders", SHARD, 0, None).unwrap().is_none());
+        assert_eq!(vec![Entry::fresh(0, 3)], editor.in_flight().unwrap().entries);
+        assert_eq!(vec![1, 2], editor.records(1, 2).unwrap());
         let blamed = Entry { attempts: 1, cause: Cause::Crashed, detail: 11, ..Entry::fresh(0, 3) };
-        let finding =
-            Finding { entries: vec![blamed], worker: WORKER, is_alone: true, ..Finding::default() };
-        judge.write(finding).unwrap();
-        judge.release().unwrap();
+        let edit = InFlightEdit {
+            entries: vec![blamed],
+            worker: WORKER,
+            is_alone: true,
+            ..InFlightEdit::default()
+        };
+        editor.write(edit).unwrap();
+        editor.release().unwrap();
 
         assert_eq!(Added::Ok, set.add(&world.mapping, &request(0, 4)).unwrap());
         let work = next(&set);
@@ -674,10 +679,11 @@ mod deaths {
     fn a_judge_that_leaves_nothing_open_ends_the_batch() {
         let world = World::new(1);
         die_in_a_call(&world);
-        let mut judge = Judge::take(&world.mapping, "orders", SHARD, 0, None).unwrap().unwrap();
-        judge.write(Finding { worker: WORKER, ..Finding::default() }).unwrap();
-        assert!(judge.in_flight().is_none());
-        drop(judge);
+        let mut editor =
+            InFlightEditor::take(&world.mapping, "orders", SHARD, 0, None).unwrap().unwrap();
+        editor.write(InFlightEdit { worker: WORKER, ..InFlightEdit::default() }).unwrap();
+        assert!(editor.in_flight().is_none());
+        drop(editor);
 
         assert_eq!((4, None), (world.checkpoint(0), world.in_flight()));
         let set = world.set(2);
@@ -1053,9 +1059,10 @@ mod filters {
         set.yield_lane(vec![Entry::fresh(0, 3)]);
 
         let filter = of_a().filtering.map(|filtering| filtering.filter);
-        let judge = Judge::take(&world.mapping, "orders", SHARD, 0, filter).unwrap().unwrap();
+        let editor =
+            InFlightEditor::take(&world.mapping, "orders", SHARD, 0, filter).unwrap().unwrap();
 
-        assert_eq!(vec![0, 2], judge.records(0, 3).unwrap());
+        assert_eq!(vec![0, 2], editor.records(0, 3).unwrap());
     }
 
     impl LaneSet {
@@ -1194,12 +1201,12 @@ mod damage {
 
 mod replays {
     use super::*;
-    use crate::checkpoint::Stretch;
+    use crate::checkpoint::RecordRange;
 
     /// A replay of shard 0 from `first` on, up to the record before `until`.
     fn replay(world: &World, first: SequenceNumber, until: SequenceNumber) -> Mapping {
-        let stretch = Stretch { shard: SHARD, first, until };
-        world.mapping.replay("orders", &[stretch], &Patience::of(LONG)).unwrap()
+        let range = RecordRange { shard: SHARD, first, until };
+        world.mapping.replay("orders", &[range], &Patience::of(LONG)).unwrap()
     }
 
     /// Runs all of a set's lanes to their ends; returns the batches, as numbers.
@@ -1297,8 +1304,8 @@ mod replays {
             crate::checkpoint::Shape::WINDOWED,
             Start::TrimHorizon,
         );
-        let stretch = Stretch { shard: SHARD, first: 1, until: 4 };
-        let mapping = wanted.unwrap().replay("orders", &[stretch], &Patience::of(LONG)).unwrap();
+        let range = RecordRange { shard: SHARD, first: 1, until: 4 };
+        let mapping = wanted.unwrap().replay("orders", &[range], &Patience::of(LONG)).unwrap();
         let set = world.set(1);
         set.add(&mapping, &Request { limits, ..request(0, 1) }).unwrap();
 
@@ -1330,9 +1337,9 @@ mod replays {
         // Of the shard between them nothing but CLOSE is replayed.
         let between = mapping.lanes_file("orders", child).unwrap();
         between.take(0).unwrap().unwrap();
-        let place = crate::checkpoint::Place {
+        let place = crate::checkpoint::ResumePoint {
             next_seq: stream.shard(child).unwrap().visible_end(),
-            ..crate::checkpoint::Place::default()
+            ..crate::checkpoint::ResumePoint::default()
         };
         between.checkpoint(0, place, 1).unwrap();
         between.give_back(0).unwrap();

@@ -9,7 +9,7 @@
 //! Windows are the multiples of a width; they begin at the start of 1970, UTC. A record of a window
 //! that was closed already counts in the one after it.
 
-use crate::checkpoint::{OpenWindow, State, Windows};
+use crate::checkpoint::{OpenWindow, WindowState, Windows};
 use crate::types::Micros;
 
 /// The windows of one lane.
@@ -27,7 +27,7 @@ pub(super) struct Windowing {
 
 #[derive(Clone, Debug)]
 struct Next {
-    state: State,
+    state: WindowState,
     is_ended_early: bool,
 }
 
@@ -62,7 +62,7 @@ impl Windowing {
     }
 
     /// Takes the state that a call left; it counts from the next [`Windowing::advanced`] on.
-    pub(super) fn keep(&mut self, state: State, is_ended_early: bool) {
+    pub(super) fn keep(&mut self, state: WindowState, is_ended_early: bool) {
         self.next = Some(Next { state, is_ended_early });
     }
 
@@ -105,7 +105,7 @@ impl Windowing {
         let time = time.max(self.windows.closed_to);
         let start = time - time % self.width;
         let end = start.saturating_add(self.width);
-        OpenWindow { start, end, state: State::default(), is_ended_early: false }
+        OpenWindow { start, end, state: WindowState::default(), is_ended_early: false }
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     fn what_follows_in_a_window_that_ended_early_opens_it_once_more() {
         let mut windowing = Windowing::new(60, Windows::default());
         windowing.admit(60);
-        windowing.keep(State::default(), true);
+        windowing.keep(WindowState::default(), true);
         let grown = windowing.advanced();
         windowing.wrote(grown);
         assert!(windowing.is_over());
@@ -183,7 +183,7 @@ mod tests {
     fn a_state_that_was_not_written_does_not_count() {
         let mut windowing = Windowing::new(60, Windows::default());
         windowing.admit(60);
-        windowing.keep(State { bytes: (*b"1").into(), ..State::default() }, false);
+        windowing.keep(WindowState { bytes: (*b"1").into(), ..WindowState::default() }, false);
         windowing.forget();
 
         assert!(windowing.advanced().open.unwrap().state.bytes.is_empty());

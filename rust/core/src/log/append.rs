@@ -20,7 +20,7 @@ use crate::fs::File;
 use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
 use super::segment::Segment;
-use super::{recovery, ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
+use super::{recovery, scan, ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
 
 /// Builders of this many bytes or more become a batch of their own.
 const SHARE_BYTES_MAX: usize = 32 * 1024;
@@ -582,7 +582,7 @@ impl ShardLog {
     pub(super) fn repair_tail(&self) -> Result<()> {
         let page = self.page();
         let state = self.state.load()?;
-        let found = recovery::walk_from_page(&page, &state, &self.segments, self.directory.fs())?;
+        let found = scan::walk_from_page(&page, &state, &self.segments, self.directory.fs())?;
         if found.position < page.committed() {
             // More is missing than a dead writer can explain; a person has to look.
             page.set_state(WriterState::Failed(libc::EIO));
@@ -594,7 +594,7 @@ impl ShardLog {
                 reason: "committed batches are no longer whole".into(),
             });
         }
-        recovery::cut(&found, &self.segments, self.directory.fs())?;
+        scan::cut(&found, &self.segments, self.directory.fs())?;
         let sync = self.directory.fs().sync_dir(&self.folder).at(&self.folder);
         sync.map_err(|error| self.fail_stop(&error))?;
         page.commit(&found.committed());

@@ -5,9 +5,9 @@ use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
 use crate::format::{BatchHeader, DecodedBatch};
 use crate::types::{Position, SequenceNumber};
 
-use super::beyond::{Beyond, Candidate};
-use super::read::{numbers_before, Cursor, Next};
+use super::cursor::{numbers_before, Cursor, Next};
 use super::read_buffer::ReadBuffer;
+use super::resync::{Candidate, Resync};
 use super::{ShardLog, SEGMENT_START};
 
 /// A place behind damage, and the numbers that were given up to get there.
@@ -41,7 +41,7 @@ impl ShardLog {
         let Some((damaged, mut position)) = self.search_from(cursor, &mut buffer)? else {
             return Ok(Self::skipped(cursor, *cursor));
         };
-        let mut beyond = self.beyond(&damaged);
+        let mut resync = self.resync(&damaged);
         while position < visible {
             let limit = if position.segment == visible.segment { visible.offset } else { u64::MAX };
             match self.next_magic(position, limit, &mut buffer)? {
@@ -52,7 +52,7 @@ impl ShardLog {
                 Some(offset) => {
                     position.offset = offset;
                     let found = Cursor::at(position, cursor.next_seq);
-                    let Some(header) = Self::header_of(position, &mut beyond, &mut buffer) else {
+                    let Some(header) = Self::header_of(position, &mut resync, &mut buffer) else {
                         position.offset += 8;
                         continue;
                     };
@@ -79,9 +79,9 @@ impl ShardLog {
     }
 
     /// What is known of the batches behind the damage that a cursor has met.
-    fn beyond(&self, damaged: &Cursor) -> Beyond {
+    fn resync(&self, damaged: &Cursor) -> Resync {
         let (page, is_searching) = (self.page(), damaged.is_searching());
-        Beyond {
+        Resync {
             at: damaged.position,
             next_seq: if is_searching { 0 } else { damaged.next_seq },
             prev_crc: damaged.chain_crc(),
@@ -168,11 +168,11 @@ impl ShardLog {
     /// The header at a place, if it is that of a batch of the shard.
     fn header_of(
         place: Position,
-        beyond: &mut Beyond,
+        resync: &mut Resync,
         buffer: &mut ReadBuffer,
     ) -> Option<BatchHeader> {
         let range = buffer.fetch(place.offset, HEADER_BYTES, u64::MAX).ok()??;
-        match beyond.look(place, buffer.slice(range)) {
+        match resync.look(place, buffer.slice(range)) {
             Candidate::Ours(header) => Some(header),
             Candidate::Newer(_) | Candidate::Other => None,
         }

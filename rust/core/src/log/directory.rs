@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::clock::Clock;
-use crate::control::Control;
+use crate::control::ControlFile;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::sync::Mutex;
@@ -21,7 +21,7 @@ pub struct Directory {
     clock: Arc<dyn Clock>,
     uuid: [u8; 16],
     boot_id: [u8; 16],
-    control: Control,
+    control: ControlFile,
     fork_generation: u64,
     closed: AtomicBool,
     /// The shards that somebody in this process has open, those of removed streams too.
@@ -35,7 +35,7 @@ impl Directory {
         clock: Arc<dyn Clock>,
         uuid: [u8; 16],
         boot_id: [u8; 16],
-        control: Control,
+        control: ControlFile,
     ) -> Self {
         let fork_generation = sys::fork_generation();
         Self {
@@ -77,7 +77,7 @@ impl Directory {
     }
 
     /// The mapped control file.
-    pub fn control(&self) -> &Control {
+    pub fn control(&self) -> &ControlFile {
         &self.control
     }
 

@@ -20,12 +20,12 @@ const BEFORE_BOOT: &str = " in boot ";
 
 /// What is known of a sync that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct FailedSync {
     /// The boot in which it was; `None` if an earlier version noted it, or the disk did not take the text.
     pub(super) boot_id: Option<[u8; 16]>,
 }
 
-impl Failure {
+impl FailedSync {
     /// What is noted of a shard; `None` if no sync of it has failed.
     ///
     /// # Errors
@@ -65,23 +65,23 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::Failure;
+    use super::FailedSync;
 
     const BOOT: [u8; 16] = [0xab; 16];
 
     #[test]
     fn the_boot_is_read_from_the_text() {
         let text = format!("errno 5 in boot {}: /log/in boot 7: EIO\n", "ab".repeat(16));
-        assert_eq!(Failure { boot_id: Some(BOOT) }, Failure::decode(&text));
+        assert_eq!(FailedSync { boot_id: Some(BOOT) }, FailedSync::decode(&text));
     }
 
     #[test]
     fn a_text_without_a_whole_boot_names_none() {
         let whole = format!("errno 5 in boot {}: EIO\n", "ab".repeat(16));
         for cut in 0..whole.find(": ").unwrap() {
-            assert_eq!(Failure::default(), Failure::decode(&whole[..cut]), "cut at {cut}");
+            assert_eq!(FailedSync::default(), FailedSync::decode(&whole[..cut]), "cut at {cut}");
         }
-        assert_eq!(Failure::default(), Failure::decode("errno 5: /log/state: EIO\n"));
-        assert_eq!(Failure::default(), Failure::decode(&"\0".repeat(80)));
+        assert_eq!(FailedSync::default(), FailedSync::decode("errno 5: /log/state: EIO\n"));
+        assert_eq!(FailedSync::default(), FailedSync::decode(&"\0".repeat(80)));
     }
 }

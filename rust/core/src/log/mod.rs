@@ -9,7 +9,7 @@
 
 mod append;
 mod barrier;
-mod beyond;
+mod cursor;
 mod damage;
 mod directory;
 mod failure;
@@ -19,7 +19,9 @@ mod locks;
 mod read;
 mod read_buffer;
 pub(crate) mod recovery;
+mod resync;
 mod retention;
+mod scan;
 mod seal;
 mod segment;
 mod state_file;
@@ -43,12 +45,12 @@ use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
 
 pub use append::Appended;
 pub(crate) use append::Attempt;
-pub(crate) use beyond::{Beyond, Candidate};
+pub use cursor::Cursor;
 pub use damage::Skipped;
 pub use directory::Directory;
 pub(crate) use locks::{wait_for, Locked, LockedFile};
-pub use read::Cursor;
 pub use read_buffer::{ReadBuffer, SpentBuffers};
+pub(crate) use resync::{Candidate, Resync};
 pub use retention::{Keep, Trimmed};
 pub(crate) use segment::Segments;
 pub(crate) use state_file::StateFile;

@@ -17,7 +17,7 @@ use crate::format::{BatchHeader, SegmentHeader};
 use crate::types::{Micros, Position, SequenceNumber};
 
 use super::append::Writer;
-use super::read::{Cursor, Next};
+use super::cursor::{Cursor, Next};
 use super::read_buffer::ReadBuffer;
 use super::segment::Segment;
 use super::{ShardLog, SEGMENT_START};

@@ -14,7 +14,7 @@ use crate::format::{seal, BatchHeader, SegmentHeader};
 use crate::fs::File;
 use crate::types::{Position, SequenceNumber};
 
-use super::read::{Cursor, Next};
+use super::cursor::{Cursor, Next};
 use super::read_buffer::ReadBuffer;
 use super::segment::Segment;
 use super::{ShardLog, SEGMENT_START};
@@ -26,7 +26,7 @@ const LOOKS_MAX: u32 = 16;
 
 /// What a scan over a closed segment found.
 struct Scanned {
-    entries: Vec<seal::Entry>,
+    entries: Vec<seal::IndexEntry>,
     last: BatchHeader,
     last_crc: u32,
     /// Where the index belongs.
@@ -107,7 +107,7 @@ impl ShardLog {
             let offset = cursor.position.offset;
             if offset >= mark {
                 let (base_seq, max_ts) = (header.base_seq, header.max_ts);
-                entries.push(seal::Entry { base_seq, offset, max_ts });
+                entries.push(seal::IndexEntry { base_seq, offset, max_ts });
                 mark = offset + ENTRY_EVERY;
             }
             last = Some((header, crc));
@@ -122,7 +122,7 @@ impl ShardLog {
     pub(super) fn indexed_place(
         &self,
         segment: &Arc<Segment>,
-        is_before: impl Fn(&seal::Entry) -> bool,
+        is_before: impl Fn(&seal::IndexEntry) -> bool,
     ) -> Option<(Position, SequenceNumber)> {
         if segment.ordinal >= self.page().visible().segment {
             return None;
@@ -146,7 +146,7 @@ impl ShardLog {
     }
 
     /// The index of a closed segment, if it has one that is whole and made for it.
-    fn index_of(&self, segment: &Segment, next: &Segment) -> Option<Vec<seal::Entry>> {
+    fn index_of(&self, segment: &Segment, next: &Segment) -> Option<Vec<seal::IndexEntry>> {
         let file = segment.open(self.directory.fs()).ok()?;
         let length = file.length().ok()?;
         let mut trailer = [0; seal::TRAILER_BYTES];
@@ -166,7 +166,7 @@ impl ShardLog {
         let is_ours = header.base_seq == next.base_seq
             && Some(header.prev_header_crc) == self.crc_before(next);
         let entries = seal::decode(body).ok().filter(|_| is_seal && is_ours)?;
-        let is_inside = |entry: &seal::Entry| {
+        let is_inside = |entry: &seal::IndexEntry| {
             entry.offset.is_multiple_of(8) && (SEGMENT_START..at).contains(&entry.offset)
         };
         entries.iter().all(is_inside).then_some(entries)

@@ -53,15 +53,15 @@ impl Segment {
     /// [`Error::UnsupportedFormat`] if its header names a format or a feature without which it cannot
     /// be read; errors of opening it.
     pub(crate) fn open(&self, fs: &Arc<dyn Fs>) -> Result<Arc<dyn File>> {
-        let mut slot = self.open.lock();
-        if let Some(file) = slot.as_ref().and_then(Weak::upgrade) {
+        let mut open = self.open.lock();
+        if let Some(file) = open.as_ref().and_then(Weak::upgrade) {
             return Ok(file);
         }
         let file = fs.open(&self.path, Open::Write).at(&self.path)?;
         if let Access::Refused(found) = self.access(&file)? {
             return Err(self.unsupported(found, "format 1 without features"));
         }
-        *slot = Some(Arc::downgrade(&file));
+        *open = Some(Arc::downgrade(&file));
         Ok(file)
     }
 

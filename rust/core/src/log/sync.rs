@@ -12,7 +12,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::format::ShardState;
 use crate::types::{Durability, Position, SequenceNumber};
 
-use super::failure::Failure;
+use super::failure::FailedSync;
 use super::locks::INTERRUPT_CHECK;
 use super::{Directory, ShardLog};
 
@@ -73,7 +73,7 @@ pub(super) fn fail_stop(
     }
     let errno = errno_of(error);
     page.set_state(WriterState::Failed(errno));
-    Failure::note(directory, folder, errno, error);
+    FailedSync::note(directory, folder, errno, error);
     directory.control().wake();
     Error::StoragePoisoned { path: folder.to_owned(), errno }
 }

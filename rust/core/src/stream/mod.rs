@@ -1,8 +1,11 @@
 //! Shards together: a stream routes records to its shards, and a log directory holds streams.
 
 mod config;
+mod format_file;
 mod log_directory;
 pub mod manifest;
+mod manifests;
+mod opening;
 mod put;
 mod removal;
 mod reshard;
@@ -22,9 +25,11 @@ use crate::log::{recovery, Directory, ShardConfig, ShardLog};
 use crate::types::{Micros, ShardId};
 
 pub use config::{Retention, StreamConfig};
-pub(crate) use log_directory::{decode_format, encode_format, holds_records};
-pub use log_directory::{Housekeeper, Log, OpenOptions};
+pub(crate) use format_file::{decode_format, encode_format};
+pub use log_directory::{Housekeeper, Log};
 pub use manifest::{Manifest, ShardMeta};
+pub(crate) use manifests::holds_records;
+pub use opening::OpenOptions;
 pub use put::{Put, PutOutcome};
 pub(crate) use removal::MARKER as REMOVED_MARKER;
 pub(crate) use topology::Topology;

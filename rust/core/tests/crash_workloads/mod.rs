@@ -9,7 +9,7 @@ use crate::simulation::ledger::Ledger;
 use crate::simulation::{open_at, Change, SimFs, NOW};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{
-    Mapping, OpenWindow, Place, Shape, State, StateKind, Stretch, Windows,
+    Mapping, OpenWindow, RecordRange, ResumePoint, Shape, StateKind, WindowState, Windows,
 };
 use streamfn_core::clock::ManualClock;
 use streamfn_core::format::record_batch::HeaderRead;
@@ -134,7 +134,7 @@ struct Rotten {
 /// A replay that was made, and perhaps finished, between two points each.
 pub(crate) struct Replayed {
     pub(crate) name: String,
-    pub(crate) stretches: Vec<Stretch>,
+    pub(crate) ranges: Vec<RecordRange>,
     pub(crate) made: (usize, usize),
     pub(crate) finished: Option<(usize, usize)>,
 }
@@ -142,7 +142,7 @@ pub(crate) struct Replayed {
 /// The windows of a lane at a position: the state says which.
 pub(crate) fn windows_at(position: u64) -> Windows {
     let text = format!("{position};").repeat(1 + usize::try_from(position * 7919 % 900).unwrap());
-    let state = State { kind: StateKind::Bytes, bytes: text.into_bytes().into() };
+    let state = WindowState { kind: StateKind::Bytes, bytes: text.into_bytes().into() };
     let open = OpenWindow { start: 60, end: 120, state, is_ended_early: false };
     Windows { open: Some(open), closed_to: 60 }
 }
@@ -317,7 +317,7 @@ impl Run {
                 let ledger = run.history.lanes.get_mut(&shard).unwrap();
                 ledger.write(slot, next_seq, run.fs.point() + 1);
                 let file = run.mapping().lanes_file(STREAM, shard).unwrap();
-                let place = Place { next_seq, ..Place::default() };
+                let place = ResumePoint { next_seq, ..ResumePoint::default() };
                 let written = if file.head().unwrap().is_windowed {
                     file.checkpoint_windows(slot, place, &windows_at(next_seq), run.now)
                 } else {
@@ -494,20 +494,20 @@ impl Run {
     fn replay(&mut self) {
         let begun = self.fs.point();
         let (mapping, latest) = (self.mapping(), Start::Latest);
-        let stretches = mapping.plan_replay(STREAM, Start::TrimHorizon, latest, None).unwrap();
-        let made = mapping.replay(STREAM, &stretches, &patience()).unwrap();
+        let ranges = mapping.plan_replay(STREAM, Start::TrimHorizon, latest, None).unwrap();
+        let made = mapping.replay(STREAM, &ranges, &patience()).unwrap();
         let (name, made) = (made.name().to_owned(), (begun, self.fs.point()));
-        self.history.replay = Some(Replayed { name, stretches, made, finished: None });
+        self.history.replay = Some(Replayed { name, ranges, made, finished: None });
     }
 
     fn finish_replay(&mut self) {
         let replayed = self.history.replay.as_mut().unwrap();
         let replay = Mapping::open(&self.log, &replayed.name).unwrap().unwrap();
-        for stretch in &replayed.stretches {
-            let file = replay.lanes_file(STREAM, stretch.shard).unwrap();
+        for range in &replayed.ranges {
+            let file = replay.lanes_file(STREAM, range.shard).unwrap();
             for slot in 0..file.head().unwrap().factor {
                 file.take(slot).unwrap().unwrap();
-                let place = Place { next_seq: stretch.until, ..Place::default() };
+                let place = ResumePoint { next_seq: range.until, ..ResumePoint::default() };
                 file.checkpoint(slot, place, self.now).unwrap();
                 file.give_back(slot).unwrap();
             }

@@ -50,7 +50,7 @@ fn decoders() -> Vec<Box<dyn Decoder>> {
         Box::new(slots::checkpoint()),
         Box::new(slots::in_flight()),
         Box::new(slots::mapping()),
-        Box::new(slots::stretches()),
+        Box::new(slots::ranges()),
         Box::new(slots::window_pair()),
         Box::new(slots::list_of_holes()),
         Box::new(slots::index()),

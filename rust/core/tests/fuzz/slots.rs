@@ -8,7 +8,7 @@ use streamfn_core::checkpoint::slot::{
 };
 use streamfn_core::checkpoint::window::{Pair, STATE_BYTES_MAX};
 use streamfn_core::checkpoint::{
-    Cause, Entry, InFlight, OpenWindow, Place, State, StateKind, Stretch, Windows,
+    Cause, Entry, InFlight, OpenWindow, RecordRange, ResumePoint, StateKind, WindowState, Windows,
 };
 use streamfn_core::format::checksum::crc32c;
 use streamfn_core::format::{holes, seal, Damage, Hole, SegmentHeader, ShardState};
@@ -199,24 +199,24 @@ pub(crate) fn mapping() -> Slot<MappingRecord> {
 }
 
 /// What a replay reads.
-pub(crate) fn stretches() -> Slot<Vec<Stretch>> {
+pub(crate) fn ranges() -> Slot<Vec<RecordRange>> {
     Slot {
-        name: "stretches",
+        name: "ranges",
         crc_at: |bytes| bytes.len().saturating_sub(4),
         hot: 64,
         make: |random| {
-            let stretch = |shard| {
+            let range = |shard| {
                 let first = u64::from(random.number() as u32);
                 let until = first + random.below(1000) as u64;
-                Stretch { shard: ShardId(shard), first, until }
+                RecordRange { shard: ShardId(shard), first, until }
             };
-            (0..4).map(stretch).collect()
+            (0..4).map(range).collect()
         },
-        encode: |stretches| Stretch::encode_all(stretches),
-        decode: Stretch::decode_all,
-        is_within_limits: |stretches| {
-            stretches.iter().all(|stretch| stretch.first <= stretch.until)
-                && stretches.is_sorted_by(|a, b| a.shard < b.shard)
+        encode: |ranges| RecordRange::encode_all(ranges),
+        decode: RecordRange::decode_all,
+        is_within_limits: |ranges| {
+            ranges.iter().all(|range| range.first <= range.until)
+                && ranges.is_sorted_by(|a, b| a.shard < b.shard)
         },
     }
 }
@@ -236,11 +236,11 @@ pub(crate) fn window_pair() -> Slot<Pair> {
             let open = OpenWindow {
                 start: random.number(),
                 end: random.number(),
-                state: State { kind, bytes },
+                state: WindowState { kind, bytes },
                 is_ended_early: random.once_in(2),
             };
             let open = random.once_in(2).then_some(open);
-            let place = Place {
+            let place = ResumePoint {
                 next_seq: random.number(),
                 hint: Position::from_word(random.number()),
                 shard_epoch: random.number() as u32,
@@ -319,14 +319,14 @@ pub(crate) fn list_of_holes() -> Slot<Vec<Hole>> {
 }
 
 /// Index of a closed segment; its checksum stands in the header of its batch.
-pub(crate) fn index() -> Slot<Vec<seal::Entry>> {
+pub(crate) fn index() -> Slot<Vec<seal::IndexEntry>> {
     Slot {
         name: "index",
         crc_at: |_| usize::MAX,
         hot: 64,
         make: |random| {
             let entries = 0..random.below(5);
-            let entry = |_| seal::Entry {
+            let entry = |_| seal::IndexEntry {
                 base_seq: random.number(),
                 offset: random.number(),
                 max_ts: random.number(),

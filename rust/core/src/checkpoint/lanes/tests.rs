@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::checkpoint::Entry;
+use crate::checkpoint::{slot, Entry};
 use crate::fs::RealFs;
+use crate::types::{Position, SequenceNumber};
 
 const BOOT: [u8; 16] = [5; 16];
 
@@ -40,8 +41,8 @@ impl World {
     }
 }
 
-fn at(next_seq: SequenceNumber) -> Place {
-    Place { next_seq, hint: Position { segment: 1, offset: 4096 }, shard_epoch: 3 }
+fn at(next_seq: SequenceNumber) -> ResumePoint {
+    ResumePoint { next_seq, hint: Position { segment: 1, offset: 4096 }, shard_epoch: 3 }
 }
 
 fn in_flight(view: &LaneView, end: SequenceNumber) -> InFlight {

@@ -1,7 +1,10 @@
 //! Mappings on a real log.
 
 use super::*;
+use crate::checkpoint::slot::MAPPING_BYTES;
+use crate::fs::Open;
 use crate::stream::{OpenOptions, StreamConfig};
+use crate::types::SequenceNumber;
 
 const LONG: Duration = Duration::from_secs(20);
 const SHARD: ShardId = ShardId(0);
@@ -280,7 +283,7 @@ fn a_record_with_one_damaged_slot_is_read_and_with_two_refused() {
     let mapping = world.register(2, Start::TrimHorizon);
     world.register(3, Start::TrimHorizon);
     let file = world.log.fs().open(&mapping.record_path(), Open::Write).unwrap();
-    file.write_at(&[&[0xff; 8]], STRIDE).unwrap();
+    file.write_at(&[&[0xff; 8]], MAPPING_BYTES as u64).unwrap();
     assert_eq!(2, mapping.wanted_factor().unwrap());
     file.write_at(&[&[0xff; 8]], 0).unwrap();
 

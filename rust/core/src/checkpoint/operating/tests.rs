@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::checkpoint::removal::remove_mapping;
-use crate::checkpoint::{Entry, InFlight, Place};
+use crate::checkpoint::{Entry, InFlight, ResumePoint};
 use crate::stream::{Log, OpenOptions, StreamConfig};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ impl World {
         let file = self.mapping.lanes_file(STREAM, ShardId(0)).unwrap();
         let lease = Lease::try_take(self.log.fs(), &file.lease_path(1), "a runner").unwrap();
         let view = file.take(1).unwrap().unwrap();
-        file.checkpoint(1, Place { next_seq: seq, ..Place::default() }, 1).unwrap();
+        file.checkpoint(1, ResumePoint { next_seq: seq, ..ResumePoint::default() }, 1).unwrap();
         let open = Entry::fresh(seq, seq + 3);
         let in_flight = InFlight {
             boot_id: self.log.boot_id(),
@@ -137,7 +137,7 @@ fn who_held_a_lane_before_a_seek_can_write_nothing_after_it() {
 
     world.seek(Start::AtSequence(30)).unwrap();
 
-    let late = file.checkpoint(0, Place { next_seq: 1, ..Place::default() }, 1);
+    let late = file.checkpoint(0, ResumePoint { next_seq: 1, ..ResumePoint::default() }, 1);
     assert!(matches!(late, Err(Error::LeaseLost { .. })));
     assert_eq!(vec![30, 30], world.checkpoints());
 }

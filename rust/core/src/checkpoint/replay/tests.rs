@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::checkpoint::removal::{remove_mapping, remove_stream};
 use crate::checkpoint::retention::consumed;
-use crate::checkpoint::{Lease, Place};
+use crate::checkpoint::{Lease, ResumePoint};
 use crate::clock::ManualClock;
 use crate::fs::{File, Open};
 use crate::stream::{Log, OpenOptions, StreamConfig};
@@ -46,24 +46,24 @@ impl World {
         Self { _folder: folder, log, mapping }
     }
 
-    fn plan(&self, from: Start, to: Start) -> Result<Vec<Stretch>> {
+    fn plan(&self, from: Start, to: Start) -> Result<Vec<RecordRange>> {
         self.mapping.plan_replay(STREAM, from, to, None)
     }
 
     /// First and until of shard 0.
     fn planned(&self, from: Start, to: Start) -> (u64, u64) {
-        let stretch = self.plan(from, to).unwrap()[0];
-        (stretch.first, stretch.until)
+        let range = self.plan(from, to).unwrap()[0];
+        (range.first, range.until)
     }
 
     fn replay(&self, first: u64, until: u64) -> Mapping {
         let shards = [ShardId(0), ShardId(1)];
         let until_of = |shard| if shard == ShardId(0) { (first, until) } else { (0, 0) };
-        let stretches = shards.map(|shard| {
+        let ranges = shards.map(|shard| {
             let (first, until) = until_of(shard);
-            Stretch { shard, first, until }
+            RecordRange { shard, first, until }
         });
-        self.mapping.replay(STREAM, &stretches, &Patience::of(LONG)).unwrap()
+        self.mapping.replay(STREAM, &ranges, &Patience::of(LONG)).unwrap()
     }
 
     fn consumed(&self) -> Option<u64> {
@@ -75,7 +75,7 @@ impl World {
 fn move_to(mapping: &Mapping, slot: u32, seq: u64) {
     let file = mapping.lanes_file(STREAM, ShardId(0)).unwrap();
     file.take(slot).unwrap().unwrap();
-    file.checkpoint(slot, Place { next_seq: seq, ..Place::default() }, 1).unwrap();
+    file.checkpoint(slot, ResumePoint { next_seq: seq, ..ResumePoint::default() }, 1).unwrap();
     file.give_back(slot).unwrap();
 }
 
@@ -96,8 +96,8 @@ mod plans {
     #[test]
     fn nothing_is_beyond_the_end_or_ends_before_it_begins() {
         let world = World::new();
-        let stretch = world.planned(Start::AtSequence(90), Start::AtSequence(99));
-        assert_eq!((40, 40), stretch);
+        let range = world.planned(Start::AtSequence(90), Start::AtSequence(99));
+        assert_eq!((40, 40), range);
         assert_eq!((5, 5), world.planned(Start::AtSequence(9), Start::AtSequence(5)));
     }
 
@@ -109,7 +109,7 @@ mod plans {
         };
         assert_eq!(2, world.plan(Start::TrimHorizon, Start::Latest).unwrap().len());
         assert_eq!(
-            vec![Stretch { shard: ShardId(1), first: 0, until: 0 }],
+            vec![RecordRange { shard: ShardId(1), first: 0, until: 0 }],
             plan(ShardId(1)).unwrap()
         );
         assert!(matches!(plan(ShardId(2)), Err(Error::Config { field: "shard_id", .. })));
@@ -124,7 +124,7 @@ mod plans {
         let refused = world.plan(Start::AtSequence(3), Start::Latest);
         assert!(matches!(refused, Err(Error::SequenceTrimmed { lost_from: 3, lost_to: 19 })));
         assert_eq!((20, 40), world.planned(Start::TrimHorizon, Start::Latest));
-        let stale = [Stretch { shard: ShardId(0), first: 10, until: 30 }];
+        let stale = [RecordRange { shard: ShardId(0), first: 10, until: 30 }];
         let refused = world.mapping.replay(STREAM, &stale, &Patience::of(LONG));
         assert!(matches!(refused, Err(Error::SequenceTrimmed { lost_from: 10, lost_to: 19 })));
         assert_eq!(vec!["shop.total"], Mapping::names(&world.log).unwrap(), "there is none then");

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::cache::BatchCache;
-use super::sieve::{Filtering, Sieve};
-use super::source::{AtDamage, Share, Source};
+use super::lane_filter::{Filtering, LaneFilter};
+use super::share::Share;
+use super::source::{AtDamage, Source};
 use crate::checkpoint::slot::shorten;
-use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Mapping, Place};
+use crate::checkpoint::{Entry, InFlight, LanesFile, Lease, Mapping, ResumePoint};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::log::Cursor;
@@ -18,7 +19,7 @@ const BUDGET_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a supervisor found, to be written into the slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finding {
+pub struct InFlightEdit {
     /// What is still open, first call first.
     pub entries: Vec<Entry>,
     /// The worker the slot is to name.
@@ -35,7 +36,7 @@ pub struct Finding {
 
 /// A lane held to be judged; given back when dropped.
 #[derive(Debug)]
-pub struct Judge {
+pub struct InFlightEditor {
     log: Arc<Log>,
     file: Arc<LanesFile>,
     share: Share,
@@ -46,7 +47,7 @@ pub struct Judge {
     lease: Option<Lease>,
 }
 
-impl Judge {
+impl InFlightEditor {
     /// Takes a lane's lease; `None` if somebody has it, or the factor in force has no such lane.
     /// `filter` is the mapping's.
     ///
@@ -90,16 +91,16 @@ impl Judge {
     ///
     /// # Errors
     /// [`Error::Config`] if nothing is in flight or an entry is not within the batch;
-    /// [`Error::LeaseLost`] also after [`Judge::release`]; errors of writing.
-    pub fn write(&mut self, finding: Finding) -> Result<()> {
+    /// [`Error::LeaseLost`] also after [`InFlightEditor::release`]; errors of writing.
+    pub fn write(&mut self, edit: InFlightEdit) -> Result<()> {
         let Some(found) = &self.in_flight else {
             return Err(Error::config("entries", "no batch is in flight"));
         };
-        if !finding.entries.iter().all(|entry| found.covers(entry)) {
+        if !edit.entries.iter().all(|entry| found.covers(entry)) {
             return Err(Error::config("entries", "an entry is not within the batch"));
         }
-        let Finding { entries, worker, is_calling, worker_deaths, is_alone, is_exclusive } =
-            finding;
+        let InFlightEdit { entries, worker, is_calling, worker_deaths, is_alone, is_exclusive } =
+            edit;
         let in_flight = InFlight {
             worker,
             is_calling,
@@ -112,7 +113,7 @@ impl Judge {
         if in_flight.entries.is_empty() {
             // What the slot says lies below the checkpoint then, and is over.
             let shard_epoch = self.source.shard_epoch();
-            let place = Place { next_seq: found.end, shard_epoch, ..Place::default() };
+            let place = ResumePoint { next_seq: found.end, shard_epoch, ..ResumePoint::default() };
             self.file.checkpoint(self.share.slot, place, self.log.clock().now())?;
             self.in_flight = None;
         } else {
@@ -136,10 +137,10 @@ impl Judge {
         }
         let range = [Entry::fresh(first, last)];
         let filtering = self.filter.clone().map(|filter| Filtering { filter, counts: None });
-        let mut sieve = filtering.map(Sieve::new).transpose()?;
+        let mut lane_filter = filtering.map(LaneFilter::new).transpose()?;
         // Whoever takes the lane meets the damage; here it only matters who is left.
-        let (place, sieve) = (self.checkpoint, sieve.as_mut());
-        let found = self.source.collect(self.share, &range, place, sieve, AtDamage::Pass)?;
+        let (place, lane_filter) = (self.checkpoint, lane_filter.as_mut());
+        let found = self.source.collect(self.share, &range, place, lane_filter, AtDamage::Pass)?;
         let records = found.records;
         Ok((0..records.len()).filter_map(|i| records.sequence_number(i)).collect())
     }
@@ -160,7 +161,7 @@ impl Judge {
     }
 }
 
-impl Drop for Judge {
+impl Drop for InFlightEditor {
     fn drop(&mut self) {
         // What was written survives the process; only a power cut could take it.
         let _ = self.release();

@@ -18,13 +18,13 @@ const LINE_BYTES: usize = 64;
 const STEP_BYTES_MAX: usize = 2048;
 
 /// Goes through a list some records ahead of whoever copies them.
-pub(crate) struct Ahead<'a, 'py> {
+pub(crate) struct MemoryPrefetch<'a, 'py> {
     data: &'a Bound<'py, PyList>,
     /// Address of the record before.
     before: usize,
 }
 
-impl<'a, 'py> Ahead<'a, 'py> {
+impl<'a, 'py> MemoryPrefetch<'a, 'py> {
     pub(crate) fn of(data: &'a Bound<'py, PyList>) -> Self {
         Self { data, before: 0 }
     }

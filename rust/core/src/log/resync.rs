@@ -10,7 +10,7 @@ use crate::types::{Micros, Position, SequenceNumber};
 
 /// What is known of the batches behind a damaged place.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Beyond {
+pub(crate) struct Resync {
     /// The damaged place: where the batch belongs that follows the last whole one.
     pub(crate) at: Position,
     /// The first number that a batch may have.
@@ -38,7 +38,7 @@ pub(crate) enum Candidate {
     Other,
 }
 
-impl Beyond {
+impl Resync {
     /// The byte where the search begins, given the bytes at the damaged place: a header that is whole
     /// says where its batch ends, and what lies before is in its body.
     pub(crate) fn search_from(&self, head: &[u8]) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::board::{self, Board};
 use super::cache::CachedBatch;
 use super::selection::Picked;
-use super::source::Share;
+use super::share::Share;
 use crate::error::Result;
 use crate::filter::{Filter, Matcher, Verdict};
 use crate::format::DecodedBatch;
@@ -22,7 +22,7 @@ pub struct Filtering {
 
 /// Picks a lane's records out of batches, each record looked at once.
 #[derive(Debug)]
-pub(super) struct Sieve {
+pub(super) struct LaneFilter {
     matcher: Matcher,
     counts: Option<(Arc<Board>, usize)>,
     latest: Option<Latest>,
@@ -44,7 +44,7 @@ struct Counts {
     not_json: u64,
 }
 
-impl Sieve {
+impl LaneFilter {
     pub(super) fn new(filtering: Filtering) -> Result<Self> {
         let Filtering { filter, counts } = filtering;
         if let Some((board, mapping)) = &counts {
@@ -69,7 +69,7 @@ impl Sieve {
             return Ok(picked.slice(picked.below(below), picked.len()));
         }
         let all = share.of(cached, from_seq);
-        let (picked, counts) = self.sift(cached.batch(), &all);
+        let (picked, counts) = self.look_through(cached.batch(), &all);
         self.count(counts)?;
         self.latest = Some(Latest { base_seq, from_seq, picked: picked.clone() });
         Ok(picked)
@@ -77,10 +77,10 @@ impl Sieve {
 
     /// What the filter takes of some records that were counted before.
     pub(super) fn retain(&mut self, batch: &DecodedBatch, picked: &Picked) -> Picked {
-        self.sift(batch, picked).0
+        self.look_through(batch, picked).0
     }
 
-    fn sift(&mut self, batch: &DecodedBatch, picked: &Picked) -> (Picked, Counts) {
+    fn look_through(&mut self, batch: &DecodedBatch, picked: &Picked) -> (Picked, Counts) {
         let mut counts = Counts::default();
         let taken = picked.retain(|index| {
             let verdict = self.matcher.record(batch, index);

@@ -1,0 +1,8 @@
+//! The numbers by which a batch's header says how its body is stored; `compression` has the ways.
+
+/// The body as it is.
+pub const NONE: u8 = 0;
+/// One zstd frame. Earlier versions wrote it.
+pub const ZSTD: u8 = 1;
+/// zstd frames of the body with packed offsets.
+pub const ZSTD_PACKED: u8 = 2;
