@@ -82,10 +82,8 @@ demo: $(VENV)/.built ## put real flights through real functions: a bug, its dead
 
 # ---------------------------------------------------------------- tests
 
-# Processes that run the tests of pure code; WORKERS=0 runs them in one, one after the other. Tests
-# of whole processes have the machine for themselves: they look at times, and at who is alive.
+# Processes that run the Python tests; WORKERS=0 runs them in one, one after the other.
 WORKERS ?= $(shell nproc)
-PURE := $(addprefix tests/,app conformance engine filter formats log model mutants testing worker)
 
 .PHONY: test test-rust test-python
 test: ## run every test; prints how many ran, and fails if that is none
@@ -102,9 +100,8 @@ test-rust: $(VENV)/.made ## run the Rust tests
 
 test-python: $(VENV)/.tools $(VENV)/.built-for-tests ## run the Python tests
 	@mkdir -p target; rm -f target/tests-python
-	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --junit-xml=target/tests-pure.xml $(PURE)
-	@$(BIN)/python -m pytest --junit-xml=target/tests-whole.xml $(addprefix --ignore=,$(PURE))
-	@$(BIN)/python tests/count_tests.py target/tests-pure.xml target/tests-whole.xml >target/tests-python \
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --junit-xml=target/tests.xml
+	@$(BIN)/python tests/count_tests.py target/tests.xml >target/tests-python \
 		|| { echo "make: no Python test ran" >&2; exit 1; }
 
 PROFILE ?= release
@@ -201,16 +198,18 @@ types: $(VENV)/.tools $(VENV)/.built-for-tests ## mypy, strict
 # ---------------------------------------------------------------- wheel, benches
 
 .PHONY: wheel wheel-for-tests bench bench-quick bench-full
-wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one for Python 3.11 and all later) into dist/
+define BUILD_WHEEL
 	@rm -rf dist
-	@$(BIN)/maturin build --release --locked --out dist
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin build $(1) --locked --out dist
 	@ls dist/*-abi3-*.whl
+endef
+
+wheel: $(VENV)/.made $(RUST_SOURCES) $(PYTHON_SOURCES) ## build the wheel (one for Python 3.11 and all later) into dist/
+	$(call BUILD_WHEEL,--release)
 
 # On a slow machine: the same wheel, but for the extension in it.
 wheel-for-tests: $(VENV)/.built-for-tests $(PYTHON_SOURCES)
-	@rm -rf dist
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin build --locked --out dist
-	@ls dist/*-abi3-*.whl
+	$(call BUILD_WHEEL)
 
 BENCH := $(BIN)/python -m pytest --quiet --benchmark-enable --benchmark-quiet --benchmark-disable-gc \
 	--benchmark-json=target/bench.json --override-ini=timeout=0
