@@ -4,6 +4,7 @@ python tests/conformance/conformance.py        writes the page
 """
 
 import ast
+import textwrap
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,13 +21,19 @@ VERDICTS = {
 }
 HEAD = """# Conformance with AWS Lambda
 
-What AWS Lambda does with the records of a stream, fact by fact, and how streamfn stands to it.
-Facts are from AWS's documentation, its service models, and recordings of the real service; K is of
-Kinesis mappings, G of mappings in general, W of tumbling windows. The page is made from the tests
-by `python tests/conformance/conformance.py`: a fact that is held names the tests that hold it, any
-other says why.
+What AWS Lambda does with the records of a stream, fact by fact, and what streamfn does. The facts
+are from AWS's documentation, its service models, and recordings of the real service.
+
+This page is made from the tests by `python tests/conformance/conformance.py`. A fact that is held
+names the tests that hold it. Any other fact has a reason.
 
 """
+GROUPS = {
+    "K": "Kinesis event source mappings",
+    "G": "Event source mappings in general",
+    "W": "Tumbling windows",
+}
+COLUMNS = 100
 
 
 def marked_tests() -> dict[str, list[str]]:
@@ -49,12 +56,41 @@ def _marks(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def page() -> str:
     """The whole page."""
     tests = marked_tests()
-    lines = ["| | AWS Lambda | streamfn | |", "|---|---|---|---|"]
-    for identity, fact in FACTS.items():
-        names = ", ".join(f"`{name}`" for name in tests.get(identity, []))
-        said = " ".join(part for part in (fact.get("why", ""), names) if part)
-        lines.append(f"| {identity} | {fact['fact']} | {VERDICTS[fact['verdict']]} | {said} |")
-    return HEAD + "\n".join(lines) + "\n"
+    parts = []
+    for letter, title in GROUPS.items():
+        parts.append(f"## {letter}: {title}\n")
+        parts += [
+            _entry(identity, fact, tests.get(identity, []))
+            for identity, fact in FACTS.items()
+            if identity.startswith(letter)
+        ]
+    return HEAD + "\n".join(parts)
+
+
+def _entry(identity: str, fact: dict[str, str], tests: list[str]) -> str:
+    """A fact, its verdict and reason, and the tests that hold it, by file."""
+    text = f"**{identity}** {fact['fact']} *{VERDICTS[fact['verdict']].capitalize()}.*"
+    lines = _wrapped(f"{text} {fact.get('why', '')}".rstrip(), "")
+    by_file = defaultdict(list)
+    for path, name in (test.split("::") for test in tests):
+        by_file[path].append(name)
+    if by_file:
+        lines.append("")
+    for path, names in by_file.items():
+        lines += [f"* `{path}`:", *_wrapped(", ".join(f"`{name}`" for name in names), "  ")]
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    # WHY not within words: names of tests and `code` stay whole.
+    return textwrap.wrap(
+        text,
+        COLUMNS,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 if __name__ == "__main__":
