@@ -11,7 +11,7 @@ A durable, sharded event log, and workers that call your functions on it:
         for record in batch:
             print(record.partition_key, record.json()["amount"])
 
-Put records with `Log.open(path).create_stream("orders").put(...)` or `streamfn put`, run the
+Put records with `Log.open(path).create_stream("orders").put(...)` or `streamfn put`. Run the
 functions with `streamfn worker shop.py`.
 """
 
@@ -22,7 +22,7 @@ if sys.platform != "linux":
     message = f"streamfn runs on Linux so far, and this is {sys.platform}"
     raise ImportError(message)
 
-TYPE_CHECKING = False  # WHY: `typing` may be a file of the user's in the working directory
+TYPE_CHECKING = False  # WHY: the working directory may contain a `typing.py` of the user's
 if TYPE_CHECKING:
     from streamfn._core import ArrowBatch, Record, __version__
     from streamfn.app import App
@@ -64,14 +64,14 @@ _HOMES = {
     "streamfn.model.put": ("PutResult", "PutResults"),
     "streamfn.model.stream": ("ShardInfo", "StreamInfo"),
 }
-"""Where each public name is defined; its module is imported when the name is first asked for.
+"""The module that defines each public name; it is imported when the name is first used.
 
-WHY: `streamfn --version` and a program that only puts records do not pay for everything
+WHY: `streamfn --version` and a program that only puts records should not import everything
 (`make bench`, CPython 3.11: 11 ms of CPU for `import streamfn`, 62 ms with `App`).
 """
 
 _ROOMS = ("aio", "app", "clock", "errors", "log", "model", "testing", "units")
-"""Modules to import from; each is imported when it is first asked for, as `streamfn.errors`."""
+"""Public modules; each is imported when it is first used, as in `streamfn.errors`."""
 
 __all__ = [
     "App",
@@ -101,7 +101,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its home, once; or a module."""
+    """Import a public name or module on first use."""
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     for home, names in _HOMES.items():

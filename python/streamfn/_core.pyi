@@ -1,9 +1,9 @@
 """The Rust core: durable storage, lanes, and the records a function receives.
 
-A thin door to the crate `streamfn-core`; the friendly faces are `streamfn.log`, `streamfn.app` and
-`streamfn.model`. Calls that wait or touch the disk release the GIL and look at signals at least
-every 100 ms. Sizes are bytes; times are seconds as float unless a name ends in `_us` (microseconds
-UTC). Errors are the classes of `streamfn.errors`.
+Thin bindings of the crate `streamfn-core`. Applications use `streamfn.log`, `streamfn.app` and
+`streamfn.model` instead. Calls that block or use the disk release the GIL and check for signals at
+least every 100 ms. Sizes are in bytes. Times are seconds as float; names that end in `_us` are
+microseconds, UTC. Errors are the classes of `streamfn.errors`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,28 +64,29 @@ FACTOR_MAX: int
 STATE_BYTES_MAX: int
 """Most bytes of the state of a window."""
 REPLAY_MARK: str
-"""Between the name of a mapping and the number of a replay of it."""
+"""Separates the name of a mapping and the number of its replay."""
 SLOT_ENTRIES_MAX: int
-"""Entries an in-flight slot holds."""
+"""Most entries in an in-flight slot."""
 DEAD_LETTER_BYTES_EXTRA: int
-"""What a record of an internal stream may have above the limits of others."""
+"""Bytes that a record of an internal stream may have above the limit of other records."""
 
 _Start: TypeAlias = str | int | datetime
-"""`"trim_horizon"`, `"latest"`, a sequence number, or an aware time."""
+"""`"trim_horizon"`, `"latest"`, a sequence number, or an aware datetime."""
 
 # ---------------------------------------------------------------- records
 
 @final
 class Record:
-    """One record; a reference into the record batch it came in. Equal by value.
+    """One record of a stream. Records are equal if their values are equal.
 
-    Made by hand for tests and other sources; the log makes its own.
+    The log makes records; make one by hand for tests. A record of the log is a reference into its
+    record batch; fields are decoded on access.
 
     Args:
-        sequence_number: None: 0, and in `Records` the number after that of the record before it.
+        sequence_number: None: 0, and in `Records` or `Batch.of` one more than the record before.
 
     Raises:
-        RecordTooLarge: Nearly 2 GiB.
+        RecordTooLarge: The record is nearly 2 GiB.
     """
 
     def __new__(
@@ -111,28 +112,36 @@ class Record:
     def stream(self) -> str: ...
     @property
     def timestamp(self) -> datetime:
-        """Append time, UTC."""
+        """When the record was appended; aware, UTC."""
     @property
     def timestamp_us(self) -> int: ...
     @property
     def headers(self) -> Dict[str, bytes]: ...
     def json(self) -> Any:
-        """Decode the data with orjson; `orjson.JSONDecodeError` (a `ValueError`) if it is not JSON."""
+        """Decode the data as JSON, with orjson.
+
+        Raises:
+            orjson.JSONDecodeError: The data is not JSON; it is a `ValueError`.
+        """
     def text(self) -> str:
-        """Decode the data as UTF-8; `UnicodeDecodeError` if it is not."""
+        """Decode the data as UTF-8.
+
+        Raises:
+            UnicodeDecodeError: The data is not UTF-8.
+        """
     def as_type(self, kind: Any) -> Any:
         """Decode the JSON data into a msgspec struct, dataclass, typed dict or pydantic model."""
     def __hash__(self) -> int: ...
 
 @final
 class Records(Sequence[Record]):
-    """Consecutive records of one lane, in order; slicing costs one reference. May be empty."""
+    """Consecutive records of one lane, in order; may be empty. Slicing copies no data."""
 
     def __new__(cls, records: Sequence[Record]) -> Self:
-        """Put records together; those that were made without a number are numbered.
+        """Make a sequence of records; number those that were made without a sequence number.
 
         Raises:
-            ConfigError: Their sequence numbers do not rise.
+            ConfigError: The sequence numbers do not increase.
         """
     def __len__(self) -> int: ...
     @overload
@@ -141,36 +150,40 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice, /) -> Records: ...
     def __iter__(self) -> Iterator[Record]: ...
     def running(self, board: Board, cell: int) -> Iterator[Record]:
-        """Iterate, and say on the board which record is running (8 bytes, no system call)."""
+        """Iterate, and write the running record to the board (8 bytes, no system call)."""
     def values(self) -> list[bytes]: ...
     def json(self) -> list[Any]: ...
     def to_arrow(self) -> ArrowBatch:
-        """Return a copy in Arrow's columns.
+        """Return a copy of the records as Arrow columns.
 
         Raises:
-            OverflowError: More than 2 GiB.
+            OverflowError: The records are larger than 2 GiB.
         """
     def kinesis_records(self, shared: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the records in the shape of AWS Lambda's Kinesis events.
+        """Return the records in the form of AWS Lambda's Kinesis events.
 
         Args:
-            shared: The entries that all records have in common; `eventID` and `kinesis` are added
-                to a copy for each.
+            shared: The entries that all records have in common. Each record gets a copy with its
+                own `eventID` and `kinesis`.
 
         Source: the AWS Lambda developer guide, "Process Amazon Kinesis Data Streams records".
         """
     def partition_keys(self) -> list[str | None]: ...
     def sequence_numbers(self) -> list[int]: ...
     def index(self, sequence_number: int) -> int:  # type: ignore[override]  # by number, not by value
-        """Return the place of a sequence number; `ValueError` if it is not among them."""
+        """Return the index of the record with a sequence number; `ValueError` if there is none."""
     def between(self, first: int, last: int) -> Records:
-        """Return those with `first <= sequence_number <= last`."""
+        """Return the records with `first <= sequence_number <= last`."""
     @staticmethod
     def concat(parts: Sequence[Records]) -> Records:
-        """Return the records of all parts; `ConfigError` if their sequence numbers do not rise."""
+        """Return the records of all parts.
+
+        Raises:
+            ConfigError: The sequence numbers do not increase.
+        """
     @property
     def first(self) -> int:
-        """Sequence number of the first record; `IndexError` without records, as the next four."""
+        """First sequence number. This and the next four raise `IndexError` without records."""
     @property
     def last(self) -> int: ...
     @property
@@ -181,14 +194,15 @@ class Records(Sequence[Record]):
     def stream(self) -> str: ...
     @property
     def nbytes(self) -> int:
-        """Bytes of data, keys and headers."""
+        """Size of data, keys and headers."""
 
 @final
 class ArrowBatch:
-    """Records as an Arrow record batch; any library that knows the PyCapsule interface takes it.
+    """Records as an Arrow record batch, for any library with the Arrow PyCapsule interface.
 
-    Shapes: columns `data` (binary), `partition_key` (utf8, null without one), `sequence_number`
-    (uint64), `timestamp` (timestamp[us, UTC]), `headers` (map of utf8 to binary); a row a record.
+    Shapes: one row per record; columns `data` (binary), `partition_key` (utf8, null without a
+    key), `sequence_number` (uint64), `timestamp` (timestamp[us, UTC]), `headers` (map of utf8 to
+    binary).
 
     Source: the Arrow PyCapsule interface of the Apache Arrow project.
     """
@@ -204,25 +218,25 @@ class ArrowBatch:
 
 @final
 class Log:
-    """An open log directory; one for each directory and process, however often it is opened."""
+    """An open log directory. A process opens each directory once; all its handles share that."""
 
     @staticmethod
     def open(path: str, *, durability: str = "group", create: bool = True) -> Log:
-        """Open a log directory beside other processes, recovering it first if nobody has it open.
+        """Open a log directory. If no other process has it open, recover it first.
 
         Raises:
-            ConfigError: `log_dir` is not a log directory, is missing with `create=False`, or lies
-                on a network file system.
-            LockTimeout: Another process recovers the log for more than 30 s.
+            ConfigError: `path` is not a log directory, is missing with `create=False`, or is on a
+                network file system. The error's field is `log_dir`.
+            LockTimeout: Another process has been recovering the log for more than 30 s.
         """
     @staticmethod
     def in_memory(now_us: int) -> Log:
-        """Make an empty log without a disk, of this process alone, for tests of functions.
+        """Make an empty log in the memory of this process, for tests of functions.
 
-        Its time stands still until `set_time`; retention does not run by itself.
+        Its clock moves only with `set_time`. Retention does not run automatically.
         """
     def set_time(self, now_us: int) -> None:
-        """Set the clock of a log in memory; `RuntimeError` for any other."""
+        """Set the clock of a log in memory; `RuntimeError` for other logs."""
     @property
     def path(self) -> str: ...
     @property
@@ -243,33 +257,39 @@ class Log:
         exist_ok: bool = False,
         internal: bool = False,
     ) -> Stream:
-        """Make a stream; durable when it returns. Names with dots, and `group`, go with `internal`.
+        """Create a stream; it is durable when this returns.
 
-        `segment_bytes` is the size at which a new segment begins, the unit of retention: 1 MiB to
-        2 GiB, 256 MiB by default.
+        Only internal streams have names with dots; their durability is always `group`. At
+        `segment_bytes` a new segment begins, and retention removes whole segments: 1 MiB to 2 GiB,
+        256 MiB by default.
         """
     def stream(self, name: str) -> Stream:
-        """Open a stream; `StreamNotFound` if there is none of that name."""
+        """Open a stream.
+
+        Raises:
+            StreamNotFound: There is no stream of that name.
+        """
     def remove_stream(
         self, name: str, *, force: bool = False, timeout: float | None = None
     ) -> None:
         """Remove a stream with all its records.
 
         Raises:
-            StreamNotFound: There is none of that name.
-            ConfigError: A mapping has read it, or owns it, and not `force`; or a worker reads it.
+            StreamNotFound: There is no stream of that name.
+            ConfigError: Without `force`, a mapping has read the stream or owns it; or a worker is
+                reading it.
         """
     def streams(self, *, internal: bool = False) -> list[str]: ...
     def wake(self) -> int:
-        """Return the wake word: it changes when something becomes visible or is handed over."""
+        """Return the wake word; it changes when records become visible or a lane is handed over."""
     def wait(self, seen: int, timeout: float) -> int:
-        """Sleep until the wake word is not `seen`, and return it."""
+        """Sleep until the wake word is not `seen`, or for `timeout` seconds; return the word."""
     def sync(self) -> None: ...
     def close(self) -> None: ...
 
 @final
 class ShardInfo:
-    """What a shard is now."""
+    """The current state of a shard."""
 
     @property
     def shard_id(self) -> str: ...
@@ -286,7 +306,7 @@ class ShardInfo:
         """Lowest sequence number kept."""
     @property
     def end(self) -> int:
-        """Visible records have sequence numbers below this."""
+        """The next sequence number; visible records have lower ones."""
     @property
     def bytes(self) -> int: ...
     @property
@@ -296,11 +316,11 @@ class ShardInfo:
 
 @final
 class PutResults(Sequence[tuple[str, int]]):
-    """Shard id and sequence number of each record of a call, in its order, worked out lazily."""
+    """Shard id and sequence number of each record of a `put_many`, in order, computed on access."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> tuple[str, int]:  # type: ignore[override]  # no slices
-        """Return one; there are no slices, which `streamfn.PutResults` has."""
+        """Return one result; only `streamfn.PutResults` supports slices."""
 
 @final
 class Stream:
@@ -331,76 +351,78 @@ class Stream:
         timeout: float | None = None,
     ) -> PutResults: ...
     def shards(self) -> list[ShardInfo]:
-        """Return all shards, closed ones too; parents come before their children."""
+        """Return all shards, including closed ones; parents come before their children."""
     def split(
         self, shard_id: str, hash_key: int | None = None, timeout: float | None = None
     ) -> tuple[str, str]:
-        """Close a shard, and let two go on: below `hash_key`, and from it on. Return their ids.
+        """Close a shard and open two child shards; return their ids.
 
         Args:
             shard_id: An open shard.
-            hash_key: First one of the second; default: the middle.
+            hash_key: First hash key of the second child; default: the middle of the range.
             timeout: Longest wait for each lock, in seconds. None: 30.
 
         Raises:
-            ConfigError: There is no such shard, the hash key is not inside it, or the log has
+            ConfigError: There is no such shard, the hash key is outside its range, or the log has
                 too many shards.
-            StreamClosed: It was split or merged before.
+            StreamClosed: The shard is closed: it was split or merged before.
         """
     def merge(self, shard_id: str, other: str, timeout: float | None = None) -> str:
-        """Close two shards whose hash keys lie side by side, and let one go on. Return its id.
+        """Close two shards with adjacent hash-key ranges and open one child; return its id.
 
         Raises:
-            ConfigError: There is no such shard, or they do not lie side by side.
-            StreamClosed: One of them was split or merged before.
+            ConfigError: There is no such shard, or the ranges are not adjacent.
+            StreamClosed: A shard is closed: it was split or merged before.
         """
     def trim(self, shard_id: str, before: int | datetime, timeout: float | None = None) -> int:
-        """Let go of a shard's records before a sequence number or a time; bytes freed."""
+        """Delete a shard's records before a sequence number or time; return the bytes freed."""
     def reader(
         self, shard_id: str, start: _Start | None = None, *, skip_corruption: bool = False
     ) -> ShardReader: ...
 
 @final
 class ShardReader:
-    """Reads one shard in order; holds no lease and moves no checkpoint."""
+    """Reads one shard in order; it holds no lease and moves no checkpoint."""
 
     @property
     def position(self) -> int:
         """The next sequence number to read."""
     @property
     def is_finished(self) -> bool:
-        """Whether the shard was split or merged, and all it ever had is read."""
+        """Whether the shard is closed (split or merged) and the reader has read all of it."""
     def poll(self, limit: int, max_bytes: int = ..., wait: float = 0.0) -> Records:
-        """Return at most `limit` records, waiting at most `wait` for the first; empty: none yet.
+        """Return at most `limit` records; wait at most `wait` seconds for the first.
+
+        The result is empty if there are no new records yet.
 
         Raises:
-            SequenceTrimmed: Retention was faster; open a new reader.
-            Corruption: The next record batch is damaged, and the reader does not skip it.
+            SequenceTrimmed: Retention has deleted the next records; open a new reader.
+            Corruption: The next record batch is damaged, and the reader does not skip damage.
         """
     def take_skipped(self) -> list[Corruption]:
-        """Return the damage that was passed over since this was called last."""
+        """Return the damage that was skipped since the last call of this method."""
     def close(self) -> None: ...
 
 # ---------------------------------------------------------------- examining a log directory
 
 @final
 class Finding:
-    """One thing that an examination found."""
+    """One finding of `fsck`."""
 
     @property
     def code(self) -> str:
-        """Name of its kind, such as `batch-damaged`; it does not change."""
+        """Stable name of the kind of finding, such as `batch-damaged`."""
     @property
     def severity(self) -> str:
-        """`damage`, or `note`: nothing is broken, or the next opening puts it right by itself."""
+        """`damage`, or `note`: nothing is damaged, or the next opening repairs it."""
     @property
     def path(self) -> str: ...
     @property
     def position(self) -> int | None:
-        """The byte in the file, where there is one."""
+        """The byte position in the file, if there is one."""
     @property
     def first(self) -> int | None:
-        """First sequence number concerned."""
+        """First sequence number affected."""
     @property
     def last(self) -> int | None: ...
     @property
@@ -413,23 +435,23 @@ class Finding:
     def meaning(self) -> str: ...
     @property
     def action(self) -> str:
-        """What to do about it; empty: nothing."""
+        """What the user should do; empty: nothing."""
     @property
     def repaired(self) -> str | None:
-        """What a repair did about it."""
+        """What the repair did; None: nothing."""
 
 @final
 class FsckReport:
-    """What an examination, or a repair, found."""
+    """The result of `fsck`."""
 
     @property
     def findings(self) -> list[Finding]: ...
     @property
     def is_damaged(self) -> bool:
-        """Whether anything is broken; after a repair: still broken, or lost by it."""
+        """Whether there is damage; after a repair: damage that is left, or records lost by it."""
     @property
     def is_exclusive(self) -> bool:
-        """Whether nobody else had the log open."""
+        """Whether no other process had the log open."""
     @property
     def streams(self) -> int: ...
     @property
@@ -450,37 +472,41 @@ def fsck(
     repair: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> FsckReport:
-    """Examine a log directory; with `repair`, put right what can be derived.
+    """Check a log directory; with `repair`, also repair what can be derived from other data.
 
     Args:
         path: The log directory.
-        deep: Read, decompress and decode every body too.
-        repair: Change the log. Nobody else may have it open.
-        progress: Told, about ten times a second, how many bytes of how many were looked at.
+        deep: Also read, decompress and decode every body.
+        repair: Change the log. No other process may have it open.
+        progress: Called about ten times a second with the bytes checked and the bytes in total.
 
     Raises:
-        ConfigError: It is not a log directory.
-        LockTimeout: `repair`, and somebody has the log open.
-        UnsupportedFormat: It was written by another version.
+        ConfigError: `path` is not a log directory.
+        LockTimeout: With `repair`, another process has the log open.
+        UnsupportedFormat: A version of streamfn with another format wrote the log.
     """
 
 # ---------------------------------------------------------------- shared with the supervisor
 
 @final
 class Board:
-    """A memfd: what each thread of a runner is doing, and what it counted. Outlives the runner."""
+    """Shared memory (a memfd) with the calls in progress and the counters of a runner.
+
+    Its supervisor can read it after the runner has exited.
+    """
 
     CELLS: int
-    """Threads of one runner."""
+    """Most threads of one runner; each has a cell."""
     MAPPINGS: int
+    """Most mappings with counters."""
     COUNTERS: int
     """Counters of one mapping."""
     MATCHED: int
-    """Counter of records that a lane's filter took; the lanes write it, and the two below."""
+    """Counter of records that match the filter. The lanes count it and the next two."""
     FILTERED: int
-    """Counter of records that it did not take."""
+    """Counter of records that do not match the filter."""
     NOT_JSON: int
-    """Counter of records that it did not take, and whose data is not JSON."""
+    """Counter of records that do not match the filter and whose data is not JSON."""
 
     @staticmethod
     def create() -> Board: ...
@@ -489,7 +515,7 @@ class Board:
     @property
     def fd(self) -> int: ...
     def begin(self, cell: int, lane: int, deadline: float | None) -> None:
-        """Say that a call of `lane` begins; `deadline` is a value of `time.monotonic()`."""
+        """Note that a call of `lane` begins; `deadline` is a value of `time.monotonic()`."""
     def end(self, cell: int) -> None: ...
     def cells(self) -> list[tuple[int, int, float | None, int | None]]:
         """Return (cell, lane, deadline, running sequence number) of the calls in progress."""
@@ -500,38 +526,38 @@ class Board:
 
 @final
 class Filter:
-    """Event patterns, any of which may match, compiled once; docs/filters.md has the language."""
+    """Compiled event patterns, one of which must match; docs/filters.md describes the language."""
 
     def __new__(cls, patterns: Sequence[str], *, for_records: bool = False) -> Self:
         """Compile patterns, each a JSON text.
 
         Args:
             patterns: The patterns.
-            for_records: Refuse patterns that name a field no record has.
+            for_records: Refuse patterns with fields that records do not have.
 
         Raises:
-            ConfigError: A pattern cannot be used; its field is `filter[<pattern>]` and the place
-                in the pattern.
+            ConfigError: A pattern is invalid; `field` is `filter[<index>]` and the path in the
+                pattern.
         """
     def matches(self, events: Iterable[bytes]) -> list[bool | None]:
         """Return for each event whether a pattern matches; None: it is not a JSON object."""
     def matches_records(self, records: Records) -> list[bool | None]:
         """Return for each record whether a pattern matches.
 
-        None: no pattern does, and its data is not JSON although a pattern names it.
+        None: no pattern matches, a pattern names a field of `data`, and the data is not JSON.
         """
     def explain(self, event: bytes) -> list[list[tuple[str, str, str]] | None] | None:
-        """Return for each pattern the fields that failed; None for one that matches.
+        """Return for each pattern the fields that do not match; None for a pattern that matches.
 
-        Each is (field, what the pattern wants, what the event has), of the `$or` branches those
-        that came closest. None alone: the event is not a JSON object.
+        Each item is (field, what the pattern wants, what the event has). Of `$or`, the branch with
+        the fewest mismatches is shown. The result is None if the event is not a JSON object.
         """
 
 # ---------------------------------------------------------------- mappings and lanes
 
 @final
 class Entry:
-    """A range of a lane's records that is still open, as the in-flight slot holds it."""
+    """A range of a lane's records that are not settled, as the in-flight slot holds it."""
 
     def __new__(
         cls,
@@ -549,62 +575,62 @@ class Entry:
     def last(self) -> int: ...
     @property
     def attempts(self) -> int:
-        """Calls of exactly these records that failed."""
+        """Number of failed calls of exactly these records."""
     @property
     def joined(self) -> bool:
-        """Whether it is handed over in the same call as the entry before it."""
+        """Whether it belongs to the same call as the entry before it."""
     @property
     def cause(self) -> int:
-        """Of a failure that no runner could tell: 0 none, 1 crashed, 2 timed out."""
+        """Failure that the supervisor found after the runner exited: 0 none, 1 crash, 2 timeout."""
     @property
     def detail(self) -> int:
-        """For cause 1 the signal's number, or the exit code as a negative number."""
+        """For cause 1: the signal's number, or the exit code as a negative number."""
     @property
     def first_failed_us(self) -> int:
-        """0: has not failed."""
+        """When the first call failed; 0: none has failed."""
 
 @final
 class InFlight:
-    """What an in-flight slot says."""
+    """The content of a lane's in-flight slot."""
 
     @property
     def worker(self) -> str:
-        """Uuid of the worker whose runner wrote it."""
+        """UUID of the worker whose runner wrote it."""
     @property
     def runner(self) -> int: ...
     @property
     def is_calling(self) -> bool:
-        """Whether a call was in progress or about to start; False while waiting."""
+        """Whether a call was running or about to start; False while waiting."""
     @property
     def worker_deaths(self) -> int:
-        """Deaths of a worker in a row with this batch in flight."""
+        """Consecutive deaths of a worker with this batch in flight."""
     @property
     def is_alone(self) -> bool:
-        """Whether it must run alone in its runner until it is settled."""
+        """Whether the batch must run alone in its runner until it is settled."""
     @property
     def is_exclusive(self) -> bool:
-        """Whether it ran with nothing else in its worker."""
+        """Whether the batch ran while nothing else ran in its worker."""
     @property
     def is_final(self) -> bool:
-        """Whether it is the final call of a window: its entry stands for the call."""
+        """Whether this is the final call of a window; then its only entry stands for the call."""
     @property
     def formed_at(self) -> int:
         """The checkpoint when the batch was formed."""
     @property
     def end(self) -> int:
-        """The checkpoint once the list is empty."""
+        """The checkpoint once all entries are settled."""
     @property
     def exponent(self) -> int:
         """The lane's back-off exponent."""
     @property
     def not_before(self) -> float:
-        """While it waits before a retry: no call before this, on the monotonic clock; 0: at once."""
+        """Earliest time of the next call, on the monotonic clock; 0: no wait."""
     @property
     def entries(self) -> list[Entry]: ...
 
 @final
 class LaneStatus:
-    """Where a lane is, as anybody can see it."""
+    """The state of a lane; reading it needs no lease."""
 
     @property
     def stream(self) -> str: ...
@@ -621,9 +647,10 @@ class LaneStatus:
         """The shard's visible end."""
     @property
     def behind(self) -> int:
-        """Sequence numbers from the checkpoint to the shard's last record, of all its lanes.
+        """Sequence numbers from the checkpoint to the shard's last record.
 
-        `end - checkpoint`, but for the mark that ends a closed shard.
+        This is `end - checkpoint` without the mark that ends a closed shard. It includes records of
+        the shard's other lanes.
         """
     @property
     def in_flight(self) -> InFlight | None: ...
@@ -631,9 +658,9 @@ class LaneStatus:
     def is_leased(self) -> bool: ...
     @property
     def is_finished(self) -> bool:
-        """Whether it is done for good: all is settled, and nothing will follow.
+        """Whether all records are settled and no more can come.
 
-        So it is at the end of a shard that was split or merged, and at the end of a replay.
+        That is the case at the end of a closed shard (split or merged), or of a replay.
         """
     @property
     def checkpoint_us(self) -> int: ...
@@ -642,19 +669,20 @@ class LaneStatus:
         """Whether the lane has tumbling windows."""
     @property
     def window_us(self) -> tuple[int, int] | None:
-        """Start and end of the window that is open, µs."""
+        """Start and end of the open window, in µs."""
 
 @final
 class Mapping:
-    """The durable record of a mapping and its lanes files, `mappings/<name>/`."""
+    """The record of a mapping on disk and its lanes files, in `mappings/<name>/`."""
 
     @staticmethod
     def register(
         log: Log, name: str, *, factor: int, start: _Start | None = None, windowed: bool = False
     ) -> Mapping:
-        """Create or open it and set the wanted factor; synced. `start` counts only when it is new.
+        """Create or open a mapping and set its wanted factor; synced to disk.
 
-        `windowed`: its lanes are to have tumbling windows, which needs a factor of 1.
+        `start` is used only when the mapping is new. With `windowed` its lanes have tumbling
+        windows, which needs a factor of 1.
         """
     @staticmethod
     def open(log: Log, name: str) -> Mapping | None: ...
@@ -662,14 +690,14 @@ class Mapping:
     def names(log: Log) -> list[str]: ...
     @staticmethod
     def remove(log: Log, name: str, *, timeout: float | None = None) -> bool:
-        """Forget it for good, wholly or not at all; False: there is none.
+        """Remove a mapping with its checkpoints, all or nothing; False if there is none.
 
-        Its dead letters stay, and copies that wait to be redriven. A handle that is open refuses
-        everything from then on, also when there is a new mapping of that name.
+        Its dead letters and redriven records that are still queued stay. Open handles refuse every
+        call from then on, even if a new mapping has the same name.
 
         Raises:
-            LockTimeout: A lane of it is leased, nothing has changed; or its lock was not free
-                within so many seconds (30).
+            LockTimeout: A lane is leased, and nothing has changed; or a lock was not free within
+                `timeout` seconds (30).
         """
     @property
     def name(self) -> str: ...
@@ -680,75 +708,90 @@ class Mapping:
     @property
     def is_paused(self) -> bool: ...
     def prepare(self, stream: str) -> list[str]:
-        """Make sure that each shard of the stream has a lanes file, and return the shard ids.
+        """Create a lanes file for each shard of the stream that has none; return the shard ids.
 
-        With a new mapping the shards there are get their checkpoint from `start`, synced; a shard
-        that appears later starts at its first record.
+        For a new mapping, the existing shards get their checkpoint from `start`, synced to disk. A
+        shard that appears later starts at its first record.
         """
     def factor(self, stream: str, shard_id: str) -> int:
         """Return the factor in force."""
     def change_factor(self, stream: str, shard_id: str) -> bool:
-        """Apply the wanted factor if all leases are free and all lists empty; True: it is in force."""
-    def set_paused(self, is_paused: bool) -> None:
-        """Have it rest or go on; durable. Workers end the calls that run and give the lanes back."""
-    def wait_drained(self, timeout: float | None = None) -> None:
-        """Wait until no lane is leased; `LockTimeout` after so many seconds (30)."""
-    def seek(self, stream: str, start: _Start, *, timeout: float | None = None) -> dict[str, int]:
-        """Have all lanes begin at `start`, at most the visible end; batches in flight are forgotten.
+        """Apply the wanted factor if no lane is leased or has a batch in flight.
 
-        Returns where each shard begins now. Durable; a crash in the middle leaves the mapping paused.
+        Returns:
+            Whether the wanted factor is in force.
+        """
+    def set_paused(self, is_paused: bool) -> None:
+        """Pause or resume the mapping; durable.
+
+        When it is paused, running calls finish, no new ones start, and workers release the lanes.
+        """
+    def wait_drained(self, timeout: float | None = None) -> None:
+        """Wait until no lane is leased; `LockTimeout` after `timeout` seconds (30)."""
+    def seek(self, stream: str, start: _Start, *, timeout: float | None = None) -> dict[str, int]:
+        """Move all lanes to `start`, at most to the visible end; discard batches in flight.
+
+        The change is durable. A crash during the call leaves the mapping paused.
+
+        Returns:
+            The new starting position of each shard.
 
         Raises:
-            LockTimeout: A worker did not give its lanes back in time; nothing has changed.
-            SequenceTrimmed: That number is no longer kept.
+            LockTimeout: A worker did not release its lanes in time; nothing has changed.
+            SequenceTrimmed: The sequence number is no longer kept.
         """
     def plan_replay(
         self, stream: str, start: _Start, end: _Start, *, shard_id: str | None = None
     ) -> dict[str, tuple[int, int]]:
-        """Return what a replay would read of each shard: the first number, and the one behind the last.
+        """Return the range of each shard that a replay would read: first, and last plus one.
 
-        `end` is not in it. A time is that of the first record put then or later.
+        `end` is exclusive. A datetime means the first record put at that time or later.
 
         Raises:
             ConfigError: The mapping does not read the stream, or there is no such shard.
-            SequenceTrimmed: `start` is a number that is no longer kept.
+            SequenceTrimmed: `start` is a sequence number that is no longer kept.
         """
     def replay(
         self, stream: str, stretches: Dict[str, tuple[int, int]], *, timeout: float | None = None
     ) -> Mapping:
-        """Make a replay, `<name>@replay-N`; workers that run the function find, run and remove it.
+        """Create a replay, `<name>@replay-N`. Workers of the function find, run and remove it.
 
-        Durable; a crash leaves the whole replay or none. This mapping's own lanes are not touched.
+        The replay is durable, and a crash leaves all of it or nothing. The mapping's own lanes do
+        not change.
 
         Raises:
-            ConfigError: No stretch has a record.
-            SequenceTrimmed: Some records are no longer kept; there is no replay then.
+            ConfigError: No range has a record.
+            SequenceTrimmed: Some records are no longer kept; no replay was created.
         """
     def finish_replay(self) -> bool:
-        """Remove a replay if all of it is done and no lane is leased; True: it is removed now."""
+        """Remove a replay if all its records are done and no lane is leased.
+
+        Returns:
+            Whether it was removed.
+        """
     @property
     def on_failure(self) -> str | None:
-        """Where failures go, as was noted last: `"dlq"` (or nobody noted it), a stream, or None."""
+        """The last value of `note_on_failure`: `"dlq"` (also if never noted), a stream, or None."""
     def note_on_failure(self, on_failure: str | None) -> None:
-        """Note it for those who look, durably; nothing here goes by it."""
+        """Store `on_failure` durably, for display only."""
     def set_wanted(self, *, factor: int, windowed: bool = False) -> None:
-        """Have the lanes of a replay be as those of its function now; `change_factor` does it.
+        """Set the wanted factor and windows of a replay; `change_factor` applies them.
 
         Raises:
-            ConfigError: There cannot be so many lanes, or not with windows.
+            ConfigError: The factor is out of range, or is not 1 with windows.
         """
     def lanes(self, stream: str | None = None) -> list[LaneStatus]: ...
     def judge(
         self, stream: str, shard_id: str, slot: int, filter: Filter | None = None
     ) -> LaneJudge | None:
-        """Take a lane's lease to look at its in-flight slot and rewrite it; None: it is held.
+        """Take a lane's lease to read and rewrite its in-flight slot; None: the lease is held.
 
-        `filter` is the mapping's: `LaneJudge.records` names what it takes.
+        `filter` is that of the mapping; `LaneJudge.records` returns only records that match it.
         """
 
 @final
 class LaneJudge:
-    """A lane's lease in the hands of a supervisor, while it settles who is blamed for a death."""
+    """A lane's lease, held by a supervisor while it decides which records killed a runner."""
 
     def in_flight(self) -> InFlight | None: ...
     def write(
@@ -761,9 +804,9 @@ class LaneJudge:
         is_alone: bool,
         is_exclusive: bool,
     ) -> None:
-        """Rewrite the slot; where the batch begins and ends, runner and exponent stay.
+        """Rewrite the slot, except the bounds of the batch, the runner and the exponent.
 
-        Without an entry the batch is done, and the checkpoint goes to its end.
+        Without entries the batch is done, and the checkpoint moves to its end.
         """
     def records(self, first: int, last: int) -> list[int]:
         """Return the lane's sequence numbers in the range."""
@@ -771,7 +814,7 @@ class LaneJudge:
 
 @final
 class Work:
-    """A batch of a lane to be called, or the open rest of one."""
+    """A batch of a lane to call, or the records of one that are not settled."""
 
     @property
     def lane(self) -> int: ...
@@ -780,14 +823,14 @@ class Work:
         """All records that the entries cover."""
     @property
     def entries(self) -> list[Entry]:
-        """The work list, first call first; of a fresh batch one entry without attempts."""
+        """The work list, first call first; a new batch has one entry without attempts."""
     @property
     def exponent(self) -> int: ...
     @property
     def end(self) -> int: ...
     @property
     def is_resumed(self) -> bool:
-        """Whether it was in flight before: taken over from a dead runner, or back from a wait."""
+        """Whether it was in flight before: in a runner that exited, or in a back-off wait."""
     @property
     def is_alone(self) -> bool: ...
     @property
@@ -796,11 +839,11 @@ class Work:
     def shard_id(self) -> str: ...
     @property
     def window(self) -> WorkWindow | None:
-        """The window that the calls are made in; None of a lane without windows."""
+        """The window of the calls; None for a lane without windows."""
 
 @final
 class WorkWindow:
-    """The tumbling window that work is handed out in."""
+    """The tumbling window of a `Work`."""
 
     @property
     def start_us(self) -> int: ...
@@ -808,13 +851,13 @@ class WorkWindow:
     def end_us(self) -> int: ...
     @property
     def state_kind(self) -> int:
-        """What the state is: 0 none, 1 JSON, 2 bytes."""
+        """Kind of the state: 0 none, 1 JSON, 2 bytes."""
     @property
     def state(self) -> bytes:
-        """As the last call that succeeded left it."""
+        """The state that the last successful call left."""
     @property
     def is_final(self) -> bool:
-        """Whether this is the final call; then there are no records, and one entry stands for it."""
+        """Whether this is the final call; it has no records, and its only entry stands for it."""
     @property
     def is_ended_early(self) -> bool: ...
 
@@ -822,8 +865,8 @@ class WorkWindow:
 class LaneSet:
     """The lanes of one runner, shared by its threads.
 
-    A lane is in the hands of one thread from `next` until `settle`, `wait` or `yield_`. The methods
-    that write raise `LeaseLost` if another runner has the lane; it is gone from the set then.
+    One thread has a lane from `next` until `settle`, `wait` or `yield_`. Methods that write raise
+    `LeaseLost` if another runner has the lease; then the lane is no longer in the set.
     """
 
     def __new__(cls, log: Log, *, worker: str, runner: int, budget_bytes: int = ...) -> Self: ...
@@ -848,81 +891,93 @@ class LaneSet:
     ) -> Literal["ok", "held", "judge", "stale", "parents", "exclusive"]:
         """Take the lease and open the lane under the caller's number `lane`.
 
-        With a `filter` its batches hold matching records only, and its position passes the others
-        without a call; what became of each record is counted on the `board`, for the mapping
-        at `index` there, in `Board.MATCHED`, `Board.FILTERED` and `Board.NOT_JSON`.
+        With a `filter`, batches contain matching records only; the lane's position moves past the
+        other records without a call. `Board.MATCHED`, `Board.FILTERED` and `Board.NOT_JSON` of
+        `board` count the records, for the mapping at `index`.
 
-        A batch that a dead worker was calling is taken over with one worker death more, and
-        without an attempt; but if it ran with nothing else in that worker, each entry of its first
-        call has cause 1, and whoever runs the batch counts the attempt.
+        If a worker died while it was calling the lane's batch, the batch is taken over: its
+        `worker_deaths` increases by one and no attempt counts. But if the batch ran while nothing
+        else ran in that worker, each entry of its first call gets cause 1, and the runner of the
+        batch counts the attempt.
 
         Returns:
-            `ok`; `held`: somebody else has the lease; `judge`: another living worker was calling
-            its batch, or another runner of this one, whose supervisor has to look at it first;
-            `stale`: the factor in force has no such lane, or one with windows or without, other than
-            `tumbling_window` says; `parents`: a parent shard is not
-            finished; `exclusive`: its batch was in flight at two deaths of a worker, ask again
-            with the worker for itself. Only with `ok` is the lease kept.
+            The lease is kept only with `ok`.
+
+            * `ok`: the lane is in the set.
+            * `held`: another process has the lease.
+            * `judge`: another live worker, or another runner of this worker, was calling the batch;
+              its supervisor must rewrite the in-flight slot first.
+            * `stale`: the factor in force has no such lane, or the lane has windows and
+              `tumbling_window` is None, or the reverse.
+            * `parents`: a parent shard is not finished.
+            * `exclusive`: the batch was in flight at two deaths of a worker. Ask again when nothing
+              else runs in this worker.
         """
     def remove(self, lane: int) -> None:
-        """Sync its checkpoint and give the lease back; waits while a thread has the lane."""
+        """Sync the lane's checkpoint and release its lease; waits while a thread has the lane."""
     def next(self, timeout: float) -> Work | None:
-        """Wait for the next batch of any lane that is free; its slot says that it is being called.
+        """Wait for the next batch of any free lane, and mark it as being called in its slot.
 
-        None: there was none in time, the set was stopped, or a lane met damage, which
-        `take_damage` returns. What else a lane meets is raised here, and the others go on:
-        `LeaseLost` (it is gone from the set), `SequenceTrimmed` (once; it goes on with what is
-        kept), and errors of files such as `StorageIO` (it is tried again after a second).
+        Returns:
+            None: there was no batch in time, the set was stopped, or a lane found damage, which
+            `take_damage` returns.
+
+        Raises:
+            LeaseLost: The lane is no longer in the set. The other lanes continue, here and below.
+            SequenceTrimmed: Records were deleted before they were read. Raised once; the lane
+                continues with the records that are kept.
+            StorageIO: Or another error of files; the lane is tried again after a second.
         """
     def next_of(self, lane: int) -> Work | None:
-        """Return the next batch of one lane, if it is free and has one now; raises as `next`.
+        """Return the next batch of one lane if it is free and has one now; raises as `next`.
 
-        For a thread that let go of the lane: it need not wake another one for more of the same.
+        A thread that has just released the lane calls this, and need not wake another thread.
         """
     def take_damage(self) -> list[tuple[int, int, Corruption, bool]]:
-        """Return the damage that lanes met since this was called last, and wake `next` no more.
+        """Return the damage that lanes found since the last call of this method.
 
-        Lane, its slot, the error, and whether the lane passed it: otherwise it stopped there, and
-        looks again after ten seconds.
+        Each item is lane, slot, error, and whether the lane skipped the damage. A lane that did not
+        skip it stops there and tries again after ten seconds. Damage that was returned no longer
+        wakes `next`.
         """
     def hold(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
-        """Rewrite the in-flight slot: the open rest of the batch, first call first.
+        """Rewrite the in-flight slot with the entries that are not settled, first call first.
 
-        The checkpoint goes up to the lowest open record. An empty list is refused: `settle`.
-        With more than `SLOT_ENTRIES_MAX` entries the slot holds one range, from the lowest open
-        record to the end of the batch.
+        The checkpoint moves to the lowest open record. An empty list is refused: use `settle`. With
+        more than `SLOT_ENTRIES_MAX` entries the slot holds one range, from the lowest open record
+        to the end of the batch.
         """
     def set_calling(self, lane: int, *, is_calling: bool) -> None:
-        """Rewrite whether the function is being called; `next` has written that it is."""
+        """Rewrite in the slot whether the function is being called; `next` has set it to True."""
     def wait(self, lane: int, entries: Sequence[Entry], exponent: int, seconds: float) -> None:
-        """`hold`, and let go of the lane; `next` hands the batch out again after `seconds`."""
+        """`hold`, and release the lane; `next` returns the batch again after `seconds`."""
     def keep_state(self, lane: int, kind: int, data: bytes, *, ended_early: bool) -> None:
-        """Take the state that a successful call left.
+        """Keep the state that a successful call left.
 
-        It is written with the position, as soon as that moves: by `hold`, `wait`, `yield_` or
-        `settle`. `next` forgets one that was not. `ended_early`: the window is closed once the
-        batch is settled.
+        `hold`, `wait`, `yield_` or `settle` writes it, together with the position, when the
+        position moves. If it was not written, `next` discards it. With `ended_early` the window is
+        closed once the batch is settled.
         """
     def settle(self, lane: int, exponent: int = 0) -> None:
-        """Note that the batch is done: checkpoint at its end, lane free."""
+        """Move the checkpoint to the end of the batch, which is done, and release the lane."""
     def yield_(self, lane: int, entries: Sequence[Entry], exponent: int) -> None:
-        """`wait` for no time; for a runner that stops. Not an attempt."""
+        """`wait` for no time, in a runner that stops; it does not count as an attempt."""
     def pass_on(self) -> None:
         """Wake a thread that sleeps in `next` if there is more to do.
 
-        For a thread that let go of a lane and does not go on with `next` itself.
+        A thread calls this when it has released a lane and does not call `next` itself.
         """
     def set_burst(self, on: bool) -> None:
-        """Close batch windows at once, and write idle positions at once."""
+        """Close batch windows, and write idle positions, at once."""
     def stop(self) -> None:
         """Make `next` return None from now on."""
     def lanes(self) -> list[int]: ...
     def close(self) -> None:
-        """Stop, and give all lanes back."""
+        """Stop, and release all lanes."""
 
 @final
 class Membership:
-    """`workers/<uuid>.lock`, held while this worker lives."""
+    """`workers/<uuid>.lock`, held while this worker is alive."""
 
     @staticmethod
     def join(log: Log, body: bytes) -> Membership: ...
@@ -930,15 +985,15 @@ class Membership:
     def uuid(self) -> str: ...
     @staticmethod
     def living(log: Log) -> dict[str, bytes]:
-        """Return the bodies of all living workers by their uuids."""
+        """Return the bodies of all live workers by their UUIDs."""
     def update(self, body: bytes) -> None: ...
     def leave(self) -> None: ...
 
 def exit_when_closed(fd: int, code: int) -> None:
-    """Start a native thread that calls `_exit(code)` when `fd` reaches its end."""
+    """Start a native thread that calls `_exit(code)` when `fd` reaches end of file."""
 
 def raise_file_limit() -> None:
     """Raise the soft limit of open files to the hard one."""
 
 def slot_of(partition_key: str | None, sequence_number: int, factor: int) -> int:
-    """Return the lane of a shard that a record goes to."""
+    """Return the slot (lane number within its shard) that a record belongs to."""

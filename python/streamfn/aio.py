@@ -1,4 +1,4 @@
-"""Twins of `Log` and `Stream` for asyncio: the same calls, awaited.
+"""`Log` and `Stream` for asyncio: the same methods as coroutines.
 
     from streamfn import aio
 
@@ -8,8 +8,8 @@
         async for batch in orders.read(follow=True):
             ...
 
-Thin: each call runs in a thread of a pool, where it waits for locks and disks. Tasks that put at
-the same time share record batches and syncs, as threads do.
+Each call runs in a thread pool, where it may block on locks and on the disk. Tasks that put at the
+same time share record batches and syncs, as threads do.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from streamfn.model.put import PutResult, PutResults
 from streamfn.model.stream import StreamInfo
 
 THREADS: Final = 64
-"""Calls that run at once; they wait for disks more than they compute."""
+"""Calls that run at once. They mostly wait for the disk, so there are more than cores."""
 
 _T = TypeVar("_T")
 
 
 class Log:
-    """A log directory, open; see `streamfn.Log`. An asynchronous context manager that closes it."""
+    """An open log directory; see `streamfn.Log`. As an async context manager it closes the log."""
 
     def __init__(self, log: SyncLog) -> None:
         """Use `open`."""
@@ -49,7 +49,7 @@ class Log:
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str], **options: Any) -> Log:  # noqa: ANN401
-        """Open a log directory; options as `streamfn.Log.open`."""
+        """Open a log directory; takes the options of `streamfn.Log.open`."""
         return cls(await asyncio.to_thread(partial(SyncLog.open, path, **options)))
 
     @property
@@ -58,12 +58,12 @@ class Log:
         return self._log.path
 
     async def create_stream(self, name: str, **options: Any) -> Stream:  # noqa: ANN401
-        """Create a stream and return it; options as `streamfn.Log.create_stream`."""
+        """Create a stream and return it; takes the options of `streamfn.Log.create_stream`."""
         made = await self._run(partial(self._log.create_stream, name, **options))
         return Stream(made, self._pool, self._waker)
 
     async def stream(self, name: str) -> Stream:
-        """Return the stream of that name; `StreamNotFound` if there is none."""
+        """Return the stream of that name, or raise `StreamNotFound`."""
         return Stream(await self._run(partial(self._log.stream, name)), self._pool, self._waker)
 
     async def streams(self) -> list[str]:
@@ -71,11 +71,11 @@ class Log:
         return await self._run(self._log.streams)
 
     async def remove_stream(self, name: str, **options: Any) -> None:  # noqa: ANN401
-        """Remove a stream; options as `streamfn.Log.remove_stream`."""
+        """Remove a stream; takes the options of `streamfn.Log.remove_stream`."""
         await self._run(partial(self._log.remove_stream, name, **options))
 
     async def close(self) -> None:
-        """Sync what is acknowledged and close."""
+        """Sync all acknowledged records and close the log."""
         await asyncio.to_thread(self._log.close)
         self._pool.shutdown(wait=False)
 
@@ -106,7 +106,7 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The stream's name."""
         return self._stream.name
 
     async def put(
@@ -117,9 +117,9 @@ class Stream:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 -- of the shard's lock
     ) -> PutResult:
-        """Append one record; as `streamfn.Stream.put`.
+        """Append one record; see `streamfn.Stream.put`.
 
-        A task that is cancelled does not know whether its record was appended.
+        If the task is cancelled, the record may or may not have been appended.
         """
         put = partial(self._stream.put, data, partition_key, headers, timeout=timeout)
         return await self._run(put)
@@ -132,7 +132,7 @@ class Stream:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 -- of the shards' locks
     ) -> PutResults:
-        """Append records; as `streamfn.Stream.put_many`.
+        """Append records; see `streamfn.Stream.put_many`.
 
         Shapes: len(result) == len(data).
         """
@@ -147,7 +147,7 @@ class Stream:
         follow: bool = False,
         on_corruption: OnCorruption = "raise",
     ) -> AsyncIterator[Batch]:
-        """Iterate over the records in batches; as `streamfn.Stream.read`."""
+        """Iterate over the records in batches; see `streamfn.Stream.read`."""
         if follow:
             async for batch in self._follow(start, shard, on_corruption):
                 yield batch
@@ -164,7 +164,7 @@ class Stream:
         at: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 -- of each lock
     ) -> tuple[str, str]:
-        """Split a shard; as `streamfn.Stream.split`."""
+        """Split a shard; see `streamfn.Stream.split`."""
         return await self._run(partial(self._stream.split, shard, at=at, timeout=timeout))
 
     async def merge(
@@ -174,15 +174,15 @@ class Stream:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 -- of each lock
     ) -> str:
-        """Merge two shards; as `streamfn.Stream.merge`."""
+        """Merge two shards; see `streamfn.Stream.merge`."""
         return await self._run(partial(self._stream.merge, a, b, timeout=timeout))
 
     async def trim(self, before: int | datetime, *, shard: str | None = None) -> int:
-        """Let go of old records; as `streamfn.Stream.trim`."""
+        """Delete old records; see `streamfn.Stream.trim`."""
         return await self._run(partial(self._stream.trim, before, shard=shard))
 
     async def info(self) -> StreamInfo:
-        """Return what the stream is and how much it holds."""
+        """Return the stream's settings, shards and sizes."""
         return await self._run(self._stream.info)
 
     def __repr__(self) -> str:
@@ -206,18 +206,18 @@ class Stream:
 
 
 class _Waker:
-    """Waits for changes of a log with one thread, however many tasks follow it."""
+    """Waits for changes of a log in a single thread, for all tasks that follow it."""
 
     def __init__(self, core: _core.Log, pool: ThreadPoolExecutor) -> None:
         self._core, self._pool = core, pool
         self._pending: asyncio.Future[Any] | None = None
 
     def seen(self) -> int:
-        """Return the log's wake word; it changes whenever something becomes visible."""
+        """Return the log's wake word; it changes whenever records become visible."""
         return self._core.wake()
 
     async def changed(self, seen: int) -> None:
-        """Wait until the wake word is another, at most about a tenth of a second."""
+        """Wait until the wake word is no longer `seen`, or for about 100 ms."""
         if self._core.wake() != seen:
             return
         if self._pending is None or self._pending.done():

@@ -1,6 +1,6 @@
-"""The clock as something to be passed in, so that tests never sleep.
+"""Clocks that are passed as arguments, so that tests need not sleep.
 
-`SystemClock` is the only room of the Python side that asks the machine for the time.
+Only `SystemClock` reads the machine's time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What code that depends on time may ask."""
+    """The interface of a clock."""
 
     def now(self) -> datetime:
-        """Return the wall time, aware, in UTC. It may jump: use it for people, not for waits."""
+        """Return the wall time, aware, in UTC. It may jump, so do not compute waits from it."""
         ...
 
     def monotonic(self) -> float:
@@ -35,7 +35,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return `CLOCK_MONOTONIC` in seconds: the same in all processes of one machine."""
+        """Return `CLOCK_MONOTONIC` in seconds; all processes of a machine read the same clock."""
         return time.monotonic()
 
     def sleep(self, duration: timedelta) -> None:
@@ -44,7 +44,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until a test moves it; `sleep` moves it."""
+    """A clock for tests: only `advance` and `sleep` move it."""
 
     def __init__(self, start: datetime | None = None) -> None:
         self._now = start or datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,19 +52,19 @@ class ManualClock:
         self._listeners: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
-        """Return the wall time set so far."""
+        """Return the wall time."""
         return self._now
 
     def monotonic(self) -> float:
-        """Return the seconds moved so far."""
+        """Return the sum of all advances, in seconds."""
         return self._monotonic
 
     def sleep(self, duration: timedelta) -> None:
-        """Move on by `duration`, at once."""
+        """Advance by `duration` and return at once."""
         self.advance(duration)
 
     def advance(self, duration: timedelta) -> None:
-        """Move both clocks on by `duration`."""
+        """Advance both clocks by `duration`."""
         self._now += duration
         self._monotonic += duration.total_seconds()
         for listener in self._listeners:

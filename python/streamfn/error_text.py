@@ -1,8 +1,8 @@
-"""An error as text of bounded size: for messages between processes, for logs, for dead letters.
+"""Errors as text of bounded size: for messages between processes, for logs, for dead letters.
 
-An exception may hold anything: a message of many megabytes, a group of 100,000 others, a chain of
-causes as long. Nothing here looks at much more of it than is shown, so that neither time nor memory
-depends on its size. What a `__str__` or `__repr__` of its own class does is not bounded.
+An exception can be of any size: a message of many megabytes, a group of 100,000 members, a chain of
+as many causes. The functions here read little more of it than they show, so time and memory do not
+grow with its size. A `__str__` or `__repr__` that the exception's own class defines is not bounded.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ MESSAGE_BYTES_MAX: Final = 4 * 2**10
 TRACEBACK_BYTES_MAX: Final = 32 * 2**10
 
 CHAIN_MAX: Final = 10
-"""Of an error with too many causes, so many are shown, and the first of them."""
+"""Causes shown of a longer chain: those nearest to the error, besides the first cause."""
 CAUSE_BYTES_MAX: Final = 2**10
-"""Of the message of each of them."""
+"""Longest message of one cause."""
 CHAIN_LOOKED_AT: Final = 10_000
-"""So many causes are looked at to find the first."""
+"""Causes that are visited to find the first one."""
 FRAMES_MAX: Final = 1_000
-"""Frames that are looked at in one traceback. Python's own limit of recursion is the same."""
+"""Frames read of one traceback; equals Python's default recursion limit."""
 ERRORS_MAX: Final = 100
-"""With more causes and members than this, an error is not shown as Python does it."""
+"""An error with more causes and group members than this is not formatted by `traceback`."""
 MEMBERS_MAX: Final = 15
-"""Members of a group that are shown; Python's own number."""
+"""Members of a group that are shown; Python shows as many."""
 NOTES_MAX: Final = 10
 LINE_CHARS_MAX: Final = 500
-"""Of a line of source, a file's name or a function's name."""
+"""Longest line of source, file name or function name."""
 
 _CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -45,7 +45,7 @@ def type_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return what `str(error)` says."""
+    """Return `str(error)`, cut to `MESSAGE_BYTES_MAX`."""
     try:
         return cut(_message(error), MESSAGE_BYTES_MAX)
     except BaseException as second:  # noqa: BLE001 -- that of a user's exception may even exit
@@ -53,11 +53,13 @@ def message_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException, hidden: tuple[str, ...] = ()) -> str:
-    """Return what Python prints for an exception; empty if it was never raised or cannot be told.
+    """Return the traceback as Python prints it.
+
+    The text is empty if the exception was never raised or cannot be formatted.
 
     Args:
         error: The exception.
-        hidden: Frames of files whose paths begin so are left out.
+        hidden: Path prefixes; frames of files under them are left out.
     """
     if frames_of(error) is None:
         return ""
@@ -72,12 +74,12 @@ def traceback_of(error: BaseException, hidden: tuple[str, ...] = ()) -> str:
 
 
 def frames_of(error: BaseException) -> TracebackType | None:
-    """Return an exception's traceback, whatever its class says it is."""
+    """Return an exception's traceback, even if its class overrides `__traceback__`."""
     frames: TracebackType | None = _TRACEBACK(error)
     return frames
 
 
-# Of the classes of Python's own: those of a user's exception, and of its class, may raise.
+# WHY: read through Python's base classes; the attributes of a user's exception class may raise.
 _QUALNAME: Final = type.__dict__["__qualname__"].__get__
 _TRACEBACK: Final = BaseException.__dict__["__traceback__"].__get__
 
@@ -86,7 +88,7 @@ _TRACEBACK: Final = BaseException.__dict__["__traceback__"].__get__
 
 
 def _is_light(error: BaseException) -> bool:
-    """Whether all that hangs on an error is little enough to leave it to Python."""
+    """Whether an error with its causes and members is small enough for `traceback`."""
     frames = characters = 0
     for number, each in enumerate(islice(_all_errors(error), ERRORS_MAX + 1)):
         notes = _notes(each)
@@ -101,7 +103,7 @@ def _is_light(error: BaseException) -> bool:
 
 
 def _all_errors(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, its causes, the members of groups, and theirs; each once."""
+    """Yield an error and, recursively, its causes and group members; each once."""
     seen, ahead = set[int](), [error]
     while ahead:
         each = ahead.pop()
@@ -115,7 +117,7 @@ def _all_errors(error: BaseException) -> Iterator[BaseException]:
 
 
 def _length(error: BaseException) -> int:
-    """Return how many characters Python would print for an error, more or less."""
+    """Return roughly how many characters Python would print for an error."""
     try:
         return HEAVY + 1 if is_heavy(error.args) else len(_message(error))
     except BaseException:  # noqa: BLE001 -- as above; Python shows one line in its place
@@ -129,18 +131,18 @@ def _as_python_does(error: BaseException, hidden: tuple[str, ...]) -> str:
 
 
 def _shorten(told: traceback.TracebackException, hidden: tuple[str, ...]) -> None:
-    """Leave out hidden frames, and cut lines, in all parts."""
+    """Remove hidden frames and cut long lines, in all parts."""
     told.stack = _readable(told.stack, hidden)
     for part in (told.__cause__, told.__context__, *(told.exceptions or ())):
         if part is not None:
             _shorten(part, hidden)
 
 
-# ---------------------------------------------------------------- errors beyond it
+# ---------------------------------------------------------------- errors above that size
 
 
 def _in_short(error: BaseException, hidden: tuple[str, ...]) -> str:
-    """Return the causes and the error, in Python's order, with what is too much left out."""
+    """Return the causes and the error in Python's order, within the limits above."""
     chain, left_out = _chain(error)
     parts = list[str]()
     for place, (each, link) in enumerate(chain):
@@ -154,9 +156,10 @@ def _in_short(error: BaseException, hidden: tuple[str, ...]) -> str:
 
 
 def _chain(error: BaseException) -> tuple[list[tuple[BaseException, str]], int]:
-    """Return the causes of an error and itself, each with the words that lead on to the next.
+    """Return the causes of an error and the error, each with the text that links it to the next.
 
-    Of too many, the first and those nearest to the error; and how many are left out.
+    Of a long chain, return the first cause and those nearest to the error. The second value is the
+    number of causes left out.
     """
     nearest, first = [(error, "")], (error, "")
     seen = {id(error)}
@@ -176,7 +179,7 @@ def _chain(error: BaseException) -> tuple[list[tuple[BaseException, str]], int]:
 
 
 def _last_lines(error: BaseException, bytes_max: int) -> Iterator[str]:
-    """Yield the name and message of an error, its notes, and the members of a group."""
+    """Yield the lines with an error's name and message, its notes and its group members."""
     name, module = type_of(error), _module(error)[:LINE_CHARS_MAX]
     if module not in {"__main__", "builtins"}:
         name = f"{module}.{name}"
@@ -196,7 +199,7 @@ def _last_lines(error: BaseException, bytes_max: int) -> Iterator[str]:
 
 
 def _stack(error: BaseException, hidden: tuple[str, ...]) -> Iterator[str]:
-    """Yield the frames of one exception, the innermost if there are too many."""
+    """Yield the frames of one exception; of too many, the innermost."""
     frames = frames_of(error)
     left_out = max(_depth(frames) - FRAMES_MAX, 0)
     for _ in range(left_out):
@@ -209,7 +212,7 @@ def _stack(error: BaseException, hidden: tuple[str, ...]) -> Iterator[str]:
 
 
 def _depth(frames: TracebackType | None, most: int | None = None) -> int:
-    """Return how many frames there are, or `most`."""
+    """Return the number of frames, at most `most`."""
     depth = 0
     while frames is not None and depth != most:
         depth, frames = depth + 1, frames.tb_next
@@ -217,13 +220,13 @@ def _depth(frames: TracebackType | None, most: int | None = None) -> int:
 
 
 def _readable(stack: traceback.StackSummary, hidden: tuple[str, ...]) -> traceback.StackSummary:
-    """Return the frames that are to be shown, each short enough."""
+    """Return the frames that are not hidden, with long texts cut."""
     frames = [frame for frame in stack if not frame.filename.startswith(hidden)]
     for place, frame in enumerate(frames):
         texts = (frame.filename, frame.name, frame.line or "")
         if any(len(text) > LINE_CHARS_MAX for text in texts):
             filename, name, line = (text[:LINE_CHARS_MAX] for text in texts)
-            # WHY a new one: it has no columns, so that nobody looks for them in the cut line.
+            # WHY a new one: without columns, Python underlines nothing in the cut line.
             frames[place] = traceback.FrameSummary(
                 filename, frame.lineno, name, lookup_line=False, line=line
             )
@@ -242,18 +245,18 @@ def _name(kind: type) -> str:
 
 def _module(error: BaseException) -> str:
     module: object = type(error).__module__
-    return module if isinstance(module, str) else "<unknown>"  # Python's own word
+    return module if isinstance(module, str) else "<unknown>"  # as Python prints it
 
 
 def _message(error: BaseException) -> str:
-    """Return `str(error)`; of large arguments that it would print, only a part."""
+    """Return `str(error)`; large arguments are shown in part."""
     says = type(error).__str__
     if isinstance(error, BaseExceptionGroup) and is_heavy(error.message):
         return f"{error.message[:HEAVY]}… ({len(error.exceptions)} sub-exceptions)"
     prints = says is BaseException.__str__ and not (len(error.args) == 1 and _is_text(error))
     if (prints or says is KeyError.__str__) and is_heavy(error.args):
         return bounded_repr(error.args[0] if len(error.args) == 1 else error.args)
-    return str.__str__(str(error))  # of a subclass of `str`, the text itself
+    return str.__str__(str(error))  # `__str__` may return a subclass of `str`
 
 
 def _is_text(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Standard input, output and error of a process that was started without some of them."""
+"""Opens standard input, output and error in a process that was started without some of them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import sys
 from typing import Final
 
 _STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
-"""Name in `sys` and mode; the place in this tuple is the number of the descriptor."""
+"""Name in `sys` and mode; the index is the descriptor's number."""
 
 
 def open_missing_stdio() -> None:
     """Open `/dev/null` on each of the descriptors 0, 1 and 2 that is closed.
 
-    Call it first thing in a process: the next file that is opened gets the lowest number that is
-    free, and what is printed would then go into that file. Processes started later inherit the
-    three.
+    Call this first in a process. Otherwise the next file that the process opens gets the free
+    number, and printed text goes into that file. Child processes inherit the three descriptors.
 
-    `command >&-` is silent and works: a reader that is not there does not miss anything. A closed
-    standard input is empty.
+    So `command >&-` works and prints nothing, and a closed standard input reads as empty.
 
     Raises:
         OSError: `/dev/null` cannot be opened.
@@ -26,7 +24,7 @@ def open_missing_stdio() -> None:
     for number, (name, mode) in enumerate(_STREAMS):
         is_ours = not _is_open(number) and _open_null(number)
         if getattr(sys, name) is None:
-            # WHY not always `number`: what is open there now may be a file of somebody else.
+            # WHY not always `number`: another thread's file may be open there by now.
             place = number if is_ours else os.devnull
             stream = open(place, mode, encoding="utf-8", closefd=not is_ours)  # noqa: SIM115 -- for the life of the process
             setattr(sys, name, stream)
@@ -42,7 +40,7 @@ def _is_open(number: int) -> bool:
 
 
 def _open_null(number: int) -> bool:
-    """Open `/dev/null` as `number`, the lowest that is free; False: another thread was quicker."""
+    """Open `/dev/null` as `number`, the lowest free one; False: another thread took it."""
     null = os.open(os.devnull, os.O_RDWR)
     if null != number:
         os.close(null)

@@ -170,7 +170,9 @@ class TestRefusals:
 
     @pytest.mark.parametrize("option", ["to", "on_success", "on_failure"])
     def test_a_function_does_not_feed_itself(self, option):
-        assert "would never end: name another stream" in refused(option, **{option: "orders"})
+        assert "would read its own output forever: name another stream" in refused(
+            option, **{option: "orders"}
+        )
         assert "cannot be a name" in refused(option, **{option: "a/b"})
 
     def test_a_stream_may_be_called_as_the_dead_letters_are(self):
@@ -195,14 +197,14 @@ class TestRefusals:
             ("batch_bytes", "6 parsecs", "write 64KiB"),
             ("max_retries", -2, "-1 is for ever"),
             ("max_retries", 1.5, "not a whole number"),
-            ("backoff", 5, "no `streamfn.Backoff` and has no method `draw`"),
+            ("backoff", 5, "not a `streamfn.Backoff` and has no method `draw`"),
             ("max_record_age", 0, "above zero"),
             ("max_record_age", -2, "write 500ms"),
             ("max_record_age", "-1m", "write 500ms"),
             ("bisect", "no", "not True or False"),
             ("report_failures", 1, "not True or False"),
             ("concurrent", 1, "not True or False"),
-            ("concurrent", True, 'calls with `input="batch"` may run side by side as it is'),
+            ("concurrent", True, 'calls with `input="batch"` always run concurrently'),
             ("on_exhausted", "all", "`record` or `batch`"),
             ("parallelization_factor", 0, "between 1 and 256"),
             ("max_concurrency", 0, "between 1 and 1,000,000"),
@@ -304,9 +306,9 @@ class TestSignatures:
     def test_a_function_takes_one_or_two_positional_parameters(self):
         with pytest.raises(ConfigError, match="takes no positional parameter"):
             App("shop").stream("orders", name="f")(lambda: None)
-        with pytest.raises(ConfigError, match="needs `third`"):
+        with pytest.raises(ConfigError, match="requires `third`"):
             App("shop").stream("orders", name="f")(lambda first, second, third: None)
-        with pytest.raises(ConfigError, match="needs `word`"):
+        with pytest.raises(ConfigError, match="requires `word`"):
             App("shop").stream("orders", name="f")(lambda first, *, word: None)
 
         app = App("shop")

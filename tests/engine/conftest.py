@@ -1,4 +1,4 @@
-"""A lane in memory: plays one batch through the rules as a runner and its supervisor would."""
+"""A lane in memory that applies the rules to one batch as a runner and its supervisor would."""
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta

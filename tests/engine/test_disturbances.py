@@ -1,7 +1,7 @@
-"""Calls on one event loop: what one does to the loop, or to the calls beside it, is its own.
+"""Calls on one event loop: a call that breaks the loop or other calls is blamed for it.
 
-A neighbour that fails for it is `Disturbed`, which is no attempt; a function that is alone on the
-loop has nobody else to blame.
+Another call that fails because of it is `Disturbed`, which does not count as an attempt. A call
+that is alone on the loop is always blamed itself.
 """
 
 import asyncio

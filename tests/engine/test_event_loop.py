@@ -1,7 +1,7 @@
-"""Tests for `streamfn.engine.event_loop`: when a call is cancelled, on a loop with a clock by hand;
-and how exactly the loop keeps time.
+"""Tests for `streamfn.engine.event_loop`: when a call is cancelled, on a loop with a manual clock,
+and how precise the loop's timers are.
 
-How calls run there is in `test_invoker.py`.
+`test_invoker.py` tests how calls run on the loop.
 """
 
 import asyncio

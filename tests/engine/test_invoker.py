@@ -1,4 +1,4 @@
-"""Tests for `streamfn.engine.invoker`: calling a function by hand, whatever it does."""
+"""Tests for `streamfn.engine.invoker`: calls of functions that return, raise or misbehave."""
 
 import asyncio
 import gc

@@ -1,7 +1,7 @@
-"""Whatever a function raises is its call's failure, also if it misbehaves as it is looked at.
+"""Every exception of a function fails its call, even if reading the exception raises or exits.
 
-An error that leaves the invoker is taken for one of ours, and ends the runner; its record would end
-the next one, and so on for ever.
+An error that escapes from the invoker ends the runner as an error of ours. The same record would
+then end the next runner, and so on forever.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Order per key, and who is blamed, for any mixture of failures: checked against a simple model."""
+"""Order per key, and which records are blamed, for any mixture of failures, against a model."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

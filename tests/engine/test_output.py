@@ -1,4 +1,4 @@
-"""Tests for `streamfn.engine.output`, and for what `Invoker` makes of it."""
+"""Tests for `streamfn.engine.output`, and for its use in `Invoker`."""
 
 import asyncio
 from datetime import datetime

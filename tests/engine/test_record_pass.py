@@ -1,4 +1,4 @@
-"""Tests for `streamfn.engine.record_pass`: one record at a time, keys held back."""
+"""Tests for `streamfn.engine.record_pass`: one record per call, with keys held back."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Tests for `streamfn.engine.settle`: the rules, played through whole batches."""
+"""Tests for `streamfn.engine.settle`: the rules, applied to whole batches."""
 
 from datetime import timedelta
 from math import ceil, log2

@@ -1,4 +1,4 @@
-"""What a function breaks for the whole process is put right, and who misses it has not failed."""
+"""State of the process that a function breaks is repaired; calls that fail for it are not blamed."""
 
 import io
 import os

@@ -1,6 +1,6 @@
 """Tumbling windows, by the facts W-1 to W-6 of AWS Lambda, on a log in memory.
 
-Each test puts records at times of its own and runs the engine until nothing is left to do.
+Each test puts records at chosen times and runs the engine until no work is left.
 """
 
 from copy import copy

@@ -117,7 +117,7 @@ class TestRecordsByHand:
     def test_a_record_that_merely_has_the_number_of_one_is_not_of_the_batch(self):
         records = [Record(b"a"), Record(b"b")]
         batch = Batch.of(records)
-        with pytest.raises(ValueError, match="another record"):
+        with pytest.raises(ValueError, match="not record"):
             batch.fail(records[1])
         batch.fail(batch[1])
 

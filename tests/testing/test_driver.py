@@ -142,7 +142,7 @@ class TestRunOnce:
 
         driver = Driver(app, calls_max=50)
         driver.log.stream("orders").put(b"x")
-        with pytest.raises(RuntimeError, match="not done after 50 calls"):
+        with pytest.raises(RuntimeError, match="not finished after 50 calls"):
             driver.run()
 
     def test_a_row_of_functions_runs_to_its_end(self, app):

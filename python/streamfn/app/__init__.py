@@ -1,4 +1,4 @@
-"""An app and its functions: how they are registered, and how a command finds them."""
+"""Apps: registering functions, and loading the app that a command names."""
 
 from .loading import load_app
 from .registration import App

@@ -1,4 +1,4 @@
-"""Finding the app that an APP argument names: `module:attr`, `file.py` or `file.py:attr`."""
+"""Loads the app that an APP argument names: `module:attr`, `file.py` or `file.py:attr`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from streamfn.model.options import nearest
 from .registration import App
 
 FIELD = "APP"
-"""`ConfigError.field` of everything that is wrong with the argument itself."""
+"""`ConfigError.field` of errors about the argument itself."""
 
 
 def load_app(text: str, *, factory: bool = False) -> App:
-    """Import the app that `text` names; the current folder is importable.
+    """Import the app that `text` names; the current folder is on the import path.
 
-    Without an attribute, `app` is taken, or else the only `App` of the module.
+    Without an attribute, the module's `app` is used, or else its only `App`.
 
     Args:
         text: `module:attr`, `module`, `file.py` or `file.py:attr`; `attr` may have dots.
         factory: The attribute is a callable without parameters that returns the app.
 
     Raises:
-        ConfigError: With the field `APP`: it does not import (`__cause__` is why), or is not an
-            app. With another field: a setting in the app's own code.
+        ConfigError: Field `APP`: the module does not import (`__cause__` is the reason), or the
+            attribute is not an app. Other fields: an invalid setting in the app's code.
     """
     place, _, attribute = text.partition(":")
     if not place:
@@ -58,13 +58,13 @@ def _module(place: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
-            # WHY not from it: its traceback has nothing of the user's.
+            # WHY no cause: its traceback has no frame of the user's.
             raise ConfigError(FIELD, _nothing_at(place, error.name)) from None
         raise ConfigError(FIELD, _why(place, error)) from error
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    """Import a file under its own name, with its folder importable, as `python file.py` would."""
+    """Import a file under its own name, with its folder on the import path."""
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -1,4 +1,4 @@
-"""An app and its functions: registration only; nothing runs here.
+"""Registers an app's functions; nothing is called here.
 
 from streamfn import App, Batch
 
@@ -29,13 +29,13 @@ from streamfn.model.options import StreamOptions, checked_name, mapping_fields, 
 
 _Handler = TypeVar("_Handler", bound=Handler)
 
-_WAYS_OUT = {"on_failure": ", or leave it out: then dead letters have one of their own"}
+_WAYS_OUT = {"on_failure": ", or leave it out to use the function's own dead-letter stream"}
 _LONGEST_FILE_NAME = 255
-"""Internal streams are folders named after the mapping, and Linux ends a name here."""
+"""Internal streams are folders named after the mapping, so Linux's limit for names applies."""
 
 
 class App:
-    """A named set of functions with the streams they read."""
+    """A named set of functions and the streams that they read."""
 
     def __init__(self, name: str) -> None:
         self.name = checked_name("App", name)
@@ -48,18 +48,19 @@ class App:
     def stream(
         self, source: str, **options: Unpack[StreamOptions]
     ) -> Callable[[_Handler], _Handler]:
-        """Have a function called with the records of a stream.
+        """Register a function that workers call with the records of a stream.
 
-        The function is returned unchanged, so a test calls it as it is. It receives a `Batch`, or
-        with `input="record"` a `Record`; a second positional parameter receives the `Context`.
+        This is a decorator. It returns the function unchanged, so tests can call the function
+        directly. A call receives a `Batch`, or with `input="record"` one `Record`. If the function
+        has a second positional parameter, it receives the `Context`.
 
         Args:
             source: Name of the stream.
-            **options: See `StreamOptions`, or docs/functions.md: all of them with their defaults,
+            **options: See `StreamOptions`. docs/functions.md lists all options with their defaults,
                 bounds and AWS's names.
 
         Raises:
-            ConfigError: An argument that cannot be used, or a name taken by another function.
+            ConfigError: An argument is invalid, or another function of the app has the same name.
         """
         values, bounds = resolved(options)
         name = values.pop("name", None)
@@ -85,14 +86,14 @@ class App:
 
     @property
     def mappings(self) -> tuple[EventSourceMapping, ...]:
-        """What was registered, in order."""
+        """The mappings of all registered functions, in order of registration."""
         return tuple(self._mappings.values())
 
     def handler(self, mapping_name: str) -> Handler:
         """Return the function registered under `<app>.<function>`.
 
         Raises:
-            KeyError: There is none.
+            KeyError: There is no such function.
         """
         return self._handlers[mapping_name]
 
@@ -131,7 +132,7 @@ def _function_name(name: str | None, handler: Handler) -> str:
 
 
 def _check_window(mapping: EventSourceMapping) -> None:
-    """Refuse windows for a function that could not see their state."""
+    """Refuse tumbling windows for an input that cannot show their state."""
     if mapping.tumbling is not None and not INPUTS[mapping.input].has_state:
         able = " or ".join(f'`input="{each.name}"`' for each in INPUTS.values() if each.has_state)
         reason = f'`input="{mapping.input}"` does not show the state of a window, use {able}'
@@ -139,14 +140,17 @@ def _check_window(mapping: EventSourceMapping) -> None:
 
 
 def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
-    """Refuse a function that cannot be called as its mapping says."""
+    """Refuse a function whose signature does not fit its mapping."""
     if is_generator(handler) and mapping.to is None:
-        # WHY here: calling it runs none of its body, so every call would fail.
-        reason = f"`{mapping.function}` yields to nobody: add `to=`, or write it without `yield`"
+        # WHY here: a call would only make the generator and run none of its body.
+        reason = (
+            f"`{mapping.function}` is a generator but has no `to=` stream: "
+            "add `to=`, or write it without `yield`"
+        )
         raise ConfigError("function", reason)
     for field, stream in mapping.targets.items():
         if stream == mapping.stream:
-            reason = f"`{stream}` is what `{mapping.function}` reads, it would never end"
+            reason = f"`{mapping.function}` reads `{stream}` and would read its own output forever"
             raise ConfigError(field, f"{reason}: name another stream{_WAYS_OUT.get(field, '')}")
     try:
         parameters = positional_parameters(handler)
@@ -154,10 +158,10 @@ def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
             parameter.kind is parameter.VAR_POSITIONAL
             for parameter in inspect.signature(handler).parameters.values()
         )
-    except ValueError:  # a builtin without a signature: the first call will tell
+    except ValueError:  # a builtin without a signature: the first call shows whether it fits
         return
     if not parameters and not variadic:
-        reason = f"`{mapping.function}` takes no positional parameter, it needs one"
+        reason = f"`{mapping.function}` takes no positional parameter, add one for the records"
         raise ConfigError("function", reason)
     keywords = [
         each
@@ -167,7 +171,8 @@ def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
     required = [each for each in parameters[2:] + keywords if each.default is each.empty]
     if required:
         reason = (
-            f"`{mapping.function}` needs `{required[0].name}`: it gets {mapping.input}, context"
+            f"`{mapping.function}` requires `{required[0].name}`, "
+            f"but a call passes only {mapping.input} and context"
         )
         raise ConfigError("function", reason)
     if not parameters:
@@ -186,13 +191,13 @@ def _check_annotation(wanted: str, mapping: EventSourceMapping) -> None:
 
 
 def _annotated_class(handler: Handler, parameter: inspect.Parameter) -> str:
-    """Return the last word of the parameter's annotation, or nothing."""
+    """Return the last part of the parameter's annotation; empty without one."""
     annotation = parameter.annotation
     if annotation is parameter.empty:
         return ""
     if isinstance(annotation, str):
         try:
             annotation = typing.get_type_hints(handler).get(parameter.name, annotation)
-        except Exception:  # noqa: BLE001 -- names known to the type checker only: go by the text
+        except Exception:  # noqa: BLE001 -- names that only the type checker knows: use the text
             return str(annotation).rpartition(".")[2].strip("'\" ")
     return getattr(annotation, "__name__", "")

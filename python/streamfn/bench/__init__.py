@@ -1,1 +1,1 @@
-"""What this machine's disk and streamfn on it can do: the measurements of `streamfn bench`."""
+"""The measurements of `streamfn bench`: a machine's disk, and streamfn on it."""

@@ -1,9 +1,9 @@
-"""The process at the other end of `Trial.latency`: notes when each record reached its function.
+"""The receiving process of `Trial.latency`: measures when each record reaches a function.
 
     python -m streamfn.bench.follower LOG_DIR STREAM COUNT
 
-Says `ready` when it has the lane; when it has seen COUNT records, the seconds each was on its way,
-as a JSON array. Each record begins with the nanoseconds of `time.monotonic` at which it was put.
+It prints `ready` when it has the lane. After COUNT records it prints their latencies in seconds, as
+a JSON array. Each record begins with the `time.monotonic_ns` at which it was put.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .one_runner import OneRunner
 
 
 def main(log_dir: str, stream: str, count: int) -> None:
-    """Follow the stream as a worker's runner does."""
+    """Follow the stream as a worker's runner would."""
     app = App("bench-latency")
     seen: list[float] = []
 

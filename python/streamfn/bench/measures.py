@@ -1,7 +1,7 @@
-"""The measurements, one after another, in a folder of the disk that is asked about.
+"""The measurements, made one after another in a folder on the disk to be measured.
 
-Each takes about as long as it is told and says what it counted. The disk is measured without
-streamfn first, so that every figure has a limit beside it that was taken in the same minute.
+Each takes about `Setting.seconds`. The disk is first measured without streamfn, so that every
+figure has the limit of the hardware beside it, measured in the same minute.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from .one_runner import OneRunner
 Durability = Literal["group", "process"]
 
 BATCH_RECORDS: Final = 1_000
-"""Records of one `put_many`, and of one call, at most."""
+"""Most records of one `put_many`, and of one call."""
 BATCH_BYTES: Final = 4 * 2**20
-"""Bytes of them, at most."""
+"""Most bytes of these records."""
 LATENCY_RATE: Final = 1_000
-"""Records a second while the way to the function is timed."""
+"""Records per second while latency is measured."""
 BYTES_MAX: Final = 4 * 2**30
-"""No measurement writes more than this."""
+"""Most bytes that a measurement writes."""
 FREE_PART: Final = 4
-"""... nor more than this part of what is free."""
+"""A measurement writes at most the free space divided by this."""
 _FLUSH_BYTES: Final = 4096
 _PIECE: Final = 2**20
 _SEED: Final = 20130101
@@ -48,7 +48,7 @@ _SEED: Final = 20130101
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long something took, in seconds, many times."""
+    """Statistics of many durations, in seconds."""
 
     median: float
     p99: float
@@ -56,14 +56,14 @@ class Times:
 
     @classmethod
     def of(cls, times: list[float]) -> Times:
-        """Sum up at least two times."""
+        """Compute the statistics of at least two durations."""
         cuts = quantiles(times, n=100, method="inclusive")
         return cls(cuts[49], cuts[98], len(times))
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Records a second, and how many bytes of them."""
+    """Records and bytes per second."""
 
     records: float
     bytes: float
@@ -71,13 +71,13 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is measured: the records, and the stream that takes them."""
+    """The records and the stream of a measurement, and its duration."""
 
     record_bytes: int
     durability: Durability
     compression: Literal["zstd", "none"]
     seconds: float
-    """How long each measurement takes."""
+    """Duration of each measurement."""
 
     @property
     def batch_records(self) -> int:
@@ -87,12 +87,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What all measurements found."""
+    """The results of all measurements."""
 
     flush: Times
-    """Of 4 KiB at the end of a file, by the disk."""
+    """Appending 4 KiB to a file and flushing it, without streamfn."""
     disk_bytes: float
-    """A second, by the disk, in pieces of 1 MiB; flushed each if the stream is durable `group`."""
+    """Bytes per second of the disk, in pieces of 1 MiB; each is flushed for durability `group`."""
     put: Times
     append: Rate
     call_a_record: Rate
@@ -102,7 +102,7 @@ class Found:
 
 
 def events(record_bytes: int, count: int) -> list[bytes]:
-    """Return small JSON events of exactly this length, half noise, half text; always the same."""
+    """Return JSON events of exactly this length, half noise, half text; the same in every run."""
     source = _noise()
     return [_event(source, number, record_bytes) for number in range(count)]
 
@@ -125,18 +125,18 @@ def room_at(folder: Path) -> int:
 
 
 class Disk:
-    """The disk by itself: what no log on it can beat."""
+    """Measures the disk without streamfn: the upper limit for any log on it."""
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self._path, self._seconds = folder / "disk", seconds
 
     def flush(self) -> Times:
-        """Append 4 KiB and flush it, again and again."""
+        """Time appending 4 KiB and flushing it, repeatedly."""
         block = _noise().randbytes(_FLUSH_BYTES)
         return Times.of(list(self._pieces(block, is_flushed=True)))
 
     def write(self, *, is_flushed: bool) -> float:
-        """Write pieces of 1 MiB, each flushed or none; in bytes a second."""
+        """Write pieces of 1 MiB, flushing each or none; return bytes per second."""
         piece = _noise().randbytes(_PIECE)
         times = list(self._pieces(piece, is_flushed=is_flushed))
         return len(times) * _PIECE / sum(times)
@@ -160,7 +160,7 @@ class Disk:
 
 
 class Trial:
-    """A stream of one shard in a log of its own; used as a program of one thread would."""
+    """Measures streamfn: streams of one shard in a separate log, used by one thread."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         self._folder, self._setting = folder, setting
@@ -175,7 +175,7 @@ class Trial:
         self._log.close()
 
     def append(self) -> Rate:
-        """Append whole batches, each durable before the next; they are what is consumed."""
+        """Append batches, each durable before the next; `consume` reads them."""
         self._stream = self._made()
         most = max(1, room_at(self._folder) // sum(map(len, self._batch)))
         begun, count = perf_counter(), 0
@@ -186,7 +186,7 @@ class Trial:
         return self._rate(self._appended, perf_counter() - begun)
 
     def put(self) -> Times:
-        """Put one record after the other, each durable before the next."""
+        """Time putting single records, each durable before the next."""
         stream = self._made()
         times: list[float] = []
         begun = perf_counter()
@@ -200,7 +200,7 @@ class Trial:
         return Times.of(times)
 
     def consume(self, *, per_record: bool) -> Rate:
-        """Call a function that looks at each record `append` left, as a worker's runner does it."""
+        """Call a function that reads each record of `append`, as a worker's runner would."""
         touch, app = _Touch(), App(f"bench-{'record' if per_record else 'batch'}")
         register = app.stream(
             self._stream.name,
@@ -218,7 +218,7 @@ class Trial:
         return self._rate(touch.count, seconds)
 
     def latency(self) -> Times:
-        """Time the way from `put` to the call in another process, `LATENCY_RATE` times a second."""
+        """Time from `put` to the call in another process, at `LATENCY_RATE` records per second."""
         stream = self._made()
         count = max(2, round(LATENCY_RATE * self._setting.seconds))
         command = [sys.executable, "-m", "streamfn.bench.follower", str(self._folder / "log"),
@@ -226,7 +226,7 @@ class Trial:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as follower:  # noqa: S603 -- this very Python
             assert follower.stdout is not None
             try:
-                follower.stdout.readline()  # it has its lane
+                follower.stdout.readline()  # `ready`
                 due = time.monotonic()
                 for _ in range(count):
                     time.sleep(max(0.0, due - time.monotonic()))
@@ -235,7 +235,7 @@ class Trial:
                     stream.put(stamp.ljust(self._setting.record_bytes, b"."))
                 answer = follower.stdout.read()
             finally:
-                follower.kill()  # it waits for records that a failed `put` did not bring
+                follower.kill()  # after a failed `put` it would wait for the missing records
         return Times.of(orjson.loads(answer))
 
     def _made(self) -> Stream:
@@ -252,7 +252,7 @@ class Trial:
 
 
 class _Touch:
-    """A function that counts its records and looks at the first byte of each."""
+    """A function that counts its records and reads the first byte of each."""
 
     __slots__ = ("count", "total")
 

@@ -1,4 +1,4 @@
-"""A runner of one thread in this process: what `streamfn worker` runs, without what watches it."""
+"""A runner with one thread in this process: a worker's runner without a supervisor."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ from streamfn.worker.runner.lane_request import add_lane
 from streamfn.worker.runner.lane_threads import LaneThreads
 
 WORKER: Final = "0" * 32
-"""Its id, which no worker has."""
+"""UUID of this runner's worker; no real worker has it."""
 
 
 class OneRunner:
-    """Calls the functions of an app with what is in their streams; holds their lanes within `with`.
+    """Calls the functions of an app with the records of their streams; a context manager.
+
+    It holds the leases of the lanes within `with`.
 
     Args:
-        log: Has the streams.
-        app: Its functions are registered; nobody else may run them meanwhile.
+        log: The log with the streams.
+        app: The app; no other process may run its functions meanwhile.
     """
 
     def __init__(self, log: Log, app: App) -> None:
@@ -63,16 +65,16 @@ class OneRunner:
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if error_type is None:  # or a lane may be in thread, which `close` would wait for
+        if error_type is None:  # after an error a thread may still have a lane: `close` would block
             self._lanes.close()
         self._loops.close()
 
     def run(self, is_done: Callable[[], bool]) -> None:
-        """Run in this thread until `is_done`, which is asked after each batch and has to come true.
+        """Run in this thread until `is_done` returns True; it is called after each batch.
 
         Raises:
-            RuntimeError: A function failed, or there was trouble with the log: nothing to measure.
-            KeyboardInterrupt: As ever.
+            RuntimeError: A function or the log failed, so there is nothing to measure.
+            KeyboardInterrupt: The user pressed Ctrl-C.
         """
         self._threads.left = lambda _: self._threads.stop() if is_done() else None
         self._threads.run()
@@ -83,14 +85,14 @@ class OneRunner:
             raise RuntimeError(f"{event}: {fields}")
 
     def _note(self, event: str, /, **fields: object) -> None:
-        """Stop: nothing that is told of should happen here."""
+        """Stop the run: during a measurement every reported event is an error."""
         self._trouble = self._trouble or (event, fields)
         for job in self._threads.jobs.values():
             job.interrupt.is_set = True
         self._threads.stop()
 
     def _register(self, mapping: EventSourceMapping) -> tuple[_core.Mapping, list[str]]:
-        """Return the record of a mapping, and the shards that it reads."""
+        """Register a mapping; return its record and its shards."""
         record = register_mapping(self._log.core, mapping)
         return record, record.prepare(mapping.stream)
 
@@ -113,16 +115,16 @@ class OneRunner:
 
 
 class _Threads(LaneThreads):
-    """A runner's, but what breaks them is for whoever runs them."""
+    """The lane threads of a runner, but errors are raised to the caller of `run`."""
 
     def strayed(self, error: BaseException) -> None:
-        """Raise it: it is the user's Ctrl-C, say."""
+        """Raise the error, such as the user's Ctrl-C."""
         raise error
 
     def end_in_doubt(self) -> None:
-        """Raise again, as below."""
+        """Raise the current error again."""
         raise  # noqa: PLE0704 -- as below
 
     def give_up(self) -> None:
-        """Raise again."""
+        """Raise the current error again."""
         raise  # noqa: PLE0704 -- it is called where an error was caught

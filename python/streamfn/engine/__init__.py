@@ -1,1 +1,1 @@
-"""What to do with the outcome of a call: policy, without threads or sleeps of its own."""
+"""Calls functions and decides what follows from the outcome; no threads or sleeps of its own."""

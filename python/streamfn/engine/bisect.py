@@ -1,7 +1,7 @@
-"""Splitting a failed call in two, until the guilty record is alone.
+"""Splits a failed call in two, until the failing record is alone.
 
-A split waits for nothing and uses no retry: one poison record among n costs at most
-2·⌈log2 n⌉ + 1 calls to isolate.
+A split causes no wait and uses no retry. To isolate one failing record among n takes at most
+2·⌈log2 n⌉ + 1 calls.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from .worklist import Call, narrowed
 
 
 def halves(call: Call, records: Records) -> tuple[Call, ...]:
-    """Split a call at ⌊n/2⌋ of its n records; one of a single record is returned whole.
+    """Split a call at ⌊n/2⌋ of its n records; a call of one record is returned whole.
 
-    Attempts are carried into the halves.
+    The halves keep the attempts.
 
     Args:
-        call: What failed.
-        records: Its records, all of them.
+        call: The failed call.
+        records: All its records.
 
-    Source: AWS Lambda, BisectBatchOnFunctionError; its split point is not documented.
+    Source: AWS Lambda, BisectBatchOnFunctionError; AWS does not document its split point.
     """
     middle = len(records) // 2
     if middle == 0:

@@ -1,8 +1,8 @@
-"""The dead letters of a mapping, folded from its dead-letter stream, and their redrive.
+"""The dead letters of a mapping, read from its dead-letter stream, and their redrive.
 
-The stream only grows: a dead letter is `failed`, later markers with the same origin say what
-became of it. One that was written twice, by a crash between the letter and the checkpoint, shows
-once.
+The stream is append-only. A dead letter has kind `failed`; later markers with the same origin
+change its status. A letter that was written twice, after a crash between letter and checkpoint, is
+shown once.
 
     failed ──> open ──> queued ──> resolved
                 │         └─ failed again ──> open (next round)
@@ -32,13 +32,13 @@ from .settle import microseconds
 Status = Literal["open", "queued", "resolved", "dropped"]
 
 Place = tuple[str, str, int, int, bool, str | None]
-"""Stream, shard id, sequence number and time of a record's origin; or of a window, where it was
-closed, and by which replay.
+"""Stream, shard id, sequence number and time of a record's origin, whether it is a window, and its
+replay. A window's origin is the place where it was closed.
 
-WHY the time: a stream that was removed and made again gives out the same numbers once more.
+WHY the time: a stream that was removed and created again issues the same numbers again.
 """
 Delivery = tuple[Place, int, int]
-"""Place, round and time of a dead letter: what its parts have in common, and no other has."""
+"""Place, round and time of a dead letter: they identify the parts of one letter."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 READ_RECORDS: Final = 1_000
@@ -52,20 +52,21 @@ class DeadLetter:
     id: str
     """`shardId-…:sequence_number` of the record's origin.
 
-    With `@stream` where two are alike, and with `@time` as well where the stream is another by now.
+    If two ids would be equal, `@stream` is appended. If the stream was removed and created again
+    since, `@time` is appended too.
     """
     data: bytes
     partition_key: str | None
     headers: dict[str, bytes]
-    """The record's own."""
+    """The headers of the record."""
     stream: str
     shard_id: str
     sequence_number: int
-    """These three: where the record was first put."""
+    """Stream, shard id and sequence number at which the record was first put."""
     put_at: datetime
-    """When it was."""
+    """When the record was first put."""
     round: int
-    """How often it was redriven before."""
+    """Number of earlier redrives."""
     function: str
     condition: str
     """`RetryAttemptsExhausted`, `RecordAgeExceeded` or `Rejected`."""
@@ -73,40 +74,40 @@ class DeadLetter:
     error_message: str
     traceback: str
     attempts: int
-    """Calls of this record that failed, all rounds together."""
+    """Failed calls of this record, in all rounds."""
     first_failed: datetime
     last_failed: datetime
     function_version: str
     status: Status
     window: tuple[datetime, datetime] | None = None
-    """Start and end of a window whose final call was given up; `data` is its state then."""
+    """Start and end of a window whose final call was given up; then `data` is its state."""
     replay: str | None = None
-    """Name of the replay that the window is one of; None: it is one of the function's own."""
+    """Name of the replay that the window belongs to; None: it belongs to the function itself."""
 
 
 class DeadLetters:
-    """View of one mapping's dead letters; empty while nothing has failed."""
+    """View of one mapping's dead letters; empty while no record has failed."""
 
     def __init__(self, log: Log, mapping_name: str, *, clock: Clock | None = None) -> None:
-        """Look at the dead letters of `<app>.<function>` in an open log."""
+        """Open the view for `<app>.<function>` in an open log."""
         self._log: _core.Log = log.core
         self._mapping_name = mapping_name
         self._clock = clock or SystemClock()
         self._letters: dict[Place, DeadLetter] = {}
         self._parts: dict[Delivery, dict[int, bytes]] = {}
-        """Of dead letters that were not read to their end."""
+        """Parts of dead letters that are not complete yet."""
         self._readers: list[ShardReader] = []
 
     def entries(self, status: Status | None = "open") -> list[DeadLetter]:
-        """Return those of a status, or all with None, in the order in which they first failed."""
+        """Return the letters with a status, or all with None, in order of their first failure."""
         self._refresh()
         return [each for each in self._told_apart() if status in {None, each.status}]
 
     def get(self, id: str) -> DeadLetter:
-        """Return one, of any status.
+        """Return one letter, of any status.
 
         Raises:
-            KeyError: There is none of that id.
+            KeyError: There is no letter with that id.
         """
         for each in self.entries(None):
             if id in {each.id, f"{each.id}@{each.stream}"}:
@@ -114,18 +115,17 @@ class DeadLetters:
         raise KeyError(id)
 
     def redrive(self, ids: Collection[str] | None = None) -> int:
-        """Queue open dead letters to be tried again, and return how many.
+        """Queue open dead letters for a retry, and return how many.
 
-        Copies go to the redrive stream, which the function alone reads under its own policy; a
-        running worker, or the next one, calls it with them. What is not open is left alone.
+        Copies of the records go to the redrive stream, which only this function reads, with its own
+        policy. A running worker, or the next one, calls the function with them. Letters that are
+        not open are left alone. So are the states of windows: they have no record to retry.
 
         Args:
-            ids: Which; None: all that are open.
-
-        The state of a window stays: there is no record to call the function with.
+            ids: Ids of the letters; None: all open letters.
 
         Raises:
-            KeyError: An id that does not exist; nothing was queued.
+            KeyError: An id does not exist; nothing was queued.
         """
         chosen = [each for each in self._chosen(ids) if each.window is None]
         if not chosen:
@@ -133,19 +133,19 @@ class DeadLetters:
         name = f"{self._mapping_name}.redrive"
         stream = self._log.create_stream(name, exist_ok=True, internal=True)
         put_all(stream, [self._copy(each) for each in chosen])
-        # WHY: after the copies. A crash in between leaves letters open that were copied: they can
-        # be queued twice, never be lost.
+        # WHY after the copies: a crash in between leaves copied letters open. They can be queued
+        # twice, but are never lost.
         self._mark(chosen, "queued")
         return len(chosen)
 
     def drop(self, ids: Collection[str] | None = None) -> int:
-        """Give open dead letters up for good, and return how many; their data stays in the stream.
+        """Mark open dead letters as dropped, and return how many; their data stays in the stream.
 
         Args:
-            ids: Which; None: all that are open.
+            ids: Ids of the letters; None: all open letters.
 
         Raises:
-            KeyError: An id that does not exist; nothing was dropped.
+            KeyError: An id does not exist; nothing was dropped.
         """
         chosen = self._chosen(ids)
         if chosen:
@@ -153,12 +153,12 @@ class DeadLetters:
         return len(chosen)
 
     def wait(self, timeout: timedelta | None = None) -> bool:
-        """Wait until no dead letter is queued, and return whether that is so.
+        """Wait until no dead letter is queued; return False if the timeout ends first.
 
-        Needs a worker that runs the function.
+        A worker must be running the function.
 
         Args:
-            timeout: The longest wait; None: no limit.
+            timeout: Longest wait; None: no limit.
         """
         end = None if timeout is None else self._clock.monotonic() + timeout.total_seconds()
         while self.entries("queued"):
@@ -169,7 +169,7 @@ class DeadLetters:
         return True
 
     def _told_apart(self) -> list[DeadLetter]:
-        """Return all letters, with ids that are as long as it takes to be each of one of them."""
+        """Return all letters, with the shortest ids that are unique."""
         found = list(self._letters.values())
         for longer in (_with_stream, _with_time):
             doubles = Counter(each.id for each in found)
@@ -208,7 +208,7 @@ class DeadLetters:
         )
 
     def _refresh(self) -> None:
-        """Read what was appended since the last time."""
+        """Read the records that were appended since the last call of this method."""
         if not self._readers:
             try:
                 stream = self._log.stream(f"{self._mapping_name}.dlq")
@@ -235,8 +235,8 @@ class DeadLetters:
             data = self._whole((place, origin.round, header["last_failed_us"]), record, header)
             if data is None:
                 return
-            # WHY: queued, and failed again in the same round: written twice by a crash. Its copy
-            # is on its way all the same.
+            # WHY: a queued letter that failed again in the same round was written twice, after a
+            # crash. It stays queued, because its copy is in the redrive stream.
             if known is None or known.status != "queued" or origin.round > known.round:
                 self._letters[place] = _read_letter(record, data, header, origin)
         elif known is not None and _follows(header, known):
@@ -264,9 +264,9 @@ def _with_time(letter: DeadLetter) -> str:
 
 
 def _follows(header: dict[str, Any], known: DeadLetter) -> bool:
-    """Whether a marker is about the dead letter as it is now, not about an earlier round."""
+    """Whether a marker is about the current round of the dead letter."""
     if header["kind"] == "resolved":
-        # WHY: a quick worker can be done with a copy before its letter is marked as queued.
+        # WHY open too: a worker can process a copy before its letter is marked as queued.
         return known.status in {"open", "queued"} and int(header["round"]) > known.round
     return known.status == "open" and int(header["round"]) == known.round
 

@@ -1,4 +1,4 @@
-"""Where given-up records go, and what a call sends on: durably, before the checkpoint moves."""
+"""Appends dead letters and outputs, durably, before the checkpoint moves."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .output import Output, by_stream
 from .settle import DiscardedRecord, microseconds
 
 PUT_BYTES: Final = 8 * 2**20
-"""Dead letters are put in portions of about so much."""
+"""Approximate size of the portions in which dead letters are put."""
 
 Put = tuple[bytes, str | None, dict[str, bytes]]
-"""Data, partition key and headers of one record to be put."""
+"""Data, partition key and headers of one record to put."""
 
 
 class FailureDestination:
@@ -35,13 +35,13 @@ class FailureDestination:
         return record.stream == self._mapping.redrive_stream
 
     def deliver(self, letters: Sequence[DiscardedRecord]) -> list[str | None]:
-        """Append the letters that are not dropped; they are durable when it returns.
+        """Append the letters that are not dropped; they are durable when this returns.
 
         Returns:
-            The stream that each letter is in now; None: it was dropped.
+            The stream that each letter was appended to; None: the letter was dropped.
 
         Raises:
-            StreamfnError: The destination cannot take them now. Doing it again is safe.
+            StreamfnError: The destination cannot take them now. Calling this again is safe.
         """
         places: list[str | None] = [None] * len(letters)
         wanted = [self._stream_for(letter) for letter in letters]
@@ -53,7 +53,7 @@ class FailureDestination:
         return places
 
     def resolve(self, records: Sequence[Record]) -> None:
-        """Say in the dead-letter stream that these redriven records succeeded.
+        """Mark the dead letters of these redriven records as resolved.
 
         Raises:
             StreamfnError: As `deliver`.
@@ -68,7 +68,7 @@ class FailureDestination:
         self._put(self._mapping.dlq_stream, markers)
 
     def send_on(self, outputs: Sequence[Output]) -> None:
-        """Append what successful calls send on; durable when it returns.
+        """Append the outputs of successful calls; they are durable when this returns.
 
         Raises:
             StreamfnError: As `deliver`.
@@ -77,19 +77,19 @@ class FailureDestination:
             self._put(name, [(each.data, each.partition_key, {}) for each in own])
 
     def _stream_for(self, letter: DiscardedRecord) -> str | None:
-        """Return the stream that a letter is meant for; None: it is to be dropped.
+        """Return the stream for a letter; None: the letter is dropped.
 
-        What came out of the dead-letter stream goes back there, whatever `on_failure` says now:
-        otherwise it would stay "queued" for ever.
+        A redriven record goes back to the dead-letter stream, whatever `on_failure` is now.
+        Otherwise it would stay `queued` forever.
         """
         if self.is_redriven(letter.record):
             return self._mapping.dlq_stream
         return self._mapping.failure_stream
 
     def _bring(self, letters: Sequence[DiscardedRecord], name: str) -> list[str]:
-        """Append letters to a stream, in portions; return where each of them found room."""
+        """Append letters to a stream, in portions; return the stream that took each of them."""
         places: list[str] = []
-        # WHY not a list: each has a copy of the traceback, and there may be thousands.
+        # WHY a generator: each letter has a copy of the traceback, and there may be thousands.
         puts = (self._dead_letter(each, TRACEBACK_BYTES_MAX) for each in letters)
         for portion in portions(puts):
             try:
@@ -101,11 +101,11 @@ class FailureDestination:
         return places
 
     def _bring_alone(self, letter: DiscardedRecord, name: str) -> str:
-        """Append a letter without its traceback, or to the function's own dead letters.
+        """Append a letter without its traceback, or to the function's own dead-letter stream.
 
-        WHY: a stream of the user's has the usual limits, which the record may reach by itself. The
-        dead letters have room for any record and all that is said of it; the state of a window can
-        be larger than that, and is put in parts, which `DeadLetters` joins.
+        WHY: the user's streams have the usual limits, and a record may reach them without a header.
+        The dead-letter stream has room for any record with its header. The state of a window may
+        be larger still; it is put in parts, which `DeadLetters` joins.
         """
         try:
             self._put(name, [self._dead_letter(letter, 0)])
@@ -139,7 +139,7 @@ class FailureDestination:
             stream = self._streams[name] = self._open(name)
         try:
             put_all(stream, records)
-        except StreamNotFound:  # somebody removed it: then it is made as for the first record
+        except StreamNotFound:  # the stream was removed: create it again
             stream = self._streams[name] = self._open(name)
             put_all(stream, records)
 
@@ -151,14 +151,14 @@ class FailureDestination:
 
 
 def put_all(stream: Stream, records: Sequence[Put]) -> None:
-    """Append records in order, in portions that fit memory."""
+    """Append records in order, in portions of limited size."""
     for portion in portions(records):
         data, keys, headers = zip(*portion, strict=True)
         stream.put_many(data, keys, headers)
 
 
 def portions(records: Iterable[Put]) -> Iterator[list[Put]]:
-    """Return the records in order, in lists of about `PUT_BYTES`; no more are taken than that."""
+    """Yield the records in order, in lists of about `PUT_BYTES`, reading no further ahead."""
     portion: list[Put] = []
     size = 0
     for put in records:

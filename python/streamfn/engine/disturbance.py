@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class Disturbance(BaseException):
-    """A call failed, and the code of another call may be why: it is no attempt.
+    """A call failed, perhaps because of another call's code; it does not count as an attempt.
 
-    No `Exception`: what a function raises is never taken for it.
+    This is not an `Exception`, so that it cannot be confused with what a function raises.
     """
 
     def __init__(self, cause: BaseException, *, is_fatal: bool = False) -> None:
         super().__init__(cause, is_fatal)
         self.cause, self.is_fatal = cause, is_fatal
-        """What the call ended with, and whether it would end so again in this process."""
+        """The error of the call, and whether a retry in this process would fail the same way."""

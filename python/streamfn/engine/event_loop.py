@@ -1,7 +1,7 @@
-"""The event loop that all `async` functions of a runner share; imported only where there are some.
+"""The event loop that all `async` functions of a runner share; imported only if there are any.
 
-One loop, so that calls can share what belongs to a loop: an HTTP session, a pool of connections. It
-has a thread of its own; each lane's thread waits there for its call.
+There is one loop, so that calls can share objects that belong to a loop, such as an HTTP session or
+a connection pool. The loop has its own thread; each lane's thread waits for its call.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ from .loop_call import CALL, Call, judged, make_task
 from .loop_parts import SharedParts
 
 FILES_MAX: Final = 1024
-"""`select` takes file descriptors below it (FD_SETSIZE)."""
+"""`select` accepts file descriptors below this (FD_SETSIZE)."""
 BEAT: Final = timedelta(milliseconds=50)
-"""How often the loop is seen to turn while there are calls; one is cancelled so much too late."""
+"""Interval of the pulse while there are calls; a call is cancelled at most so much too late."""
 LATE: Final = timedelta(milliseconds=500)
-"""So long after its timeout, by the wall, a call is cancelled that had nearly all of its time.
+"""A call that had `NEARLY` its whole timeout is cancelled so long after the timeout in real time.
 
-Less than `CANCEL_GRACE`: after that its process is killed.
+This is less than `CANCEL_GRACE`, after which its process is killed.
 """
 NEARLY: Final = 0.9
-"""What part of its timeout that is."""
+"""The part of the timeout that counts as nearly all."""
 CLOSE_PATIENCE: Final = timedelta(seconds=2)
-"""How long what calls left running may take to end once it was cancelled."""
+"""How long cancelled tasks that calls left running may take to end."""
 
 
 class EventLoop:
-    """Runs calls side by side, each cancelled at its timeout.
+    """Runs calls concurrently, and cancels each at its timeout.
 
-    It runs until it is closed: a task that raises `SystemExit`, and a function that stops the loop,
-    end one turn of it. One that cannot run any more (`is_dead`) ends its calls, and takes no other:
-    what functions keep that belongs to the loop is lost with it, and a new process is needed.
+    The loop runs until it is closed. A task that raises `SystemExit`, or a function that stops the
+    loop, ends only one turn of it. If the loop cannot run any more (`is_dead`), it ends its calls
+    and accepts no others. Then objects that belong to the loop are lost, so a new process is
+    needed.
     """
 
     FRAMES: Final = (__file__, loop_call.__file__, str(Path(asyncio.__file__).parent))
-    """Where the frames lie that a user's traceback does without."""
+    """Paths whose frames are removed from users' tracebacks."""
 
     def __init__(self, *, is_shielded: bool = False) -> None:
         """Start the loop.
@@ -65,23 +66,24 @@ class EventLoop:
         self._pulse = _Pulse(self._loop)
         self._lock = threading.Lock()
         self._calls: set[Call] = set()
-        """Calls that threads wait for."""
+        """Calls that have not ended."""
         self._begun = 0
         self._is_unseen = False
-        """A call has ended since the shared parts were looked at."""
+        """Whether a call has ended since the last check of the shared parts."""
         self._has_turned = self._is_closing = self.is_dead = False
         self._thread = threading.Thread(target=self._run, name="async-functions", daemon=True)
         self._thread.start()
 
     def finish(self, returned: object, timeout_seconds: float) -> object:
-        """Run an awaitable to its end, an async generator into a list; return others as they are.
+        """Run an awaitable to its end and return its result; return other values unchanged.
 
-        Called from any thread but the loop's; blocks.
+        An async generator is run to a list of its items. This blocks, and must not be called from
+        the loop's thread.
 
         Raises:
-            FunctionTimedOut: It was cancelled.
-            Disturbance: It failed, and another call may be why.
-            BaseException: Whatever the awaitable raised.
+            FunctionTimedOut: The call was cancelled at its timeout.
+            Disturbance: The call failed, perhaps because of another call.
+            BaseException: The awaitable raised.
         """
         if inspect.isasyncgen(returned):
             returned = _listed(returned)
@@ -98,14 +100,14 @@ class EventLoop:
             del error  # its traceback has this frame
 
     def close(self) -> None:
-        """Cancel what the calls left running, and close; what does not end is left behind."""
+        """Cancel the tasks that calls left running, and close; tasks that do not end are left."""
         self._is_closing = True
-        with suppress(RuntimeError):  # it is closed
+        with suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(4 * CLOSE_PATIENCE.total_seconds())
 
     def _run_to_end(self, call: Call) -> None:
-        """Have a call run, and wait for its end, whatever is thrown at this thread meanwhile."""
+        """Run a call and wait for its end, even if exceptions are thrown into this thread."""
         while not call.is_over:
             try:
                 if not call.is_handed_over:
@@ -126,7 +128,7 @@ class EventLoop:
             if self.is_dead:
                 raise _ended()
             self._loop.call_soon_threadsafe(self._begin, call)
-        except RuntimeError as error:  # it is closed, and its thread about to notice
+        except RuntimeError as error:  # the loop is closed or dead
             _close(call.awaitable)
             raise Disturbance(error, is_fatal=True) from None
         call.is_handed_over = True
@@ -135,9 +137,9 @@ class EventLoop:
 
     def _begin(self, call: Call) -> None:
         if call.begun:
-            return  # what was thrown at its thread had it handed over twice
-        CALL.set(call)  # in a context of its own
-        if asyncio._get_running_loop() is not self._loop:  # noqa: SLF001 -- it says None for none
+            return  # an exception in its thread made `_hand_over` run twice
+        CALL.set(call)  # in a separate context
+        if asyncio._get_running_loop() is not self._loop:  # noqa: SLF001 -- it may be None
             self._shared.mend()
         self._begun += 1
         call.begun, call.mended = self._begun, self._shared.mended
@@ -157,7 +159,7 @@ class EventLoop:
         try:
             try:
                 result, error = task.result()
-            except BaseException as raised:  # noqa: BLE001 -- before its first step: a cancellation
+            except BaseException as raised:  # noqa: BLE001 -- cancelled before its first step
                 _close(call.awaitable)
                 error = raised
             self._is_unseen = True
@@ -180,9 +182,9 @@ class EventLoop:
         return judged(call, error, is_mended=is_mended, threads=threads)
 
     def _has_strangers(self, call: Call) -> bool:
-        """Whether there are tasks that calls before this one may have left behind."""
+        """Whether there are tasks that earlier calls may have left behind."""
         roots = {getattr(task, "root", None) for task in asyncio.all_tasks(self._loop)}
-        # Tasks that a function's own factory made have no root: those of the first call are its.
+        # Tasks from a function's own task factory have no root; in the first call they are its own.
         return bool(roots - {call, None}) or (None in roots and call.begun > 1)
 
     def _forget(self, call: Call, result: object, error: BaseException | None) -> None:
@@ -193,7 +195,7 @@ class EventLoop:
     def _run(self) -> None:
         try:
             loop_forks.watch(self._loop)
-            with suppress(BaseException):  # a policy of the user's
+            with suppress(BaseException):  # the user's loop policy may raise
                 asyncio.set_event_loop(self._loop)
             while not self._is_closing and self._turn():
                 pass
@@ -204,10 +206,10 @@ class EventLoop:
             self._die()
 
     def _turn(self) -> bool:
-        """Run the loop until something ends that; False: it cannot be run any more.
+        """Run the loop until it stops; return False if it cannot run any more.
 
-        A task that raises `SystemExit` or `KeyboardInterrupt` ends the turn. Who awaits the task
-        has got it by then.
+        A task that raises `SystemExit` or `KeyboardInterrupt` ends the turn; the code that awaits
+        the task gets the exception too.
         """
         self._has_turned = False
         try:
@@ -216,7 +218,7 @@ class EventLoop:
         except (SystemExit, KeyboardInterrupt) as error:
             end_if_forked(self._process, error)
             return True
-        except BaseException:  # noqa: BLE001 -- from its selector, say; or another thread's
+        except BaseException:  # noqa: BLE001 -- from the selector, say, or thrown by another thread
             return self._has_turned
         return True
 
@@ -224,7 +226,7 @@ class EventLoop:
         self._has_turned = True
 
     def _die(self) -> None:
-        """End the calls that are left, for the loop runs no more."""
+        """End the calls that are left, because the loop does not run any more."""
         with self._lock:
             self.is_dead = True
             calls, self._calls = self._calls, set()
@@ -236,7 +238,7 @@ class EventLoop:
             self._loop.close()
 
     def _wind_up(self) -> None:
-        """Let what calls left running end, for a moment."""
+        """Cancel the tasks that calls left running, and give them a moment to end."""
         try:
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
@@ -248,7 +250,7 @@ class EventLoop:
             self._shared.close(CLOSE_PATIENCE)
 
     def _turn_until(self, ending: Coroutine[Any, Any, object]) -> None:
-        """Run the loop until something has ended, or for as long as we have patience."""
+        """Run the loop until `ending` has ended, at most for `CLOSE_PATIENCE`."""
         end = self._loop.time() + CLOSE_PATIENCE.total_seconds()
         task = make_task(self._loop, ending)
         task.add_done_callback(lambda _: self._loop.stop())
@@ -262,22 +264,22 @@ def _ended() -> RuntimeError:
 
 
 def _cancel(call: Call) -> None:
-    call.begun = call.begun or 1  # or it would begin now
+    call.begun = call.begun or 1  # so that a call that has not begun never begins
     if call.task is not None:
         call.task.cancel()
 
 
 def _close(awaitable: object) -> None:
-    """Close what never ran, or Python warns that it was never awaited."""
+    """Close a coroutine that never ran, so that Python does not warn about it."""
     if isinstance(awaitable, Coroutine):
         awaitable.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of the kind that the app asks for (`uvloop.install`), or a punctual one."""
+    """Return a loop of the app's policy (`uvloop.install`), or ours with a precise selector."""
     try:
         loop = asyncio.new_event_loop()
-    except BaseException:  # noqa: BLE001 -- a policy of the user's, left broken by a function
+    except BaseException:  # noqa: BLE001 -- the user's loop policy may be broken
         return asyncio.SelectorEventLoop(_PunctualSelector())
     if type(loop) is not asyncio.SelectorEventLoop:
         return loop
@@ -286,16 +288,16 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 class _PunctualSelector(selectors.EpollSelector):
-    """Wakes when a timer is due, and not at the next whole millisecond.
+    """Wakes when a timer is due, not at the next whole millisecond.
 
-    WHY: `epoll` counts milliseconds, and Python rounds up. Calls that sleep would take up to one
-    more; and those of several lanes, which began one after the other, would all go on in the same
-    instant and wait for each other.
+    WHY: `epoll` has a resolution of milliseconds, and Python rounds up. Calls that sleep would take
+    up to 1 ms more. Calls of several lanes that began one after the other would all wake at the
+    same instant and wait for each other.
     """
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout > 0 and self.fileno() < FILES_MAX:
-            select.select([self], [], [], timeout)  # it counts microseconds
+            select.select([self], [], [], timeout)  # it has a resolution of microseconds
             timeout = 0.0
         return super().select(timeout)
 
@@ -305,36 +307,37 @@ async def _listed(items: AsyncIterator[object]) -> list[object]:
 
 
 class _End(NamedTuple):
-    """When a call is over: its time is up; or nearly, and it is late by the wall."""
+    """When a call is cancelled: at `up`, or once both `nearly` and `late` are reached."""
 
     up: float
-    """On the clock of the pulse."""
+    """End of the timeout, on the clock of the pulse."""
     nearly: float
-    """On the same."""
+    """`NEARLY` the end of the timeout, on the clock of the pulse."""
     late: float
-    """On that of the loop, which does not stand still."""
+    """`LATE` after the timeout, on the clock of the loop, which does not stop."""
 
 
 class _Pulse:
-    """Ends calls whose time is up, by a clock that stands still while the loop does not turn.
+    """Cancels calls at their timeout, by a clock that stops while the loop is blocked.
 
-    WHY: a call that blocks the loop takes their time from the others. Were they cancelled as soon
-    as it turns again, innocents would be blamed. A loop that is blocked for too long is for the
-    supervisor, who kills the process and blames nobody who had company. But one that is blocked a
-    little now and then is not: then no hanging call would ever be cancelled, and each would take
-    its process with it.
+    WHY stop: a call that blocks the loop takes time from the other calls. If they were cancelled
+    as soon as the loop runs again, they would be blamed for it. If a loop is blocked for too long,
+    the supervisor kills the process and blames no call that had company.
+
+    WHY `late`: if the loop is blocked for short times only, the supervisor does not act. Without
+    that limit a hanging call would reach the supervisor's deadline and its process be killed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ends: dict[asyncio.Timeout, _End] = {}
         self._context = Context()
-        """Nobody's: what the pulse cancels, no call has cancelled."""
+        """An empty context, so that a cancellation by the pulse is not attributed to a call."""
         self._clock = self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, scope: asyncio.Timeout, seconds: float) -> None:
-        """End a scope after so many seconds, unless it is forgotten before."""
+        """Cancel a scope after so many seconds, unless `forget` is called first."""
         if not self._ends:
             self._context.run(self._rest)
         now = self._loop.time()
@@ -343,7 +346,7 @@ class _Pulse:
         self._ends[scope] = _End(begun + seconds, begun + NEARLY * seconds, late)
 
     def forget(self, scope: asyncio.Timeout) -> None:
-        """Let a scope be: its call has ended."""
+        """Stop watching a scope, whose call has ended."""
         self._ends.pop(scope, None)
         if not self._ends and self._timer is not None:
             self._timer.cancel()
@@ -368,10 +371,10 @@ class _Pulse:
 async def _bounded(
     awaitable: Awaitable[object], seconds: float, pulse: _Pulse
 ) -> tuple[object, BaseException | None]:
-    """Return what the call returned, and what it raised.
+    """Return the call's result and its exception.
 
-    WHY: a task that raises `SystemExit` ends a turn of the loop, and every task may be asked for
-    its exception by the user's code.
+    WHY not raise: a task that raises `SystemExit` ends a turn of the loop, and the user's code can
+    read the exception of every task.
     """
     scope, process = asyncio.timeout(None), os.getpid()
     pulse.watch(scope, seconds)
@@ -386,7 +389,7 @@ async def _bounded(
         timed_out = FunctionTimedOut(seconds)
         timed_out.__cause__ = error
         return None, timed_out.with_traceback(error.__traceback__)
-    except BaseException as error:  # noqa: BLE001 -- it is raised again in the thread that called
+    except BaseException as error:  # noqa: BLE001 -- raised again in the calling thread
         end_if_forked(process, error)
         return None, error
     finally:

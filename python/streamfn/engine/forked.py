@@ -1,8 +1,8 @@
-"""The end of a child that a function forked and that came back from the function.
+"""Ends a child process that a function forked and that returned from the function.
 
-The child is a copy of its parent in the middle of a call. If it went on it would settle the batch,
-take the next one and clear the parent's deadline. So it ends where the function ends, as a script
-would: with the code of its `SystemExit`, or 1 and a traceback.
+The child is a copy of its parent in the middle of a call. If it continued, it would settle the
+batch, take the next one and clear the parent's deadline. So the child exits where the function
+ends, as a script would: with the code of its `SystemExit`, or with 1 and a traceback.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import NoReturn
 
 
 def end_if_forked(parent: int, error: BaseException | None = None) -> None:
-    """End this process, unless it is the one that called the function.
+    """Exit, unless this is the process that called the function.
 
     Args:
-        parent: Process id from before the call.
-        error: What the call raised.
+        parent: The process id before the call.
+        error: The exception of the call.
     """
     if os.getpid() != parent:
         end_forked(error)
 
 
 def end_forked(error: BaseException | None = None) -> NoReturn:
-    """End a forked child at once: no exit function runs, they are the parent's."""
+    """Exit from a forked child at once, without the exit functions, which belong to the parent."""
     code = 1
     try:
         code = _exit_code(error)
@@ -39,7 +39,7 @@ def end_forked(error: BaseException | None = None) -> NoReturn:
 
 
 def _exit_code(error: BaseException | None) -> int:
-    """Return the code of Python's own exit, and print what it would print."""
+    """Return the exit code that Python would use, and print what Python would print."""
     if error is None:
         return 0
     if not isinstance(error, SystemExit):

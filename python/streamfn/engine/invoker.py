@@ -1,7 +1,7 @@
-"""Calling one function, and turning whatever happens into an outcome.
+"""Calls one function and converts every result into an outcome.
 
-Everything a user's code raises is caught here, `SystemExit` included: only the death of the
-process is for the supervisor to see.
+All exceptions of the user's code are caught here, including `SystemExit`. Only the end of the
+process is left to the supervisor.
 """
 
 from __future__ import annotations
@@ -48,32 +48,33 @@ from .surroundings import SURROUNDINGS
 from .windows import State, WindowTurn
 
 CANCEL_GRACE: Final = timedelta(seconds=1)
-"""How long an `async` call may take to end once it was cancelled; then its process is killed."""
+"""How long a cancelled `async` call may take to end; after that its process is killed."""
 
 _REQUESTS: Final = UUID("6f9c2f0e-52d7-4f0e-9a43-6d1f0c6e7a11")
-"""Request ids are made from it."""
+"""UUID namespace of request ids."""
 
 
 @dataclass(slots=True)
 class Interrupt:
-    """Whether a lane is to let go before its next record; another thread sets it."""
+    """Whether a lane must stop before its next record; set by another thread."""
 
     is_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """How far the calls of a range of records went."""
+    """The result of calling a range of records one by one."""
 
     done: int
+    """Number of records that succeeded."""
     outcome: Failed | Rejected | Expired | Disturbed | None = None
-    """Of the record after the `done` ones; None: it was not called."""
+    """Outcome of the record after the `done` ones; None: it was not called."""
     outputs: Sequence[Output] = ()
-    """What the `done` ones send on."""
+    """Outputs of the `done` records."""
 
 
 class Invoker:
-    """Calls one function; several threads may have calls of an `async` one at once."""
+    """Calls one function; several threads may call an `async` function at the same time."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class Invoker:
         self._input = INPUTS[mapping.input]
         self._takes_context = _takes_context(handler)
         self.is_async = is_async(handler) or is_async(type(handler).__call__)
-        """Whether the function runs on an event loop; it is cancelled at its timeout."""
+        """Whether the function runs on the event loop; then a call is cancelled at its timeout."""
         self._loops = loops
         self._outputs = Outputs(mapping, clock)
         self._own_frames: tuple[str, ...] = (__file__,)
@@ -100,14 +101,14 @@ class Invoker:
             attempt: 1 for the first call of these records.
         """
         process = os.getpid()
-        # WHY later: few functions look at it, and its id is a tenth of what a call costs.
+        # WHY on access: few functions use the context, and its id is a tenth of a call's cost.
         make_context = partial(self._context, records, attempt, self._clock.now())
         batch = Batch(records, make_context=make_context, clock=self._clock)
         tracer, profiler, is_first = gettrace(), getprofile(), not SURROUNDINGS.is_unseen
         try:
             try:
                 returned, values = self._call(batch)
-                # WHY in here: what was returned runs the user's code too, such as its `__repr__`.
+                # WHY in here: reading the returned value may run the user's code (`__repr__`).
                 outcome = self._outcome(returned, batch)
                 if isinstance(outcome, Success):
                     outcome = self._sent_on(values, returned, batch)
@@ -121,12 +122,12 @@ class Invoker:
     def call_window(
         self, turn: WindowTurn, state: State, records: Records, attempt: int
     ) -> tuple[Outcome | Disturbed, State]:
-        """Call the function within a window, and return the state that it left as well.
+        """Call the function in a window, and return the outcome and the state that it left.
 
         Args:
             turn: The window.
-            state: What the call before left.
-            records: None in a final call.
+            state: The state that the previous call left.
+            records: Empty in a final call.
             attempt: 1 for the first call of these records, or the first final call.
         """
         call, process = turn.call(state), os.getpid()
@@ -153,10 +154,11 @@ class Invoker:
         """Call the function with one record after the other, until one fails.
 
         Args:
-            records: What to call, in order.
-            running: The same; taking a record from it tells the supervisor that it runs.
+            records: The records, in order.
+            running: The same records; taking one from the iterator tells the supervisor that it
+                is running.
             attempt: 1 for the first call of these records.
-            interrupt: Looked at before each record.
+            interrupt: Checked before each record.
         """
         outputs = list[Output]()
         call = self._record_caller(records, attempt, outputs)
@@ -176,18 +178,18 @@ class Invoker:
                     returned = call(record)
                     if returned is not None:
                         response.check_ran(returned)
-                    last = record  # WHY no count: it takes a tenth of what is around a call
+                    last = record  # WHY no count: it would add a tenth to the cost around a call
             finally:
                 self._end_call(tracer, profiler)
         except BaseException as error:  # noqa: BLE001 -- as above
             outcome = self._ended(error, process, is_first=is_first and last is None)
         end_if_forked(process)
         done = 0 if last is None else records.index(last.sequence_number) + 1
-        # An exception after the last record, such as a signal handler's, is no record's.
+        # An exception after the last record, such as from a signal handler, belongs to no record.
         return SweepResult(done, outcome if done < len(records) else None, outputs)
 
     def _call(self, batch: Batch) -> tuple[object, list[Output]]:
-        """Call the function; return what it returned, and what of that goes to `to`."""
+        """Call the function; return its return value and the outputs for `to`."""
         kind = self._input
         event = kind.event(batch)
         second = (kind.context(batch.context),) if self._takes_context else ()
@@ -200,7 +202,7 @@ class Invoker:
         return returned, self._outputs.of_values(returned)
 
     def _outcome(self, returned: object, batch: Batch) -> Outcome:
-        """Put together what the function returned and what it gave to `batch.fail`."""
+        """Combine the return value and the records passed to `batch.fail` into an outcome."""
         report: Outcome = Success()
         if self._mapping.retry.report_failures:
             report = response.read(returned, batch.records)
@@ -213,11 +215,11 @@ class Invoker:
         return Partial({number: ended(error) for number, error in failures})
 
     def _sent_on(self, values: list[Output], returned: object, batch: Batch) -> Success:
-        """Return the success of a call, with all that it sends on.
+        """Return the success of a call, with its outputs.
 
         Raises:
-            RecordTooLarge: Its invocation record fits no record.
-            Exception: What was returned cannot be shown in there.
+            RecordTooLarge: The invocation record is over a limit of records.
+            Exception: The `__repr__` of the returned value raised.
         """
         if not self._outputs.are_wanted:
             return Success()
@@ -227,7 +229,7 @@ class Invoker:
     def _record_caller(
         self, records: Records, attempt: int, outputs: list[Output]
     ) -> Callable[[Record], object]:
-        """Return the quickest way to call the function with one record."""
+        """Return the fastest callable that calls the function with one record."""
         has_outputs = self._outputs.are_wanted
         if not (self._takes_context or self.is_async or has_outputs):
             return self._handler
@@ -279,10 +281,12 @@ class Invoker:
         return horizon is not None and record.timestamp_us < horizon
 
     def _ran(self, returned: object) -> object:
-        """Return what the function gives once its body has run, or runs as it is listed.
+        """Wait for an `async` call, and check that the function's body has run.
+
+        The body of a generator runs later, when its items are listed.
 
         Raises:
-            InvalidResponse: Its body would never run.
+            InvalidResponse: The body would never run.
         """
         if self.is_async:
             returned = self._finish(returned)
@@ -301,7 +305,7 @@ class Invoker:
         return loop.finish(returned, self._mapping.timeout.total_seconds())
 
     def _end_call(self, tracer: object, profiler: object) -> None:
-        """Take back what a function set in this thread for those that come after it."""
+        """Undo what the function set in this thread, so that later calls do not see it."""
         SURROUNDINGS.is_unseen = True
         is_as_before = gettrace() is tracer and getprofile() is profiler
         if not is_as_before or getrecursionlimit() < SURROUNDINGS.depth:
@@ -313,9 +317,9 @@ class Invoker:
         """Return the outcome of a call that raised.
 
         Args:
-            error: What it raised.
-            process: The one that made the call.
-            is_first: Whether it is the first call since the last look at the surroundings.
+            error: The exception.
+            process: The process that made the call.
+            is_first: Whether no other call has ended since the last check of the surroundings.
         """
         end_if_forked(process, error)
         if type(error) is Disturbance:
@@ -327,7 +331,7 @@ class Invoker:
         return Disturbed(outcome.failure, is_fatal=False, may_be_own=is_first)
 
     def _users_frames(self, error: BaseException) -> TracebackType | None:
-        """Return the traceback from the first frame that is not ours on."""
+        """Return the traceback without our own frames at its top."""
         frames = frames_of(error)
         while frames and frames.tb_frame.f_code.co_filename.startswith(self._own_frames):
             frames = frames.tb_next
@@ -335,7 +339,7 @@ class Invoker:
 
 
 def request_id(mapping_name: str, records: Records) -> str:
-    """Return a UUID that all calls of the same records have in common, crashes included."""
+    """Return the UUID of all calls of these records; it is the same after a crash."""
     numbers = f"{records.first}-{records.last}x{len(records)}"
     return str(uuid5(_REQUESTS, f"{mapping_name}/{records.stream}/{records.shard_id}/{numbers}"))
 

@@ -1,4 +1,4 @@
-"""The event loop of a process, made when it is needed first."""
+"""The event loop of a process, created on first use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class LazyEventLoop:
-    """Has one event loop, or none: a runner without `async` functions does not import asyncio."""
+    """Creates the loop on first use; a runner without `async` functions never imports asyncio."""
 
     def __init__(self, *, is_shielded: bool = False) -> None:
-        """Begin without a loop.
+        """Start without a loop.
 
         Args:
-            is_shielded: Whether a thread that waits for a call goes on waiting when something
-                raises in it, such as a function's signal handler: its call has not ended.
+            is_shielded: Whether a thread that waits for a call keeps waiting when an exception is
+                raised in it, for example by a function's signal handler.
         """
         self._is_shielded = is_shielded
         self._lock = threading.Lock()
@@ -29,21 +29,21 @@ class LazyEventLoop:
         """Return the loop.
 
         Raises:
-            Disturbance: There is none to be had.
+            Disturbance: No loop could be created.
         """
         with self._lock:
             if self._loop is None:
                 try:
-                    # WHY: here, for the import of asyncio takes as long as that of all the rest.
+                    # WHY here: importing asyncio takes as long as all other imports together.
                     from .event_loop import EventLoop  # noqa: PLC0415
 
                     self._loop = EventLoop(is_shielded=self._is_shielded)
-                except BaseException as error:  # noqa: BLE001 -- no loop for anybody's call
+                except BaseException as error:  # noqa: BLE001 -- the user's loop policy may raise
                     raise Disturbance(error, is_fatal=True) from None
             return self._loop
 
     def close(self) -> None:
-        """Close the loop, if one was needed; the next `get` makes another."""
+        """Close the loop if there is one; the next `get` creates another."""
         with self._lock:
             if self._loop is not None:
                 self._loop.close()

@@ -1,16 +1,15 @@
-"""The dead-letter header: what is known of a record that was given up, as JSON.
+"""The dead-letter header: a JSON description of a record that was given up.
 
-A dead letter is the record as it was (data, key, headers) with one header more; markers and
-redriven copies carry the same header with another `kind`:
+A dead letter is the unchanged record (data, key, headers) with one more header. Markers and
+redriven copies have the same header with another `kind`:
 
     failed     in the dead-letter stream, the record with its error
     queued     in the dead-letter stream, without data: copied to the redrive stream
     resolved   in the dead-letter stream, without data: its copy succeeded
-    dropped    in the dead-letter stream, without data: given up by hand
-    redrive    in the redrive stream, the record to be tried again
+    dropped    in the dead-letter stream, without data: given up by a user
+    redrive    in the redrive stream, the record to retry
 
-`origin` is where the record was first put; it and `round`, which each redrive raises by one, stay
-with the record for good.
+`origin` is where the record was first put and never changes. Each redrive increases `round` by one.
 """
 
 from __future__ import annotations
@@ -32,32 +31,32 @@ from .settle import DiscardedRecord
 Kind = Literal["failed", "queued", "resolved", "dropped", "redrive"]
 
 HEADER_BYTES_MAX: Final = DEAD_LETTER_BYTES_EXTRA - 2**10
-"""JSON escapes can make a text longer; a header that is over this loses more of its traceback."""
+"""A longer header, for example after JSON escaping, loses more of its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a record was first put, and what became of it since."""
+    """Where a record was first put, and its history since."""
 
     stream: str
     shard_id: str
     sequence_number: int
     timestamp_us: int
     round: int = 0
-    """How often it was redriven."""
+    """Number of redrives."""
     attempts: int = 0
-    """Calls it failed in during earlier rounds."""
+    """Failed calls in earlier rounds."""
     first_failed_us: int = 0
-    """0: not before this round."""
+    """When the first call failed; 0: not before this round."""
     window: tuple[int, int] | None = None
-    """Start and end, µs, of the window whose final call this is about, not a record."""
+    """Start and end, in µs, of a window whose final call failed; None: this is about a record."""
     replay: str | None = None
-    """Name of the replay that the window is one of. WHY not of a record, too: that is the same one,
-    while of a window that a replay has a part of, the state is another."""
+    """Name of the replay that the window belongs to. WHY only for windows: a record is the same in
+    a replay, while the window of a replay may cover fewer records and have another state."""
 
     @classmethod
     def of(cls, record: Record, mapping: EventSourceMapping) -> Origin:
-        """Find the origin of a record that a function was called with."""
+        """Return the origin of a record that a function was called with."""
         if record.stream == mapping.redrive_stream:
             header = read(record)
             if header is not None:
@@ -66,7 +65,7 @@ class Origin:
 
     @classmethod
     def read(cls, header: Mapping[str, Any]) -> Origin:
-        """Read it from a header of any kind."""
+        """Read the origin from a header of any kind."""
         place = dict(header["origin"])
         window = place.pop("window", None)
         return cls(
@@ -94,7 +93,7 @@ class Origin:
 
 
 def read(record: Record) -> dict[str, Any] | None:
-    """Return the record's dead-letter header, or None if it has none that can be read."""
+    """Return the record's dead-letter header; None if it has none or it is malformed."""
     header = record.headers.get(DEAD_LETTER_HEADER)
     if header is None:
         return None
@@ -108,7 +107,7 @@ def read(record: Record) -> dict[str, Any] | None:
 def failed(
     letter: DiscardedRecord, mapping: EventSourceMapping, now_us: int, traceback_bytes: int
 ) -> dict[str, bytes]:
-    """Return the headers of a dead letter: the record's own and ours."""
+    """Return the headers of a dead letter: those of the record and the dead-letter header."""
     origin = Origin.of(letter.record, mapping)
     origin = replace(origin, window=letter.window, replay=letter.replay)
     failure = letter.failure
@@ -130,7 +129,7 @@ def failed(
 
 
 def as_part(headers: Mapping[str, bytes], number: int, count: int) -> dict[str, bytes]:
-    """Return the headers of a dead letter that is put in parts, those of one part."""
+    """Return the headers of one part of a dead letter that is put in parts."""
     values = {**orjson.loads(headers[DEAD_LETTER_HEADER]), "part": [number, count]}
     return {**headers, DEAD_LETTER_HEADER: orjson.dumps(values)}
 
@@ -148,7 +147,7 @@ def marker(kind: Kind, function: str, origin: Origin, now_us: int) -> dict[str, 
 
 
 def redriven(function: str, origin: Origin, headers: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the headers of a copy to be tried again; `origin` tells of the rounds before it."""
+    """Return the headers of a redriven copy; `origin` has the history of earlier rounds."""
     values = {
         "kind": "redrive",
         "function": function,

@@ -1,7 +1,7 @@
-"""One call on the event loop, and whose code cancels the tasks of which call.
+"""A call on the event loop, and which call's code cancels whose tasks.
 
-Every task of a loop belongs to the call that made it, or that made the task that made it. So when a
-task is cancelled, it can be said whether its own call did that or another one.
+Every task of the loop belongs to the call whose code created it, directly or through other tasks.
+So when a task is cancelled, it is known whether its own call or another call cancelled it.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from .disturbance import Disturbance
 from .loop_forks import ending_with_child
 
 WORKS_MAX: Final = 64
-"""So many works of a call are kept before those that have ended are forgotten."""
+"""With so many works of a call, those that have ended are removed from its list."""
 
 Canceller = Literal["nobody", "itself", "unknown", "another"]
-"""Who cancelled a call, or a task of it. A thread that a function started is unknown."""
+"""Which call cancelled a call or one of its tasks; `unknown`: a thread that a function started."""
 
 CALL: Final[ContextVar[Call | None]] = ContextVar("streamfn_call", default=None)
-"""The call whose code runs."""
+"""The call whose code is running."""
 
 
 class Call:
-    """A call, from the moment a thread hands it over until it has ended."""
+    """A call, from when a thread passes it to the loop until it has ended."""
 
     def __init__(self, awaitable: Awaitable[object], seconds: float) -> None:
         self.awaitable: Awaitable[object] | None = awaitable
         self.seconds = seconds
         self.task: CallTask | None = None
-        """Let go at the end, as the awaitable is: it has this call in turn, and its records."""
+        """Set to None at the end, like the awaitable: it refers to this call and its records."""
         self.canceller: Canceller = "nobody"
         self.has_company = False
-        """Whether there were other calls on the loop when it began."""
+        """Whether other calls were on the loop when this one began, or began since."""
         self.is_first_look = False
-        """Whether a call before it may have broken what all share."""
+        """Whether an earlier call may have broken the shared parts."""
         self.begun = self.mended = 0
-        """How many calls had begun, and how often the loop was mended, when it did."""
+        """When the call began: the number of calls begun, and of repairs of the shared parts."""
         self.works: list[Future[Any]] = []
-        """What it had done in threads of the loop."""
+        """Work that the call submitted to threads of the loop."""
         self.result: object = None
         self.error: BaseException | None = None
         self.is_handed_over = self.is_over = False
@@ -52,25 +52,25 @@ class Call:
         self._ended.acquire()
 
     def wait(self) -> None:
-        """Wait until it has ended; another thread's exception may end the wait before."""
+        """Wait until the call has ended; an exception thrown into this thread may end the wait."""
         while not self.is_over:
             self._ended.acquire()
 
     def end(self, result: object, error: BaseException | None) -> None:
-        """Wake the thread that waits; once."""
+        """Store the result and wake the thread that waits; only the first time."""
         if not self.is_over:
             self.task = self.awaitable = None
             self.result, self.error, self.is_over = result, error, True
             self._ended.release()
 
     def take(self) -> tuple[object, BaseException | None]:
-        """Return what it returned or raised, once: tasks that it left behind keep the call."""
+        """Return the result and exception, and clear them: tasks left behind may hold the call."""
         taken = self.result, self.error
         self.result = self.error = None
         return taken
 
     def cancelled_by(self, canceller: Call | None, task: asyncio.Task[Any]) -> None:
-        """Note whose code cancelled a task of this call; others count for more than itself."""
+        """Note whose code cancelled a task of this call; another call takes precedence."""
         if canceller is self:
             if task is self.task and self.canceller == "nobody":
                 self.canceller = "itself"
@@ -79,22 +79,22 @@ class Call:
 
     @property
     def holds_threads(self) -> bool:
-        """Whether a thread still works for it."""
+        """Whether a thread of the loop still works for this call."""
         return any(work.running() for work in self.works)
 
     def lost_its_turn(self, threads: int) -> bool:
-        """Whether it waited for one of so many threads, and others had them."""
+        """Whether its work waited for a thread while other calls used some of the `threads`."""
         own = sum(work.running() for work in self.works)
         return own < threads and any(work.cancelled() for work in self.works)
 
 
 class CallTask(asyncio.Task[Any]):
-    """A task that knows its call."""
+    """A task with a reference to its call."""
 
     root: Call | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401 -- asyncio's own
-        """As `asyncio.Task`, and note who does it."""
+        """As `asyncio.Task`, and note which call cancels."""
         if self.root is not None and not self.done():
             self.root.cancelled_by(CALL.get(), self)
         return super().cancel(msg)
@@ -105,14 +105,14 @@ def make_task(
     coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
     **options: Any,  # noqa: ANN401 -- asyncio's own, more with each version
 ) -> CallTask:
-    """Make a task of the call whose code runs; a loop's task factory."""
+    """Make a task that belongs to the running call; used as the loop's task factory."""
     task = CallTask(coroutine, loop=loop, **options)
     task.root = CALL.get()
     return task
 
 
 class LoopThreads(ThreadPoolExecutor):
-    """The loop's default executor, which knows what it does for which call."""
+    """The loop's default executor; it records which call submitted each work."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="asyncio")
@@ -121,15 +121,15 @@ class LoopThreads(ThreadPoolExecutor):
 
     @property
     def count(self) -> int:
-        """How many threads there can be."""
+        """The largest number of threads."""
         return self._max_workers
 
     def open_works(self) -> list[Future[Any]]:
-        """Return what is not done."""
+        """Return the work that is not done."""
         return list(self._open)
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
-        """As `ThreadPoolExecutor`, and note whose it is."""
+        """As `ThreadPoolExecutor`, and note the call that submits the work."""
         work = super().submit(ending_with_child(fn), *args, **kwargs)
         self._open.add(work)
         work.add_done_callback(self._open.discard)
@@ -147,16 +147,16 @@ class LoopThreads(ThreadPoolExecutor):
 
 
 def judged(call: Call, error: BaseException, *, is_mended: bool, threads: int) -> BaseException:
-    """Return what a call failed with, as a `Disturbance` if another one may be why.
+    """Return a failed call's error, as a `Disturbance` if another call may be the reason.
 
-    Where it is not known who cancelled it, or broke what all share, a call is to blame that was
-    alone on the loop. One in company is not.
+    If it is not known which code cancelled the call or broke the shared parts, the call is blamed
+    only if it was alone on the loop.
 
     Args:
-        call: It has failed.
-        error: What it ended with.
-        is_mended: Something that all calls share was broken during it.
-        threads: How many the loop's executor has.
+        call: The failed call.
+        error: Its error.
+        is_mended: Whether shared parts were broken during the call.
+        threads: Number of threads of the loop's executor.
     """
     if type(error) is FunctionTimedOut:  # we cancelled it
         may_be_others = call.has_company and call.lost_its_turn(threads)
@@ -165,7 +165,7 @@ def judged(call: Call, error: BaseException, *, is_mended: bool, threads: int) -
         return Disturbance(error)
     if is_mended and (call.has_company or call.is_first_look):
         return Disturbance(error)
-    # WHY not `isinstance`: it asks an exception for its `__class__`, which is the user's code.
+    # WHY not `isinstance`: it reads the exception's `__class__`, which may run the user's code.
     is_unexplained = call.canceller == "nobody" and issubclass(type(error), asyncio.CancelledError)
     is_doubtful = call.canceller == "unknown" or is_unexplained
     return Disturbance(error) if is_doubtful and call.has_company else error

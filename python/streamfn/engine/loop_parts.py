@@ -1,4 +1,4 @@
-"""What all calls on the event loop share beside it, and may break: put right when a call failed."""
+"""Parts of the event loop that all calls share and may break; repaired after a failed call."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from .loop_call import LoopThreads, make_task
 
 
 class SharedParts:
-    """The threads, the task factory and the running loop of one event loop.
+    """The threads, the task factory and the running-loop mark of one event loop.
 
-    Functions may set their own: what works is left alone. Looked at only after a failure.
+    Functions may set their own; parts that work are left alone. They are checked after failures.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._executor = LoopThreads()
         self.mended = 0
-        """How often something was broken."""
+        """Number of checks that found something broken."""
         self.is_lost = False
-        """Something is broken that cannot be put right."""
+        """Whether something is broken that cannot be repaired."""
         loop.set_default_executor(self._executor)
         loop.set_task_factory(make_task)
 
     @property
     def threads(self) -> int:
-        """How many threads our executor has."""
+        """The largest number of threads of our executor."""
         return self._executor.count
 
     def mend(self) -> None:
-        """Put right what is broken, and count it. In the loop's thread."""
+        """Repair broken parts and count the repair; runs in the loop's thread."""
         is_running = asyncio._get_running_loop() is self._loop  # noqa: SLF001 -- may be None
         if not is_running:
-            asyncio._set_running_loop(self._loop)  # noqa: SLF001 -- there is no other way
+            asyncio._set_running_loop(self._loop)  # noqa: SLF001 -- no public way
         makes_tasks, has_threads = self._makes_tasks(), self._has_threads()
         if not makes_tasks:
             self._loop.set_task_factory(make_task)
@@ -45,14 +45,14 @@ class SharedParts:
         self.mended += not (is_running and makes_tasks and has_threads)
 
     def renew_threads(self) -> None:
-        """Give the next calls other threads; those there are end with their work."""
+        """Start a new executor for later calls; the threads of the old one end with their work."""
         self._executor = LoopThreads()
-        with suppress(AttributeError):  # other loops have other names for it
+        with suppress(AttributeError):  # other loops name it differently
             self._loop._executor_shutdown_called = False  # type: ignore[attr-defined]  # noqa: SLF001
         self._loop.set_default_executor(self._executor)
 
     def close(self, patience: timedelta) -> None:
-        """Let the threads end; what takes them longer is left behind."""
+        """Shut the threads down; work that takes longer than `patience` is left running."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         wait(self._executor.open_works(), patience.total_seconds())
 
@@ -60,7 +60,7 @@ class SharedParts:
         if self._loop.get_task_factory() is make_task:
             return True
         nothing, task = _nothing(), None
-        with suppress(BaseException):  # a function's own
+        with suppress(BaseException):  # a function's own task factory may raise
             task = self._loop.create_task(nothing)
         if isinstance(task, asyncio.Future):
             return True
@@ -68,14 +68,14 @@ class SharedParts:
         return False
 
     def _has_threads(self) -> bool:
-        """Whether work can be handed to threads."""
+        """Whether the loop's executor accepts work."""
         is_ours = getattr(self._loop, "_default_executor", None) is self._executor
         is_open = not getattr(self._loop, "_executor_shutdown_called", True)
         if is_ours and is_open:
             return not self._executor.is_shut
         try:
             self._loop.run_in_executor(None, int)
-        except BaseException:  # noqa: BLE001 -- a function's own
+        except BaseException:  # noqa: BLE001 -- a function's own executor may raise
             return False
         return True
 

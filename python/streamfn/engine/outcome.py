@@ -1,12 +1,12 @@
-"""What became of a call.
+"""Outcomes of a call.
 
-Success                         it returned
-Failed      ─┐                  it raised, timed out, killed its process, or answered nonsense
+Success                         the call returned
+Failed      ─┐                  it raised, timed out, killed its process, or returned nonsense
 Rejected    ─┤ of the call      it raised `Reject`
 Partial      │                  it called `batch.fail` for some records
 Reported     │                  it returned `batchItemFailures`
-Expired     ─┘ of one record    too old to be called
-Disturbed                       it failed, and the code of another call may be why: no attempt
+Expired     ─┘ of one record    the record is too old to be called
+Disturbed                       it failed, perhaps because of another call's code: no attempt counts
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from .output import Output
 from .starvation import is_starved
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "Rejected"]
-"""Why a record went to the destination. The first two words are AWS's."""
+"""Why a record was given up. The first two words are AWS's."""
 
 CAUSE_NONE: Final = 0
 CAUSE_CRASHED: Final = 1
 CAUSE_TIMED_OUT: Final = 2
-"""`Entry.cause`: what a supervisor saw of a call whose runner died."""
+"""`Entry.cause`: a supervisor's verdict on a call whose runner was killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as text of bounded size: exceptions do not outlive their process."""
+    """An error as text of bounded size, to be passed to other processes and stored."""
 
     error_type: str
     error_message: str
@@ -48,7 +48,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, frames: TracebackType | None = None) -> Failure:
-        """Describe an exception; `frames` cuts our own off the top of its traceback."""
+        """Describe an exception; `frames` is its traceback without our own frames."""
         if frames is not None:
             BaseException.with_traceback(error, frames)
         return cls(type_of(error), message_of(error), traceback_of(error))
@@ -56,10 +56,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The call returned, and every record of it is done."""
+    """The call returned, and all its records are done."""
 
     outputs: Sequence[Output] = ()
-    """What it sends on."""
+    """Records to append to `to` and `on_success`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class Failed:
 
     failure: Failure
     is_starved: bool = False
-    """Its process had no descriptors, memory or threads left."""
+    """Whether its process had no descriptors, memory or threads left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The function wants no retries of this call."""
+    """The function raised `Reject`: the call is not retried."""
 
     failure: Failure
 
@@ -89,17 +89,17 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The call returned, and some records failed, each for its own reason."""
+    """The call returned, and some records failed, each with its own error."""
 
     failures: Mapping[int, Failed | Rejected]
     """By sequence number; at least one."""
     outputs: Sequence[Output] = ()
-    """What it sends on, of the records that are done."""
+    """Records to append to `to` and `on_success`, for the records that are done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The call returned `batchItemFailures`: all is done below the lowest record it names."""
+    """The call returned `batchItemFailures`; the records below `lowest` are done."""
 
     lowest: int
     failure: Failure
@@ -107,13 +107,13 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Disturbed:
-    """The call failed, and the code of another one may be why: it is made again, uncounted."""
+    """The call failed, perhaps because of another call's code; it is retried without counting."""
 
     failure: Failure
     is_fatal: bool
-    """It would end so again in this process."""
+    """Whether a retry in this process would fail the same way."""
     may_be_own: bool = False
-    """The call itself may have done that, so it counts where it runs alone."""
+    """Whether the call's own code may be the reason; then it counts if the call ran alone."""
 
 
 Outcome = Success | Failed | Rejected | Partial | Reported
@@ -122,18 +122,18 @@ Outcome = Success | Failed | Rejected | Partial | Reported
 def ended(error: BaseException, frames: TracebackType | None = None) -> Failed | Rejected:
     """Return the outcome of a call that raised."""
     failure = Failure.of(error, frames)
-    # WHY not `isinstance`: it asks an exception for its `__class__`, which may be the user's code.
+    # WHY not `isinstance`: it reads the exception's `__class__`, which may run the user's code.
     if issubclass(type(error), Reject):
         return Rejected(failure)
     return Failed(failure, is_starved(error))
 
 
 def died(entry: Entry, timeout_seconds: float) -> Failed:
-    """Return the outcome of a call that did not live to tell, from what the slot says of it.
+    """Return the outcome of a call whose process was killed, from its entry in the slot.
 
     Args:
-        entry: One whose `cause` is not `CAUSE_NONE`.
-        timeout_seconds: The mapping's.
+        entry: An entry whose `cause` is not `CAUSE_NONE`.
+        timeout_seconds: The mapping's timeout.
     """
     error: InvocationError
     if entry.cause == CAUSE_TIMED_OUT:
@@ -146,5 +146,5 @@ def died(entry: Entry, timeout_seconds: float) -> Failed:
 
 
 def malformed(reason: str) -> Failed:
-    """Return the outcome of a call whose answer makes no sense: the whole call failed."""
+    """Return the outcome of a call with an invalid response: the whole call failed."""
     return Failed(Failure.of(InvalidResponse(reason)))

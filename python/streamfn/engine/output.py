@@ -1,7 +1,7 @@
-"""What a successful call sends on: its values to `to=`, its invocation record to `on_success=`.
+"""Outputs of successful calls: values to `to=`, an invocation record to `on_success=`.
 
-Appended durably before the checkpoint passes the records it came from: a crash in between sends it
-again, and never loses it.
+Outputs are appended durably before the checkpoint passes their records. After a crash in between
+they are sent again; they are never lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamfn.model.window import Window
 
 
 class Output(NamedTuple):
-    """A record on its way to a stream."""
+    """A record to append to a stream."""
 
     stream: str
     data: bytes
@@ -30,26 +30,26 @@ class Output(NamedTuple):
 
 
 class Outputs:
-    """Makes the records of one mapping's successful calls."""
+    """Makes the outputs of one mapping's successful calls."""
 
     def __init__(self, mapping: EventSourceMapping, clock: Clock) -> None:
         self._to, self._on_success, self._clock = mapping.to, mapping.on_success, clock
         self.are_wanted = not (mapping.to is None and mapping.on_success is None)
-        """Whether there is anything to make."""
+        """Whether the mapping has outputs at all."""
 
     def of_values(self, returned: object, key: str | None = None) -> list[Output]:
-        """Return what goes to `to`.
+        """Return the outputs for `to`.
 
         Args:
-            returned: None is nothing; a list or an iterator, such as a generator, is its items;
-                anything else is one item. An item is data, or a tuple `(data, key)`. A report of
-                failures is no value.
-            key: Partition key of items that bring none.
+            returned: What the function returned. None has no items; a list or an iterator, such as
+                a generator, has its items; any other value is one item. An item is data, or a
+                tuple `(data, key)`.
+            key: Partition key of items without their own.
 
         Raises:
-            TypeError: An item is neither bytes nor text nor JSON, or its key no text.
-            RecordTooLarge: An item is over the limits of a record.
-            Exception: What the iterator raised.
+            TypeError: An item is not bytes, text or JSON, or its key is not text.
+            RecordTooLarge: An item is over a limit of records.
+            Exception: The iterator raised.
         """
         if self._to is None:
             return []
@@ -60,19 +60,20 @@ class Outputs:
     def of_call(
         self, returned: object, records: Records, context: Context, window: Window | None = None
     ) -> list[Output]:
-        """Return what goes to `on_success` after a call whose records are all done.
+        """Return the output for `on_success` after a call whose records are all done.
 
-        Source: the destination record of AWS Lambda's stream mappings, which are of failures only.
+        Source: the destination record of AWS Lambda's stream mappings, which AWS writes for
+        failures only.
 
         Args:
-            returned: What the function returned; what is no JSON, as Python prints it.
-            records: What it was called with; none in the final call of a window.
-            context: Of the call.
-            window: The one that it was made in.
+            returned: What the function returned; if it is not JSON, its `repr` is used.
+            records: The records of the call; none in the final call of a window.
+            context: The context of the call.
+            window: The window of the call.
 
         Raises:
-            RecordTooLarge: With what was returned it is over the limits of a record.
-            Exception: What was returned is no JSON, and its `__repr__` raised.
+            RecordTooLarge: The invocation record is over a limit of records.
+            Exception: The returned value is not JSON, and its `__repr__` raised.
         """
         if self._on_success is None:
             return []
@@ -99,7 +100,7 @@ class Outputs:
 
 
 def by_stream(outputs: Iterable[Output]) -> Iterator[tuple[str, list[Output]]]:
-    """Return the outputs of each stream, in order."""
+    """Yield each stream with its outputs, in order."""
     streams: dict[str, list[Output]] = {}
     for output in outputs:
         streams.setdefault(output.stream, []).append(output)
@@ -116,7 +117,7 @@ def _range(records: Records) -> dict[str, str]:
 
 
 def _final(window: Window | None) -> dict[str, object]:
-    """Return what stands for the records of a final call, which has none: its window."""
+    """Return the fields of a final call, which has a window in place of records."""
     assert window is not None, "no other call is made without records"
     bounds = {"start": _iso(window.start), "end": _iso(window.end)}
     return {"window": bounds, "isFinalInvokeForWindow": True}
@@ -129,17 +130,17 @@ def _items(returned: object) -> Iterable[object]:
 
 
 def as_output(stream: str, item: object, key: str | None, place: int) -> Output:
-    """Return an item as a record.
+    """Convert an item to a record.
 
     Args:
-        stream: Where it goes.
-        item: Bytes, text, anything else as JSON, or a tuple of that and a key.
-        key: Its key, if it brings none.
-        place: Its place among others, for messages.
+        stream: The stream that receives it.
+        item: Bytes, text, another value (encoded as JSON), or a tuple of one of these and a key.
+        key: Key of an item without its own.
+        place: Index of the item, for error messages.
 
     Raises:
-        TypeError: It is nothing of these.
-        RecordTooLarge: It is over the limits of a record.
+        TypeError: The item is none of these.
+        RecordTooLarge: The item is over a limit of records.
     """
     if isinstance(item, tuple):
         if len(item) != 2:  # noqa: PLR2004 -- data and key
@@ -169,7 +170,7 @@ def _bytes(item: object) -> bytes:
 
 
 def _payload(returned: object) -> object:
-    """Return what a function returned as JSON, or as Python would print it."""
+    """Return the returned value as JSON, or its `repr` if it is not JSON."""
     try:
         return orjson.Fragment(orjson.dumps(returned))
     except TypeError:

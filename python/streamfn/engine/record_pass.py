@@ -1,15 +1,15 @@
-"""`input="record"`: one pass over a batch, holding back the keys whose records failed.
+"""`input="record"`: one pass over a batch that holds back the keys of failed records.
 
-Records of other keys go on; a failed record, and later records of its key, stay open until the
-lane has waited. Then comes the next pass, over what is open. The open entries lie in order of
-sequence numbers, exactly as the in-flight slot has them:
+Records of other keys continue. A failed record and later records of its key stay open until the
+lane has waited; the next pass covers the open records. Open entries are in order of sequence
+numbers, as in the in-flight slot:
 
     before                                        [1-100]
     5 failed, 9 and 20 have its key, 57 is next   [5 ×1] [9] [20] [57-100]
 
-An entry with attempts is one failed record. A pass first repeats failed records, those with the
-fewest attempts first, and stops repeating when one fails again while nothing has succeeded: so an
-outage uses up retries one by one, not of all held records at once.
+An entry with attempts is one failed record. A pass first retries failed records, those with the
+fewest attempts first. It stops retrying when a record fails again and no call has succeeded. So
+an outage uses up the retries of one record at a time, not those of all held records.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .settle import DiscardedRecord, SettleContext, given_up
 from .worklist import Call, amended, narrowed
 
 HOLD_MAX: Final = SLOT_ENTRIES_MAX
-"""Open entries at which no further record starts: the slot holds no more."""
+"""With so many open entries no further record starts, because the slot is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordRange:
-    """Records to be called one by one until one fails; they begin the open entry `place`."""
+    """Records to call one by one until one fails: the first ones of the open entry `place`."""
 
     records: Records
     place: int
@@ -43,9 +43,9 @@ class RecordRange:
 class RecordPass:
     """One pass over the open entries of a batch.
 
-    Take a range from `next`, call its records, say with `settled` how far that went; until
-    there is none. Entries that are open then are there because a record failed: wait, and make
-    the next pass.
+    Repeat until `next` returns None: take a range from `next`, call its records, and report the
+    result with `settled`. If entries are open then, records have failed: wait, and make the next
+    pass.
     """
 
     __slots__ = (
@@ -65,9 +65,9 @@ class RecordPass:
         """Begin a pass; verdicts of a supervisor count as failures of this pass.
 
         Args:
-            entries: What is open, lowest first.
-            context: The batch it belongs to, and the policy.
-            timeout_seconds: The mapping's, for the words of a verdict.
+            entries: The open entries, lowest first.
+            context: Their batch, and the policy.
+            timeout_seconds: The mapping's timeout, for error messages.
         """
         self._context = context
         self._entries: list[Entry] = []
@@ -77,13 +77,13 @@ class RecordPass:
         self.has_success = False
         """Whether a call of this pass succeeded."""
         self.revision = 0
-        """Changes with `entries`, so that the slot need not be written when it is up to date."""
+        """Changes with `entries`, so that an up-to-date slot need not be written again."""
         repeats: list[Entry] = []
         for entry in entries:
             records = self._records(entry)
             if not records:
                 continue
-            # WHY: a verdict has to know whether the record that ran was the first of its entry.
+            # WHY: a verdict depends on whether the running record was the first of its entry.
             entry = narrowed(entry, records.first, entry.last)  # noqa: PLW2901
             if entry.cause != CAUSE_NONE:
                 self._take_verdict(entry, records, timeout_seconds)
@@ -98,16 +98,16 @@ class RecordPass:
 
     @property
     def entries(self) -> list[Entry]:
-        """What is open, lowest first: what the in-flight slot has to hold."""
+        """The open entries, lowest first, as the in-flight slot must hold them."""
         return list(self._entries)
 
     def take_discarded(self) -> list[DiscardedRecord]:
-        """Return the records given up since the last time."""
+        """Return the records that were given up since the last call of this method."""
         discarded, self._discarded = self._discarded, []
         return discarded
 
     def next(self) -> RecordRange | None:
-        """Return what to call next; None at the end of the pass."""
+        """Return the next records to call; None at the end of the pass."""
         if self._repeats:
             entry = self._repeats.pop(0)
             place = next(n for n, each in enumerate(self._entries) if each.first == entry.first)
@@ -117,18 +117,18 @@ class RecordPass:
     def settled(
         self, record_range: RecordRange, done: int, outcome: Failed | Rejected | Expired | None
     ) -> None:
-        """Take note of how far a range went.
+        """Record the results of a range.
 
         Args:
-            record_range: What `next` returned last.
-            done: How many of its records succeeded.
-            outcome: What became of the record after these; None: it was not called.
+            record_range: The range that `next` returned last.
+            done: Number of its records that succeeded.
+            outcome: Outcome of the record after these; None: it was not called.
         """
         self.revision += 1
         entry = self._entries[record_range.place]
         records = self._records(entry)
         if entry.attempts and not done and outcome is None:
-            self._repeats.insert(0, entry)  # it was not called, and is next again
+            self._repeats.insert(0, entry)  # it was not called, so it is next again
             return
         self.has_success |= done > 0
         kept = self._judge(entry, records, done, outcome) if outcome else None
@@ -147,7 +147,7 @@ class RecordPass:
     def _judge(
         self, entry: Entry, records: Records, place: int, outcome: Failed | Rejected | Expired
     ) -> Entry | None:
-        """Return the entry of a failed record, or None when it is given up."""
+        """Return the entry of a failed record; None if the record is given up."""
         record = records[place]
         number = record.sequence_number
         if isinstance(outcome, Expired):
@@ -164,7 +164,7 @@ class RecordPass:
         return None
 
     def _take_verdict(self, entry: Entry, records: Records, timeout_seconds: float) -> None:
-        """Count a call whose runner died; of several records, one unknown was running: split."""
+        """Count a call whose runner was killed; if it is not known which record ran, split."""
         cleared = amended(entry, cause=CAUSE_NONE)
         if len(records) > 1:
             for half in halves(Call((cleared,)), records):
@@ -175,7 +175,7 @@ class RecordPass:
             self._entries.append(kept)
 
     def _sweep(self) -> RecordRange | None:
-        """Find the next records whose keys are not held, among those that never failed."""
+        """Return the next records that have not failed and whose keys are not held."""
         while self._place < len(self._entries):
             entry = self._entries[self._place]
             if entry.attempts:
@@ -193,14 +193,14 @@ class RecordPass:
         return None
 
     def _leading(self, records: Records) -> int:
-        """Return how many records at the start have keys that are not held."""
+        """Return the number of records before the first one with a held key."""
         if not self._held:
             return len(records)
         keys = records.partition_keys()
         return next((place for place, key in enumerate(keys) if key in self._held), len(keys))
 
     def _hold_back(self, entry: Entry, records: Records) -> bool:
-        """Set the first record, and its neighbours of the same key, aside; False: no room."""
+        """Hold the first record and those next to it with the same key; False: no room."""
         self.revision += 1
         keys = records.partition_keys()
         length = next((n for n, key in enumerate(keys) if key != keys[0]), len(keys))
@@ -215,12 +215,12 @@ class RecordPass:
 
     @property
     def _is_full(self) -> bool:
-        # INVARIANT: entries pile up only while a failed record is among them; without one there is
-        # nothing to wait for, and the sweep must go on.
+        # INVARIANT: the number of entries grows only while a record has failed. Without a failed
+        # record there is nothing to wait for, and the sweep must continue.
         return len(self._entries) >= HOLD_MAX and any(entry.attempts for entry in self._entries)
 
     def _hold(self, key: str | None) -> None:
-        if key is not None:  # records without a key wait for nobody
+        if key is not None:  # records without a key have no order
             self._held.add(key)
 
     def _hold_keys_of_failed(self) -> None:

@@ -1,8 +1,8 @@
-"""Reading what a function returned.
+"""Reads the return value of a function.
 
-With reports on, `{"batchItemFailures": [{"itemIdentifier": "7"}, …]}` names records that failed.
-A coroutine or a generator means that nothing ran. Nothing else that a function returns has a
-meaning: it is success.
+With `report_failures`, `{"batchItemFailures": [{"itemIdentifier": "7"}, …]}` names failed records.
+A coroutine or a generator means that the function's body did not run. Every other value means
+success.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ ITEM: Final = "itemIdentifier"
 
 
 def read(response: object, records: Records) -> Success | Failed | Reported:
-    """Return the outcome that a function's return value stands for.
+    """Return the outcome that a return value stands for.
 
-    Source: complete success K-27 (`""`, `[]`, `null`, `{}`, and an empty or null list); an item
+    Source: complete success K-27 (`""`, `[]`, `null`, `{}`, and an empty or null list). An item
     that is malformed or names no record of the call fails the whole call, K-28.
     """
     if not is_report(response):
@@ -46,10 +46,10 @@ def read(response: object, records: Records) -> Success | Failed | Reported:
 
 
 def check_ran(returned: object) -> None:
-    """Refuse what is still to be run: of such a call nothing happened, whatever it looks like.
+    """Refuse a return value that means that the function's body did not run.
 
     Raises:
-        InvalidResponse: It is a coroutine or another awaitable, or a generator.
+        InvalidResponse: The value is a generator, a coroutine or another awaitable.
     """
     if isinstance(returned, Generator):
         advice = "`yield`: name a stream with `to=`, or use the generator up there"
@@ -67,7 +67,7 @@ def check_ran(returned: object) -> None:
 
 
 def is_report(response: object) -> TypeGuard[dict[str, object]]:
-    """Whether a returned value speaks of failures."""
+    """Whether a returned value is a report of failures."""
     return isinstance(response, dict) and KEY in response
 
 
@@ -81,10 +81,10 @@ def is_among(sequence_number: int, records: Records) -> bool:
 
 
 def _number(item: object) -> int | None:
-    """Return the sequence number an item names: digits, or an int as `Record` has it."""
+    """Return the sequence number of an item, as digits or an int; None if it is malformed."""
     identifier = item.get(ITEM) if isinstance(item, dict) else None
     if isinstance(identifier, int) and not isinstance(identifier, bool):
-        number = int.__add__(identifier, 0)  # a subclass would run the user's code later on
+        number = int.__add__(identifier, 0)  # WHY: a subclass of int may run the user's code later
         return number if number >= 0 else None
     if isinstance(identifier, str) and identifier.isascii() and identifier.isdigit():
         try:

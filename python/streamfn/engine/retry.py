@@ -1,8 +1,8 @@
-"""Counting attempts, and the back-off of a lane.
+"""Counts attempts, and computes the back-off of a lane.
 
-Only a repeat of the same records is an attempt; a split is not. The exponent belongs to the lane:
-each wait raises it by one, and only a successful call resets it. So an outage costs a lane a few
-dead letters, not one for each record that came in meanwhile.
+Only a retry of the same records counts as an attempt; a split does not. The exponent belongs to the
+lane: each wait increases it by one, and only a successful call resets it. So an outage costs a lane
+a few dead letters, not one for each record that arrives meanwhile.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from .worklist import amended
 
 
 def is_exhausted(attempts: int, policy: RetryPolicy) -> bool:
-    """Whether records that failed in so many calls of their own have no retry left.
+    """Whether records with so many failed calls have no retry left.
 
-    Source: AWS MaximumRetryAttempts: N retries after the first try; -1 is for ever.
+    Source: AWS MaximumRetryAttempts: N retries after the first call; -1: no limit.
     """
     return policy.max_retries >= 0 and attempts > policy.max_retries
 
 
 def failed_once_more(entry: Entry, now_us: int) -> Entry:
-    """Return the entry with one more attempt used, and the time of the first one."""
+    """Return the entry with one more attempt, and the time of its first failure."""
     return amended(
         entry,
         attempts=entry.attempts + 1,
@@ -48,28 +48,28 @@ def afresh(entry: Entry) -> Entry:
 
 
 Complain = Callable[[BaseException], None]
-"""Told why a back-off of the user's own was not used."""
+"""Called with the reason why the user's own back-off was not used."""
 
 
 class LaneBackoff:
-    """How long one lane waits before its next repeat."""
+    """Computes how long one lane waits before its next retry."""
 
     __slots__ = ("_backoff", "_random", "exponent")
 
     def __init__(self, backoff: BackoffPolicy, exponent: int, random: Random) -> None:
         self._backoff, self._random = backoff, random
         self.exponent = exponent
-        """Waits since the last successful call."""
+        """Number of waits since the last successful call."""
 
     def succeeded(self) -> None:
-        """Forget the waits: a call of the lane succeeded."""
+        """Reset the exponent after a successful call of the lane."""
         self.exponent = 0
 
     def next_wait(self, complain: Complain) -> float:
-        """Return the seconds of the next wait, and count it."""
+        """Return the next wait in seconds, and increase the exponent."""
         try:
             seconds = _checked(self._backoff.draw(self.exponent, self._random))
-        except BaseException as error:  # noqa: BLE001 -- the user's own code: the lane goes on
+        except BaseException as error:  # noqa: BLE001 -- the user's code must not stop the lane
             complain(error)
             seconds = Backoff().draw(self.exponent, self._random).total_seconds()
         self.exponent = min(self.exponent + 1, EXPONENT_MAX)
@@ -78,7 +78,7 @@ class LaneBackoff:
 
 def _checked(wait: timedelta) -> float:
     check_duration("backoff", wait)
-    seconds = timedelta.total_seconds(wait)  # a subclass has one of its own
+    seconds = timedelta.total_seconds(wait)  # a subclass may override it
     if seconds < 0:
-        raise ConfigError("backoff", f"{wait} is no wait, it is below zero")
+        raise ConfigError("backoff", f"the wait {wait} is below zero")
     return seconds

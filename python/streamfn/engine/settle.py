@@ -1,4 +1,4 @@
-"""The rules of a failed call: what is tried again, what is given up, and whether the lane waits.
+"""The rules after a call: what is retried, what is given up, and whether the lane waits first.
 
 outcome                    next                                           wait
 ────────────────────────   ────────────────────────────────────────────   ────
@@ -7,7 +7,7 @@ Failed, Rejected; n > 1    its halves (with `bisect`)                     no
 Failed, retries left       the same records                               yes
 Failed, exhausted          dead letters                                   no
 Rejected                   dead letters                                   no
-Partial                    the failed, and later records of their keys    if one is repeated
+Partial                    the failed, and later records of their keys    if one is retried
 Reported, with progress    from the lowest reported on, afresh            no
 Reported, retries left     the same records                               yes
 Reported, exhausted        all but the lowest, afresh (or dead letters)   no
@@ -42,7 +42,7 @@ from .worklist import Call, Mark, Worklist, amended, chain, narrowed
 
 @dataclass(frozen=True, slots=True)
 class DiscardedRecord:
-    """A record that is given up, and why; it goes to the mapping's destination."""
+    """A record that is given up, with the reason; it goes to the mapping's `on_failure`."""
 
     record: Record
     condition: Condition
@@ -50,39 +50,39 @@ class DiscardedRecord:
     attempts: int
     first_failed_us: int
     window: tuple[int, int] | None = None
-    """Start and end, µs, of a window whose final call is given up; the record is its state."""
+    """Start and end, in µs, of a window whose final call is given up; the record is its state."""
     replay: str | None = None
-    """Name of the replay that the window is one of; None: it is one of the function's own."""
+    """Name of the replay that the window belongs to; None: it belongs to the function itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettleContext:
-    """What the rules look at besides the outcome."""
+    """The input of the rules besides the outcome."""
 
     batch: Records
-    """All records of the batch that the work list is about."""
+    """All records of the batch of the work list."""
     policy: RetryPolicy
     clock: Clock
 
     @property
     def now_us(self) -> int:
-        """Wall time in µs."""
+        """The wall time in µs."""
         return microseconds(self.clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows from an outcome."""
+    """What to do after an outcome."""
 
     worklist: Worklist
     discarded: tuple[DiscardedRecord, ...] = ()
     wait: bool = False
-    """The same records come again: back off first."""
+    """Whether the same records are retried, so that the lane backs off first."""
     is_split: bool = False
 
 
 def settle(worklist: Worklist, outcome: Outcome, context: SettleContext) -> Decision:
-    """Decide what follows from the outcome of the work list's head."""
+    """Decide what to do after the outcome of the work list's head."""
     match outcome:
         case Success():
             return Decision(worklist.replaced(()))
@@ -95,9 +95,9 @@ def settle(worklist: Worklist, outcome: Outcome, context: SettleContext) -> Deci
 
 
 def judged(worklist: Worklist, timeout_seconds: float) -> tuple[Worklist, Failed] | None:
-    """Take the verdict of a supervisor on the head out of the work list, as the call's outcome.
+    """Remove a supervisor's verdict from the head and return it as the outcome of the call.
 
-    None: there is no verdict; the head is to be called as it stands.
+    Return None if there is no verdict: then the head is called.
     """
     causes = [entry for entry in worklist.head.entries if entry.cause != CAUSE_NONE]
     if not causes:
@@ -107,9 +107,9 @@ def judged(worklist: Worklist, timeout_seconds: float) -> tuple[Worklist, Failed
 
 
 def expire(worklist: Worklist, context: SettleContext) -> Decision:
-    """Give up the records of the head that have become too old.
+    """Give up the records of the head that are too old.
 
-    Source: K-32, the age is checked record by record.
+    Source: K-32, the age of each record is checked.
     """
     horizon = age_horizon(context.policy, context.clock)
     if horizon is None:
@@ -135,13 +135,13 @@ def expire(worklist: Worklist, context: SettleContext) -> Decision:
 
 
 def age_horizon(policy: RetryPolicy, clock: Clock) -> int | None:
-    """Return the time before which a record is too old, in µs; None: no record is."""
+    """Return the time before which records are too old, in µs; None: there is no limit."""
     age = policy.max_record_age
     return None if age is None else microseconds(clock) - round(age.total_seconds() * 1e6)
 
 
 def microseconds(clock: Clock) -> int:
-    """Return the wall time as records carry it: µs since 1970, UTC."""
+    """Return the wall time in the unit of records: µs since 1970, UTC."""
     return round(clock.now().timestamp() * 1e6)
 
 
@@ -165,13 +165,13 @@ def _failed(worklist: Worklist, outcome: Failed | Rejected, context: SettleConte
 def _partial(
     worklist: Worklist, failures: Mapping[int, Failed | Rejected], context: SettleContext
 ) -> Decision:
-    """Keep the failed records and the later ones of their keys; the rest is done.
+    """Keep the failed records and the later ones of their keys; the other records are done.
 
-    When a record is given up, later records of its key start afresh.
+    If a record is given up, later records of its key start without attempts.
     """
     marks: list[Mark] = []
     discarded: list[DiscardedRecord] = []
-    held: dict[str, bool] = {}  # key -> the record that holds it was given up
+    held: dict[str, bool] = {}  # key -> whether its failed record was given up
     wait = False
     for entry, record in _each(worklist.head, context.batch):
         number, key = record.sequence_number, record.partition_key
@@ -197,7 +197,7 @@ def _partial(
 
 
 def given_up(outcome: Failed | Rejected, attempts: int, policy: RetryPolicy) -> Condition | None:
-    """Return why a record that failed so many times is given up; None: it is tried again."""
+    """Return why a record is given up after so many attempts; None: it is retried."""
     if isinstance(outcome, Rejected):
         return "Rejected"
     return "RetryAttemptsExhausted" if is_exhausted(attempts, policy) else None

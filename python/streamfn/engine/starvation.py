@@ -1,7 +1,7 @@
-"""Whether a call failed because its process has run out of something.
+"""Detects calls that failed because their process ran out of descriptors, memory or threads.
 
-Then the call says little about its records: a call before it may have leaked what is missing. The
-runner is replaced, and the records are tried again in a new process.
+Such a failure says little about the records, because an earlier call may have leaked the resource.
+The runner is replaced, and the records are retried in a new process.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import errno
 from typing import Final
 
 ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""No descriptor in this process, none in the system, no memory."""
+"""No descriptor left in the process, none in the system, no memory."""
 NO_THREAD: Final = "can't start new thread"
 CAUSES_MAX: Final = 32
-"""So many errors of a chain of causes are looked at."""
+"""Most errors of a chain of causes that are checked."""
 
 
 def is_starved(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, says that descriptors, memory or threads are out."""
+    """Whether an error or one of its causes means that descriptors, memory or threads ran out."""
     try:
         return _is_starved(error)
-    except BaseException:  # noqa: BLE001 -- a look at a user's exception may run its code
+    except BaseException:  # noqa: BLE001 -- reading a user's exception may run the user's code
         return False
 
 

@@ -1,8 +1,8 @@
-"""What every function of a process relies on, and any of them may break for all.
+"""Repairs process-wide state that all functions share and any of them may break.
 
-Only what nobody can want broken is put right: an output that is closed, a stack too low for our own
-code, threads that take turns too rarely, a tracer that is still set. Where a function works, which
-variables it sets and what it puts in place of something else is its own business.
+Only state that no function can want broken is repaired: a closed output, a recursion limit too low
+for our own code, a too long thread switch interval, a tracer that is still set. The working
+directory, environment variables and patched objects are the functions' own responsibility.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from contextlib import suppress
 from typing import Any, Final, TextIO
 
 _OUTPUTS: Final = {"stdout": 1, "stderr": 2}
-"""Their descriptors."""
+"""The descriptor of each output."""
 
 
 class Surroundings:
-    """The interpreter's, and the process's, as they were when this was made."""
+    """The state of the interpreter and the process when this object was made."""
 
     def __init__(self) -> None:
         self.depth = sys.getrecursionlimit()
-        """Frames that there may be one above the other, at least."""
+        """The lowest recursion limit allowed."""
         self._interval = sys.getswitchinterval()
         self._outputs = {name: getattr(sys, name) for name in _OUTPUTS}
         self._lock = threading.Lock()
         self.is_unseen = False
-        """A call has ended since they were looked at, and may have left something broken."""
+        """Whether a call has ended since the last check; it may have broken something."""
 
     def look(self) -> bool:
-        """Put right what is broken for everybody; called after a failure, in its thread.
+        """Repair broken state; called after a failure, in the thread of the call.
 
         Returns:
-            Whether anything was.
+            Whether anything was broken.
         """
         was_broken = False
-        with suppress(BaseException), self._lock:  # a function's own objects are looked at
+        with suppress(BaseException), self._lock:  # a function's own objects may raise
             was_broken = self._interpreter()
             for name in _OUTPUTS:
                 was_broken |= self._output(name)
@@ -44,11 +44,11 @@ class Surroundings:
         return was_broken
 
     def restore_thread(self, tracer: Any, profiler: Any) -> None:  # noqa: ANN401 -- the user's own
-        """Take from this thread what a call left set in it, and give our own code its stack back.
+        """Restore this thread's tracer and profiler after a call, and the recursion limit.
 
         Args:
-            tracer: As it was before the call, as the next.
-            profiler: See `sys.setprofile`.
+            tracer: The trace function from before the call.
+            profiler: The profile function from before the call.
         """
         sys.settrace(tracer)
         sys.setprofile(profiler)
@@ -65,7 +65,7 @@ class Surroundings:
         return is_low or is_slow
 
     def _output(self, name: str) -> bool:
-        """Put an output back that is gone; where it was closed, on the descriptor that it had."""
+        """Restore an output that is closed or None; if needed, open its descriptor again."""
         if not _is_closed(getattr(sys, name, None)):
             return False
         first = self._outputs[name]
@@ -81,13 +81,13 @@ def _is_closed(stream: object) -> bool:
 
 
 def _on_descriptor(number: int) -> TextIO:
-    """Return an output on a descriptor, or on none."""
+    """Return an output on a descriptor; on `/dev/null` if the descriptor is closed."""
     try:
         os.fstat(number)
     except OSError:
-        return open(os.devnull, "w")  # noqa: PTH123 -- it stays
+        return open(os.devnull, "w")  # noqa: PTH123 -- it stays open
     return open(number, "w", buffering=1, closefd=False)
 
 
 SURROUNDINGS: Final = Surroundings()
-"""Of this process."""
+"""The surroundings of this process."""

@@ -1,15 +1,14 @@
-"""Calls in a tumbling window: their state as bytes, and what a failed one means for its batch.
+"""Calls in a tumbling window: their state as bytes, and what a failed call means for its batch.
 
-A state counts only together with the records that it was made of. So a call that leaves records
-of its own batch open leaves no state behind, except up to the lowest that it reported:
+A new state is kept only if the position moves past all records that it was made of:
 
 outcome                       state      next
 ───────────────────────────   ────────   ─────────────────────────────────────────────────
 Success                       the new    the next call
 Reported, with progress       the new    from the lowest reported on
-Reported, without             the old    as without windows
+Reported, without progress    the old    as without windows
 Failed, Rejected              the old    as without windows
-Partial                       the old    all again: each failed record alone, others around it
+Partial                       the old    all again: each failed record alone, the others between
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ class State(NamedTuple):
 
     @classmethod
     def of(cls, value: object) -> State:
-        """Write a state that a function left.
+        """Encode a state that a function left.
 
         Raises:
-            InvalidResponse: It is neither a JSON value nor bytes, or too large for any file.
+            InvalidResponse: It is neither a JSON value nor bytes, or is over `STATE_BYTES_MAX`.
         """
         if value is None:
             return cls(NONE, b"")
@@ -63,7 +62,7 @@ class State(NamedTuple):
         return state
 
     def value(self) -> Any:  # noqa: ANN401 -- whatever the function left
-        """Return the state as it was; nothing that a failed call did to it."""
+        """Return a new copy of the state, without the changes of a failed call."""
         if self.kind == NONE:
             return None
         return self.data if self.kind == BYTES else json.loads(self.data)
@@ -71,12 +70,12 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WindowTurn:
-    """The window that a lane's calls are made in."""
+    """The window of a lane's calls."""
 
     stream: str
     shard_id: str
     position: int
-    """The next sequence number to read, of a final call."""
+    """In a final call: the next sequence number to read."""
     start_us: int
     end_us: int
     state: State
@@ -85,11 +84,7 @@ class WindowTurn:
 
     @classmethod
     def of(cls, work: Work) -> WindowTurn:
-        """Read the window that work was handed out in.
-
-        Args:
-            work: Of a lane with windows.
-        """
+        """Return the window of `work`, which is of a lane with windows."""
         found = work.window
         assert found is not None, "a lane with windows is always in one"
         return cls(
@@ -105,12 +100,12 @@ class WindowTurn:
 
     @property
     def window(self) -> Window:
-        """Its bounds."""
+        """The bounds of the window."""
         start, end = (EPOCH + timedelta(microseconds=us) for us in (self.start_us, self.end_us))
         return Window(start, end)
 
     def call(self, state: State) -> WindowCall:
-        """Return what the function is given, a copy of the state."""
+        """Return the window of a call, with a copy of the state."""
         return WindowCall(
             window=self.window,
             state=state.value(),
@@ -119,7 +114,7 @@ class WindowTurn:
         )
 
     def request_id(self, mapping_name: str, namespace: UUID) -> str:
-        """Return a UUID that all final calls of this window have in common, crashes included."""
+        """Return the UUID of this window's final call; it is the same after a crash."""
         from uuid import uuid5  # noqa: PLC0415
 
         bounds = f"window {self.start_us}-{self.end_us} at {self.position}"
@@ -128,14 +123,14 @@ class WindowTurn:
 
 
 def keeps_state(outcome: Outcome, records: Records) -> bool:
-    """Whether the state that a call left counts: whether the position moves with it."""
+    """Whether the state that a call left is kept: whether the position moves with it."""
     if isinstance(outcome, Reported):
         return outcome.lowest > records.first
     return isinstance(outcome, Success)
 
 
 def around(worklist: Worklist, outcome: Partial, context: SettleContext) -> Decision | None:
-    """Take a batch apart at the records that failed; None if it is one record already."""
+    """Split a batch at its failed records; return None if it has only one record."""
     head = worklist.head
     if len(head.records(context.batch)) <= 1:
         return None

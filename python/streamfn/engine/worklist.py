@@ -1,8 +1,8 @@
-"""The work list of a lane: what is still open of its batch, as calls in strict order.
+"""The work list of a lane: the open records of its batch, as calls in strict order.
 
-The in-flight slot holds it as a flat list of entries; an entry that is `joined` goes into the same
-call as the entry before it. A call runs only when all calls before it are settled, so records of
-one key never overtake each other.
+The in-flight slot holds it as a flat list of entries; a `joined` entry belongs to the same call as
+the entry before it. A call runs only when all calls before it are settled, so the records of a key
+stay in order.
 
     slot      [3-3 ×1] [7-7 joined] [20-20 joined] [51-100]
     work list (3, 7, 20)                           (51-100)
@@ -19,7 +19,7 @@ from streamfn._core import Entry, Records
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Records that are handed over together: a chain of entries, lowest first, never empty."""
+    """The records of one call: a chain of entries, lowest first, never empty."""
 
     entries: tuple[Entry, ...]
 
@@ -35,7 +35,7 @@ class Call:
 
     @property
     def attempts(self) -> int:
-        """The most attempts that any of its records has used."""
+        """The largest number of attempts of its records."""
         return max(entry.attempts for entry in self.entries)
 
     def records(self, batch: Records) -> Records:
@@ -46,7 +46,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Worklist:
-    """Calls still to be made, in order; empty when the batch is done."""
+    """The calls still to make, in order; empty when the batch is done."""
 
     calls: tuple[Call, ...] = ()
 
@@ -67,11 +67,11 @@ class Worklist:
         return self.calls[0]
 
     def replaced(self, calls: Iterable[Call]) -> Worklist:
-        """Return the list with these calls, perhaps none, in place of its head."""
+        """Return the list with these calls (or none) in place of its head."""
         return Worklist((*calls, *self.calls[1:]))
 
     def entries(self) -> list[Entry]:
-        """Return what the in-flight slot holds."""
+        """Return the entries for the in-flight slot."""
         return [
             entry if entry.joined == (place > 0) else amended(entry, joined=place > 0)
             for call in self.calls
@@ -87,7 +87,7 @@ def amended(
     cause: int | None = None,
     first_failed_us: int | None = None,
 ) -> Entry:
-    """Return the entry with some of its fields replaced; the detail goes with the cause."""
+    """Return the entry with some fields replaced; replacing `cause` clears `detail`."""
     return Entry(
         entry.first,
         entry.last,
@@ -100,7 +100,7 @@ def amended(
 
 
 def narrowed(entry: Entry, first: int, last: int) -> Entry:
-    """Return the part of the entry from `first` to `last`, its history included."""
+    """Return the part of the entry from `first` to `last`, with its history."""
     return Entry(
         first,
         last,
@@ -113,22 +113,22 @@ def narrowed(entry: Entry, first: int, last: int) -> Entry:
 
 
 class Mark(NamedTuple):
-    """One record that is to be called again."""
+    """One record to call again."""
 
     sequence_number: int
     entry: Entry
-    """What covers it so far."""
+    """The entry that covers it now."""
     attempts: int
     first_failed_us: int
 
 
 def chain(batch: Records, marks: Iterable[Mark]) -> Call | None:
-    """Return one call of these records, or None without any.
+    """Return one call with these records; None if there are none.
 
-    Neighbours with an equal history share an entry.
+    Adjacent records with an equal history share an entry.
 
     Args:
-        batch: Records of the batch that are open, at least those of the marks.
+        batch: Open records of the batch, at least those of the marks.
         marks: The records to call again, lowest first.
     """
     entries: list[Entry] = []
@@ -136,7 +136,7 @@ def chain(batch: Records, marks: Iterable[Mark]) -> Call | None:
     for number, entry, attempts, failed_us in marks:
         place = batch.index(number)
         # WHY: an entry stands for every record of the lane in its range. Records of two entries may
-        # be neighbours in what is open, with others between them that are done.
+        # be adjacent among the open records and have records between them that are done.
         is_neighbour = before is not None and before == (place - 1, entry)
         before = (place, entry)
         last = entries[-1] if entries else None

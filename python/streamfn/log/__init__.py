@@ -1,7 +1,7 @@
-"""The log and its streams, as an application uses them.
+"""The log and its streams, as applications use them.
 
-A thin and friendly face of `streamfn._core`: words with units become values here, results become
-named tuples, reading becomes iteration. The rules themselves live in the core.
+A thin layer over `streamfn._core`: strings with units become values, results become named tuples,
+and shard readers become iterators. The core enforces the rules.
 """
 
 from .handle import Log

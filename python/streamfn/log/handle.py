@@ -1,4 +1,4 @@
-"""A log directory, open."""
+"""`Log`: an open log directory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .stream import Stream
 
 
 class Log:
-    """A log directory, open. Also a context manager that closes it.
+    """An open log directory; as a context manager it closes the log on exit.
 
-    Threads may share it. After a `fork` the child opens its own.
+    Threads may share a `Log`. After a `fork` the child process must open its own.
     """
 
     __slots__ = ("_core",)
@@ -29,23 +29,23 @@ class Log:
     def open(
         cls, path: str | os.PathLike[str], *, durability: Durability = "group", create: bool = True
     ) -> Log:
-        """Open a log directory, and make it unless `create=False`.
+        """Open a log directory, and create it unless `create=False`.
 
         Args:
-            path: The directory; a local file system.
-            durability: Default of the streams this handle creates. `"group"`: what is acknowledged
-                survives power loss; `"process"`: the kill of any process.
-            create: Whether a directory that is not there, or is empty, becomes a log.
+            path: The directory; it must be on a local file system.
+            durability: Default for the streams that this handle creates. `"group"`: acknowledged
+                records survive power loss. `"process"`: they survive the kill of any process.
+            create: Make a log of a directory that is missing or empty.
 
         Raises:
-            ConfigError: It is something else, or lies on a network file system.
-            UnsupportedFormat: A version that this one does not read wrote it.
+            ConfigError: The directory is not a log, or is on a network file system.
+            UnsupportedFormat: A version of streamfn with another format wrote the log.
         """
         return cls(_core.Log.open(os.fsdecode(path), durability=durability, create=create))
 
     @property
     def core(self) -> _core.Log:
-        """The handle of the core."""
+        """The handle of `streamfn._core`."""
         return self._core
 
     @property
@@ -66,16 +66,16 @@ class Log:
         """Create a stream and return it.
 
         Args:
-            name: 1 to 128 of letters, digits, `_` and `-`.
-            shards: How many; records of one partition key always go to the same.
+            name: 1 to 128 letters, digits, `_` or `-`.
+            shards: Number of shards. Records with the same partition key go to the same shard.
             durability: `"group"` or `"process"`; default: that of this handle.
-            retention: `"7d"`, `"10GiB"`, `"consumed"`, or a tuple of these. None: keep all.
-            compression: Of the data on disk.
-            exist_ok: Return a stream that is there already, as it is.
+            retention: `"7d"`, `"10GiB"`, `"consumed"`, or a tuple of these. None: keep all records.
+            compression: Compression of the data on disk.
+            exist_ok: If the stream exists, return it unchanged.
 
         Raises:
-            ConfigError: A value that cannot be used.
-            StreamExists: It is there already.
+            ConfigError: An argument is invalid.
+            StreamExists: The stream exists, and `exist_ok` is False.
         """
         created = self._core.create_stream(
             name,
@@ -90,18 +90,18 @@ class Log:
     def remove_stream(
         self, name: str, *, force: bool = False, timeout: float | None = None
     ) -> None:
-        """Remove a stream with all its records, for good.
+        """Remove a stream with all its records. This cannot be undone.
 
-        Who has it open, in any process, gets `StreamNotFound` from then on.
+        Processes that have the stream open get `StreamNotFound` from then on.
 
         Args:
             name: The stream.
-            force: Also if functions have read it: they forget their positions in it. Their dead
-                letters stay.
+            force: Remove it even if functions have read it. Their positions in the stream are
+                removed too; their dead letters stay.
             timeout: Longest wait for each lock, in seconds. None: 30.
 
         Raises:
-            StreamNotFound: There is none.
+            StreamNotFound: There is no such stream.
             ConfigError: Functions have read it (unless `force`), or a worker is reading it now.
         """
         self._core.remove_stream(name, force=force, timeout=timeout)
@@ -110,16 +110,16 @@ class Log:
         """Return the stream of that name.
 
         Raises:
-            StreamNotFound: There is none.
+            StreamNotFound: There is no such stream.
         """
         return Stream(self._core, self._core.stream(name))
 
     def streams(self) -> list[str]:
-        """Return the names of all streams, sorted; internal ones are left out."""
+        """Return the names of all streams, sorted, without internal streams."""
         return sorted(self._core.streams())
 
     def close(self) -> None:
-        """Sync what is acknowledged and close; a second time does nothing."""
+        """Sync all acknowledged records and close the log; closing it again does nothing."""
         self._core.close()
 
     def __enter__(self) -> Self:
@@ -138,7 +138,7 @@ class Log:
 
 
 def _retention(given: Retention | tuple[Retention, ...] | None) -> dict[str, Any]:
-    """Turn `"7d"`, `"10GiB"`, `"consumed"` or a tuple of these into arguments of the core."""
+    """Return the core's arguments for `"7d"`, `"10GiB"`, `"consumed"` or a tuple of these."""
     words = () if given is None else given if isinstance(given, tuple | list) else (given,)
     limits: dict[str, Any] = {}
     for word in words:

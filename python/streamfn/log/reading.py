@@ -1,4 +1,4 @@
-"""Turning shard readers into batches: parents before children, so that keys keep their order."""
+"""Makes batches from shard readers: parents before children, so that keys keep their order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ RECORDS_MAX = 10_000
 BYTES_MAX = 8 * 2**20
 """Most payload bytes of one batch."""
 WAIT_SECONDS = 0.1
-"""Longest wait before Python may handle a signal."""
+"""Longest wait inside the core; between waits Python can handle signals."""
 LOGGER: Final = logging.getLogger("streamfn")
 
 
 def poll(reader: _core.ShardReader, records_max: int, bytes_max: int) -> _core.Records:
-    """Return what a reader has now, and say what it passed over on the way."""
+    """Return the records that a reader has now, and log the damage that it skipped."""
     records = reader.poll(records_max, bytes_max)
     for damage in reader.take_skipped():
         LOGGER.warning("passed over damage: %s", damage)
@@ -30,10 +30,10 @@ def poll(reader: _core.ShardReader, records_max: int, bytes_max: int) -> _core.R
 def up_to(
     readers: Mapping[str, _core.ShardReader], shards: Sequence[_core.ShardInfo]
 ) -> Iterator[Batch]:
-    """Yield what lies below the ends of `shards`, in turn.
+    """Yield the records below the ends of `shards`, the shards taking turns.
 
     Args:
-        readers: By shard id, placed where reading begins.
+        readers: By shard id, each at its starting position.
         shards: The shards of the readers, as they were when reading began.
     """
     ends = {each.shard_id: each.end for each in shards}
@@ -55,7 +55,7 @@ def up_to(
 
 
 class Follower:
-    """Reads on in some shards of a stream, and in those that go on from them."""
+    """Follows some shards of a stream and their child shards."""
 
     def __init__(
         self,
@@ -66,14 +66,14 @@ class Follower:
         is_alone: bool = False,
         skip_corruption: bool = False,
     ) -> None:
-        """Begin where the readers are.
+        """Start at the positions of the readers.
 
         Args:
             stream: Their stream.
             readers: By shard id.
-            since: Where shards that appear later are read from; None: their first record.
-            is_alone: Whether only these shards are read, and none that appears later.
-            skip_corruption: Whether damage is passed over in shards that appear later.
+            since: Starting position in shards that appear later; None: their first record.
+            is_alone: Read these shards only, not their children.
+            skip_corruption: Skip damage in shards that appear later.
         """
         self._stream, self._readers = stream, dict(readers)
         self._since, self._is_alone = since, is_alone
@@ -83,11 +83,11 @@ class Follower:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing can come any more."""
+        """Whether no more records can come."""
         return self._is_alone and not self._readers
 
     def poll(self, records_max: int, bytes_max: int) -> list[_core.Records]:
-        """Return what each shard has now, if anything; a child has its turn after its parents."""
+        """Return the new records of each shard; a child is read after its parents are finished."""
         found = []
         for shard_id, reader in list(self._readers.items()):
             if self._parents.get(shard_id, set()) & self._readers.keys():
@@ -104,7 +104,7 @@ class Follower:
         return found
 
     def _adopt(self) -> bool:
-        """Begin to read the shards that go on from finished ones; whether there are new ones."""
+        """Start reading the children of finished shards; return whether there are new ones."""
         is_new = False
         for each in self._stream.shards():
             self._childless -= set(each.parents)
@@ -118,7 +118,7 @@ class Follower:
 
 
 def following(log: _core.Log, follower: Follower) -> Iterator[Batch]:
-    """Yield what there is and then what comes, for ever, or until the one shard read is closed."""
+    """Yield existing and then new batches, forever or until the only shard read is closed."""
     while not follower.is_over:
         seen = log.wake()
         found = follower.poll(RECORDS_MAX, BYTES_MAX)

@@ -1,4 +1,4 @@
-"""A stream: put records, read records."""
+"""`Stream`: puts and reads records, splits, merges and trims shards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .reading import Follower, following, up_to
 
 
 class Stream:
-    """A named set of shards that records are put to and read from."""
+    """A named set of shards (Kafka: a topic and its partitions)."""
 
     __slots__ = ("_core", "_log")
 
@@ -26,12 +26,12 @@ class Stream:
 
     @property
     def core(self) -> _core.Stream:
-        """The handle of the core."""
+        """The handle of `streamfn._core`."""
         return self._core
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The stream's name."""
         return self._core.name
 
     def put(
@@ -42,18 +42,18 @@ class Stream:
         *,
         timeout: float | None = None,
     ) -> PutResult:
-        """Append one record and wait until it is as durable as the stream promises.
+        """Append one record and wait until it has the stream's durability.
 
         Args:
-            data: The payload; with key and headers at most 10 MiB.
-            partition_key: Records of one key stay in order. None: no order is asked, and the
-                record goes to any shard.
-            headers: Names and values that travel along; at most 64 KiB.
+            data: The payload; at most 10 MiB together with key and headers.
+            partition_key: Chooses the shard; records with the same key stay in order. None: the
+                record goes to any shard and has no order.
+            headers: Names and values stored with the record; at most 64 KiB.
             timeout: Longest wait for the shard's lock, in seconds. None: 30.
 
         Raises:
-            ConfigError: `timeout` is infinite or no number; nothing was written.
-            RecordTooLarge: A limit above; nothing was written.
+            ConfigError: `timeout` is infinite or not a number; nothing was written.
+            RecordTooLarge: A limit above is exceeded; nothing was written.
             LogFull: The disk is full; nothing was written.
             LockTimeout: The lock was not free in time; nothing was written.
             StoragePoisoned: An earlier sync failed.
@@ -68,14 +68,14 @@ class Stream:
         *,
         timeout: float | None = None,
     ) -> PutResults:
-        """Append records and wait until they are as durable as the stream promises.
+        """Append records and wait until they have the stream's durability.
 
-        Order is kept per partition key. An invalid entry refuses the whole call before anything
-        is written.
+        Order is kept per partition key. If one entry is invalid, the whole call is refused before
+        anything is written.
 
         Args:
             data: The payloads, each at most 10 MiB with its key and headers.
-            partition_keys: One for each payload; without them no order is asked.
+            partition_keys: One key or None for each payload; records without a key have no order.
             headers: One mapping or None for each payload.
             timeout: Longest wait for a shard's lock, in seconds. None: 30.
 
@@ -83,8 +83,8 @@ class Stream:
             One result per record, in the order given, made lazily.
 
         Raises:
-            ConfigError: `timeout` is infinite or no number; nothing was written.
-            RecordTooLarge: An entry is over a limit; its `index` says which.
+            ConfigError: `timeout` is infinite or not a number; nothing was written.
+            RecordTooLarge: An entry is over a limit; `index` is its index.
             LogFull: The disk is full.
             LockTimeout: A lock was not free in time.
             StoragePoisoned: An earlier sync failed.
@@ -101,24 +101,24 @@ class Stream:
         follow: bool = False,
         on_corruption: OnCorruption = "raise",
     ) -> Iterator[Batch]:
-        """Iterate over the records in batches, each of one shard and in its order.
+        """Iterate over the records in batches; each batch is of one shard and in its order.
 
-        A shard that was split or merged is read to its end before those that go on from it, so
-        that the records of a key come in order.
+        A shard that was split or merged is read to its end before its child shards, so that the
+        records of a key come in order.
 
         Args:
-            start: `"trim_horizon"`, `"latest"`, an aware datetime, or a sequence number (with
-                `shard`, or in a stream of one).
+            start: `"trim_horizon"` (the oldest record kept), `"latest"`, an aware datetime, or a
+                sequence number (with `shard`, or in a stream of one shard).
             shard: Read this shard only.
-            follow: Go on for ever, waiting for new records and new shards (of one `shard`: until
-                it is split or merged). Otherwise the iteration ends at what was visible when it
-                began.
-            on_corruption: Of damaged records: `"raise"` stops there; `"skip"` goes on behind them,
-                and logs a warning that names the sequence numbers given up.
+            follow: Wait for new records and new shards, forever; with `shard`, until that shard is
+                split or merged. Without `follow` the iteration ends at the records that were
+                visible when it began.
+            on_corruption: What to do at damaged records. `"raise"`: stop there. `"skip"`: continue
+                behind them, and log a warning with the skipped sequence numbers.
 
         Raises:
             ConfigError: There is no such shard.
-            SequenceTrimmed: Records asked for are no longer kept.
+            SequenceTrimmed: The records at `start` are no longer kept.
             Corruption: Records are damaged, and `on_corruption="raise"`.
         """
         if follow:
@@ -135,12 +135,12 @@ class Stream:
         shard: str | None = None,
         on_corruption: OnCorruption = "raise",
     ) -> Follower:
-        """Return what `read(follow=True)` reads with: it polls, and waits for nothing.
+        """Return the object that `read(follow=True)` polls; its `poll` does not wait.
 
         Args:
-            start: As `read`.
-            shard: As `read`.
-            on_corruption: As `read`.
+            start: As in `read`.
+            shard: As in `read`.
+            on_corruption: As in `read`.
         """
         skip = _skips(on_corruption)
         return Follower(
@@ -154,61 +154,62 @@ class Stream:
     def split(
         self, shard: str, *, at: int | None = None, timeout: float | None = None
     ) -> tuple[str, str]:
-        """Close a shard and let two new ones go on, each with a part of its hash keys.
+        """Close a shard and open two child shards, each with a part of its hash-key range.
 
         Records keep their order per key: readers and functions finish the old shard first.
-        Producers in all processes go on with the new ones by themselves.
+        Producers in all processes switch to the new shards automatically.
 
         Args:
             shard: An open shard.
-            at: First hash key of the second new one. None: each gets half.
+            at: First hash key of the second child. None: each child gets half of the range.
             timeout: Longest wait for each lock, in seconds. None: 30.
 
         Returns:
-            The ids of the two, lower hash keys first.
+            The ids of the two children, lower hash keys first.
 
         Raises:
-            ConfigError: There is no such shard, `at` is not inside it, or the log would have more
-                than 4,096 shards, closed ones counted.
-            StreamClosed: It was split or merged before.
+            ConfigError: There is no such shard, `at` is outside its range, or the log would have
+                more than 4,096 shards, including closed ones.
+            StreamClosed: The shard is closed: it was split or merged before.
         """
         return self._core.split(shard, at, timeout)
 
     def merge(self, a: str, b: str, *, timeout: float | None = None) -> str:
-        """Close two shards whose hash keys lie side by side and let one new one go on.
+        """Close two shards with adjacent hash-key ranges and open one child shard for both.
 
         Records keep their order per key, as in `split`.
 
         Args:
             a: An open shard.
-            b: Another, with the hash keys just below or above those of `a`.
+            b: Another open shard; its range must end just below or begin just above that of `a`.
             timeout: Longest wait for each lock, in seconds. None: 30.
 
         Returns:
-            The id of the new one.
+            The id of the child.
 
         Raises:
-            ConfigError: There is no such shard, or they do not lie side by side.
-            StreamClosed: One of them was split or merged before.
+            ConfigError: There is no such shard, or the ranges are not adjacent.
+            StreamClosed: A shard is closed: it was split or merged before.
         """
         return self._core.merge(a, b, timeout)
 
     def trim(self, before: int | datetime, *, shard: str | None = None) -> int:
-        """Let go of old records for good: they cannot be read any more, by anyone.
+        """Delete old records. This cannot be undone: no process can read them any more.
 
-        Files are removed as far as they hold nothing else. A function that has not processed the
-        records is told that they were lost.
+        A file is removed once it holds no record that is kept. If a function has not processed the
+        deleted records, its worker reports that they were lost.
 
         Args:
-            before: Records from this on are kept: an aware datetime, or a sequence number (with
-                `shard`, or in a stream of one).
-            shard: Of this shard only.
+            before: The first record to keep: an aware datetime, or a sequence number (with `shard`,
+                or in a stream of one shard).
+            shard: Trim this shard only.
 
         Returns:
             Bytes freed on disk.
 
         Raises:
-            ConfigError: There is no such shard, or a number for several shards.
+            ConfigError: There is no such shard, or `before` is a number and there are several
+                shards.
         """
         shards = self._shards(shard)
         if isinstance(before, int) and len(shards) > 1:
@@ -216,7 +217,7 @@ class Stream:
         return sum(self._core.trim(each.shard_id, before) for each in shards)
 
     def info(self) -> StreamInfo:
-        """Return what the stream is and how much it holds."""
+        """Return the stream's settings, shards and sizes."""
         shards = self._core.shards()
         return StreamInfo(
             name=self.name,

@@ -1,1 +1,1 @@
-"""The frozen values that the rooms hand to each other; no I/O, no threads."""
+"""Frozen values that the packages pass to each other; no I/O, no threads."""

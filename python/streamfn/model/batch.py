@@ -1,4 +1,4 @@
-"""The records of one call."""
+"""`Batch`: the records of one call."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Batch(Sequence[Record]):
-    """Consecutive records of one lane, in order; values are decoded only when asked for.
+    """Consecutive records of one lane, in order; values are decoded when they are accessed.
 
-    A function that can carry on past a bad record calls `fail` for it and returns: that record,
-    and later records of its key in this batch, are tried again, the others are done.
+    If a function can continue after a bad record, it calls `fail` for the record and returns. Then
+    that record and later records of its key in this batch are retried; the others are done.
     """
 
     __slots__ = ("_call", "_clock", "_context", "_failures", "_make_context", "_records")
@@ -37,7 +37,7 @@ class Batch(Sequence[Record]):
         self._records = records
         self._context = context
         self._make_context = make_context
-        """Makes it when it is looked at."""
+        """Makes the context on first access."""
         self._call = call
         self._clock = clock or SystemClock()
         self._failures: dict[int, BaseException] = {}
@@ -52,15 +52,15 @@ class Batch(Sequence[Record]):
     ) -> Batch:
         """Make a batch from records built by hand, to call a function in a test.
 
-        Records that were made without a sequence number get one: 0, 1, 2, …
+        Records without a sequence number are numbered 0, 1, 2, …
 
         Args:
-            records: Its records; none of a final call.
-            context: Of the call.
-            call: The window that it is made in, for a function with `tumbling_window`.
+            records: The records; empty for the final call of a window.
+            context: The context of the call.
+            call: The window of the call, for a function with `tumbling_window`.
 
         Raises:
-            ConfigError: The sequence numbers given do not rise.
+            ConfigError: The sequence numbers do not increase.
         """
         return cls(Records(records), context, call=call)
 
@@ -91,10 +91,10 @@ class Batch(Sequence[Record]):
 
     @property
     def context(self) -> Context:
-        """What is known about this call.
+        """The context of this call.
 
         Raises:
-            RuntimeError: The batch was not made for a call (it comes from `Stream.read`).
+            RuntimeError: The batch was not made for a call: it comes from `Stream.read`.
         """
         context = self._context
         if context is None and self._make_context is not None:
@@ -119,73 +119,75 @@ class Batch(Sequence[Record]):
     def to_arrow(self) -> ArrowBatch:
         """Return the records as an Arrow record batch, for `pyarrow.record_batch` and the like.
 
-        Shapes: as `ArrowBatch` says, a row a record.
+        Shapes: one row per record; `ArrowBatch` lists the columns.
 
         Raises:
-            OverflowError: More than 2 GiB.
+            OverflowError: The batch is larger than 2 GiB.
         """
         return self._records.to_arrow()
 
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
-        """Hand the records to an Arrow library (the Arrow PyCapsule interface)."""
+        """Export the records to an Arrow library (the Arrow PyCapsule interface)."""
         return self.to_arrow().__arrow_c_array__(requested_schema)
 
     @property
     def window(self) -> Window | None:
-        """The tumbling window that this call is made in; None without `tumbling_window`."""
+        """The tumbling window of this call; None without `tumbling_window`."""
         return None if self._call is None else self._call.window
 
     @property
     def state(self) -> Any:  # noqa: ANN401 -- whatever the function left
-        """What the function carries from call to call of a window: a JSON value or bytes.
+        """The state that is carried from call to call of a window: a JSON value or bytes.
 
-        None in the first call. What stands here when a call has succeeded, assigned or changed in
-        place, is what the next one gets.
+        It is None in the first call of a window. A function assigns it or changes it in place; when
+        the call succeeds, the next call gets the new state.
 
         Raises:
-            RuntimeError: On assignment, without `tumbling_window`.
+            RuntimeError: It is assigned without `tumbling_window`.
         """
         return None if self._call is None else self._call.state
 
     @state.setter
     def state(self, value: Any) -> None:  # noqa: ANN401 -- as above
         if self._call is None:
-            message = "nothing keeps this state: the function has no `tumbling_window`"
+            message = "the state cannot be kept: the function has no `tumbling_window`"
             raise RuntimeError(message)
         self._call.state = value
 
     @property
     def is_final(self) -> bool:
-        """Whether the window is over: there are no records, only the state."""
+        """Whether this is the last call of a window: it has no records, only the state."""
         return self._call is not None and self._call.is_final
 
     @property
     def is_terminated_early(self) -> bool:
-        """Whether the final call comes before the window's end: the state grew too large."""
+        """Whether the window was closed before its end because the state grew too large."""
         return self._call is not None and self._call.is_terminated_early
 
     @property
     def iterator_age(self) -> timedelta:
-        """Now minus the arrival of the last record: how far behind this call is."""
+        """The age of the last record, now minus its arrival: how far behind this call is."""
         if not self._records:
             return timedelta(0)
         arrival = self._records[-1].timestamp
         return max(self._clock.now() - arrival, timedelta(0))
 
     def fail(self, record: Record, error: BaseException | str | None = None) -> None:
-        """Have this record tried again; the rest of the batch is done when the function returns.
+        """Mark a record as failed, to be retried. Unmarked records are done when the call returns.
+
+        Later records of the same key in this batch are retried with it.
 
         Args:
             record: A record of this batch.
-            error: Why. Without it, inside an `except` block, the exception being handled is taken,
-                so that the dead letter has its traceback.
+            error: The reason. By default, inside an `except` block, the exception being handled, so
+                that the dead letter has its traceback.
 
         Raises:
             ValueError: The record is not of this batch.
         """
         place = self._records.index(record.sequence_number)
         if self._records[place] != record:
-            message = f"#{record.sequence_number} of this batch is another record: take it from it"
+            message = f"this is not record #{record.sequence_number} of this batch, pass that one"
             raise ValueError(message)
         cause = error if error is not None else sys.exc_info()[1]
         if not isinstance(cause, BaseException):
@@ -194,5 +196,5 @@ class Batch(Sequence[Record]):
 
     @property
     def failures(self) -> list[tuple[int, BaseException]]:
-        """Sequence number and cause of each record given to `fail`, in order of the records."""
+        """Sequence number and cause of each record passed to `fail`, in order of the records."""
         return sorted(self._failures.items(), key=lambda failure: failure[0])

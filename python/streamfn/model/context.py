@@ -1,4 +1,4 @@
-"""What a function may know about the call it is in."""
+"""`Context`: what a function can learn about its current call."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from streamfn.model.record import Record, origin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """One call of a function; given as its second positional parameter and as `batch.context`."""
+    """One call of a function; passed as its second positional parameter and as `batch.context`."""
 
     request_id: str
-    """A UUID, the same for all attempts of the same records."""
+    """A UUID; all attempts of the same records have the same one."""
     attempt: int
     """1 for the first call of these records."""
     deadline: datetime
@@ -25,7 +25,7 @@ class Context:
     stream: str
     shard_id: str
     log: LogHandle
-    """The open log, to put from inside a function."""
+    """The open log, for putting records from inside the function."""
     clock: Clock = field(default_factory=SystemClock, repr=False)
 
     @property
@@ -36,8 +36,9 @@ class Context:
     def idempotency_key(self, record: Record) -> str:
         """Return a key that is the same each time this record is delivered, redrives included.
 
-        Shapes: `stream/shardId-000000000000/sequence_number`. A stream that is removed and made
-        anew begins at number 0 again: then keys repeat.
+        If a stream is removed and created again, its sequence numbers restart at 0 and keys repeat.
+
+        Shapes: `stream/shardId-000000000000/sequence_number`.
         """
         stream, shard_id, sequence_number = origin(record)
         return f"{stream}/{shard_id}/{sequence_number}"

@@ -1,7 +1,6 @@
-"""Event patterns: reading `filter=`, and saying why an event does not match.
+"""Event patterns: reads `filter=`, and explains why an event does not match.
 
-The language and the matching are in the core (`rust/core/src/filter`); docs/filters.md is the
-manual.
+The core compiles and matches patterns (`rust/core/src/filter`); docs/filters.md is the manual.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from streamfn._core import Record, Records
 from streamfn.errors import ConfigError
 
 Pattern = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-"""An event pattern as a dict or JSON text, or a list of them, any of which may match."""
+"""An event pattern as a dict or JSON text, or a list of them; one of the list must match."""
 
 Event = str | bytes | Mapping[str, Any] | Record
-"""An event to try a pattern on: a JSON object, or a record of a stream."""
+"""An event to match: a JSON object, or a record of a stream."""
 
 _FIELD: Final = "filter"
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One field that is not as its pattern wants it."""
+    """One field of an event that does not match its pattern."""
 
     field: str
-    """Names that lead to it, with dots between."""
+    """The path of the field, with dots."""
     wanted: str
     """The alternatives of the pattern, as JSON."""
     found: str
-    """What the event has there: JSON values, or words that say what is missing."""
+    """What the event has there: JSON values, or a text that says what is missing."""
 
     def __str__(self) -> str:
         return f"{self.field}: wants {self.wanted}, found {self.found}"
@@ -41,12 +40,12 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class PatternResult:
-    """What one pattern says to an event."""
+    """The result of matching one pattern with an event."""
 
     pattern: str
     """The pattern, as JSON."""
     mismatches: tuple[Mismatch, ...]
-    """The fields that failed; of `$or` branches, those of the branch that came closest."""
+    """The fields that do not match; of `$or`, those of the branch with the fewest mismatches."""
 
     @property
     def matched(self) -> bool:
@@ -56,10 +55,10 @@ class PatternResult:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What some patterns say to one event; true if any of them matches."""
+    """The results of matching patterns with one event; true if any pattern matches."""
 
     patterns: tuple[PatternResult, ...]
-    """In the order given."""
+    """One result per pattern, in the order given."""
 
     @property
     def matched(self) -> bool:
@@ -81,11 +80,11 @@ class Explanation:
 
 
 def patterns_of(value: Pattern | None) -> tuple[str, ...]:
-    """Return the patterns that `filter=` names, each as JSON text; none for None.
+    """Return the patterns of `filter=`, each as JSON text; none for None.
 
     Raises:
-        ConfigError: It is not a pattern, nor a list of patterns. Their words are checked by
-            `checked_patterns`.
+        ConfigError: The value is neither a pattern nor a list of patterns. `checked_patterns`
+            checks the patterns themselves.
     """
     if value is None:
         return ()
@@ -98,7 +97,8 @@ def patterns_of(value: Pattern | None) -> tuple[str, ...]:
         return (_text(value, _FIELD),)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         reason = (
-            f"`{value!r}` is no event pattern, write a dict such as {{'data': {{'kind': ['a']}}}}"
+            f"`{value!r}` is not an event pattern, write a dict such as "
+            "{'data': {'kind': ['a']}}"
         )
         raise ConfigError(_FIELD, reason)
     if not value:
@@ -107,7 +107,9 @@ def patterns_of(value: Pattern | None) -> tuple[str, ...]:
     for index, each in enumerate(value):
         place = f"{_FIELD}[{index}]"
         if not isinstance(each, str | Mapping):
-            raise ConfigError(place, f"`{each!r}` is no event pattern, write a dict or JSON text")
+            raise ConfigError(
+                place, f"`{each!r}` is not an event pattern, write a dict or JSON text"
+            )
         texts.append(each if isinstance(each, str) else _text(each, place))
     return tuple(texts)
 
@@ -116,8 +118,8 @@ def checked_patterns(value: Pattern | None) -> tuple[str, ...]:
     """Return the patterns of `filter=` for records, as JSON text.
 
     Raises:
-        ConfigError: A pattern cannot be used; the field is its place, such as
-            `filter.data.amount[0].numeric`, and the reason names the fix.
+        ConfigError: A pattern is invalid. `field` is the path in the pattern, such as
+            `filter.data.amount[0].numeric`; `reason` names the fix.
     """
     patterns = patterns_of(value)
     _compiled(patterns, for_records=True, is_one=not _is_list(value))
@@ -125,19 +127,19 @@ def checked_patterns(value: Pattern | None) -> tuple[str, ...]:
 
 
 def explain(pattern: Pattern, event: Event) -> Explanation:
-    """Say whether an event matches, and if not, which fields failed and why.
+    """Tell whether an event matches, and which fields do not match and why.
 
     Args:
         pattern: As the argument `filter` of `App.stream`: a dict, a list of them, or JSON text.
-        event: A JSON object as the pattern sees it, `{"data": {...}, "partitionKey": "..."}`, as a
-            dict or as text; or a `Record`, which is seen that way.
+        event: The JSON object that patterns match, `{"data": {...}, "partitionKey": "..."}`, as a
+            dict or as text; or a `Record`, which is converted to that form.
 
     Returns:
-        For each pattern the fields that failed. It is true if any pattern matches; `str` of it is
-        for people.
+        The mismatches of each pattern. The result is true if any pattern matches; its `str` is
+        readable text.
 
     Raises:
-        ConfigError: A pattern cannot be used, or the event is not a JSON object.
+        ConfigError: A pattern is invalid, or the event is not a JSON object.
 
     Source: the operators are those of Amazon EventBridge; docs/filters.md.
     """
@@ -169,7 +171,7 @@ def _explain_record(pattern: str, record: Record) -> PatternResult:
 
 
 def _record_text(record: Record) -> bytes:
-    """Return a record as its patterns see it; data that is not JSON is named by none of them."""
+    """Return a record as patterns match it, without data that is not JSON."""
     fields: dict[str, Any] = {
         "sequenceNumber": str(record.sequence_number),
         "approximateArrivalTimestamp": record.timestamp_us / 1e6,

@@ -1,4 +1,4 @@
-"""What can be learned about a function without calling it."""
+"""Inspects a user's function without calling it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import CodeType
 from typing import Any
 
 Handler = Callable[..., Any]
-"""A user's function: takes a batch or a record, and perhaps the context."""
+"""A user's function; takes the records of a call and, optionally, the context."""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def positional_parameters(handler: Handler) -> list[inspect.Parameter]:
-    """Return the parameters that can be given by position; `*args` is not among them."""
+    """Return the parameters that can be passed by position, without `*args`."""
     parameters = inspect.signature(handler).parameters.values()
     return [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
 
@@ -26,13 +26,13 @@ def takes_context(handler: Handler) -> bool:
 
 
 def is_async(handler: Handler) -> bool:
-    """Whether calling the function gives an awaitable, or an asynchronous iterator."""
+    """Whether calling the function returns an awaitable or an asynchronous iterator."""
     function = inspect.unwrap(handler)
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def is_generator(handler: Handler) -> bool:
-    """Whether calling the function gives a generator, asynchronous or not."""
+    """Whether calling the function returns a generator, asynchronous or not."""
     return any(
         inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         for function in (inspect.unwrap(handler), type(handler).__call__)
@@ -40,10 +40,10 @@ def is_generator(handler: Handler) -> bool:
 
 
 def code_version(handler: Handler) -> str:
-    """Return 12 hex digits that change when the function's code does.
+    """Return 12 hex digits that change when the function's code changes.
 
-    Comments, formatting and line numbers do not count; nor do functions it calls. A callable
-    without Python code (a builtin, say) goes by its type's name.
+    Comments, formatting, line numbers and the functions that it calls do not count. For a callable
+    without Python code, such as a builtin, the digits depend on the name of its type.
     """
     digest = hashlib.sha256()
     function = inspect.unwrap(handler)
@@ -64,7 +64,7 @@ def _feed(update: Callable[[bytes], None], code: CodeType) -> None:
         if isinstance(constant, CodeType):
             _feed(update, constant)
         elif isinstance(constant, frozenset):
-            # WHY: the order of a set of strings differs from process to process.
+            # WHY sorted: the order of a set of strings differs between processes.
             update(repr(sorted(map(repr, constant))).encode())
         else:
             update(repr(constant).encode())

@@ -1,6 +1,6 @@
-"""The log as a function sees it: a place to put what it makes.
+"""The log as a function sees it: somewhere to put records.
 
-`streamfn.Log` and `streamfn.Stream` fit these; so do the twins of a test.
+`streamfn.Log` and `streamfn.Stream` implement these protocols; tests may use their own classes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from .put import PutResult, PutResults
 
 
 class StreamHandle(Protocol):
-    """A stream that can be put to; see `streamfn.Stream`."""
+    """A stream that accepts records; see `streamfn.Stream`."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The stream's name."""
         ...
 
     def put(
@@ -27,7 +27,7 @@ class StreamHandle(Protocol):
         *,
         timeout: float | None = None,
     ) -> PutResult:
-        """Append one record and wait until it is as durable as the stream promises."""
+        """Append one record and wait until it has the stream's durability."""
         ...
 
     def put_many(
@@ -38,7 +38,7 @@ class StreamHandle(Protocol):
         *,
         timeout: float | None = None,
     ) -> PutResults:
-        """Append records and wait until they are as durable as the stream promises."""
+        """Append records and wait until they have the stream's durability."""
         ...
 
 

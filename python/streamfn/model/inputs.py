@@ -1,7 +1,7 @@
-"""What one call receives: the kinds of `input=`.
+"""The values of `input=`: what a call receives.
 
-A kind is a value: how a batch becomes the function's first argument, and the context its second.
-More of them can be registered; the engine knows none by name.
+An `InputKind` converts the batch into the function's first argument, and the context into the
+second. `register_input` adds more kinds; the engine does not depend on their names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .lambda_input import LambdaContext, check_json, kinesis_event, take_state
 
 
 def _state_as_assigned(batch: Batch, returned: object) -> bool:  # noqa: ARG001 -- one of a kind
-    """Leave `batch.state` as the function left it."""
+    """Keep the `batch.state` that the function assigned."""
     return False
 
 
@@ -31,25 +31,25 @@ class InputKind:
     """One value of `input=`."""
 
     name: str
-    """What `input=` says."""
+    """The value of `input=`."""
     event: Callable[[Batch], object] = _as_it_is
     """Makes the first argument of a call from its records."""
     context: Callable[[Context], object] = _as_it_is
-    """Makes the second, for a function that takes one."""
+    """Makes the second argument, for a function that takes one."""
     returned: Callable[[object], object] = _as_it_is
-    """Looks at what the function returned; an error that it raises is the call's."""
+    """Checks or converts the returned value; if it raises, the call fails with that error."""
     keep_state: Callable[[Batch, object], bool] = _state_as_assigned
-    """With `tumbling_window`: may put what came back into `batch.state`, and returns whether it
-    did; its errors are the call's."""
+    """With `tumbling_window`: may assign the returned value to `batch.state`, and returns whether
+    it did; if it raises, the call fails with that error."""
     takes: str = ""
-    """Name of the class that the first parameter may be annotated with; "" is any."""
+    """Name of the class that the first parameter may be annotated with; "" allows any."""
     has_state: bool = True
-    """Whether the first argument lets a function see its window and its state."""
+    """Whether the first argument shows the function its window and state."""
     is_per_record: bool = False
-    """Whether a call gets one record, as it is, instead of `event(batch)`."""
+    """Whether a call gets one `Record` instead of `event(batch)`."""
     is_exclusive: bool = False
-    """Whether a process makes one call at a time of all functions with such an input, unless they
-    say `concurrent=True`."""
+    """Whether a process makes one call at a time, over all functions with an exclusive input;
+    functions with `concurrent=True` are exempt."""
 
 
 INPUTS: Final[dict[str, InputKind]] = {
@@ -61,8 +61,8 @@ INPUTS: Final[dict[str, InputKind]] = {
         context=LambdaContext,
         returned=check_json,
         keep_state=take_state,
-        # SOURCE: an execution environment of AWS processes one event at a time, and handlers keep
-        # what they are working on in their module (Powertools' batch processors do).
+        # SOURCE: an AWS execution environment processes one event at a time, so handlers keep
+        # the state of a call in module variables (Powertools' batch processors do).
         is_exclusive=True,
     ),
     "arrow": InputKind(name="arrow", event=Batch.to_arrow, takes="ArrowBatch", has_state=False),
@@ -71,12 +71,13 @@ INPUTS: Final[dict[str, InputKind]] = {
 
 
 def register_input(kind: InputKind) -> None:
-    """Add a kind, so that `@app.stream(..., input=kind.name)` knows it.
+    """Add a kind for `@app.stream(..., input=kind.name)`.
 
-    Call it where the app is defined: each runner imports the app, and so registers it too.
+    Call this in the module of the app: each runner process imports that module and so registers the
+    kind as well.
 
     Raises:
-        ConfigError: The name is taken, by another kind.
+        ConfigError: Another kind has the name.
     """
     if INPUTS.setdefault(kind.name, kind) != kind:
         raise ConfigError("input", f"there is an input `{kind.name}` already, take another name")

@@ -20,7 +20,7 @@ from .record import REDRIVE_SUFFIX, origin
 
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
-"""There is no account here; this is the one that local stand-ins for AWS use."""
+"""Placeholder: streamfn has no accounts; local emulators of AWS use this number."""
 ROLE_ARN: Final = f"arn:aws:iam::{ACCOUNT}:role/streamfn"
 
 
@@ -35,11 +35,11 @@ def function_arn(name: str) -> str:
 
 
 def kinesis_event(batch: Batch) -> dict[str, Any]:
-    """Return the event that a Lambda mapped to a Kinesis stream gets for these records.
+    """Return the event that AWS Lambda's Kinesis mapping would pass for these records.
 
     A record without a key has its sequence number as `partitionKey`. A redriven record keeps the
-    `eventID` and the ARN of the place where it was first put; its `sequenceNumber` is that of the
-    copy, for this is what a report of failures names.
+    `eventID` and the ARN of its origin. Its `sequenceNumber` is that of the redriven copy, because
+    `batchItemFailures` must name that number.
     """
     if not batch:
         return {"Records": []} | _window_fields(batch)
@@ -52,9 +52,9 @@ def kinesis_event(batch: Batch) -> dict[str, Any]:
 
 
 def _window_fields(batch: Batch) -> dict[str, Any]:
-    """Return what the event has under a tumbling window; nothing without.
+    """Return the fields that a tumbling window adds to the event; empty without a window.
 
-    Source: AWS's `TimeWindow` event; without a state yet, `state` is an empty object.
+    Source: AWS's `TimeWindow` event; in the first call `state` is an empty object.
     """
     if batch.window is None:
         return {}
@@ -74,17 +74,17 @@ def _zulu(time: datetime) -> str:
 
 
 def take_state(batch: Batch, returned: object) -> bool:
-    """Make the `state` that a handler returned the window's.
+    """Assign the `state` that a handler returned to the window.
 
-    Source: W-1, an answer without `state` fails the call.
+    Source: W-1, a response without `state` fails the call.
 
     Raises:
-        InvalidResponse: There is none.
+        InvalidResponse: The response has no `state`.
     """
     if not isinstance(returned, dict) or "state" not in returned:
         reason = "under a tumbling window the answer needs a field `state`"
         raise InvalidResponse(reason)
-    # A handler's numbers may be Decimals, which AWS passes on as numbers.
+    # The state may contain Decimals, which AWS converts to numbers.
     batch.state = json.loads(json.dumps(returned["state"], default=_decimal))
     return True
 
@@ -102,10 +102,10 @@ def _shared(stream: str) -> dict[str, Any]:
 
 
 def check_json(returned: object) -> object:
-    """Return what a handler returned, if AWS could pass it on.
+    """Return the handler's return value if it can be written as JSON.
 
     Raises:
-        TypeError: It is not JSON; AWS fails the call with `Runtime.MarshalError`.
+        TypeError: It cannot; AWS fails such a call with `Runtime.MarshalError`.
     """
     if returned is not None:
         try:
@@ -122,17 +122,17 @@ def _decimal(value: object) -> float:
 
 
 class CognitoIdentity:
-    """`context.identity`: nobody is signed in here, and AWS gives the object all the same."""
+    """`context.identity`; empty, as on AWS when no user is signed in."""
 
     cognito_identity_id: None = None
     cognito_identity_pool_id: None = None
 
 
 class LambdaContext:
-    """The context object of AWS Lambda's Python runtime, every attribute of it."""
+    """The context object of AWS Lambda's Python runtime, with all its attributes."""
 
     memory_limit_in_mb = "128"
-    """A string, as AWS has it. Nothing limits memory here; this is AWS's default."""
+    """A string with AWS's default, as on AWS. streamfn does not limit memory."""
     function_version = "$LATEST"
     tenant_id: None = None
     client_context: None = None
@@ -148,19 +148,19 @@ class LambdaContext:
         self.identity = CognitoIdentity()
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the time left until the call is ended, ms, at least 0."""
+        """Return the time left until the deadline, in ms, at least 0."""
         return self._context.remaining // timedelta(milliseconds=1)
 
     def w3c(self) -> dict[str, str]:
-        """Return the fields of a W3C trace context; there are none, as there is no caller.
+        """Return the fields of the W3C trace context: always empty, as there is no caller.
 
-        AWS takes `traceparent`, `tracestate` and `baggage` from an invocation's client context; one
-        that an event source makes has no such context.
+        AWS takes `traceparent`, `tracestate` and `baggage` from the client context of an
+        invocation; an invocation by an event source has none.
         """
         return {}
 
     def log(self, message: object) -> None:
-        """Write to standard output, where AWS collects its logs from."""
+        """Write to standard output; AWS collects its logs there."""
         sys.stdout.write(str(message))
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""One event source mapping: what `@app.stream` registers, as a value that can travel as JSON."""
+"""`EventSourceMapping`: what `@app.stream` registers, as a value that converts to JSON."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from streamfn.model.policy import (
 from streamfn.model.record import REDRIVE_SUFFIX
 
 OnCorruption = Literal["raise", "skip"]
-"""Where bytes of the log are damaged: stop there, or pass them and give up the records."""
+"""At damaged records: stop there, or skip them; skipped records are lost."""
 Start = str | datetime
-"""`"trim_horizon"`, `"latest"`, or an aware datetime; counts only when the mapping is new."""
+"""`"trim_horizon"`, `"latest"`, or an aware datetime; used only when the mapping is new."""
 DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
 DLQ: Final = "dlq"
-"""`on_failure`: the function's own dead letters, not a stream of that name."""
+"""`on_failure`: the function's own dead-letter stream, not a stream of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSourceMapping:
-    """Source, function, policies and destination; the callable itself stays with its `App`."""
+    """Source, function, policies and destinations; the `App` keeps the callable itself."""
 
     # Behaviour
     name: str
@@ -45,20 +45,20 @@ class EventSourceMapping:
     """Name of an `InputKind`: what one call receives."""
     start: Start = "trim_horizon"
     filter: tuple[str, ...] = ()
-    """Event patterns as JSON texts, any of which may match. None: every record is delivered."""
+    """Event patterns as JSON texts; one of them must match. Empty: every record is delivered."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     tumbling: WindowPolicy | None = None
-    """Tumbling windows, with a state for each shard; None: there are none."""
+    """Tumbling windows, with a state for each shard. None: no windows."""
     timeout: timedelta = DEFAULT_TIMEOUT
-    """Longest duration of one call; then its process is killed."""
+    """Longest duration of one call; after it the process is killed."""
     on_failure: str | None = DLQ
-    """`dlq`, another stream's name, or None: drop, counted and logged."""
+    """Where failed records go: `dlq`, another stream, or None: dropped, counted and logged."""
     to: str | None = None
-    """Stream that takes what successful calls return or yield."""
+    """Stream that receives what successful calls return or yield."""
     on_success: str | None = None
-    """Stream that takes an invocation record of each successful call."""
+    """Stream that receives an invocation record for each successful call."""
     on_corruption: OnCorruption = "raise"
-    """Where records are damaged: stop the lane and say so, or pass them, counted and logged."""
+    """At damaged records: stop the lane and report it, or skip them, counted and logged."""
     version: str = ""
     """Changes with the function's code; see `streamfn.model.function.code_version`."""
 
@@ -67,9 +67,9 @@ class EventSourceMapping:
     parallelization_factor: int = 1
     """Lanes per shard, 1 to 256; order is kept per partition key."""
     max_concurrency: int | None = None
-    """Lanes of this function that one worker calls at once. None: no limit of its own."""
+    """Lanes of this function that one worker calls at once. None: no limit per function."""
     concurrent: bool = False
-    """Whether a process may call it while it calls an exclusive function; see `InputKind`."""
+    """Whether a function with an exclusive input is exempt from one call at a time per process."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.parallelization_factor <= FACTOR_MAX:
@@ -88,46 +88,50 @@ class EventSourceMapping:
 
     @property
     def window_seconds(self) -> float | None:
-        """Width of the tumbling windows; None: there are none."""
+        """Width of the tumbling windows. None: no windows."""
         return None if self.tumbling is None else self.tumbling.width.total_seconds()
 
     @property
     def dlq_stream(self) -> str:
-        """Internal stream of this mapping's dead letters."""
+        """Name of the internal stream with this mapping's dead letters."""
         return f"{self.name}.dlq"
 
     @property
     def redrive_stream(self) -> str:
-        """Internal stream of records to be tried again, read by this function alone."""
+        """Name of the internal stream with redriven records; only this function reads it."""
         return f"{self.name}{REDRIVE_SUFFIX}"
 
     @property
     def failure_stream(self) -> str | None:
-        """Stream that takes what is given up; None: it is dropped."""
+        """Stream that receives failed records. None: they are dropped."""
         return self.dlq_stream if self.on_failure == DLQ else self.on_failure
 
     @property
     def targets(self) -> dict[str, str]:
-        """Streams of the user's own that it appends to, by the argument that names them."""
+        """The user's streams that it appends to, by the argument that names them."""
         named = {"to": self.to, "on_success": self.on_success, "on_failure": self.on_failure}
         if self.on_failure == DLQ:
             del named["on_failure"]
         return {argument: stream for argument, stream in named.items() if stream is not None}
 
     def writes_on_success(self, stream: str) -> bool:
-        """Whether a record of that stream is done only once something is written for its success.
+        """Whether the success of a record of that stream must be written somewhere.
 
-        What it sends on, or that its dead letter is resolved. It is written after the calls of
-        several records, and is lost with the process that made them.
+        That is an output, an invocation record, or the marker that a redriven dead letter is
+        resolved. The runner writes it after the calls of several records; until then it is only
+        in the memory of that process, and the records are not done.
         """
         return bool(self.to or self.on_success) or stream == self.redrive_stream
 
     def compiled_filter(self) -> Filter | None:
-        """Return the filter ready to match records; None: every record is delivered."""
+        """Return the compiled filter. None: every record is delivered."""
         return Filter(self.filter, for_records=True) if self.filter else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values: durations in seconds, `start` as a word or ISO 8601."""
+        """Return the mapping as JSON values: durations in seconds, `start` as a word or ISO 8601.
+
+        A back-off of the user's own becomes null.
+        """
         retry, batch = self.retry, self.batch
         age = retry.max_record_age
         return {
@@ -160,7 +164,7 @@ class EventSourceMapping:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EventSourceMapping:
-        """Read what `to_dict` returned."""
+        """Make a mapping from the result of `to_dict`."""
         start = values["start"]
         return cls(
             **{
@@ -183,7 +187,7 @@ STARTS: Final = ("trim_horizon", "latest")
 
 
 def function_of(name: str) -> str:
-    """Return the mapping that a replay is of, by its name; any other name is its own."""
+    """Return the name of the mapping that a replay belongs to; other names are returned as is."""
     return name.partition(REPLAY_MARK)[0]
 
 
@@ -201,7 +205,7 @@ def _window(fields: dict[str, Any] | None) -> WindowPolicy | None:
 
 
 def _backoff_fields(backoff: BackoffPolicy) -> dict[str, float] | None:
-    """Return the fields of ours; a policy of the user's own stays in the process that waits."""
+    """Return the fields of a `Backoff`; a user's own policy cannot be written as JSON."""
     if not isinstance(backoff, Backoff):
         return None
     base, cap = backoff.base.total_seconds(), backoff.cap.total_seconds()

@@ -1,7 +1,7 @@
-"""The loose arguments of `@app.stream` and what they mean.
+"""Checks and converts the arguments of `@app.stream`.
 
-Here, and nowhere below, a string such as `"30s"` becomes a value; every refusal names the argument
-and the way out.
+Strings such as `"30s"` become values here and in no other module. Every error names the argument
+and the fix.
 """
 
 from __future__ import annotations
@@ -32,88 +32,91 @@ _T = TypeVar("_T")
 
 
 class StreamOptions(TypedDict, total=False):
-    """Keyword arguments of `App.stream`; the defaults stand in `model.policy` and `model.mapping`.
+    """Keyword arguments of `App.stream`; their defaults are in `model.policy` and `model.mapping`.
 
-    A number is seconds or bytes; strings carry units. docs/functions.md lists them.
+    A plain number is in seconds or bytes; strings have units. docs/functions.md lists all of them.
     """
 
     name: str | None
-    """The function's name; default: the Python function's."""
+    """The function's name (default: that of the Python function)."""
     input: str
-    """What a call gets: `"batch"` (a `Batch`, the default), `"record"` (one `Record`), `"lambda"`
-    (AWS Lambda's event for a batch, and its context) or `"arrow"` (an `ArrowBatch`)."""
+    """What a call receives: `"batch"` (a `Batch`, the default), `"record"` (one `Record`),
+    `"lambda"` (AWS Lambda's event and context for a batch) or `"arrow"` (an `ArrowBatch`)."""
     batch_size: int
     """Most records in one call (100)."""
     batch_window: str | float | timedelta
-    """Longest wait for a fuller batch (0: call with what is there)."""
+    """Longest wait for more records (0: call at once with the records there are)."""
     batch_bytes: str | int
     """Most payload bytes in one call (6 MiB)."""
     start: Start
-    """`"trim_horizon"` (default), `"latest"` or an aware datetime, not in the future.
+    """Where a new function starts: `"trim_horizon"` (default), `"latest"` or an aware datetime.
 
-    It counts only for a new mapping."""
+    A datetime in the future is refused. A function that has run before continues at its checkpoint.
+    """
     filter: Pattern | None
-    """Event pattern that records must match to be delivered (none: deliver all): a dict, a list of
-    them, any of which may match, or JSON text."""
+    """Event pattern that records must match to be delivered (default: deliver all): a dict, JSON
+    text, or a list of patterns, of which one must match."""
     max_retries: int
-    """Repeats of the same records after the first call (3); -1 is for ever."""
+    """Retries of the same records after the first call (3); -1: no limit."""
     backoff: BackoffPolicy | None
-    """Waits between repeats (0.5 s, doubled up to 60 s, full jitter)."""
+    """Waits between retries (0.5 s, doubled up to 60 s, full jitter)."""
     max_record_age: str | float | timedelta | None
-    """Records older than this go to `on_failure` without a call (no limit)."""
+    """Records older than this go to `on_failure` without a call (default: no limit)."""
     bisect: bool
-    """Split a failed batch until the guilty record is alone (True)."""
+    """Split a failed batch in two until the failing record is alone (True)."""
     report_failures: bool | None
-    """Believe a returned `{"batchItemFailures": [...]}` (on, except under `preset="aws"`)."""
+    """Accept a returned `{"batchItemFailures": [...]}` (True, except with `preset="aws"`)."""
     on_exhausted: OnExhausted
-    """Of reported failures out of retries: give up `"record"` (default) or `"batch"`."""
+    """When reported failures have no retry left: give up `"record"` (default), the first failed
+    record only, or the whole `"batch"`."""
     parallelization_factor: int
     """Lanes per shard (1); order is kept per partition key."""
     max_concurrency: int | None
-    """Lanes of this function that one worker calls at once (no limit of its own)."""
+    """Lanes of this function that one worker calls at once (default: no limit per function)."""
     concurrent: bool
-    """With `input="lambda"`: let a process call it while it calls others, or itself (False: one
-    call at a time in a process, as at AWS)."""
+    """With `input="lambda"`: allow a process to run its calls beside other calls (False: one call
+    at a time per process, as on AWS)."""
     tumbling_window: str | float | timedelta | None
-    """Width of the windows that `batch.state` is kept for (none); one lane per shard only."""
+    """Width of the windows with `batch.state` (default: no windows); needs one lane per shard."""
     timeout: str | float | timedelta
-    """Longest duration of one call (60 s); then its process is killed."""
+    """Longest duration of one call (60 s); after it the process is killed."""
     on_failure: str | None
-    """`"dlq"` (default), another stream's name, or None: drop, counted and logged."""
+    """Where failed records go: `"dlq"` (default), another stream, or None: dropped, counted and
+    logged."""
     on_corruption: OnCorruption
-    """Damaged records: `"raise"` (default) stops there and says so, `"skip"` gives them up."""
+    """At damaged records: `"raise"` (default) stops there and reports it, `"skip"` skips them."""
     to: str | None
-    """Stream that takes each item a successful call returns or yields: bytes, text, anything else
-    as JSON, or a tuple `(data, key)`."""
+    """Stream that receives each item that a successful call returns or yields: bytes, text, other
+    values as JSON, or a tuple `(data, key)`."""
     on_success: str | None
-    """Stream that takes AWS's invocation record, as JSON, of each successful call."""
+    """Stream that receives AWS's invocation record, as JSON, for each successful call."""
     preset: str | None
-    """`"aws"`: AWS's defaults; arguments given here win."""
+    """`"aws"`: AWS's defaults; other arguments override them."""
 
 
 NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_BYTES_MAX}}}")
 
 
 def checked_name(field: str, name: object) -> str:
-    """Return `name` if streams, apps and functions may have it.
+    """Return `name` if it is a valid name for streams, apps and functions.
 
     Raises:
-        ConfigError: It may not.
+        ConfigError: It is not.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        allowed = f"1 to {NAME_BYTES_MAX} of letters, digits, `_` and `-`"
+        allowed = f"1 to {NAME_BYTES_MAX} letters, digits, `_` or `-`"
         raise ConfigError(field, f"`{name}` cannot be a name, use {allowed}")
     return name
 
 
 CLOSE: Final = 0.7
-"""How much two words have in common, of 1, if one of them may be meant by the other."""
+"""Similarity, from 0 to 1, at which one word is suggested for another."""
 WORD_CHARS_MAX: Final = NAME_BYTES_MAX * 3
-"""Nobody means a name by a longer word: stream, mapping and replay names have up to three parts."""
+"""Longest word to compare: stream, mapping and replay names have up to three parts."""
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
-    """Return which of the words may be meant; None: none is close enough."""
+    """Return the most similar of the words; None if none is similar enough."""
     if len(word) > WORD_CHARS_MAX:
         return None
     found = [(_likeness(word, each), each) for each in sorted(words)]
@@ -122,16 +125,16 @@ def closest(word: str, words: Iterable[str]) -> str | None:
 
 
 def _likeness(word: str, other: str) -> float:
-    """Return how much alike two words are, from 0 to 1; the dashes of options do not count."""
+    """Return the similarity of two words, from 0 to 1, without the leading dashes of options."""
     word, other = word.lstrip("-").lower(), other.lstrip("-").lower()
     parts, others = (set(re.split(r"[-_.:@]", each)) for each in (word, other))
     likeness = SequenceMatcher(a=word, b=other, autojunk=False).ratio()
-    # `window` for `batch_window`: a whole part of it was written.
+    # A whole part of the name, such as `window` of `batch_window`, is similar enough.
     return max(likeness, CLOSE) if word and parts < others else likeness
 
 
 def nearest(word: str, words: Iterable[str], *, also: Iterable[str] = ()) -> str:
-    """Return `did you mean ...?`, or the list of what there is; `also` may be meant, unlisted."""
+    """Return `did you mean ...?`, or a list of `words`; `also` is suggested but not listed."""
     known = sorted(words)
     close = closest(str(word), [*known, *also])
     if close is not None:
@@ -140,10 +143,10 @@ def nearest(word: str, words: Iterable[str], *, also: Iterable[str] = ()) -> str
 
 
 def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Bound]]:
-    """Check the names of the arguments and fill in those of the preset, which may also bound them.
+    """Check the argument names; return the arguments with the preset's values, and its bounds.
 
     Raises:
-        ConfigError: An unknown argument or preset.
+        ConfigError: An argument or the preset is unknown.
     """
     for option in options:
         if option not in StreamOptions.__annotations__:
@@ -163,10 +166,10 @@ def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, B
 def mapping_fields(
     values: Mapping[str, Any], bounds: Mapping[str, Bound] | None = None
 ) -> dict[str, Any]:
-    """Turn resolved arguments into the fields of an `EventSourceMapping` other than its names.
+    """Convert resolved arguments to the fields of an `EventSourceMapping`, without its names.
 
     Raises:
-        ConfigError: A value that cannot be used, or that the preset does not allow.
+        ConfigError: A value is invalid, or the preset does not allow it.
     """
     kind = _input(values.get("input", "batch"))
     fields: dict[str, Any] = {
@@ -204,7 +207,7 @@ def _check_bounds(fields: Mapping[str, Any], bounds: Mapping[str, Bound]) -> Non
         value = chosen.get(argument)
         refusal = None if value is None else bound.refusal(value)
         if refusal is not None:
-            raise ConfigError(argument, f"{refusal}, which AWS asks for; leave out the preset")
+            raise ConfigError(argument, f"{refusal}, as on AWS; change it or leave out the preset")
 
 
 def _batch_policy(values: Mapping[str, Any]) -> BatchPolicy:
@@ -234,7 +237,7 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
         given["max_record_age"] = _record_age(values["max_record_age"])
     if values.get("backoff") is not None:
         if not callable(getattr(values["backoff"], "draw", None)):
-            reason = f"`{values['backoff']}` is no `streamfn.Backoff` and has no method `draw`"
+            reason = f"`{values['backoff']}` is not a `streamfn.Backoff` and has no method `draw`"
             raise ConfigError("backoff", reason)
         given["backoff"] = values["backoff"]
     for switch in ("bisect", "report_failures"):
@@ -247,13 +250,13 @@ def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
 
 def _record_age(value: object) -> timedelta:
     if _is_minus_one(value):
-        reason = f'`{value}` is AWS\'s word for no limit: leave it out, or take `preset="aws"`'
+        reason = f'on AWS `{value}` means no limit: leave it out, or use `preset="aws"`'
         raise ConfigError("max_record_age", reason)
     return _read("max_record_age", parse_duration, value)
 
 
 def _is_minus_one(value: object) -> bool:
-    """Whether a value is minus one, or minus one second, however it is written."""
+    """Whether a value is -1 or minus one second, as a number, text or `timedelta`."""
     if isinstance(value, timedelta):
         return value == timedelta(seconds=-1)
     return isinstance(value, int | float | str) and str(value).strip() in {"-1", "-1.0", "-1s"}
@@ -268,7 +271,7 @@ def _input(value: object) -> str:
 def _concurrent(value: object, kind: str) -> bool:
     switch = _switch("concurrent", value)
     if switch and not INPUTS[kind].is_exclusive:
-        reason = f'calls with `input="{kind}"` may run side by side as it is, leave it out'
+        reason = f'calls with `input="{kind}"` always run concurrently, leave it out'
         raise ConfigError("concurrent", reason)
     return switch
 
@@ -282,7 +285,7 @@ def _switch(field: str, value: object) -> bool:
 def _on_corruption(value: object) -> OnCorruption:
     if value not in get_args(OnCorruption):
         known = nearest(str(value), get_args(OnCorruption))
-        raise ConfigError("on_corruption", f"unknown word `{value}`, {known}")
+        raise ConfigError("on_corruption", f"unknown value `{value}`, {known}")
     return cast("OnCorruption", value)
 
 
@@ -301,7 +304,7 @@ def _destination(field: str, value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, str) and "://" in value:
-        reason = f"`{value}` is a connector's address; they come in a later release, name a stream"
+        reason = f"`{value}`: connectors come in a later release, name a stream"
         raise ConfigError(field, reason)
     return checked_name(field, value)
 

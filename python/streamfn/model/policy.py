@@ -1,7 +1,7 @@
-"""How batches are formed and what happens when a call fails: the policies and their defaults.
+"""Policies and their defaults: how batches are formed, and what happens when a call fails.
 
-Each default exists once, here. `PRESETS` is a table of other values for the same fields; nothing
-in the engine looks at the name of a preset.
+Each default is defined only here. `PRESETS` has other values for the same fields; the engine does
+not depend on the name of a preset.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FACTOR_MAX = 1_000.0
 OnExhausted = Literal["record", "batch"]
 
 EXPONENT_MAX = 64
-"""A lane's exponent stops counting here: caps are reached long before, and floats stay finite."""
+"""Largest back-off exponent of a lane. Caps are reached long before, and floats stay finite."""
 
 
 RETRIES_MAX: Final = 1_000_000
@@ -31,10 +31,10 @@ CONCURRENCY_MAX: Final = 1_000_000
 
 
 def check_duration(field: str, value: timedelta) -> None:
-    """Refuse what no clock can wait for.
+    """Refuse a value that cannot be waited for.
 
     Raises:
-        ConfigError: The argument `field` is no duration, or longer than `DURATION_MAX`.
+        ConfigError: The argument `field` is not a duration, or is longer than `DURATION_MAX`.
     """
     if not isinstance(value, timedelta):
         raise ConfigError(field, f"`{value}` is not a `timedelta`")
@@ -44,26 +44,27 @@ def check_duration(field: str, value: timedelta) -> None:
 
 
 class BackoffPolicy(Protocol):
-    """How long a lane waits before it repeats the same records; `Backoff` is one."""
+    """How long a lane waits before it retries the same records; `Backoff` implements it."""
 
     def draw(self, exponent: int, random: Random) -> timedelta:
-        """Return a wait, at least zero and at most 3,650 days.
+        """Return the next wait: at least zero, at most 3,650 days.
 
-        In place of anything else the lane waits as without a back-off of its own, and says so.
+        If this raises or returns anything else, the worker reports it and uses the default
+        `Backoff` for this wait.
 
         Args:
-            exponent: Waits of this lane since its last success, 0 before the first; at most 64.
-            random: Where chance comes from, so that a test can repeat it.
+            exponent: Number of waits since the lane's last successful call, from 0 to 64.
+            random: Source of random numbers; tests seed it.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Backoff:
-    """Longest wait after some waits without a success: `base`, times `factor` each, up to `cap`.
+    """Exponential back-off: the limit starts at `base` and grows by `factor` per wait up to `cap`.
 
-    The wait itself is drawn evenly between zero and that limit ("full jitter"), so that lanes that
-    failed together do not come back together.
+    The wait is drawn uniformly between zero and the limit ("full jitter"), so that lanes that
+    failed together do not retry together. A successful call resets the limit to `base`.
     """
 
     base: timedelta
@@ -77,11 +78,11 @@ class Backoff:
         factor: float = 2.0,
         cap: str | float | timedelta = timedelta(seconds=60),
     ) -> None:
-        """Read the two durations as all are read: `"500ms"`, seconds, or a `timedelta`.
+        """Make a back-off; durations are strings such as `"500ms"`, seconds, or a `timedelta`.
 
         Raises:
-            ConfigError: One is no duration, `base` is longer than `cap`, or `factor` is not
-                between 1 and 1,000.
+            ConfigError: `base` or `cap` is not a duration, `base` is longer than `cap`, or `factor`
+                is not between 1 and 1,000.
         """
         waits = {"base": _wait("base", base), "cap": _wait("cap", cap)}
         if waits["base"] > waits["cap"]:
@@ -92,7 +93,7 @@ class Backoff:
             object.__setattr__(self, name, value)  # WHY: a frozen value is set once, here
 
     def limit(self, exponent: int) -> timedelta:
-        """Return the longest wait after `exponent` waits (0 before the first)."""
+        """Return the longest wait after `exponent` waits (0: the first wait)."""
         steps = self.factor ** min(exponent, EXPONENT_MAX)
         return timedelta(seconds=min(self.base.total_seconds() * steps, self.cap.total_seconds()))
 
@@ -102,7 +103,7 @@ class Backoff:
 
 
 def _wait(argument: str, value: str | float | timedelta) -> timedelta:
-    """Read one of a back-off's durations."""
+    """Parse one duration of a back-off."""
     try:
         wait = parse_duration(value)
     except ValueError as error:
@@ -112,7 +113,7 @@ def _wait(argument: str, value: str | float | timedelta) -> timedelta:
 
 
 def _growth(factor: object) -> float:
-    """Read what a back-off's limit is multiplied by."""
+    """Check the factor of a back-off."""
     if not isinstance(factor, int | float) or not 1.0 <= factor <= FACTOR_MAX:
         raise ConfigError("backoff", f"factor {factor} is not between 1 and {FACTOR_MAX:,.0f}")
     return float(factor)
@@ -120,14 +121,14 @@ def _growth(factor: object) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPolicy:
-    """A batch closes on the first of these three."""
+    """When a batch is complete: at the first of these three limits."""
 
     size: int = 100
-    """Most records in one call, 1 to 100,000. Raise it when the work per call is what costs."""
+    """Most records in one call, 1 to 100,000. Raise it when the cost per call dominates."""
     window: timedelta = timedelta(0)
-    """Longest wait for a fuller batch after its first record. Zero: call with what is there."""
+    """Longest wait for more records after the first. Zero: call at once with those there are."""
     bytes: int = 6 * 2**20
-    """Most payload bytes in one call; one record above it still comes, alone."""
+    """Most payload bytes in one call; a larger record is delivered alone."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= BATCH_SIZE_MAX:
@@ -141,10 +142,10 @@ class BatchPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPolicy:
-    """Tumbling windows: adjacent stretches of time, each with a state and a final call."""
+    """Tumbling windows: adjacent periods of equal length, each with a state and a final call."""
 
     width: timedelta
-    """Windows are its multiples since 1970, UTC; records are in them by their append time."""
+    """Windows start at multiples of it since 1970, UTC; a record's append time chooses its own."""
     state_bytes_max: int | None = None
     """A larger state closes the window early. None: no limit."""
 
@@ -159,17 +160,17 @@ class RetryPolicy:
     """What happens to a batch whose call failed."""
 
     max_retries: int = 3
-    """Repeats of the same records after the first call; a split is not one. -1: for ever."""
+    """Retries of the same records after the first call; a split is not a retry. -1: no limit."""
     backoff: BackoffPolicy = field(default_factory=Backoff)
-    """How long a lane waits before it repeats the same records."""
+    """How long a lane waits before it retries the same records."""
     max_record_age: timedelta | None = None
     """Records older than this go to `on_failure` without a call. None: no limit."""
     bisect: bool = True
-    """Split a failed batch in two until the guilty record is alone."""
+    """Split a failed batch in two until the failing record is alone."""
     report_failures: bool = True
-    """Believe a returned `{"batchItemFailures": [...]}`."""
+    """Accept a returned `{"batchItemFailures": [...]}`."""
     on_exhausted: OnExhausted = "record"
-    """Of reported failures out of retries: give up the lowest record only, or the whole batch."""
+    """When reported failures have no retry left: give up the lowest record, or the whole batch."""
 
     def __post_init__(self) -> None:
         if self.max_retries < -1:
@@ -189,12 +190,12 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a preset lets an argument be."""
+    """The range that a preset allows for an argument."""
 
     low: Any
     high: Any
     step: timedelta | None = None
-    """A duration must be a whole number of these."""
+    """A duration must be a multiple of it."""
 
     def refusal(self, value: Any) -> str | None:  # noqa: ANN401 -- a number or a duration
         """Return why a value is out of bounds, or None."""
@@ -207,11 +208,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class PatternBounds:
-    """What a preset lets a filter be."""
+    """The number and length of patterns that a preset allows for a filter."""
 
     patterns: int
     chars: int
-    """Of one pattern as JSON text."""
+    """Longest pattern as JSON text."""
 
     def refusal(self, value: Sequence[str]) -> str | None:
         """Return why patterns are out of bounds, or None."""
@@ -231,13 +232,13 @@ class Preset:
     """Other defaults for `@app.stream`, and narrower bounds."""
 
     values: Mapping[str, Any]
-    """Arguments that it sets; one given in the code wins."""
+    """Arguments that the preset sets; the user's own arguments override them."""
     bounds: Mapping[str, Bound]
-    """Of arguments, whoever set them."""
+    """Bounds of arguments, whether the preset or the user set them."""
     further: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the policies that no argument sets."""
+    """Values of policies that no argument sets."""
     endless: Sequence[str] = ()
-    """Arguments of which -1 is no limit."""
+    """Arguments whose value -1 means no limit."""
 
 
 # SOURCE: AWS Lambda API, CreateEventSourceMapping (defaults and ranges), and the quotas of Lambda

@@ -1,4 +1,4 @@
-"""Where records were put."""
+"""Results of `put` and `put_many`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple, overload
 
 
 class PutResult(NamedTuple):
-    """Where a record was put."""
+    """The shard and sequence number of a record that was put."""
 
     shard_id: str
     sequence_number: int
 
 
 class PutResults(Sequence[PutResult]):
-    """One `PutResult` for each record, in the order given, made when asked for."""
+    """One `PutResult` for each record, in the order given, made on access."""
 
     __slots__ = ("_results",)
 

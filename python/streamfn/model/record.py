@@ -1,6 +1,6 @@
-"""A record as a function receives it, and where it came from.
+"""`Record`, and the origin of a redriven one.
 
-The class itself lives in the core: its fields are decoded only when asked for.
+The class is defined in the core, which decodes fields on access.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from streamfn._core import Record
 __all__ = ["DEAD_LETTER_HEADER", "Record", "origin"]
 
 DEAD_LETTER_HEADER: Final = "streamfn-dead-letter"
-"""Header of dead letters and redriven records; JSON, docs/delivery-specification.md, section 11."""
+"""Header of dead letters and redriven records, as JSON: docs/delivery-specification.md, 11."""
 REDRIVE_SUFFIX: Final = ".redrive"
-"""End of the names of redrive streams; no stream of an application has a dot in its name."""
+"""Suffix of the names of redrive streams; names of users' streams have no dots."""
 
 
 def origin(record: Record) -> tuple[str, str, int]:
-    """Return the stream, shard id and sequence number the record was first put at.
+    """Return the stream, shard id and sequence number at which the record was first put.
 
-    For a redriven record these are in its dead-letter header (`origin`), not its own place.
+    A redriven record has them in its dead-letter header (`origin`).
     """
     header = record.headers.get(DEAD_LETTER_HEADER)
     if header is not None and record.stream.endswith(REDRIVE_SUFFIX):

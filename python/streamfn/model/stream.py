@@ -1,4 +1,4 @@
-"""What a stream is and how much it holds."""
+"""`StreamInfo` and `ShardInfo`: settings and sizes of a stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 Durability = Literal["group", "process"]
-"""What an acknowledged record survives: power loss, or the kill of any process."""
+"""What acknowledged records survive: `group` power loss, `process` the kill of any process."""
 Retention = str
 """`"7d"`, `"10GiB"` or `"consumed"`."""
 
@@ -18,26 +18,26 @@ class ShardInfo:
 
     shard_id: str
     is_open: bool
-    """False once it was split or merged away."""
+    """False once the shard was split or merged."""
     parents: tuple[str, ...]
     trim_horizon: int
     """Lowest sequence number kept."""
     end: int
-    """The next sequence number; records kept have lower ones."""
+    """The next sequence number; all records have lower ones."""
     bytes: int
-    """On disk."""
+    """Size on disk."""
     segments: int
     last_record: datetime | None
-    """When the last record was put; None while there is none."""
+    """When the last record was put; None if there is none."""
     hash_keys: tuple[int, int]
-    """First and last hash key it owns, both inclusive, of 0 to 2^128 - 1."""
+    """First and last hash key of its range, both inclusive, within 0 to 2^128 - 1."""
 
     @property
     def records(self) -> int:
-        """Sequence numbers kept, without the mark that ends a closed shard.
+        """Number of sequence numbers kept, without the mark that ends a closed shard.
 
-        As many as records unless numbers were passed over, as after a crash of the machine;
-        never fewer.
+        This is the number of records, or more if numbers were skipped, as after a crash of the
+        machine.
         """
         marks = 0 if self.is_open else 1
         return max(0, self.end - self.trim_horizon - marks)

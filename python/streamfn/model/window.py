@@ -1,4 +1,4 @@
-"""Tumbling windows as a function sees them."""
+"""Tumbling windows as functions see them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Time from `start` until just before `end`; aware, UTC."""
+    """The period from `start`, inclusive, to `end`, exclusive; aware, UTC."""
 
     start: datetime
     end: datetime
@@ -17,7 +17,7 @@ class Window:
 
 @dataclass(slots=True, kw_only=True)
 class WindowCall:
-    """What a call in a window is given, and the state that it leaves."""
+    """The window of a call, the state that the call gets, and afterwards the one it leaves."""
 
     window: Window
     state: Any = None

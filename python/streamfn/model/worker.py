@@ -1,4 +1,4 @@
-"""What a worker is started with."""
+"""`WorkerConfig`: the settings of a worker."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class WorkerConfig:
     factory: bool = False
     """APP names a callable that returns the app."""
     burst: bool = False
-    """Close batch windows at once, and end when everything is processed."""
+    """Close batch windows at once, and exit when all records are processed."""
     drain_timeout: timedelta = timedelta(seconds=30)
-    """How long calls in flight may finish after SIGTERM; the rest is delivered again later."""
+    """How long running calls may continue after SIGTERM; unfinished records are delivered again."""
     only: tuple[str, ...] = ()
-    """Functions to run, by name; empty: all of the app."""
+    """Names of the functions to run; empty: all functions of the app."""
 
     # Performance
     processes: int | None = None
-    """Runner processes. None: as many as there are cores and lanes with work."""
+    """Runner processes. None: the number of cores, or of lanes with work if that is lower."""
     threads: int = 1
-    """Lanes that one runner calls at once; raise it for functions that wait for the network."""
+    """Lanes that one runner calls at once. Raise it for functions that wait for the network."""
 
     def __post_init__(self) -> None:
         if self.processes is not None and self.processes < 1:

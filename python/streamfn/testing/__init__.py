@@ -6,9 +6,8 @@
     assert ran.calls("total") == [[0, 1], [0], [1]]
     assert [letter.error_type for letter in ran.dead_letters("total")] == ["TypeError"]
 
-It is the engine itself that runs, on a log in memory and with a clock that is moved by hand:
-batches, retries, bisect, dead letters and crashes are what they are in production. Waits take no
-time.
+The engine of production runs here, on a log in memory and with a manual clock. So batches, retries,
+bisect, dead letters and crashes behave as in production, and waits take no time.
 """
 
 from streamfn.clock import ManualClock

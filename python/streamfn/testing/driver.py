@@ -1,4 +1,4 @@
-"""Runs the functions of an app on a log in memory, one call at a time, until all is done."""
+"""Runs the functions of an app on a log in memory, one call at a time, until no work is left."""
 
 from __future__ import annotations
 
@@ -39,29 +39,30 @@ from .invoker import CrashableInvoker, Death, Died
 from .memory import MemoryLog
 
 WORKER: Final = "0" * 32
-"""The one worker of a log in memory."""
+"""UUID of the only worker of a log in memory."""
 CALLS_MAX: Final = 100_000
 IDLE_ROUNDS: Final = 2
-"""In one round a lane may pass the end of its shard, in the next those of the children open."""
+"""Rounds without work after which `run` returns. In one round a lane may pass the end of its shard;
+in the next the lanes of the child shards open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a function, as it began."""
+    """A call of a function, noted when it began."""
 
     function: str
     """Name of the function, without its app."""
     stream: str
     shard_id: str
     sequence_numbers: list[int]
-    """Of its records; none in the final call of a window."""
+    """Those of its records; empty in the final call of a window."""
     attempt: int
     """1 for the first call of these records."""
 
 
 @dataclass(slots=True)
 class _Lane:
-    """A lane of the app, held or resting."""
+    """A lane of the app: held, or waiting until `rests_until`."""
 
     record: _core.Mapping
     job: LaneJob
@@ -70,12 +71,12 @@ class _Lane:
 
     @property
     def mapping(self) -> EventSourceMapping:
-        """The mapping that it belongs to."""
+        """The mapping that the lane belongs to."""
         return self.job.function.mapping
 
 
 class _Lanes:
-    """The lane set, which a death replaces; a wait gives the lane back until its time has come."""
+    """The lane set of the current runner. A wait releases the lane until the wait is over."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -99,29 +100,29 @@ class _Lanes:
 
 
 class Driver:
-    """An app on a log in memory; `run` as often as there is something new.
+    """Runs an app on a log in memory; call `run` again after putting new records.
 
-    Everything happens in the calling thread, in an order that depends on nothing but `seed`. Waits
-    move the log's clock. A function that raises `Crash`, or moves the clock past its timeout, takes
-    its process with it: what was in flight is judged and goes on as it would in a worker.
+    Everything runs in the calling thread, in an order that depends only on `seed`. Waits advance
+    the log's clock. A function that raises `Crash`, or advances the clock past its timeout, kills
+    its simulated process: the batch in flight is then handled as a worker's supervisor would.
     """
 
     def __init__(
         self, app: App, log: MemoryLog | None = None, *, seed: int = 0, calls_max: int = CALLS_MAX
     ) -> None:
-        """Enter the app's functions into the log; streams that are missing are made.
+        """Register the app's functions in the log, and create the streams that are missing.
 
         Args:
-            app: Its functions run.
-            log: Default: an empty one.
-            seed: Of the jitter of waits.
-            calls_max: `run` gives up after so many calls.
+            app: The app whose functions run.
+            log: The log; default: a new, empty one.
+            seed: Seed of the jitter of waits.
+            calls_max: Most calls of one `run`.
         """
         self.log = log or MemoryLog()
         self.clock = self.log.clock
         self.all_calls: list[Call] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
-        """What a worker would log: name and fields."""
+        """The events that a worker would log: name and fields."""
         self._app, self._calls_left, self._calls_max = app, calls_max, calls_max
         self._board, self._loops, self._runner = Board.create(), LazyEventLoop(), 0
         self._lanes = _Lanes(self)
@@ -146,10 +147,10 @@ class Driver:
         return f"<Driver {self._app.name}: {'; '.join(each)}>"
 
     def run(self) -> Driver:
-        """Call functions until no lane has anything to do; returns itself.
+        """Call functions until no lane has work left; return this driver.
 
         Raises:
-            RuntimeError: That took more than `calls_max` calls, as with endless retries.
+            RuntimeError: There is work left after `calls_max` calls, as with unlimited retries.
         """
         self._calls_left = self._calls_max
         idle_rounds = 0
@@ -158,7 +159,7 @@ class Driver:
             work = self._lanes.inner.next(0.0)
             if work is not None and self._calls_left <= 0:
                 self._lanes.yield_(work.lane, work.entries, work.exponent)
-                message = f"the functions are not done after {self._calls_max:,} calls"
+                message = f"the functions have not finished after {self._calls_max:,} calls"
                 raise RuntimeError(message)
             if work is not None:
                 self._run(work)
@@ -167,7 +168,7 @@ class Driver:
         return self
 
     def calls(self, function: str) -> list[list[int]]:
-        """Return the sequence numbers of each call of a function so far, in order.
+        """Return the sequence numbers of each call of a function, in order of the calls.
 
         Raises:
             ConfigError: The app has no such function.
@@ -176,11 +177,17 @@ class Driver:
         return [call.sequence_numbers for call in self.all_calls if call.function == function]
 
     def dead_letters(self, function: str) -> list[DeadLetter]:
-        """Return the open dead letters of a function; raises as `calls`."""
+        """Return the open dead letters of a function.
+
+        Raises:
+            ConfigError: The app has no such function.
+        """
         return self._letters(function).entries()
 
     def redrive(self, function: str) -> int:
-        """Queue its open dead letters, as `dlq redrive` does; the next `run` calls them.
+        """Redrive a function's open dead letters, as `dlq redrive` does, and return how many.
+
+        The next `run` calls the function with them.
 
         Raises:
             ConfigError: The app has no such function.
@@ -188,21 +195,21 @@ class Driver:
         return self._letters(function).redrive()
 
     def records(self, stream: str) -> list[Record]:
-        """Return all records of a stream, shard by shard."""
+        """Return all records of a stream, one shard after the other."""
         return [record for batch in self.log.stream(stream).read() for record in batch]
 
     def rest(self, lane: int, seconds: float) -> None:
-        """Give a lane back for so long; called by its run."""
+        """Release a lane for `seconds`; `run` calls this when a lane backs off."""
         self._lanes.inner.remove(lane)
         resting = self._by_number[lane]
         resting.is_held, resting.rests_until = False, self.clock.monotonic() + seconds
 
     def restart(self) -> None:
-        """Have the process die between two calls, and another one take its place."""
+        """Kill the simulated process between two calls, and start another one."""
         self._start_runner()
 
     def stop(self) -> None:
-        """Give all lanes back, so that another driver can have them; the log stays open."""
+        """Release all lanes, so that another driver can take them; the log stays open."""
         self._lanes.inner.close()
         self._loops.close()
 
@@ -215,7 +222,7 @@ class Driver:
         core = self.log.core
         core.create_stream(mapping.stream, exist_ok=True)
         record = register_mapping(core, mapping)
-        record.prepare(mapping.stream)  # as a worker does before it is ready: `latest` is now
+        record.prepare(mapping.stream)  # as a worker does at start: it sets the meaning of `latest`
         destination = FailureDestination(core, mapping, self.clock)
         function = LaneFunction(mapping, destination, mapping.compiled_filter())
         invoker = CrashableInvoker(
@@ -243,7 +250,7 @@ class Driver:
             lane.is_held, lane.job.suspended = False, None
 
     def _take_lanes(self) -> bool:
-        """Take every lane that is free and does not rest; whether there was one."""
+        """Take every free lane that does not wait; return whether there was one."""
         has_new = False
         for lane in self._all_lanes():
             if lane.is_held or lane.rests_until > self.clock.monotonic():
@@ -253,7 +260,7 @@ class Driver:
         return has_new
 
     def _all_lanes(self) -> Iterator[_Lane]:
-        """Yield all lanes, those of shards that are new included."""
+        """Yield all lanes, including those of new shards."""
         for function, _, record, index in self._functions.values():
             mapping = function.mapping
             for stream in (mapping.stream, mapping.redrive_stream):
@@ -282,12 +289,12 @@ class Driver:
         return answer == "ok"
 
     def _rest_is_over(self) -> bool:
-        """Move the clock to the end of the shortest rest; False: nobody rests."""
+        """Advance the clock to the end of the shortest wait; False: no lane waits."""
         now = self.clock.monotonic()
         rests = [lane.rests_until for lane in self._by_number if lane.rests_until > now]
         if not rests:
             return False
-        # WHY a microsecond more: dates have no finer time, and a rest must be over after it.
+        # WHY one more microsecond: `timedelta` rounds to microseconds, and the wait must be over.
         self.clock.advance(timedelta(seconds=min(rests) - now, microseconds=1))
         return True
 
@@ -309,7 +316,7 @@ class Driver:
         return None
 
     def _replace_runner(self, lane: _Lane, death: Death) -> None:
-        """Replace the runner, and judge what the dead one was calling as its supervisor would."""
+        """Start another runner, and write the verdict on the call, as a supervisor would."""
         self._start_runner()
         cell = Cell(0, lane.job.lane, None, death.running)
         expired = frozenset({cell} if death.is_timeout else ())
@@ -337,7 +344,7 @@ class Driver:
         judge.release()
 
     def _figures(self, function: str) -> str:
-        """Return what a function did so far, in few words."""
+        """Return a short text with the numbers of calls and dead letters of a function."""
         words = f"{function} {format_count(len(self.calls(function)), 'call')}"
         with suppress(StreamfnError):  # the log may be closed, and a `repr` does not fail
             if letters := self.dead_letters(function):
@@ -362,24 +369,24 @@ def run_once(
     log: MemoryLog | None = None,
     seed: int = 0,
 ) -> Driver:
-    """Put records into streams of a log in memory, and run the app's functions until all is done.
+    """Put records into streams of a log in memory, and run the app until no work is left.
 
     Args:
-        app: Its functions run.
-        streams: Records by stream: bytes, text, anything else as JSON, or a tuple of that and a
-            partition key.
-        log: Default: an empty one. Streams that the app's functions read or write and that it does
-            not have are made with one shard.
-        seed: Of the jitter of waits, which take no time.
+        app: The app whose functions run.
+        streams: Records by stream. A record is bytes, text, another value (encoded as JSON), or a
+            tuple of one of these and a partition key.
+        log: The log; default: a new, empty one. Missing streams that the functions read or write
+            are created with one shard.
+        seed: Seed of the jitter of waits. Waits take no time.
 
     Raises:
-        ConfigError: No function of the app reads or writes the stream, and the log has none.
-        RuntimeError: The functions were not done after 100,000 calls.
+        ConfigError: No function of the app reads or writes a stream, and the log does not have it.
+        RuntimeError: There is work left after 100,000 calls.
     """
     driver = Driver(app, log, seed=seed)
     for name in streams:
         if name not in driver.log.streams():
-            reason = f"no function of the app has to do with `{name}`"
+            reason = f"no function of the app reads or writes `{name}`"
             raise ConfigError("streams", f"{reason}, {nearest(name, driver.log.streams())}")
     for name, items in streams.items():
         outputs = [as_output(name, item, None, place) for place, item in enumerate(items)]

@@ -1,4 +1,4 @@
-"""Calls of functions that may take their process with them."""
+"""Calls of functions that may crash their simulated process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamfn.model.mapping import EventSourceMapping
 
 
 class Crash(BaseException):
-    """Raise it in a function: its process dies there, without a chance to say so."""
+    """Raise this in a function to simulate that a signal kills its process at that point."""
 
     def __init__(self, signal_number: int = signal.SIGKILL) -> None:
         super().__init__(signal_number)
@@ -30,18 +30,18 @@ class Crash(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How the process of a call ended."""
+    """How the simulated process of a call ended."""
 
     signal_number: int
     running: int | None = None
-    """The record that ran, under `input="record"`."""
+    """The record that was running, with `input="record"`."""
     is_timeout: bool = False
     is_in_doubt: bool = False
-    """It ended itself: earlier calls keep others from succeeding in it."""
+    """The process exited by itself: earlier calls had broken it for the calls after them."""
 
 
 class Died(BaseException):
-    """Ends a lane's run where its process would have ended."""
+    """Ends a lane's run at the point where its process would have ended."""
 
     def __init__(self, death: Death) -> None:
         super().__init__(death)
@@ -49,11 +49,11 @@ class Died(BaseException):
 
 
 Told = Callable[[str, str, list[int], int], None]
-"""Told of each call when it begins: its stream, shard, sequence numbers and attempt."""
+"""Called when a call begins, with its stream, shard, sequence numbers and attempt."""
 
 
 class CrashableInvoker(Invoker):
-    """An `Invoker` whose calls may crash, or take longer than their timeout by the clock given."""
+    """An `Invoker` whose calls may crash, or exceed their timeout by the given clock."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class CrashableInvoker(Invoker):
         """As `Invoker`.
 
         Raises:
-            Died: The process would be dead now.
+            Died: The call killed the simulated process.
         """
         self._next, began = _call_of(records, attempt), self._clock.monotonic()
         outcome = super().call_batch(records, attempt)
@@ -125,7 +125,7 @@ class CrashableInvoker(Invoker):
             raise Died(Death(signal.SIGKILL, running, is_timeout=True))
 
     def _watched(self, handler: Handler) -> Handler:
-        """Note a crash on its way out: the invoker takes it for an error like others."""
+        """Note a crash when it is raised, because the invoker treats it like other errors."""
 
         def call(*arguments: Any) -> Any:  # noqa: ANN401 -- the function's own
             assert self._next is not None

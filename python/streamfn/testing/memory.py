@@ -1,4 +1,4 @@
-"""A log in memory, with a clock that is moved by hand."""
+"""`MemoryLog`: a log in memory with a manual clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamfn.log import Log
 
 
 class MemoryLog(Log):
-    """A log of this process alone: no folder, nothing left behind. `clock` stamps its records."""
+    """A log in the memory of this process, without files; `clock` gives its records their times."""
 
     __slots__ = ("clock",)
 
@@ -17,7 +17,7 @@ class MemoryLog(Log):
         """Make an empty log.
 
         Args:
-            clock: Default: one of its own, at the beginning of 2026.
+            clock: Its clock; default: a new one, at the beginning of 2026.
         """
         self.clock = clock or ManualClock()
         core = _core.Log.in_memory(microseconds(self.clock))

@@ -1,4 +1,4 @@
-"""Fixtures for pytest; loaded by itself where streamfn is installed."""
+"""Fixtures for pytest; pytest loads them automatically where streamfn is installed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    # WHY not at the top: every run of pytest in the environment imports this file.
+    # WHY not at run time: every run of pytest in the environment imports this file.
     from .driver import Driver
     from .memory import MemoryLog
 
 
 @pytest.fixture
 def streamfn_log() -> Iterator[MemoryLog]:
-    """An empty log in memory; `streamfn_log.clock` moves its time."""
+    """An empty log in memory; `streamfn_log.clock` is its clock."""
     from .memory import MemoryLog  # noqa: PLC0415
 
     with MemoryLog() as log:

@@ -1,7 +1,7 @@
-"""What is counted for each mapping, and where on the board.
+"""The counters of a mapping, and their numbers on the board.
 
-The board is memory that a runner shares with its supervisor, so the counts of a runner that was
-killed are not lost.
+The board is memory that a runner shares with its supervisor, so the counts of a killed runner are
+not lost.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ class Counter(IntEnum):
     RECORDS_DONE = 1
     FAILED_CALLS = 2
     RETRIES = 3
-    """Waits before the same records were called again."""
+    """Back-off waits before a retry of the same records."""
     BISECTS = 4
     DEAD_LETTERS = 5
     CRASHES = 6
     TIMEOUTS = 7
     DROPPED = 8
-    """Given up under `on_failure=None`."""
+    """Records dropped with `on_failure=None`."""
     REDRIVEN_OK = 9
+    """Redriven records that succeeded."""
     LOST = 10
-    """Sequence numbers of damaged records that were passed over."""
+    """Sequence numbers of damaged records that were skipped."""
     MATCHED = Board.MATCHED
-    """Records that the mapping's filter took; counted, with the two below, by the lanes."""
+    """Records that match the mapping's filter. The lanes count this and the next two."""
     FILTERED = Board.FILTERED
-    """Records that it did not take."""
+    """Records that do not match the filter."""
     NOT_JSON = Board.NOT_JSON
-    """Records that it did not take, and whose data is not JSON."""
+    """Records that do not match the filter and whose data is not JSON."""

@@ -1,19 +1,19 @@
-"""Exit codes of a runner process, for itself and for its supervisor."""
+"""Exit codes of runner processes; the runner and the supervisor use them."""
 
 from __future__ import annotations
 
 from typing import Final
 
 EXIT_NOT_READY: Final = 2
-"""The app does not import; the supervisor has the reasons by then."""
+"""The app does not import; the runner has sent the reason to the supervisor."""
 EXIT_BROKEN: Final = 70
-"""The runner's own code, or its log, failed (EX_SOFTWARE of sysexits.h)."""
+"""The runner's own code or its log failed (EX_SOFTWARE of sysexits.h)."""
 EXIT_ORPHANED: Final = 71
-"""The supervisor is gone, or the descriptors that lead to it were closed."""
+"""The supervisor has exited, or the connection to it was closed."""
 EXIT_EXHAUSTED: Final = 72
-"""The process has no descriptors or no memory left; a new one takes over."""
+"""The process has no descriptors, memory or threads left; a new one takes over."""
 EXIT_IN_DOUBT: Final = 73
-"""Calls failed in the process for what others had done; each of them runs alone next."""
+"""Calls in the process failed because of other calls; next, each of them runs alone."""
 
 OWN_EXITS: Final = {
     EXIT_BROKEN: "it could not go on",
@@ -21,4 +21,4 @@ OWN_EXITS: Final = {
     EXIT_IN_DOUBT: "calls failed in it for what others had done",
     EXIT_EXHAUSTED: "it had no descriptors or no memory left",
 }
-"""Codes with which a runner ends itself, in words: they say nothing about the calls that run."""
+"""Codes with which a runner exits by itself, with reasons. They do not blame the running calls."""

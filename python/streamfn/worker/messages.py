@@ -1,4 +1,4 @@
-"""What a supervisor and its runners say to each other: one JSON object a line, over a socket.
+"""Messages between a supervisor and its runners: one JSON object per line, over a socket.
 
 supervisor ──> runner    Start · Assign · Release · Limit · Drain
 runner ──> supervisor    Ready | NotReady · Assigned · Released · Limited · Alone · Event · Leaving
@@ -14,7 +14,7 @@ import msgspec
 RECEIVE_BYTES: Final = 1 << 16
 
 Answer = Literal["ok", "held", "judge", "stale", "parents", "exclusive", "refused"]
-"""How taking a lane went; all but the last are what `LaneSet.add` says."""
+"""The result of taking a lane: `refused`, or a result of `LaneSet.add`."""
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="say"):
@@ -22,7 +22,7 @@ class Message(msgspec.Struct, frozen=True, tag_field="say"):
 
 
 class Start(Message, frozen=True, tag="start"):
-    """The first message of a supervisor: what the runner is for."""
+    """The first message of a supervisor: the settings of the runner."""
 
     app: str
     factory: bool
@@ -39,23 +39,23 @@ class Assign(Message, frozen=True, tag="assign"):
 
     lane: int
     index: int
-    """Place of the mapping on the boards."""
+    """Index of the mapping on the boards."""
     mapping: str
     stream: str
     shard_id: str
     slot: int
     is_open: bool = False
-    """Its work list is not empty."""
+    """Whether its work list is not empty."""
     is_alone: bool = False
     is_exclusive: bool = False
 
 
 class Release(Message, frozen=True, tag="release"):
-    """Give this lane back."""
+    """Release this lane."""
 
     lane: int
     when_settled: bool = False
-    """Finish its work list first; otherwise the call that runs now, or the record."""
+    """Finish its work list first. Otherwise finish only the running call, or the running record."""
 
 
 class Limit(Message, frozen=True, tag="limit"):
@@ -64,36 +64,36 @@ class Limit(Message, frozen=True, tag="limit"):
     mapping: str
     lanes: int
     number: int
-    """Of this message, for the answer."""
+    """Number of this message, repeated in the answer."""
 
 
 class Drain(Message, frozen=True, tag="drain"):
-    """Form no new batch, finish what is in flight, give all lanes back and end."""
+    """Form no new batches, finish the batches in flight, release all lanes and exit."""
 
     finish_seconds: float
-    """After so long, finish only the calls that run then; under `input="record"` at once."""
+    """After this time, finish only the running calls; with `input="record"` at once."""
 
 
 class Ready(Message, frozen=True, tag="ready"):
     """The app is imported and the log open."""
 
     mappings: list[dict[str, Any]]
-    """`EventSourceMapping.to_dict` of each."""
+    """`EventSourceMapping.to_dict` of each mapping."""
     asynchronous: list[str]
-    """Names of those whose function is `async`."""
+    """Names of the mappings with an `async` function."""
 
 
 class NotReady(Message, frozen=True, tag="not_ready"):
-    """The app does not import, or something it needs is not there."""
+    """The app cannot be loaded."""
 
     field: str
-    """Of the `ConfigError`; empty: it is another error."""
+    """`ConfigError.field`; empty for other errors."""
     reason: str
     traceback: str
 
 
 class Assigned(Message, frozen=True, tag="assigned"):
-    """What became of an `Assign`."""
+    """The result of an `Assign`."""
 
     lane: int
     answer: Answer
@@ -101,37 +101,37 @@ class Assigned(Message, frozen=True, tag="assigned"):
 
 
 class Released(Message, frozen=True, tag="released"):
-    """The lane is given back, by request or because its lease was lost."""
+    """The lane is released, on request or because its lease was lost."""
 
     lane: int
 
 
 class Limited(Message, frozen=True, tag="limited"):
-    """The runner keeps to a `Limit`: calls over it have ended, and none begins."""
+    """A `Limit` is in force: calls above it have ended, and no new ones begin."""
 
     mapping: str
     number: int
 
 
 class Alone(Message, frozen=True, tag="alone"):
-    """A lane that runs alone was let go."""
+    """A lane that runs alone has made its calls for now."""
 
     lane: int
     seconds: float | None
-    """None: its batch is settled. A number: it is open, and may go on in so many seconds."""
+    """None: its batch is settled. Otherwise it is open and may continue after so many seconds."""
 
 
 class Event(Message, frozen=True, tag="event"):
-    """Something to be logged."""
+    """An event for the log output of the worker."""
 
     fields: dict[str, Any]
 
 
 class Leaving(Message, frozen=True, tag="leaving"):
-    """No call runs any more: the runner ends once the exit functions of its process are over."""
+    """No call runs any more; the runner exits after the exit functions of its process."""
 
     exit_code: int
-    """0: all lanes are given back."""
+    """0: all lanes are released."""
 
 
 Command = Start | Assign | Release | Limit | Drain
@@ -148,28 +148,28 @@ def encode(message: Message) -> bytes:
 
 
 def decode_command(line: bytes) -> Command:
-    """Read a line of a supervisor."""
+    """Decode a line from a supervisor."""
     return _commands.decode(line)
 
 
 def decode_report(line: bytes) -> RunnerReport:
-    """Read a line of a runner."""
+    """Decode a line from a runner."""
     return _reports.decode(line)
 
 
 class Lines:
-    """Cuts what a socket delivers into lines."""
+    """Splits received data into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take in data and return the lines that are complete."""
+        """Add received data, and return the lines that are complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         return lines
 
 
 def receive_lines(connection: socket.socket, lines: Lines) -> list[bytes] | None:
-    """Read what is there, or wait for something; None: the other side is gone."""
+    """Receive lines, waiting for data if there is none; None: the other side has closed."""
     data = connection.recv(RECEIVE_BYTES)
     return lines.feed(data) if data else None

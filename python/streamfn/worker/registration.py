@@ -1,4 +1,4 @@
-"""Entering a function's mapping into a log: the one place that says how it is recorded."""
+"""Registers a function's mapping in a log; all callers use this one function."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from streamfn.model.mapping import EventSourceMapping
 
 
 def register_mapping(log: _core.Log, mapping: EventSourceMapping) -> _core.Mapping:
-    """Record a mapping in the log, and create the streams that its function writes to.
+    """Register a mapping in the log, and create the streams that its function writes to.
 
-    Its start is resolved and durable when this returns.
+    Its starting position is resolved and durable when this returns.
 
     Raises:
         StreamfnError: The log cannot be written.
@@ -22,7 +22,7 @@ def register_mapping(log: _core.Log, mapping: EventSourceMapping) -> _core.Mappi
         start=mapping.start,
     )
     record.note_on_failure(mapping.on_failure)
-    # WHY: now, for another function of the app may wait for the stream.
+    # WHY now: another function of the app may wait for the stream.
     for stream in mapping.targets.values():
         log.create_stream(stream, exist_ok=True)
     return record

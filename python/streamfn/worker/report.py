@@ -1,4 +1,4 @@
-"""How the parts of a worker report what happened: an event of a name, with fields."""
+"""The interface through which the parts of a worker report events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Report(Protocol):
-    """Takes note of something that happened."""
+    """Reports a named event with fields."""
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """Send an event and its fields to the supervisor."""

@@ -1,4 +1,4 @@
-"""What a runner sets up in its process, and what forked children must not inherit of it."""
+"""Sets up a runner's process, and keeps forked children from inheriting its descriptors."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from types import FrameType
 from typing import Final
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-"""Signals that are the supervisor's: it drains, and tells its runners."""
+"""Signals that the supervisor handles: it drains its runners by messages."""
 SHIELDED: Final = (*IGNORED, signal.SIGUSR1)
-"""Those that a runner handles."""
+"""Signals for which a runner installs a handler."""
 
 
 def prepare_process() -> None:
-    """Leave signals to the supervisor; write stacks on SIGUSR1 and on a crash."""
+    """Leave signals to the supervisor; print stacks on SIGUSR1 and on a crash."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     for number in IGNORED:
-        # WHY: a handler, where SIG_IGN would be inherited by the programs that a function starts.
+        # WHY a handler: programs that a function starts would inherit SIG_IGN.
         signal.signal(number, _ignore)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(line_buffering=True)  # what a function printed survives its crash
+            reconfigure(line_buffering=True)  # so that printed lines survive a crash
 
 
 def let_children_be(connection: socket.socket, lifeline: int) -> None:
-    """Have forked children close the descriptors of this runner, and take default signal handlers.
+    """Make forked children close this runner's descriptors and restore default signal handlers.
 
-    Handlers that the app or a function installed stay, as after any fork. The log closes its own
-    descriptors, and the board takes nothing from a child (`_core`).
+    Signal handlers that the app or a function installed stay, as after any fork. The log closes
+    its own descriptors, and the board ignores writes of a forked child (`_core`).
 
     Args:
-        connection: To the supervisor.
+        connection: The connection to the supervisor.
         lifeline: The pipe that the native thread reads.
     """
     pipe, masks = _identity(lifeline), threading.local()
 
     def before() -> None:
-        # WHY: a signal that comes before the child has its own handlers would be ours, and lost.
+        # WHY: until the child has its own handlers, ours would handle and lose its signals.
         masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
 
     def in_parent() -> None:
@@ -55,7 +55,7 @@ def let_children_be(connection: socket.socket, lifeline: int) -> None:
         with contextlib.suppress(OSError):
             connection.close()
         with contextlib.suppress(OSError):
-            if _identity(lifeline) == pipe:  # or a function closed it, and has the number now
+            if _identity(lifeline) == pipe:  # a function may have closed it and reused the number
                 os.close(lifeline)
         _restore_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
@@ -64,18 +64,18 @@ def let_children_be(connection: socket.socket, lifeline: int) -> None:
 
 
 def run_exit_functions() -> None:
-    """Do what Python does at its end; whatever the user's exit functions raise is theirs."""
+    """Run the exit functions as Python does at exit; ignore the exceptions that they raise."""
     with contextlib.suppress(BaseException):
         _end_child_processes()
     with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()  # noqa: SLF001 -- there is no public way
+        atexit._run_exitfuncs()  # noqa: SLF001 -- no public way
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BaseException):
             stream.flush()
 
 
 def _end_child_processes() -> None:
-    """Ask children that `multiprocessing` started to end, or its exit function waits for them."""
+    """Terminate children of `multiprocessing`, because its exit function waits for them."""
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is not None:
         for child in multiprocessing.active_children():
@@ -87,7 +87,7 @@ def _restore_signals() -> None:
         if signal.getsignal(number) is _ignore:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)
-    if signal.getsignal(signal.SIGUSR1) is None:  # faulthandler's, which Python does not know
+    if signal.getsignal(signal.SIGUSR1) is None:  # None: it is faulthandler's handler
         faulthandler.unregister(signal.SIGUSR1)
 
 

@@ -1,13 +1,13 @@
-"""What a child process executes first: it imports our modules before the user's can be found.
+"""The first code of a child process: imports our modules before the user's folders are searched.
 
     python -P …/start_child.py MODULE CONTROL LIFELINE …
 
-MODULE has `run_process`, which gets the descriptors and what `sys.path` was.
+MODULE has a function `run_process`, which gets the descriptors and the original `sys.path`.
 
-A file of the user's may have the name of a module that our code needs (`queue.py`, `random.py`).
-So the working directory, the app's folder and the folders of PYTHONPATH come behind the standard
-library, this package and what is installed, until all of our modules are loaded. The supervisor
-starts this file by its path with `python -P`, which leaves its folder out of `sys.path`.
+A user's file may have the name of a module that our code needs (`queue.py`, `random.py`). So until
+all our modules are loaded, the standard library, this package and the installed packages come
+before the working directory, the app's folder and PYTHONPATH. The supervisor starts this file by
+its path with `python -P`, which keeps its folder out of `sys.path`.
 """
 
 import importlib
@@ -15,14 +15,14 @@ import os
 import sys
 
 LAZY = ("asyncio", "concurrent.futures.thread", "difflib", "queue", "tokenize", "unicodedata")
-"""Modules that our code, or the standard library for it, imports only when they are needed."""
+"""Modules that our code, or the standard library for it, imports only on use."""
 
 
 def own_modules_first() -> list[str]:
-    """Have `sys.path` begin with the standard library, this package and what is installed.
+    """Move the standard library, this package and installed packages to the front of `sys.path`.
 
     Returns:
-        What it was.
+        The original `sys.path`.
     """
     before = list(sys.path)
     package = os.path.abspath(__file__)  # noqa: PTH100 -- `pathlib` is not safe to import yet
@@ -35,18 +35,20 @@ def own_modules_first() -> list[str]:
 
 
 def _is_pythons(folder: str) -> bool:
-    """Whether a folder of `sys.path` is the standard library's."""
+    """Whether a folder of `sys.path` belongs to the standard library."""
     library = os.path.dirname(os.__file__)  # noqa: PTH120 -- as above
     name = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
     return folder in {library, f"{library}/lib-dynload"} or folder.endswith(name)
 
 
 def users_modules_first(path: list[str], app: str) -> None:
-    """Put `sys.path` as it was, now that ours is loaded.
+    """Restore `sys.path`, now that our modules are loaded.
+
+    If a user's file hides a module of the standard library, load our lazy modules first.
 
     Args:
-        path: What `own_modules_first` returned.
-        app: The APP argument; its folder becomes importable with the app.
+        path: The result of `own_modules_first`.
+        app: The APP argument; loading the app adds its folder to `sys.path`.
     """
     folders = {os.getcwd(), os.path.dirname(app.partition(":")[0]), *path}  # noqa: PTH109, PTH120
     hidden = shadowed([folder for folder in folders if not _is_pythons(folder)])
@@ -58,7 +60,7 @@ def users_modules_first(path: list[str], app: str) -> None:
 
 
 def shadowed(folders: list[str]) -> set[str]:
-    """Return the names of the standard library that files in these folders have, too."""
+    """Return the names of standard modules that also are names of files in these folders."""
     found = set()
     for folder in folders:
         try:
@@ -70,9 +72,9 @@ def shadowed(folders: list[str]) -> set[str]:
 
 
 def main() -> None:
-    """Load what this kind of child needs, then run it."""
+    """Load the module of this kind of child and run it."""
     before = own_modules_first()
-    from streamfn.stdio import open_missing_stdio  # noqa: PLC0415 -- the path is right only now
+    from streamfn.stdio import open_missing_stdio  # noqa: PLC0415 -- `sys.path` must be set first
 
     open_missing_stdio()
     module, *descriptors = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""How a runner speaks to its supervisor."""
+"""Sends messages from a child process to its supervisor."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from streamfn.worker.messages import Event, Message, encode
 
 
 class SupervisorLink:
-    """Sends messages, from any thread."""
+    """Sends messages; any thread may use it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Send a message; when nobody listens any more, this process has no reason to live."""
+        """Send a message; if the supervisor has closed the connection, exit."""
         line = encode(message)
         with self._lock:
             try:
@@ -29,7 +29,7 @@ class SupervisorLink:
                 self.hang_up()
 
     def report(self, event: str, /, **fields: object) -> None:
-        """Send an event to be logged; a text in it may be anything, and of any length."""
+        """Send an event for the log output; its texts may be of any length and are cut."""
         texts = {
             name: cut(value, TRACEBACK_BYTES_MAX)
             for name, value in fields.items()
@@ -38,5 +38,5 @@ class SupervisorLink:
         self.send(Event({"event": event, **fields, **texts}))
 
     def hang_up(self) -> None:
-        """End the process at once: the supervisor is gone, others may have its lanes already."""
+        """Exit at once: the supervisor is gone, and other workers may have its lanes already."""
         os._exit(EXIT_ORPHANED)

@@ -1,4 +1,4 @@
 """A runner process: imports the app, holds lanes and calls the functions.
 
-Its supervisor is in `worker.supervisor`; the two rooms do not import each other.
+Its supervisor is in `worker.supervisor`; the two packages do not import each other.
 """

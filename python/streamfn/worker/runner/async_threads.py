@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 Task = Callable[[int], None]
-"""What such a thread does; it is given its cell of the board."""
+"""A task of such a thread; its argument is the thread's cell on the board."""
 
 
 class AsyncThreads:
-    """Starts a thread when all that it has are busy, up to one for each cell; they never end."""
+    """Starts a thread when all others are busy, up to one per cell; threads end only in `join`."""
 
     def __init__(self, cells: Iterable[int], came_free: Callable[[], None] = lambda: None) -> None:
-        """Make one without threads.
+        """Start without threads.
 
         Args:
-            cells: A cell for each thread there may be.
-            came_free: Called by a thread that has ended a task, and can take the next.
+            cells: One cell on the board for each possible thread.
+            came_free: Called by a thread that has ended a task and can take another.
         """
         self._free, self._came_free = list(cells), came_free
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -29,12 +29,12 @@ class AsyncThreads:
 
     @property
     def are_all_busy(self) -> bool:
-        """Whether no more task can be run now."""
+        """Whether no further task can run now."""
         with self._lock:
             return not (self._idle or self._free)
 
     def run(self, task: Task) -> bool:
-        """Run a task in a thread of ours; False if all are busy and there can be no more."""
+        """Run a task in one of the threads; False: all are busy and no more can be started."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
@@ -59,10 +59,10 @@ class AsyncThreads:
         self._threads.append(thread)
 
     def _next(self) -> Task | None:
-        """Wait for a task, whatever another thread throws at this one meanwhile; None: the end."""
+        """Wait for a task, ignoring exceptions thrown into this thread; None: the end."""
         taken: list[Task | None] = []
         while not taken:
-            # WHY not assigned: between the return and the assignment the task would be lost.
+            # WHY not assigned: an exception between return and assignment would lose the task.
             with suppress(BaseException):
                 taken.extend(map(self._tasks.get, (True,)))
         return taken[0]

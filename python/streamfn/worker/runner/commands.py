@@ -1,4 +1,4 @@
-"""What a runner does at its supervisor's word: take lanes, give them back, drain."""
+"""Carries out the supervisor's commands in a runner: take and release lanes, set limits, drain."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .lane_threads import LaneThreads
 
 
 class CommandHandler:
-    """Obeys the supervisor, in a thread of its own."""
+    """Carries out commands of the supervisor, in its own thread."""
 
     def __init__(self, log: _core.Log, threads: LaneThreads, link: SupervisorLink) -> None:
         self._log, self._threads, self._link = log, threads, link
@@ -43,14 +43,14 @@ class CommandHandler:
         threads.left = self._on_left
 
     def listen(self, connection: socket.socket, lines: Lines) -> None:
-        """Obey, in another thread, until the supervisor is gone."""
+        """Start the thread; it carries out commands until the supervisor has closed."""
 
         def run() -> None:
             try:
                 while (received := receive_lines(connection, lines)) is not None:
                     for line in received:
                         self._obey(decode_command(line))
-            except BaseException as error:  # noqa: BLE001 -- as it obeys no more, it is of no use
+            except BaseException as error:  # noqa: BLE001 -- without commands the runner is useless
                 self._threads.failed(error)
             self._link.hang_up()
 
@@ -111,7 +111,7 @@ class CommandHandler:
             )
         except StreamfnError as error:
             answer, reason = "refused", str(error)
-            self._mappings.pop(command.mapping, None)  # it may have been removed: look anew
+            self._mappings.pop(command.mapping, None)  # it may have been removed: open it again
             if is_starved(error):
                 self._threads.retire()
         if answer == "ok":
@@ -130,7 +130,7 @@ class CommandHandler:
 
     def _release(self, command: Release) -> None:
         job = self._threads.jobs.get(command.lane)
-        if job is None:  # its lease was lost meanwhile, and the supervisor knows by now
+        if job is None:  # its lease was lost meanwhile, and the supervisor has been told
             return
         if command.when_settled:
             job.leaves_when_settled = True
@@ -146,9 +146,10 @@ class CommandHandler:
             self._remove(job)
 
     def _remove(self, job: LaneJob) -> None:
-        """Give the lane back once no thread has it in its hands; not in this thread, for it waits.
+        """Release the lane once no thread has it; this blocks, so it runs in another thread.
 
-        A lane may be asked for twice, by a lost lease and by the supervisor: once is enough.
+        It may be called twice, after a lost lease and by the supervisor; the second call does
+        nothing.
         """
         if job.is_leaving:
             return
@@ -170,9 +171,9 @@ class CommandHandler:
         threading.Thread(target=run, name=f"release-{job.lane}", daemon=True).start()
 
     def _drain(self, finish_seconds: float) -> None:
-        """Stop polling; let batches be finished for a while, and then the calls that run.
+        """Stop polling; finish batches for `finish_seconds`, and after that only running calls.
 
-        Under `input="record"` the record that runs is the last from the beginning.
+        With `input="record"` the running record is the last one at once.
         """
 
         def interrupt(*, is_per_record: bool) -> None:

@@ -1,7 +1,8 @@
-"""Which lanes of a runner may be called at once.
+"""Limits how many lanes of a runner are called at once.
 
-`max_concurrency` bounds how many of a function are, and of all exclusive functions together (those
-of AWS's making, which keep what they work on in their modules) one is.
+`max_concurrency` limits the lanes of one function. Of all exclusive functions together, one lane is
+called at a time: they are functions written for AWS, which keep the state of a call in their
+modules.
 """
 
 from __future__ import annotations
@@ -15,34 +16,34 @@ from streamfn.errors import LeaseLost
 
 
 class ConcurrencyLimiter:
-    """Lets so many lanes of a mapping through; the work of the others is parked, in order.
+    """Admits a limited number of lanes of a mapping; the work of the others is parked, in order.
 
-    A thread whose work is parked is free for other mappings; the thread that leaves takes the
-    work that was parked first along with it.
+    A thread whose work was parked is free for other mappings. A thread that releases its place
+    continues with the work that was parked first.
     """
 
     def __init__(
         self, limit: int | None = None, parking: Callable[[Work], None] = lambda _: None
     ) -> None:
-        """Begin with nobody inside.
+        """Start with no lane admitted.
 
         Args:
-            limit: How many may be inside; None: all.
-            parking: Called with work before it is parked; what it raises, `enter` raises.
+            limit: How many lanes may be admitted; None: all.
+            parking: Called with work before it is parked; `acquire_or_park` raises its exceptions.
         """
         self._limit, self._parking = limit, parking
         self._inside = 0
         self._parked: deque[Work] = deque()
         self._lock = threading.Lock()
         self._kept: Callable[[], None] | None = None
-        """To be told when no more are inside than the limit."""
+        """Called when no more lanes are admitted than the limit allows."""
 
     def set_limit(self, limit: int, kept: Callable[[], None]) -> list[Work]:
-        """Change how many may be inside, and return what was parked: it has to be taken again.
+        """Change the limit, and return the parked work, which has to be taken again.
 
         Args:
-            limit: Those inside over it leave by themselves.
-            kept: Called once, when no more are inside; not if the limit changes again before.
+            limit: The new limit. Lanes admitted above it finish normally.
+            kept: Called once, when the limit is kept; not if the limit changes again before.
         """
         with self._lock:
             self._limit, self._kept = limit, kept
@@ -51,10 +52,10 @@ class ConcurrencyLimiter:
             return parked
 
     def acquire_or_park(self, work: Work) -> bool:
-        """Go in, or leave the work parked: False."""
+        """Admit the work, or park it and return False."""
         with self._lock:
             if self._limit is not None and self._inside >= self._limit:
-                # WHY: under the lock. Parked, the work may go on at once, in another thread.
+                # WHY under the lock: another thread may continue with parked work at once.
                 self._parking(work)
                 self._parked.append(work)
                 return False
@@ -62,7 +63,7 @@ class ConcurrencyLimiter:
             return True
 
     def release_or_next(self) -> Work | None:
-        """Come out; the thread that is given work stays inside with it."""
+        """Release a place, or keep it for the parked work that is returned."""
         with self._lock:
             if self._parked and (self._limit is None or self._inside <= self._limit):
                 return self._parked.popleft()
@@ -71,11 +72,11 @@ class ConcurrencyLimiter:
             return None
 
     def unpark(self, lane: int | None = None) -> list[Work]:
-        """Take parked work out again, of one lane or of all."""
+        """Remove and return the parked work of one lane, or of all lanes."""
         return self.unpark_where(lambda work: lane in {None, work.lane})
 
     def unpark_where(self, is_wanted: Callable[[Work], bool]) -> list[Work]:
-        """Take parked work out again."""
+        """Remove and return the parked work for which `is_wanted` is true."""
         with self._lock:
             taken = [work for work in self._parked if is_wanted(work)]
             self._parked = deque(work for work in self._parked if work not in taken)
@@ -89,10 +90,11 @@ class ConcurrencyLimiter:
 
 
 class ConcurrencyLimiters:
-    """The limiters of a runner, by function; what is let in has passed all that are in its way.
+    """The limiters of a runner, by function.
 
-    An exclusive function has a second limiter behind its own, which is the same for all of them. So
-    work that waits there has a permit already, and whoever is in waits for nothing.
+    Work of an exclusive function passes two limiters: first its own, then one that all exclusive
+    functions share. So work that is parked at the shared one holds a place in its own limiter, and
+    admitted work waits for nothing.
     """
 
     def __init__(
@@ -102,13 +104,13 @@ class ConcurrencyLimiters:
         parking: Callable[[Work], None] = lambda _: None,
         lost: Callable[[Work], None] = lambda _: None,
     ) -> None:
-        """Begin with nobody inside, and without limits.
+        """Start with no lane admitted, and without limits.
 
         Args:
-            exclusive: All functions, and of which of them one is called at a time.
-            function_of: Whose work it is.
+            exclusive: All functions, with whether each is exclusive.
+            function_of: Returns the function that some work belongs to.
             parking: See `ConcurrencyLimiter`.
-            lost: Told of work that was let go because `parking` said that its lane is lost.
+            lost: Called with work that is discarded because `parking` raised `LeaseLost`.
         """
         self._exclusive = {name for name, is_exclusive in exclusive.items() if is_exclusive}
         self._function_of, self._lost = function_of, lost
@@ -119,15 +121,15 @@ class ConcurrencyLimiters:
         return function in self._own
 
     def set_limit(self, function: str, limit: int, kept: Callable[[], None]) -> list[Work]:
-        """As `ConcurrencyLimiter.set_limit`; work that waits for its turn comes again, too."""
+        """As `ConcurrencyLimiter.set_limit`; also returns work parked at the shared limiter."""
         taken = self._own[function].set_limit(limit, kept)
         waiting = self._turn.unpark_where(lambda work: self._function_of(work) == function)
         return taken + waiting + self._out(waiting)
 
     def acquire_or_park(self, work: Work) -> Work | None:
-        """Return the work that goes in: this, or what gets its permit because its lane is lost.
+        """Return the admitted work: this, or the next if the lane of this work is lost.
 
-        None: it is parked.
+        Return None if the work is parked.
         """
         function = self._function_of(work)
         try:
@@ -140,9 +142,9 @@ class ConcurrencyLimiters:
         return self._take_turn(function, work) if function in self._exclusive else work
 
     def release_or_next(self, function: str) -> Work | None:
-        """Come out of a function; the thread that is given work stays inside with it.
+        """Release a place of a function, or return parked work that is admitted now.
 
-        That may be another function's.
+        That work may belong to another function.
         """
         if function not in self._exclusive:
             return self._own[function].release_or_next()
@@ -152,13 +154,13 @@ class ConcurrencyLimiters:
         return let_in if following is None else following
 
     def unpark(self, lane: int | None = None) -> list[Work]:
-        """Take parked work out again, of one lane or of all, and what would go on for it."""
+        """Remove and return the parked work of one lane, or of all, and the work after it."""
         taken = [work for limiter in self._own.values() for work in limiter.unpark(lane)]
         waiting = self._turn.unpark(lane)
         return taken + waiting + self._out(waiting)
 
     def _take_turn(self, function: str, work: Work) -> Work | None:
-        """Return work if it is its turn; where its lane is lost, that which gets its permit."""
+        """Return the work if the shared limiter admits it; if its lane is lost, try the next."""
         candidate: Work | None = work
         while candidate is not None:
             try:
@@ -169,7 +171,7 @@ class ConcurrencyLimiters:
         return None
 
     def _out(self, works: Iterable[Work]) -> list[Work]:
-        """Give up the permits of work that waited for its turn, and of all that would get them."""
+        """Release the places of work parked at the shared limiter, and of the work after it."""
         out = []
         for work in works:
             limiter = self._own[self._function_of(work)]

@@ -1,9 +1,9 @@
-"""A runner that has run out of descriptors, memory or threads: it ends, and a new one takes over.
+"""Detects a runner that is out of descriptors, memory or threads; it exits and is replaced.
 
-Calls leak; the failures come later, in whichever call happens to need the next descriptor. So a
-failure in an exhausted process is not counted. Its lane is left as if the process had died in the
-call, and the supervisor judges it (`verdict`): should the same records exhaust a second process,
-they run alone, and there the failure is their own.
+Calls leak resources, and the failure comes later, in whichever call needs the next descriptor. So a
+failure in an exhausted process is not counted. Its lane is left as if the process had been killed
+during the call, and the supervisor decides (`verdict`): if the same records exhaust a second
+process, they run alone, and then the failure counts for them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from streamfn.engine.outcome import Disturbed, Failed, Outcome, Partial, Success
 from streamfn.engine.starvation import is_starved
 
 RESERVE: Final = 16
-"""With fewer descriptors than this left, a failed call is taken for a victim of those before it."""
+"""With fewer descriptors left, a failed call is considered a victim of the calls before it."""
 
 __all__ = ["Exhausted", "are_descriptors_used_up", "is_starved", "is_victim"]
 
 
 class Exhausted(Exception):
-    """This process has run out of something; nothing was settled."""
+    """This process is out of descriptors, memory or threads; nothing was settled."""
 
 
 def is_victim(outcome: Outcome | Disturbed) -> bool:
-    """Whether a call failed in a process that had run out of something."""
+    """Whether a call failed in a process that was out of descriptors, memory or threads."""
     match outcome:
         case Success():
             return False
@@ -39,7 +39,7 @@ def is_victim(outcome: Outcome | Disturbed) -> bool:
 
 
 def are_descriptors_used_up() -> bool:
-    """Whether (nearly) no descriptor is left; the kernel gives out the lowest number first."""
+    """Whether (almost) no descriptor is left; the kernel assigns the lowest free number first."""
     try:
         lowest = os.open(os.devnull, os.O_RDONLY)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a runner keeps of each lane that it holds, and what its threads share."""
+"""What a runner knows of each lane that it holds, and what its threads share."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from streamfn.worker.report import Report
 
 
 class InDoubt(BaseException):
-    """The process has to end: in it, calls may fail for what others did. The board says which."""
+    """The process must exit because its calls may fail for other calls' code; see the board."""
 
 
 class Suspended(Protocol):
-    """The calls of a batch that could not go on, and will from where they stopped."""
+    """The calls of a batch that were interrupted and continue where they stopped."""
 
     def proceed(self, thread: CallThread) -> None:
-        """Go on."""
+        """Continue."""
         ...
 
 
 @dataclass(slots=True)
 class LaneFunction:
-    """A mapping as one runner process runs it."""
+    """A mapping with its destination and compiled filter, as a runner uses it."""
 
     mapping: EventSourceMapping
     destination: FailureDestination
     filter: Filter | None = None
-    """Which records of the source it sees; None: all."""
+    """Filter on the records of the source; None: all are delivered."""
 
     def filter_on(self, stream: str) -> Filter | None:
-        """Return which records of a stream the function sees; None: all."""
-        # WHY: what is redriven was delivered before. A filter that has changed since must not
-        # swallow it.
+        """Return the filter on the records of a stream; None: all are delivered."""
+        # WHY: redriven records were delivered before. A filter that has changed since must not
+        # drop them.
         return None if stream == self.mapping.redrive_stream else self.filter
 
 
 def lane_functions(
     mappings: Iterable[EventSourceMapping], log: _core.Log, clock: Clock
 ) -> dict[str, LaneFunction]:
-    """Return the functions of an app, by name of the mapping, as a runner on this log runs them."""
+    """Return the functions of an app for a runner on this log, by the name of the mapping."""
     return {
         mapping.name: LaneFunction(
             mapping, FailureDestination(log, mapping, clock), mapping.compiled_filter()
@@ -57,7 +57,7 @@ def lane_functions(
 
 
 class LaneAddress(NamedTuple):
-    """Where a lane reads."""
+    """The stream, shard and slot of a lane."""
 
     stream: str
     shard_id: str
@@ -69,22 +69,22 @@ class LaneJob:
     """One lane that this runner holds."""
 
     lane: int
-    """Its number in this process."""
+    """Number of the lane in this process."""
     index: int
-    """Place of its mapping on the board."""
+    """Index of its mapping on the board."""
     function: LaneFunction
     at: LaneAddress
     replay: str | None = None
-    """Name of the replay that it is a lane of; None: it is one of the function's own."""
+    """Name of the replay that the lane belongs to; None: it belongs to the function itself."""
     interrupt: Interrupt = field(default_factory=Interrupt)
     suspended: Suspended | None = None
-    """A run whose dead letters could not be delivered yet; it goes on from there."""
+    """Calls that wait until their dead letters or state can be written."""
     is_open: bool = False
-    """Its work list was not empty when the lane was let go last."""
+    """Whether its work list was not empty when a thread released it last."""
     is_lost: bool = False
-    """Another runner has the lease."""
+    """Whether another runner has the lease."""
     is_added: bool = False
-    """The lane set has it."""
+    """Whether the lane set has the lane."""
     leaves_when_settled: bool = False
     is_leaving: bool = False
 
@@ -99,19 +99,19 @@ class RunnerContext:
     random: Random
     report: Report
     released_alone: Callable[[int, float | None], None]
-    """Told of a lane that must run alone: settled (None), or open again in so many seconds."""
+    """Called when a lane that runs alone is settled (None) or may continue in so many seconds."""
     can_be_replaced: bool = True
-    """Whether another process takes over when this one has run out of something."""
+    """Whether another process takes over when this one is exhausted."""
     is_used_up: bool = False
-    """This process is to be replaced: it has run out of something, see `exhaustion`."""
+    """Whether this process must be replaced because it is exhausted, see `exhaustion`."""
 
 
 @dataclass(slots=True)
 class CallThread:
-    """The thread that a lane is in the hands of."""
+    """The thread that has a lane and makes its calls."""
 
     context: RunnerContext
     cell: int
-    """Its cell on the board."""
+    """Cell of the thread on the board."""
     invoker: Invoker
-    """Of the lane's function, in this thread."""
+    """Invoker of the lane's function, for this thread."""

@@ -1,4 +1,4 @@
-"""Taking a lane: the one place that says what a lane set has to know of a mapping."""
+"""Adds a lane to a lane set; all callers use this one function."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def add_lane(
     is_alone: bool = False,
     is_exclusive: bool = False,
 ) -> Answer:
-    """Take the lease of a job's lane, if it is to be had, and have the lane set read it.
+    """Take the lease of a job's lane if it is free, and add the lane to the lane set.
 
     Args:
-        lanes: Gets the lane, under the number that the job has.
-        record: The durable record that the lane belongs to: of the mapping, or of a replay.
-        job: Says which lane it is.
-        board: Where filtered records are counted.
-        is_alone: Its batch runs with nothing beside it in this process.
-        is_exclusive: Its batch runs with nothing beside it in this worker.
+        lanes: The lane set; it gets the lane under `job.lane`.
+        record: The record that the lane belongs to: of the mapping, or of a replay.
+        job: The lane.
+        board: Board on which filtered records are counted.
+        is_alone: Its batch runs while nothing else runs in this process.
+        is_exclusive: Its batch runs while nothing else runs in this worker.
 
     Raises:
         StreamfnError: The lane cannot be read.

@@ -1,8 +1,8 @@
-"""The threads of a runner: each takes a lane that has work and runs it until it is let go.
+"""The threads of a runner: each takes a lane with work and makes its calls.
 
-A lane of an `async` function is handed on to a thread that has nothing to do but wait for its
-calls, and stays there while it has work: so the lanes of such functions all run at once, however
-few threads there are for the others.
+A lane of an `async` function is passed to another thread, which only waits for its calls, and stays
+there while it has work. So the lanes of `async` functions all run at once, however few threads
+there are for other functions.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .exhaustion import Exhausted, is_starved
 from .lane_job import CallThread, InDoubt, LaneFunction, LaneJob, RunnerContext
 
 NEXT_SECONDS: Final = 1.0
-"""How long a thread waits for work before it looks around."""
+"""How long a thread waits for work before it checks whether to stop."""
 
 
 class LaneThreads:
-    """K threads on one `LaneSet`; thread n tells of its calls in cell n of the board."""
+    """Several threads on one `LaneSet`; thread n notes its calls in cell n of the board."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class LaneThreads:
     ) -> None:
         self._context, self._make_invoker = context, make_invoker
         self.functions = functions
-        """The app's, by name of the mapping."""
+        """The app's functions, by the name of the mapping."""
         self.jobs: dict[int, LaneJob] = {}
-        """The lanes of this runner, by number. Whoever adds a lane enters it here first."""
+        """The lanes of this runner, by number; a lane is entered here before it is added."""
         exclusive = {name: is_exclusive(each.mapping) for name, each in functions.items()}
         self.limiters = ConcurrencyLimiters(
             exclusive, self._function_of, self._write_parked, self._lose_work
@@ -53,7 +53,7 @@ class LaneThreads:
         self.left: Callable[[LaneJob], None] = lambda _: None
         """Called after each run of a lane, in the thread that ran it."""
         self.is_exhausted = False
-        """Whether this process has run out of something, see `exhaustion`."""
+        """Whether this process is out of descriptors, memory or threads, see `exhaustion`."""
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._async_threads: AsyncThreads | None = None
@@ -63,19 +63,19 @@ class LaneThreads:
 
     @property
     def lanes(self) -> LaneSet:
-        """The lane set they work on."""
+        """The lane set of the threads."""
         return self._context.lanes
 
     @property
     def board(self) -> Board:
-        """Where they tell what they are doing, and count."""
+        """The board on which the threads note their calls and count."""
         return self._context.board
 
     def start(self, count: int) -> None:
-        """Start all threads but the first, which is `run` in the caller's."""
+        """Start all threads but the first; the caller runs that one with `run`."""
         exclusive = [each for each in self.functions.values() if is_exclusive(each.mapping)]
         self._are_mixed = len({self._make_invoker(each).is_async for each in exclusive}) > 1
-        # WHY: the lane is free again, and the threads that could take it may all be asleep.
+        # WHY `pass_on`: a released lane may have work while all threads that could take it sleep.
         self._async_threads = AsyncThreads(range(count, Board.CELLS), self._context.lanes.pass_on)
         for cell in range(1, count):
             thread = threading.Thread(target=self.run, args=(cell,), name=f"lanes-{cell}")
@@ -91,17 +91,17 @@ class LaneThreads:
                 work = self._next()
                 if work is not None:
                     self._take(work, cell, invokers)
-        except BaseException as error:  # noqa: BLE001 -- a fault of ours, of the log or the process
+        except BaseException as error:  # noqa: BLE001 -- an error of ours, the log or the process
             self.failed(error)
 
     def stop(self) -> None:
-        """Have the threads take no more lanes."""
+        """Make the threads take no more lanes."""
         self._stopping.set()
         self._context.lanes.stop()
         self.put_back(self.limiters.unpark())
 
     def failed(self, error: BaseException) -> None:
-        """End the process, at once or when the calls that run are over."""
+        """End the process, at once or after the running calls."""
         if isinstance(error, InDoubt):
             self.end_in_doubt()
         elif isinstance(error, Exhausted) or is_starved(error):
@@ -110,7 +110,7 @@ class LaneThreads:
             self.give_up()
 
     def retire(self) -> None:
-        """Finish the calls that run, and begin no other: this process has run out of something."""
+        """Finish the running calls and start no others, because this process is exhausted."""
         if not self.is_exhausted:
             self.is_exhausted = True
             self._context.report("runner_exhausted")
@@ -119,14 +119,14 @@ class LaneThreads:
         self.stop()
 
     def join(self) -> None:
-        """Wait until all but the caller's have ended."""
+        """Wait until all threads but the caller's have ended."""
         for thread in self._threads:
             thread.join()
         if self._async_threads is not None:
             self._async_threads.join()
 
     def put_back(self, works: list[Work]) -> None:
-        """Let lanes go that nobody has begun with."""
+        """Release lanes whose work no call has begun."""
         for work in works:
             job = self.jobs[work.lane]
             job.is_open = True
@@ -136,9 +136,9 @@ class LaneThreads:
                 self._lose(job)
 
     def _next(self, lane: int | None = None) -> Work | None:
-        """Take a lane that has work, or this one if it has work now.
+        """Return the next work of any lane, or that of one lane if it has some now.
 
-        What a lane meets on the way is told, and the others go on.
+        Errors of a lane are reported, and the other lanes continue.
         """
         lanes = self._context.lanes
         try:
@@ -160,30 +160,30 @@ class LaneThreads:
         return None
 
     def _wait_for_work(self) -> Work | None:
-        """Take a lane that has work, and ignore what is thrown at this thread meanwhile.
+        """Wait for work, and ignore exceptions that are thrown into this thread meanwhile.
 
-        The main thread runs lanes too. So the signal handler of a function, which may raise, can
-        run here, long after its call has ended.
+        WHY: the main thread runs lanes too. So a function's signal handler, which may raise, can
+        run here long after the call has ended.
         """
         taken: list[Work | None] = []
         try:
-            # WHY not assigned: between the return and the assignment the work would be lost.
+            # WHY not assigned: an exception between return and assignment would lose the work.
             taken.extend(map(self._context.lanes.next, (NEXT_SECONDS,)))
         except BaseException as error:
-            if not taken:  # of the lanes
+            if not taken:  # the lane set raised it
                 raise
             self.strayed(error)
         return taken[0]
 
     def _report_damage(self) -> None:
-        """Tell of damage that lanes met; a lane that passed it counts what is given up."""
+        """Report damage that lanes found, and count the records that were skipped."""
         for lane, slot, error, is_passed in self._context.lanes.take_damage():
             job = self.jobs.get(lane)
             if job is None:
-                continue  # given back meanwhile: whoever takes the lane meets it again
+                continue  # released meanwhile: the next runner of the lane finds it again
             lost = error.last - error.first + 1
             if is_passed and slot == 0:
-                # Every lane of a shard passes the same place; its numbers are counted once.
+                # Every lane of a shard skips the same damage, so only one of them counts it.
                 self._context.board.add(job.index, Counter.LOST, lost)
             self._context.report(
                 "damage_passed" if is_passed else "lane_stopped",
@@ -200,25 +200,24 @@ class LaneThreads:
             )
 
     def _take(self, work: Work, cell: int, invokers: dict[str, Invoker]) -> None:
-        """Run the lane, and then those that waited for their turn."""
+        """Run the lane, and then lanes that were parked."""
         let_in = self._let_in(work)
         if let_in is None:
             return
         function = self.jobs[let_in.lane].function
         is_exclusive_here = self._are_mixed and is_exclusive(function.mapping)
         invoker = self._invoker(let_in, invokers)
-        # WHY: of exclusive functions whoever leaves takes the next along, which may be none that
-        # is `async`; and those stay in the threads that there are for them, the main one if there
-        # is one only.
+        # WHY: the thread that ends an exclusive call continues with the next parked one, which may
+        # not be `async`. Such calls must stay in the threads for them: the main one if it is alone.
         is_handed_on = invoker.is_async and not is_exclusive_here and self._hand_on(let_in, invoker)
         if not is_handed_on:
             self._pass_through(let_in, cell, invokers)
 
     def _hand_on(self, work: Work, invoker: Invoker) -> bool:
-        """Have another thread run the lane; False if all of them wait for calls already.
+        """Run the lane in a thread for `async` calls; False: all of them are busy.
 
-        That thread goes on with the lane for as long as it has work. WHY: to hand each batch back
-        and on takes two changes of threads more, which is most of what a call costs.
+        That thread keeps the lane while it has work. WHY: passing each batch on would take two more
+        thread switches, which would be most of the cost of a call.
         """
         async_threads = self._async_threads
         if async_threads is None:
@@ -236,15 +235,15 @@ class LaneThreads:
         return async_threads.run(run)
 
     def _go_on(self, lane: int) -> Work | None:
-        """Take the lane again if it has work now, and may be called at once."""
+        """Return the lane's next work if it has some now and may be called at once."""
         job = self.jobs.get(lane)
-        if job is None or job.is_leaving:  # or who gives it back could wait for ever
+        if job is None or job.is_leaving:  # otherwise its release could wait forever
             return None
         work = self._next(lane)
         return None if work is None else self._let_in(work)
 
     def _let_in(self, work: Work) -> Work | None:
-        """Return the work that may be called now; None: it is parked, or was given back."""
+        """Return the work that may be called now; None: it is parked, or was released."""
         job = self.jobs[work.lane]
         let_in = self.limiters.acquire_or_park(work)
         if let_in is None and (self._stopping.is_set() or job.interrupt.is_set):
@@ -252,7 +251,7 @@ class LaneThreads:
         return let_in
 
     def _pass_through(self, work: Work, cell: int, invokers: dict[str, Invoker]) -> None:
-        function = self._function_of(work)  # once it is let go, its lane may be given back
+        function = self._function_of(work)  # WHY now: after the run its lane may be gone
         self._run(work, CallThread(self._context, cell, self._invoker(work, invokers)))
         while (following := self.limiters.release_or_next(function)) is not None:
             function = self._function_of(following)
@@ -260,7 +259,7 @@ class LaneThreads:
             self._run(following, thread, was_parked=True)
 
     def _invoker(self, work: Work, invokers: dict[str, Invoker]) -> Invoker:
-        """Return what calls the lane's function in this thread."""
+        """Return this thread's invoker of the lane's function."""
         function = self.jobs[work.lane].function
         name = function.mapping.name
         if name not in invokers:
@@ -271,7 +270,7 @@ class LaneThreads:
         return self.jobs[work.lane].function.mapping.name
 
     def _write_parked(self, work: Work) -> None:
-        """Have the slot say that nobody is calling: without a permit, a death is no attempt."""
+        """Write to the slot that no call is running, so that a crash does not count for it."""
         self._context.lanes.set_calling(work.lane, is_calling=False)
 
     def _lose_work(self, work: Work) -> None:
@@ -291,25 +290,25 @@ class LaneThreads:
             self.retire()
 
     def _lose(self, job: LaneJob) -> None:
-        """Another runner has the lane: it calls the batch again, nothing is lost."""
+        """Drop a lane whose lease another runner has; that runner calls the batch again."""
         job.is_lost = True
         self._context.report("lease_lost", mapping=job.function.mapping.name)
         self.left(job)
 
     def strayed(self, error: BaseException) -> None:
-        """Tell of what was thrown at a thread that waits for work."""
+        """Report an exception that was thrown into a thread that waits for work."""
         told = Failure.of(error)
         self._context.report(
             "exception_ignored", error_type=told.error_type, error_message=told.error_message
         )
 
     def end_in_doubt(self) -> None:
-        """End the process; every call that the board shows is to run alone, and counts for none."""
+        """Exit; the calls on the board run alone next, and no attempt counts."""
         self._context.report("runner_in_doubt")
         os._exit(EXIT_IN_DOUBT)
 
     def give_up(self) -> None:
-        """End the process: what is on disk is right, what is in memory may not be."""
+        """Exit: the data on disk is correct, the state in memory may not be."""
         told = Failure.of(sys.exc_info()[1] or RuntimeError())
         self._context.report("runner_broken", error_type=told.error_type,
                            error_message=told.error_message, traceback=told.traceback)  # fmt: skip
@@ -317,5 +316,5 @@ class LaneThreads:
 
 
 def is_exclusive(mapping: EventSourceMapping) -> bool:
-    """Whether a process calls a function only while it calls no other of this kind."""
+    """Whether a process calls this function only while it calls no other exclusive function."""
     return INPUTS[mapping.input].is_exclusive and not mapping.concurrent

@@ -1,8 +1,8 @@
-"""A runner process: imports the app and calls its functions on the lanes it is given.
+"""A runner process: imports the app and calls its functions on the lanes assigned to it.
 
-`child.start_child` starts it with the descriptors that the supervisor hands down: the socket of
-`messages`, a pipe whose end means that the supervisor is gone, and the memory of the board. The
-main thread is the first that runs lanes; another one carries out the supervisor's commands.
+`child.start_child` starts it with descriptors from the supervisor: the socket of `messages`, a pipe
+that is closed when the supervisor exits, and the memory of the board. The main thread is the first
+of the threads that run lanes; another thread carries out the supervisor's commands.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .lane_job import LaneFunction, RunnerContext, lane_functions
 from .lane_threads import LaneThreads
 
 OWN_FRAMES: Final = (f"{Path(__file__).parents[2]}/", importlib.__file__, "<frozen importlib")
-"""Where the frames lie that lead to the user's code, or that its mistakes come to light in."""
+"""Paths whose frames are removed from tracebacks of the app's import."""
 
 
 def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
@@ -71,7 +71,7 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
 
 
 class Runner:
-    """The parts of a runner, put together."""
+    """Builds the parts of a runner and runs it."""
 
     def __init__(self, start: Start, app: App, log: Log, link: SupervisorLink) -> None:
         self._start, self._app, self._log, self._link = start, app, log, link
@@ -82,21 +82,22 @@ class Runner:
         self._functions = lane_functions(app.mappings, log.core, self._clock)
 
     def ready(self) -> Ready:
-        """Describe the app to the supervisor, which never imports it."""
+        """Return a description of the app for the supervisor, which never imports it."""
         functions = self._functions.values()
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
         return Ready([each.mapping.to_dict() for each in functions], names)
 
     def run(self, board: Board, process: SupervisedProcess) -> bool:
-        """Obey the supervisor and run lanes until drained; then give all lanes back.
+        """Carry out commands and run lanes until drained; then release all lanes.
 
         Args:
-            board: Where the threads tell what they are doing.
-            process: Where commands come from.
+            board: The board of this runner.
+            process: Has the connection to the supervisor.
 
         Returns:
-            False: the process has no descriptors or no memory left. The lane that met that is not
-            given back: its slot says that a call was in progress, for the supervisor to judge.
+            False: the process is out of descriptors, memory or threads. Then lanes are not
+            released: the slot of a lane that failed for it says that a call was running, and the
+            supervisor decides about it.
         """
         threads = LaneThreads(self._context(board), self._functions, self._invoker)
         CommandHandler(self._log.core, threads, self._link).listen(
@@ -142,7 +143,7 @@ def _load(start: Start, process: SupervisedProcess) -> App:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the traceback of the user's own error, of the user's own code."""
+    """Return the traceback of the user's error, without our frames."""
     cause: BaseException | None = error
     if isinstance(error, ConfigError) and error.field == "APP":
         cause = error.__cause__

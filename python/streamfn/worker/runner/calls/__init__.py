@@ -1,1 +1,1 @@
-"""The calls that one batch of a lane takes: a class for each kind of input."""
+"""Makes the calls for one batch of a lane: one class per kind of input."""

@@ -1,15 +1,15 @@
-"""One batch of one lane, from the moment a thread takes it until it lets the lane go.
+"""One batch of one lane, from when a thread takes it until the thread releases the lane.
 
     take ──> call ──> settle the outcome ──> deliver dead letters ─┬─> next call
                                                                    ├─> the list is empty: settled
                                                                    ├─> same records again: waiting
-                                                                   └─> asked to let go: yielded
+                                                                   └─> asked to release: yielded
 
-The in-flight slot is written before each call, so that whoever comes after a death knows what was
-running; it stays as it is until the dead letters of the call are durable.
+The in-flight slot is written before each call, so that after a crash it shows which records were
+being called. It does not change until the dead letters of the call are durable.
 
-A call that failed for what another call did is made again as if it had not been. Where that goes
-wrong again and again the process is no good any more: it ends, and each call runs alone.
+A call that failed because of another call is made again without counting. If that happens several
+times in a row, the process exits, and each of its calls runs alone next.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, Runner
 
 DELIVERY_PAUSE: Final = timedelta(milliseconds=100)
 DELIVERY_PAUSE_MAX: Final = timedelta(seconds=5)
-"""Between tries to deliver dead letters that their destination does not take."""
+"""Longest pause between attempts to deliver dead letters to a destination that refuses them."""
 REPORTED_MAX: Final = 20
-"""Of the records that one call failed for, so many are told of; all are counted."""
+"""Most failed records of one call that are reported; all are counted."""
 DISTURBED_MAX: Final = 3
-"""Calls in a row that others disturb, after which the process counts as no good."""
+"""Disturbed calls in a row after which the process exits."""
 
 
 class LaneCalls(ABC):
-    """Takes one batch as far as it goes now; `proceed` returns when the lane was let go.
+    """Makes the calls for one batch; `proceed` returns when the lane was released.
 
-    Nothing that it has may have it in turn. WHY: it would keep its records until the garbage
-    collector comes by, and the lane would read on into new memory instead of theirs.
+    INVARIANT: it is in no reference cycle. WHY: a cycle would keep its records until the garbage
+    collector runs, and the lane could not reuse their memory.
     """
 
     def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
@@ -53,21 +53,21 @@ class LaneCalls(ABC):
         self._backoff = LaneBackoff(backoff, work.exponent, context.random)
         self._settle_context = SettleContext(work.records, self._mapping.retry, context.clock)
         self._slot: list[Entry] = work.entries
-        """What the in-flight slot says is open; whoever is handed work is being called."""
+        """The open entries of the in-flight slot; `LaneSet.next` has marked it as being called."""
         self._outputs: list[Output] = []
         self._discarded: list[DiscardedRecord] = []
         self._resolved: list[Record] = []
         self._delivery_tries = 0
         self._disturbed = 0
-        """Calls in a row that others disturbed."""
+        """Disturbed calls in a row."""
 
     def proceed(self, thread: CallThread) -> None:
-        """Go on until the lane is let go: settled, waiting or yielded.
+        """Continue until the lane is released: settled, waiting or yielded.
 
         Raises:
-            LeaseLost: Another runner has the lane; nothing more may be done with it.
-            Exhausted: The process has run out of something; the slot stays as it is.
-            InDoubt: A call is to be made that cannot be made in this process.
+            LeaseLost: Another runner has the lease; the lane must not be used any more.
+            Exhausted: The process is exhausted; the slot does not change.
+            InDoubt: The next call cannot be made in this process.
         """
         self._job.suspended = None
         while self._deliver() and self._step(thread):
@@ -75,30 +75,30 @@ class LaneCalls(ABC):
 
     @abstractmethod
     def _step(self, thread: CallThread) -> bool:
-        """Make the next call and settle its outcome; False: the lane was let go instead."""
+        """Make the next call and settle its outcome; False: the lane was released instead."""
 
     def _begin(self, thread: CallThread) -> None:
-        """Tell the board that a call begins; the slot says which records it has."""
+        """Note on the board that a call begins; the slot holds its records."""
         self._context.board.begin(thread.cell, self._job.lane, self._deadline(thread))
         if self._disturbed >= DISTURBED_MAX:
             raise InDoubt
 
     def _is_own(self, outcome: Disturbed) -> bool:
-        """Whether nobody but the call itself can be why it failed."""
+        """Whether the call's own code must be the reason of the failure."""
         return outcome.may_be_own and self._work.is_alone
 
     def _note_disturbance(self, outcome: Disturbed) -> None:
-        """Count a call that is made again, as the same attempt."""
+        """Count a disturbed call, which is made again as the same attempt."""
         self._disturbed = DISTURBED_MAX if outcome.is_fatal else self._disturbed + 1
 
     def _hold(self, entries: list[Entry]) -> None:
-        """Write what is open into the slot, unless it says so already."""
+        """Write the open entries into the slot, unless they are there already."""
         if entries is not self._slot:
             self._context.lanes.hold(self._job.lane, entries, self._backoff.exponent)
             self._slot = entries
 
     def _let_go(self, entries: list[Entry], *, wait: bool) -> bool:
-        """Settle an empty list, or give the lane back with what is open; always False."""
+        """Settle the batch if no entry is open, or release the lane with them; return False."""
         lanes, lane = self._context.lanes, self._job.lane
         self._job.is_open = bool(entries)
         seconds = 0.0
@@ -115,7 +115,7 @@ class LaneCalls(ABC):
         return False
 
     def _deliver(self) -> bool:
-        """Bring what is made to its streams; False: not now, the lane was let go."""
+        """Append outputs, dead letters and markers; False: it failed, and the lane was released."""
         destination = self._job.function.destination
         try:
             if self._outputs:
@@ -139,9 +139,9 @@ class LaneCalls(ABC):
         return True
 
     def _is_victim(self, outcome: Outcome | Disturbed) -> bool:
-        """Whether a call failed for want of what others used up: then nothing of it is settled.
+        """Whether a call failed because other calls exhausted the process; then nothing is settled.
 
-        Where the batch runs alone the failure is its own, and the process ends after it.
+        If the batch runs alone, the failure counts for it, and the process exits after it.
         """
         if not (self._context.can_be_replaced and is_victim(outcome)):
             return False
@@ -150,7 +150,7 @@ class LaneCalls(ABC):
         return not self._work.is_alone
 
     def _put_off_delivery(self, error: StreamfnError) -> None:
-        """Keep the slot as it was before the call, rest a little and try again: nothing is lost."""
+        """Keep the slot as it was before the call, and retry the delivery after a pause."""
         pause = min(DELIVERY_PAUSE * 2**self._delivery_tries, DELIVERY_PAUSE_MAX)
         self._delivery_tries = min(self._delivery_tries + 1, 16)
         self._report(
@@ -165,7 +165,7 @@ class LaneCalls(ABC):
         self._context.lanes.wait(self._job.lane, self._slot, self._backoff.exponent, seconds)
 
     def _report_discarded(self, streams: Sequence[str | None]) -> None:
-        """Count the discarded records, and report where they are now; None: they were dropped."""
+        """Count the discarded records, and report the stream of each; None: it was dropped."""
         is_redriven = self._job.function.destination.is_redriven
         meant = self._mapping.failure_stream
         for place, (discarded, stream) in enumerate(zip(self._discarded, streams, strict=True)):
@@ -212,7 +212,7 @@ class LaneCalls(ABC):
         self._context.report(event, mapping=self._mapping.name, **place, **fields)
 
     def _deadline(self, thread: CallThread) -> float:
-        """Return when the supervisor may kill the process, on the monotonic clock."""
+        """Return when the supervisor may kill the process, in seconds of the monotonic clock."""
         timeout = self._mapping.timeout
         if thread.invoker.is_async:
             timeout += CANCEL_GRACE

@@ -16,7 +16,7 @@ from .base import REPORTED_MAX, LaneCalls
 
 
 class BatchCalls(LaneCalls):
-    """Hands the function whole batches, their halves, and what is left of them."""
+    """Calls the function with batches, their halves, and their open records."""
 
     def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
         super().__init__(work, job, context)
@@ -44,11 +44,11 @@ class BatchCalls(LaneCalls):
         return True
 
     def _call(self, thread: CallThread) -> None:
-        """Call the head of the list, and settle what comes of it."""
+        """Call the head of the list and settle the outcome."""
         head = self._worklist.head
         records = head.records(self._work.records)
         attempt = head.attempts + 1
-        if not records:  # retention took them while they waited
+        if not records:  # retention deleted them while they waited
             self._apply(settle(self._worklist, Success(), self._settle_context))
             return
         self._hold(self._open)
@@ -85,11 +85,11 @@ class BatchCalls(LaneCalls):
         return thread.invoker.call_batch(records, attempt)
 
     def _decide(self, outcome: Outcome) -> Decision:
-        """Return what follows from the outcome of the head."""
+        """Return what to do after the outcome of the head."""
         return settle(self._worklist, outcome, self._settle_context)
 
     def _apply(self, decision: Decision) -> None:
-        """Take the decision's work list; its discarded records go out before the next step."""
+        """Take the decision's work list; discarded records are delivered before the next step."""
         self._worklist, self._discarded = decision.worklist, list(decision.discarded)
         self._open = decision.worklist.entries()
         self._must_wait = decision.wait
@@ -97,7 +97,7 @@ class BatchCalls(LaneCalls):
             self._count(Counter.BISECTS)
 
     def _done(self, decision: Decision) -> list[Record]:
-        """Return the records of the head that neither come again nor were given up."""
+        """Return the records of the head that are neither retried nor given up."""
         batch = self._work.records
         added = len(decision.worklist.calls) - len(self._worklist.calls) + 1
         left = {

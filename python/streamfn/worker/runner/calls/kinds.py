@@ -1,4 +1,4 @@
-"""Which kind of run takes a batch as far as it goes."""
+"""Chooses the class that makes the calls for a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .window import FinalWindowCalls, WindowCalls
 
 
 def calls_of(work: Work, job: LaneJob, context: RunnerContext) -> Suspended:
-    """Return the calls that go on with work, or begin with it."""
+    """Return the suspended calls of the lane, or new ones for the work."""
     if job.suspended is not None:
         return job.suspended
     return _kind(work, job)(work, job, context)

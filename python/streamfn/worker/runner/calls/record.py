@@ -1,4 +1,4 @@
-"""`input="record"`: the records of a batch one by one, with the keys that failed held back."""
+"""`input="record"`: calls with one record each; the keys of failed records are held back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .base import LaneCalls
 
 
 class RecordCalls(LaneCalls):
-    """Hands the function one record after the other; one pass over what is open."""
+    """Calls the function with one record after the other, in one pass over the open records."""
 
     def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
         super().__init__(work, job, context)
@@ -26,7 +26,7 @@ class RecordCalls(LaneCalls):
         self._open = self._pass.entries if work.is_resumed else self._slot
         self._revision = self._pass.revision
         self._is_over = False
-        """The record that comes next failed for want of what others used up: it was not called."""
+        """Whether the next record failed because the process is exhausted; it does not count."""
 
     def _step(self, thread: CallThread) -> bool:
         if self._job.interrupt.is_set:
@@ -49,7 +49,7 @@ class RecordCalls(LaneCalls):
         return True
 
     def _sweep(self, record_range: RecordRange, thread: CallThread) -> SweepResult:
-        """Call the records until one fails; the supervisor watches the time of each."""
+        """Call the records until one fails; the timeout applies to each of them."""
         board, cell, records = self._context.board, thread.cell, record_range.records
         self._begin(thread)
         try:
@@ -62,9 +62,9 @@ class RecordCalls(LaneCalls):
     def _counted(
         self, record_range: RecordRange, swept: SweepResult
     ) -> Failed | Rejected | Expired | None:
-        """Return what became of the record after the done ones; None: it was not called.
+        """Return the outcome of the record after the done ones; None: it was not called.
 
-        One that was disturbed counts as such.
+        A disturbed call counts as not called.
         """
         done, outcome = swept.done, swept.outcome
         if done:
@@ -83,7 +83,7 @@ class RecordCalls(LaneCalls):
     def _take_note(
         self, record_range: RecordRange, done: int, outcome: Failed | Rejected | Expired | None
     ) -> None:
-        """Count the calls, and let a success end the lane's back-off."""
+        """Count the calls; a success resets the lane's back-off."""
         records = record_range.records
         if done:
             self._backoff.succeeded()

@@ -1,7 +1,7 @@
 """Tumbling windows: the calls of one work list, and the final call of a window.
 
-The state that a call leaves goes to disk together with the position that it belongs to, when the
-slot is written for the next call or the batch is settled. Until then it is kept here.
+The state that a call leaves is written together with its position, when the slot is written for the
+next call or the batch is settled. Until then it is kept here.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from .base import LaneCalls
 from .batch import BatchCalls
 
 FULL_PAUSE_SECONDS: Final = 1.0
-"""Between tries to write a state that finds no room on the disk."""
+"""Pause between attempts to write a state to a full disk."""
 
 
 class WindowCalls(BatchCalls):
-    """Hands the function batches of one window, each with the state that the one before left."""
+    """Calls the function with batches of one window and the state of the previous call."""
 
     def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
         super().__init__(work, job, context)
         self._turn = WindowTurn.of(work)
         self._state = self._turn.state
         self._left = self._state
-        """What the last call left, whether it counts or not."""
+        """The state that the last call left, whether it is kept or not."""
         self._is_unwritten = False
-        """The state on disk is an older one."""
+        """Whether the state on disk is an older one."""
 
     def proceed(self, thread: CallThread) -> None:
-        """Go on as `LaneCalls` does; a state that finds no room on the disk is tried again."""
+        """Continue as `LaneCalls`; if the disk is full, try later to write the state."""
         try:
             super().proceed(thread)
         except LogFull as error:
@@ -91,9 +91,9 @@ class WindowCalls(BatchCalls):
         return is_going_on
 
     def _keep_state(self) -> None:
-        """Hand the state to the lane set, which writes it when the position moves.
+        """Pass the state to the lane set, which writes it when the position moves.
 
-        WHY: each time before that, for a lane that was let go meanwhile has forgotten it.
+        WHY each time: a lane that was released meanwhile has discarded the state.
         """
         if not self._is_unwritten:
             return
@@ -105,7 +105,7 @@ class WindowCalls(BatchCalls):
 
 
 class FinalWindowCalls(LaneCalls):
-    """Makes the final call of a window: without records, until it succeeds or is given up."""
+    """Makes the final call of a window, without records, until it succeeds or is given up."""
 
     def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
         super().__init__(work, job, context)
@@ -163,9 +163,9 @@ class FinalWindowCalls(LaneCalls):
             self._is_done = True
 
     def _failed(self, outcome: Failed | Rejected) -> None:
-        """Try it again, or give it up.
+        """Retry the final call, or give it up.
 
-        Source: W-4, the shard waits until the final call succeeds or its retries are used up.
+        Source: W-4, the shard waits until the final call succeeds or has no retry left.
         """
         policy = self._mapping.retry
         entry = self._entry = failed_once_more(self._entry, self._settle_context.now_us)
@@ -182,7 +182,7 @@ class FinalWindowCalls(LaneCalls):
         )
 
     def _give_up(self, discarded: DiscardedRecord) -> None:
-        """Have the state go where dead letters go; the window is closed after that."""
+        """Send the state to the dead letters; after that the window is closed."""
         bounds = self._turn.start_us, self._turn.end_us
         self._discarded = [replace(discarded, window=bounds, replay=self._job.replay)]
         self._is_done = True
@@ -192,7 +192,7 @@ class FinalWindowCalls(LaneCalls):
         return horizon is not None and self._turn.end_us < horizon
 
     def _record(self) -> Record:
-        """Return what stands for the window in the dead letters: its state."""
+        """Return the record that stands for the window in the dead letters: its state."""
         turn = self._turn
         return Record(
             turn.state.data,
