@@ -100,8 +100,9 @@ test-rust: $(VENV)/.made ## run the Rust tests
 
 test-python: $(VENV)/.tools $(VENV)/.built-for-tests ## run the Python tests
 	@mkdir -p target; rm -f target/tests-python
-	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --junit-xml=target/tests.xml
-	@$(BIN)/python tests/count_tests.py target/tests.xml >target/tests-python \
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --junit-xml=target/tests.xml tests
+	@$(BIN)/python -m pytest --junit-xml=target/tests-benches.xml benches
+	@$(BIN)/python tests/count_tests.py target/tests.xml target/tests-benches.xml >target/tests-python \
 		|| { echo "make: no Python test ran" >&2; exit 1; }
 
 PROFILE ?= release

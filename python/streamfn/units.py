@@ -8,7 +8,7 @@ or bytes.
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final
 
@@ -24,6 +24,24 @@ DURATION_MAX: Final = timedelta(days=3_650)
 SIZE_MAX: Final = 2**63 - 1
 """What a file system counts to."""
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def to_microseconds(time: datetime) -> int:
+    """Return an aware time in the unit of records: µs since 1970, UTC; exact, without floats."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return µs since 1970 as a time in UTC; exact, without floats.
+
+    Raises:
+        OverflowError: The year would be above 9999.
+    """
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def parse_duration(value: str | float | timedelta) -> timedelta:

@@ -1,6 +1,6 @@
 """Tests for `streamfn.units`."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -8,8 +8,10 @@ from streamfn.units import (
     format_count,
     format_duration,
     format_size,
+    from_microseconds,
     parse_duration,
     parse_size,
+    to_microseconds,
 )
 
 
@@ -118,3 +120,29 @@ class TestFormatting:
         assert format_count(6_099) == "6,099"
         assert format_count(0, "record") == "0 records"
         assert format_count(1, "record") == "1 record"
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "time"),
+    [
+        (0, datetime(1970, 1, 1, tzinfo=UTC)),
+        (-1, datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        (1_769_860_800_000_001, datetime(2026, 1, 31, 12, microsecond=1, tzinfo=UTC)),
+        (253_402_300_799_999_999, datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_times_are_exact_to_the_microsecond(microseconds, time):
+    """A float has no room for the microseconds of far years."""
+    assert from_microseconds(microseconds) == time
+    assert to_microseconds(time) == microseconds
+
+
+def test_a_time_in_another_zone_is_the_same_moment():
+    zone = timezone(timedelta(hours=5, minutes=30))
+
+    assert to_microseconds(datetime(1970, 1, 1, 5, 30, tzinfo=zone)) == 0
+
+
+def test_a_time_after_year_9999_is_refused():
+    with pytest.raises(OverflowError):
+        from_microseconds(253_402_300_800_000_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
@@ -25,7 +25,8 @@ from .params import (
     open_log,
     voice_options,
 )
-from .times import iso, parse_time, understood
+from .positions import check_one_shard, parse_position
+from .times import iso, understood
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -174,7 +175,9 @@ def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log
         streams = sources(mapping)
         if not streams:
             raise CommandError(f"`{name}` has no lanes yet: its stream is not there")
-        start = _start(position, sum(len(log.stream(each).info().shards) for each in streams))
+        start = parse_position(position)
+        shards = sum(len(log.stream(each).info().shards) for each in streams)
+        check_one_shard(start, streams[0], shards, fix="name a time")
         try:
             begins = {
                 each: mapping.seek(each, start, timeout=timeout.total_seconds()) for each in streams
@@ -220,21 +223,6 @@ def rm(*, function: str, yes: bool, as_json: bool, log_dir: str) -> None:
 def sources(mapping: _core.Mapping) -> list[str]:
     """Return the streams that a mapping reads, without its redrives."""
     return sorted({lane.stream for lane in mapping.lanes() if "." not in lane.stream})
-
-
-def _start(position: str, shards: int) -> str | int | datetime:
-    if position == "beginning":
-        return "trim_horizon"
-    if position == "end":
-        return "latest"
-    if position.startswith("@"):
-        return parse_time(position[1:])
-    if not position.isdigit():
-        raise click.BadParameter(f"`{position}` is not beginning, end, @TIME or a number")
-    if shards > 1:
-        reason = f"`{position}` is a place in one shard, and there are {shards}: name a time"
-        raise click.BadParameter(reason)
-    return int(position)
 
 
 def _opened(log: Log, name: str) -> _core.Mapping:

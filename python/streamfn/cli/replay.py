@@ -8,16 +8,13 @@ from typing import Any
 import click
 
 from streamfn import _core
-from streamfn.log import Log
 from streamfn.units import format_count
 
 from .console import voice, write_json, write_listing
 from .functions import mapping_name
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
-from .times import TIME_HELP, parse_time, understood
-
-Place = str | int | datetime
-"""A start, as the core reads it."""
+from .positions import Position, check_one_shard, parse_position
+from .times import TIME_HELP, understood
 
 
 @click.command("replay")
@@ -60,14 +57,16 @@ def command(
     The records come in order, by the rules of FN: filter, batches, windows, retries, dead letters.
     A running worker takes them, or the next one. SEQ needs --shard, or a stream of one shard.
     """
-    places = _place(first, "beginning", "trim_horizon"), _place(until, "end", "latest")
+    begin = parse_position(first, words=["beginning"])
+    places = begin, parse_position(until, words=["end"])
     _check_order(first, until, *places)
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         mapping = _core.Mapping.open(log.core, name)
         assert mapping is not None, "its name was found"
-        if shard is None and any(isinstance(place, int) for place in places):
-            _check_one_shard(log, stream)
+        shards = 1 if shard is not None else len(log.stream(stream).info().shards)
+        for place in places:
+            check_one_shard(place, stream, shards, fix="name a --shard, or a time")
         stretches = mapping.plan_replay(stream, *places, shard_id=shard)
         records = sum(behind - begin for begin, behind in stretches.values())
         is_begun = records > 0 and not dry_run
@@ -88,30 +87,13 @@ def command(
     write_listing(rows, columns, as_json=False, none="")
 
 
-def _place(text: str, word: str, start: str) -> Place:
-    if text == word:
-        return start
-    if text.startswith("@"):
-        return parse_time(text[1:])
-    if not text.isdigit():
-        raise click.BadParameter(f"`{text}` is not {word}, @TIME or a number")
-    return int(text)
-
-
-def _check_order(first: str, until: str, begin: Place, end: Place) -> None:
+def _check_order(first: str, until: str, begin: Position, end: Position) -> None:
     is_reversed = (isinstance(begin, int) and isinstance(end, int) and begin > end) or (
         isinstance(begin, datetime) and isinstance(end, datetime) and begin > end
     )
     if is_reversed:
         places = f"--from {understood(first, begin)} lies behind --to {understood(until, end)}"
         raise click.UsageError(f"{places}: give the earlier one to --from")
-
-
-def _check_one_shard(log: Log, stream: str) -> None:
-    shards = len(log.stream(stream).info().shards)
-    if shards > 1:
-        reason = f"a number is a place in one shard, and `{stream}` has {shards}"
-        raise click.UsageError(f"{reason}: name a --shard, or a time")
 
 
 def _told(replay: str | None, records: int, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, cast
 
 import click
@@ -22,7 +21,8 @@ from .params import (
     open_log,
     voice_options,
 )
-from .times import TIME_HELP, brief, moment, parse_time, understood
+from .positions import parse_position
+from .times import TIME_HELP, brief, moment, understood
 
 
 @click.group("stream", cls=CommandGroup)
@@ -199,7 +199,8 @@ def trim(
     *, name: str, before: str, shard: str | None, yes: bool, as_json: bool, log_dir: str
 ) -> None:
     """Let go of old records of STREAM, for good."""
-    first_kept = _first_kept(before)
+    first_kept = parse_position(before, words=())
+    assert not isinstance(first_kept, str), "no word is taken"
     with open_log(log_dir) as log:
         stream = log.stream(name)
         confirm(f"Delete records of {name} before {understood(before, first_kept)}?", yes=yes)
@@ -230,14 +231,6 @@ def rm(*, name: str, force: bool, yes: bool, as_json: bool, log_dir: str) -> Non
     voice.note(f"removed `{name}`, {format_size(found.bytes)}")
     if as_json:
         write_json({"removed": name, "bytes": found.bytes})
-
-
-def _first_kept(before: str) -> int | datetime:
-    if before.startswith("@"):
-        return parse_time(before[1:])
-    if not before.isdigit():
-        raise click.BadParameter(f"`{before}` is not @TIME or a sequence number")
-    return int(before)
 
 
 def _summary(stream: StreamInfo) -> dict[str, Any]:

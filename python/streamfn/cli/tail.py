@@ -19,9 +19,11 @@ from streamfn.log import Log, Stream
 from streamfn.log.reading import Follower, poll
 from streamfn.model.record import Record
 from streamfn.model.stream import ShardInfo
+from streamfn.units import to_microseconds
 
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
-from .times import TIME_HELP, parse_time
+from .positions import Position, check_one_shard, parse_position
+from .times import TIME_HELP
 
 Start = str | int | datetime
 _by_time = attrgetter("timestamp_us")
@@ -122,7 +124,11 @@ class _Place:
         self.ends = {each.shard_id: each.end for each in self.shards}
         self.not_before = _not_before(shards)
         self.last = int(offset[1:]) if re.fullmatch(r"-\d+", offset) else None
-        self.start = self._start(offset) if self.last is None else "latest"
+        self.start: Position = "latest"
+        if self.last is None:
+            self.start = parse_position(offset, more="-N")
+            shards_read = len(self.shards)
+            check_one_shard(self.start, stream.name, shards_read, fix="say which with --shard")
 
     def records(self, *, follow: bool) -> Iterator[Record | None]:
         """Yield records, and None whenever there is no further one yet."""
@@ -184,19 +190,6 @@ class _Place:
             if not polled and not follower.is_over:
                 core.wait(seen, WAIT_SECONDS)
 
-    def _start(self, offset: str) -> Start:
-        if offset == "beginning":
-            return "trim_horizon"
-        if offset == "end":
-            return "latest"
-        if offset.startswith("@"):
-            return parse_time(offset[1:])
-        if not offset.isdigit():
-            raise click.BadParameter(f"`{offset}` is not beginning, end, -N, @TIME or a number")
-        if len(self.shards) > 1:
-            raise click.BadParameter(f"`{offset}` is a place in one shard: say which with --shard")
-        return int(offset)
-
 
 def _not_before(shards: Sequence[ShardInfo]) -> dict[str, int]:
     """Return by shard when the last of the shards that it goes on from ended, in µs.
@@ -207,7 +200,7 @@ def _not_before(shards: Sequence[ShardInfo]) -> dict[str, int]:
     ends: dict[str, int] = {}
     for shard in shards:  # parents come before their children
         start = max((ends[parent] for parent in shard.parents if parent in ends), default=0)
-        last = int(shard.last_record.timestamp() * 1_000_000) + 1 if shard.last_record else 0
+        last = to_microseconds(shard.last_record) + 1 if shard.last_record else 0
         starts[shard.shard_id], ends[shard.shard_id] = start, max(start, last)
     return starts
 

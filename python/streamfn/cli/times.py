@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import click
 
@@ -12,12 +12,13 @@ TIME_HELP = (
     "or an age such as @-5m"
 )
 """For the help of all that take a time."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def iso(microseconds: int) -> str:
     """Return a time in µs since 1970 as `2026-01-31T12:00:00.000000Z`."""
-    return moment(_EPOCH + timedelta(microseconds=microseconds))
+    from streamfn.units import from_microseconds  # as in `parse_time`
+
+    return moment(from_microseconds(microseconds))
 
 
 def moment(time: datetime) -> str:
