@@ -1,4 +1,4 @@
-"""State of the process that a function breaks is repaired; calls that fail for it are not blamed."""
+"""What a function breaks in its process is repaired; calls that fail for it are not blamed."""
 
 import io
 import os
