@@ -16,9 +16,9 @@ EXIT_IN_DOUBT: Final = 73
 """Calls in the process failed because of other calls; next, each of them runs alone."""
 
 OWN_EXITS: Final = {
-    EXIT_BROKEN: "it could not go on",
+    EXIT_BROKEN: "its own code or its log failed",
     EXIT_ORPHANED: "it lost the connection to its supervisor",
-    EXIT_IN_DOUBT: "calls failed in it for what others had done",
-    EXIT_EXHAUSTED: "it had no descriptors or no memory left",
+    EXIT_IN_DOUBT: "calls in it failed because of other calls",
+    EXIT_EXHAUSTED: "it had no descriptors, memory or threads left",
 }
 """Codes with which a runner exits by itself, with reasons. They do not blame the running calls."""

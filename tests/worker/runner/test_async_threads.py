@@ -1,4 +1,4 @@
-"""Tests for `streamfn.worker.async_threads`."""
+"""Tests for `streamfn.worker.runner.async_threads`."""
 
 import ctypes
 import threading

@@ -1,4 +1,4 @@
-"""Tests for `BatchCalls` and `RecordCalls`: what is written where around calls."""
+"""Tests for `BatchCalls` and `RecordCalls`: slots, checkpoints and boards around calls."""
 
 import sys
 from dataclasses import dataclass, field

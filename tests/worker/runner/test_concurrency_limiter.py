@@ -1,4 +1,4 @@
-"""Tests for `streamfn.worker.limiter`."""
+"""Tests for `streamfn.worker.runner.concurrency_limiter`."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tests for `LaneThreads`: which thread takes which lane of an `async` function."""
+"""Tests for `LaneThreads`: which thread runs which lane of an `async` function."""
 
 import signal
 import threading

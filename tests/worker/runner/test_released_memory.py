@@ -1,7 +1,7 @@
-"""What a call held is free when its lane is let go, without the garbage collector.
+"""The memory of a call is free when its lane is released, without the garbage collector.
 
-A cycle kept each batch, and the buffer it was read into, until the next collection: 250 page faults
-a batch of 1 MiB, and three quarters of what a call cost.
+A reference cycle would keep each batch and its buffer until the next collection. That cost 250 page
+faults per batch of 1 MiB, three quarters of the cost of a call.
 """
 
 import gc

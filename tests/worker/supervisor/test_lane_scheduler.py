@@ -1,4 +1,4 @@
-"""Tests for `supervisor.lane_scheduler`: what it remembers from one plan to the next."""
+"""Tests for `supervisor.lane_scheduler`: the state that it keeps between plans."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Tests for `supervisor.permits`: `max_concurrency` is kept while permits change hands."""
+"""Tests for `supervisor.permits`: `max_concurrency` is kept while permits change owners."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""Tests for `streamfn.worker.supervisor.shutdown`: what a worker says when it is told to end."""
+"""Tests for `streamfn.worker.supervisor.shutdown`: what a worker reports when it shuts down."""
 
 from datetime import timedelta
 from signal import SIGINT, SIGTERM

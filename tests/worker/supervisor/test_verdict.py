@@ -1,4 +1,4 @@
-"""Tests for `streamfn.worker.supervisor.verdict`: who is blamed."""
+"""Tests for `streamfn.worker.supervisor.verdict`: which lanes are blamed."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""The supervisor process: starts runners, gives them lanes, ends what hangs, judges what died.
+"""The supervisor process: starts runners, assigns lanes, kills hanging calls, handles exits.
 
-It never imports the app, and never runs user code. What runs in a runner is in `worker.runner`;
-the two rooms do not import each other: they meet in `worker.messages` and on the board.
+It never imports the app and never runs user code. The code of runners is in `worker.runner`. The
+two packages do not import each other; they communicate by `worker.messages` and the board.
 """

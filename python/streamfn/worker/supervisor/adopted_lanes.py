@@ -1,7 +1,7 @@
-"""How long a worker keeps lanes beyond its share, which nobody took: longer each time. Pure.
+"""Decides how long a worker keeps adopted lanes, which another worker left unclaimed. Pure.
 
-Now and then they are offered to the one whose share they are, which may have come to itself. Until
-it is clear that it has not, they stand still; so each term is twice as long as the one before.
+After each term the lanes are offered again to the worker whose share they are, which may work again
+by now. Until that is clear, the lanes are idle. So each term is twice as long as the one before.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from .planner import LaneKey
 
 TERM: Final = timedelta(seconds=30)
 TERM_MAX: Final = timedelta(hours=1)
-"""How long adopted lanes of a mapping are kept at first, and at most."""
+"""First and longest term of the adopted lanes of a mapping."""
 
 
 class Term(NamedTuple):
-    """A time for which lanes of one mapping are kept; all end together."""
+    """A term for which adopted lanes of one mapping are kept; it ends for all of them at once."""
 
     end: float
     seconds: float
 
 
 class AdoptedLanes:
-    """Adopted lanes, and until when they are, on the monotonic clock."""
+    """The adopted lanes, with the ends of their terms on the monotonic clock."""
 
     def __init__(self) -> None:
         self._terms: dict[str, Term] = {}
-        """The last of each mapping."""
+        """The last term of each mapping."""
         self._ends: dict[LaneKey, float] = {}
 
     def __contains__(self, key: LaneKey) -> bool:
         return key in self._ends
 
     def add(self, key: LaneKey, now: float) -> None:
-        """Adopt a lane, for the term of its mapping that runs or else for a new one."""
+        """Adopt a lane for the current term of its mapping, or for a new term."""
         last = self._terms.get(key.mapping)
         if last is None:
             self._begin(key.mapping, TERM.total_seconds(), now)
@@ -44,15 +44,15 @@ class AdoptedLanes:
         self._ends[key] = self._terms[key.mapping].end
 
     def discard(self, key: LaneKey) -> None:
-        """Note that a lane is within the share, if it was not."""
+        """Note that a lane is not adopted: it is within the share."""
         self._ends.pop(key, None)
 
     def look(self, now: float) -> None:
-        """Let go of the lanes whose term is over."""
+        """Remove the lanes whose term is over."""
         self._ends = {key: end for key, end in self._ends.items() if end > now}
 
     def forget(self, mapping: str) -> None:
-        """Begin anew with a mapping: others than before can run it, and shares are new."""
+        """Forget a mapping's terms and lanes, because other workers can run it now."""
         self._terms.pop(mapping, None)
         self._ends = {key: end for key, end in self._ends.items() if key.mapping != mapping}
 

@@ -1,7 +1,7 @@
-"""Deadlines of calls, as the supervisor sees them.
+"""The supervisor's view of the deadlines of calls.
 
-When the supervisor itself was late (its machine was suspended, its whole process group stopped),
-the calls may have been, too: all deadlines move by as much as its tick was late.
+If the supervisor itself was late (the machine was suspended, or its process group was stopped), the
+calls may have been stopped too. So all deadlines move by as much as the tick was late.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Final
 from .verdict import Cell
 
 TICK: Final = timedelta(milliseconds=50)
-"""How often the supervisor looks; a call is killed at most about so much too late."""
+"""Interval of the supervisor's checks; a call is killed at most about so much too late."""
 TICK_MAX: Final = timedelta(milliseconds=200)
 """A tick that took longer than this was late."""
 
 
 class DeadlineWatch:
-    """Tells which calls of one runner are past their time.
+    """Finds the calls of one runner that are past their timeout.
 
-    Its clock runs like the monotonic one, but by no more than `TICK_MAX` from look to look.
+    Its clock follows the monotonic clock, but advances at most `TICK_MAX` from check to check.
     """
 
     def __init__(self, timeout_of: Callable[[int], float], now: float) -> None:
-        """Begin to watch.
+        """Start watching.
 
         Args:
-            timeout_of: Seconds that one call of a lane may take.
+            timeout_of: Returns the timeout of a lane's calls, in seconds.
             now: Monotonic time.
         """
         self._timeout_of = timeout_of
         self._last, self._clock = now, 0.0
         self._ends: dict[Cell, float] = {}
         self.accompanied: frozenset[Cell] = frozenset()
-        """Calls in progress beside which others were seen."""
+        """Calls in progress that were seen beside other calls."""
 
     def look(self, cells: Iterable[Cell], now: float) -> frozenset[Cell]:
-        """Return the calls in progress that are past their time."""
+        """Return the calls in progress that are past their timeout."""
         cells = frozenset(cells)
         self.accompanied = cells if len(cells) > 1 else cells & self.accompanied
         passed = now - self._last
@@ -53,9 +53,9 @@ class DeadlineWatch:
         return frozenset(cell for cell, end in self._ends.items() if end <= self._clock)
 
     def _end(self, cell: Cell, now: float, late: float) -> float:
-        """Return when, on this clock, a call that is seen for the first time has to be over.
+        """Return the end of the timeout, on this clock, of a call that is seen the first time.
 
-        A single record began at some time since the last look; a batch has its deadline.
+        A single record began at an unknown time since the last check; a batch has a deadline.
         """
         if cell.running is not None or cell.deadline is None:
             return self._clock + self._timeout_of(cell.lane)

@@ -1,7 +1,8 @@
-"""`max_concurrency` of one function in this worker: who has how many permits to call it.
+"""Distributes the permits of one function (`max_concurrency`) over the runners of this worker.
 
-A permit has one owner at a time. A runner that is told to do with fewer owns what it had until it
-has answered that it does: the calls over it go on meanwhile, and nobody else gets their permits.
+Each permit has one owner at a time. A runner that is told a lower limit owns its old permits until
+it answers that it keeps the new limit. Until then its calls above the limit continue, and no other
+runner gets these permits.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import NamedTuple
 
 
 class Told(NamedTuple):
-    """What a runner is to be told."""
+    """A limit to send to a runner."""
 
     runner: int
     permits: int
     number: int
-    """Of the message, for the answer."""
+    """Number of the message, repeated in the answer."""
 
 
 @dataclass(slots=True)
@@ -25,18 +26,18 @@ class Holding:
     """The permits of one runner."""
 
     told: int = 0
-    """How many it was told last that it has."""
+    """The number sent to it last."""
     owned: int = 0
-    """How many it may be using; more than `told` until it has answered."""
+    """The number that it may be using; more than `told` until it has answered."""
     number: int = 0
-    """Of the message that told it; 0: it was told nothing, and knows of no limit."""
+    """Number of the last message to it; 0: none was sent, and it knows no limit."""
 
 
 class Permits:
-    """Shares a limit out over runners."""
+    """Distributes a limit over runners."""
 
     def __init__(self, most: int) -> None:
-        """Begin with all permits free.
+        """Start with all permits free.
 
         Args:
             most: The limit.
@@ -46,10 +47,10 @@ class Permits:
         self._number = 0
 
     def share_out(self, wanted: Mapping[int, int]) -> list[Told]:
-        """Bring the runners nearer to what each should have, and return what to tell them.
+        """Move permits towards the wanted distribution, and return the limits to send.
 
         Args:
-            wanted: How many permits each runner should have; who comes first is served first.
+            wanted: Permits that each runner should have; runners listed first are served first.
         """
         before = {runner: self._holding(runner).told for runner in wanted}
         for runner, part in wanted.items():
@@ -66,13 +67,13 @@ class Permits:
         ]
 
     def answered(self, runner: int, number: int) -> None:
-        """Note that a runner does with what a message told it; an older answer says nothing."""
+        """Note that a runner keeps the limit of a message; answers to older ones are ignored."""
         holding = self._holdings.get(runner)
         if holding is not None and holding.number == number:
             holding.owned = holding.told
 
     def gone(self, runner: int) -> None:
-        """Note that a runner has ended, and its calls with it."""
+        """Note that a runner has exited, so that its permits are free."""
         self._holdings.pop(runner, None)
 
     def _holding(self, runner: int) -> Holding:
@@ -88,10 +89,10 @@ class Permits:
 
 
 def limit_of_seat(most: int, seat: int, seats: int) -> int:
-    """Return a seat's part of a limit; the parts of all seats add up to it.
+    """Return a seat's part of a limit; the parts of all seats add up to the limit.
 
-    The first seats have one more if it does not come out even: when seats are added, no part of
-    the others grows.
+    If the division leaves a remainder, the first seats get one more. So when seats are added, the
+    part of no other seat grows.
     """
     each, rest = divmod(max(most, 0), seats)
     return each + (seat < rest)

@@ -1,4 +1,4 @@
-"""What a supervisor tells whoever started it."""
+"""Progress and events that a supervisor reports to its observer."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from streamfn.worker.counters import Counter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingProgress:
-    """What this worker did for one mapping so far; the runners that died are included."""
+    """The totals of this worker for one mapping, including runners that have exited."""
 
     name: str
     calls: int
-    """Calls of the function; under `input="record"` one for each record."""
+    """Calls of the function; with `input="record"` one per record."""
     records: int
-    """Records that it processed."""
+    """Records processed successfully."""
     failures: int
-    """Calls that failed."""
+    """Failed calls."""
     retries: int
-    """Waits before the same records were called again."""
+    """Back-off waits before a retry of the same records."""
     bisects: int
     dead_lettered: int
     dropped: int
-    """Given up under `on_failure=None`."""
+    """Records dropped with `on_failure=None`."""
     crashes: int
     timeouts: int
     redriven: int
     """Redriven records that succeeded."""
     matched: int
-    """Records that the mapping's filter took, 0 without one; one read again counts again."""
+    """Records that match the filter, 0 without one; a record that is read again counts again."""
     filtered: int
-    """Records that it did not take."""
+    """Records that do not match the filter."""
     not_json: int
-    """Records that it did not take, and whose data is not JSON."""
+    """Records that do not match the filter and whose data is not JSON."""
     lost: int
-    """Sequence numbers given up under `on_corruption="skip"`."""
+    """Sequence numbers skipped with `on_corruption="skip"`."""
     in_flight: int
     """Calls in progress."""
     behind: int
-    """Records that wait, in all lanes of the log; see `records_behind`."""
+    """Records waiting in all lanes of the log; see `records_behind`."""
 
     @classmethod
     def of(cls, name: str, counts: Sequence[int], in_flight: int, behind: int) -> MappingProgress:
-        """Make it from the counters of the boards."""
+        """Make the totals from the counters of the boards."""
         return cls(
             name=name,
             calls=counts[Counter.CALLS],
@@ -70,11 +70,11 @@ class MappingProgress:
 
 
 def records_behind(lanes: Iterable[LaneStatus]) -> int:
-    """Return how many records wait for a mapping, those in flight included, given all its lanes.
+    """Return how many records wait for a mapping, including those in flight, from all its lanes.
 
-    A lane knows its own place in a shard, and not which of the records after it are its own. So
-    each counts for its share of them: an estimate unless it is the only one of its shard. Rounded
-    up: 0 only when no lane has a record before it.
+    A lane has a position in its shard, but it is not known which records behind that position are
+    its own. So each lane counts its share of them. The result is an estimate unless the shard has
+    one lane. It is rounded up, so it is 0 only if no lane has records to read.
     """
     shards = defaultdict(list)
     for lane in lanes:
@@ -83,22 +83,22 @@ def records_behind(lanes: Iterable[LaneStatus]) -> int:
 
 
 class Observer(Protocol):
-    """Is told what happens, in the supervisor's thread; it must be quick and not raise."""
+    """Receives events and progress in the supervisor's thread; it must be fast and never raise."""
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Something happened: `event` is its name, the other fields belong to it."""
+        """Handle an event; the field `event` is its name, the other fields depend on it."""
         ...
 
     def on_progress(self, progress: list[MappingProgress]) -> None:
-        """So far are the mappings; about every 100 ms, and once at the end."""
+        """Handle the progress of all mappings; called about every 100 ms and once at the end."""
         ...
 
 
 class Unobserved:
-    """Nobody looks."""
+    """An observer that ignores everything."""
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Ignore it."""
+        """Ignore the event."""
 
     def on_progress(self, progress: list[MappingProgress]) -> None:
-        """Ignore it."""
+        """Ignore the progress."""

@@ -1,8 +1,8 @@
-"""`--burst`: when there is nothing left to do, whoever holds the lanes.
+"""`--burst`: detects that no work is left, whichever worker holds the lanes.
 
-One scan reads lane after lane, so a record may be put behind its back. Two scans that find the
-same checkpoints, the same ends and no batch in flight prove that at the moment between them every
-lane was at its end: what is put after a lane was read shows as an end that moved.
+A scan reads one lane after the other, so records may be put into lanes that it has read. Two scans
+with the same checkpoints, all lanes at their ends and no batch in flight prove that between the
+scans every lane was at its end: a record put meanwhile would have moved an end.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ Quiet = frozenset[tuple[str, str, str, int, int]]
 
 
 class QuiescenceCheck:
-    """Compares one scan with the one before."""
+    """Compares each scan with the previous one."""
 
     def __init__(self) -> None:
         self._before: Quiet | None = None
 
     @property
     def is_near(self) -> bool:
-        """Whether the last scan found nothing to do: the next should come soon."""
+        """Whether the last scan found no work, so that the next one should follow soon."""
         return self._before is not None
 
     def is_over(self, lanes: Iterable[tuple[str, LaneStatus]], now_us: int = 0) -> bool:
-        """Take in a scan, and return whether everything is processed.
+        """Compare a scan with the previous one, and return whether all records are processed.
 
         Args:
             lanes: Every lane of every unpaused mapping, with the mapping's name; read after the
-                call before returned.
-            now_us: Wall time, µs; windows that are over by now have their final call to come.
+                previous call of this method returned.
+            now_us: Wall time, in µs; windows that have ended still need their final call.
         """
         now = _quiet(lanes, now_us)
         is_over = now is not None and now == self._before
@@ -41,7 +41,7 @@ class QuiescenceCheck:
 
 
 def _quiet(lanes: Iterable[tuple[str, LaneStatus]], now_us: int) -> Quiet | None:
-    """Return the checkpoints if all lanes are at their ends, with nothing in flight or due."""
+    """Return the checkpoints if all lanes are at their ends and nothing is in flight or due."""
     found = set()
     for mapping, lane in lanes:
         if lane.in_flight is not None or lane.checkpoint < lane.end:

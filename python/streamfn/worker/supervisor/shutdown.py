@@ -1,4 +1,4 @@
-"""How a worker ends: drained, or given up when that takes too long."""
+"""Shuts a worker down: drains it, or kills its runners if that takes too long."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from streamfn.worker.report import Report
 from .runner_pool import RunnerPool
 
 KILL_PATIENCE: Final = timedelta(seconds=5)
-"""How long killed processes may take to be gone."""
+"""How long killed processes may take to exit."""
 FINISH_PART: Final = 0.5
-"""Part of the drain timeout in which batches may be finished; then only calls that run are.
+"""Part of the drain timeout in which batches may be finished; after it only running calls are.
 
-Under `input="record"` that is so from the beginning."""
+With `input="record"` only running calls are finished from the start."""
 
 EXIT_INTERRUPTED: Final = 128 + SIGINT
 EXIT_QUIT: Final = 128 + SIGQUIT
@@ -26,7 +26,7 @@ EXIT_TERMINATED: Final = 128 + SIGTERM
 
 
 class Shutdown:
-    """Where a worker is on its way out; while it is working there is no exit code."""
+    """The state of a worker's shutdown; while the worker is running there is no exit code."""
 
     def __init__(
         self, runners: RunnerPool, drain_timeout: timedelta, clock: Clock, report: Report
@@ -39,11 +39,11 @@ class Shutdown:
 
     @property
     def has_begun(self) -> bool:
-        """Whether no new work is taken any more."""
+        """Whether the worker takes no new work."""
         return self.exit_code is not None
 
     def is_over(self) -> bool:
-        """Kill what takes too long; whether all runners are gone."""
+        """Kill runners that take too long; return whether all runners have exited."""
         if self.exit_code is None:
             return False
         if len(self._runners) == 0:
@@ -51,15 +51,15 @@ class Shutdown:
         if self._clock.monotonic() < self._end_by:
             return False
         if self._is_killed:
-            return True  # they cannot even be killed: whoever started us has to see to that
+            return True  # they do not exit even when killed, so do not wait for them
         if all(runner.is_drained for runner in self._runners):
-            self._kill()  # only exit functions are left, so nothing is given up
+            self._kill()  # only exit functions are left, so no call is lost
         else:
             self.abandon(EXIT_TERMINATED)
         return False
 
     def drain(self, exit_code: int = 0) -> None:
-        """Finish what is in flight; lanes are given back as they come free."""
+        """Let the runners finish their batches in flight and release their lanes."""
         if self.has_begun:
             return
         self.exit_code = exit_code
@@ -73,7 +73,7 @@ class Shutdown:
                 runner.kill()
 
     def abandon(self, exit_code: int) -> None:
-        """Kill the runners; what they were calling is delivered again, and counts for nothing."""
+        """Kill the runners; their records in flight are delivered again, and no attempt counts."""
         self.exit_code = exit_code
         in_flight = sum(len(runner.cells()) for runner in self._runners)
         message = "stopped at once, no calls in flight"
@@ -93,7 +93,7 @@ class Shutdown:
             runner.kill()
 
     def on_signal(self, number: int) -> None:
-        """Answer to a signal that means the end."""
+        """Handle a signal that ends the worker."""
         if number == SIGQUIT:
             self.abandon(EXIT_QUIT)
         elif number == SIGINT and self.has_begun:

@@ -1,10 +1,10 @@
-"""The signals of a worker, as words that its supervisor acts upon.
+"""Receives the signals of a worker.
 
 SIGTERM, first SIGINT     drain
 second SIGINT             abandon, exit code 130
 SIGQUIT                   abandon, exit code 131
-SIGUSR1                   write stacks and what is in flight
-SIGTSTP                   stop the runners, too: they are in process groups of their own
+SIGUSR1                   write stacks and the calls in flight
+SIGTSTP                   stop the runners too, which are in their own process groups
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1,
 
 
 class SignalBox:
-    """Collects signals while it is entered; in the main thread only, elsewhere there are none."""
+    """Collects signals while it is entered in the main thread; in other threads it gets none."""
 
     def __init__(self) -> None:
         self._arrived: deque[int] = deque()
@@ -49,11 +49,11 @@ class SignalBox:
         self._writer.close()
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when a signal came."""
+        """Return a descriptor that is readable when a signal has arrived."""
         return self._reader.fileno()
 
     def take(self) -> list[int]:
-        """Return the signals that came since the last time."""
+        """Return the signals that arrived since the last call of this method."""
         try:
             while self._reader.recv(1024):
                 pass

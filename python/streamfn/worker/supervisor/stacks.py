@@ -1,4 +1,4 @@
-"""SIGUSR1: what everybody is doing, to stderr."""
+"""SIGUSR1: writes the calls in flight and the stacks of all processes to stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .runner_pool import RunnerPool
 
 
 def write_stacks(runners: RunnerPool, scheduler: LaneScheduler) -> None:
-    """Write the calls in flight and the stacks of the supervisor; runners write their own."""
+    """Write the calls in flight and the supervisor's stacks; runners write their own stacks."""
     for runner in runners:
         sys.stderr.write(f"runner {runner.number}, process {runner.pid}, {runner.state}\n")
         for cell in runner.cells():

@@ -1,4 +1,4 @@
-"""The supervisor of a worker, as others start it; what it does stands in `loop`."""
+"""`Supervisor`: the entry point of a worker; `loop` has its main loop."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["MappingProgress", "Observer", "Supervisor"]
 
 
 class Supervisor:
-    """Runs an app's functions in runner processes, until it is told to stop or has nothing to do.
+    """Runs an app's functions in runner processes, until a signal or the end of a burst.
 
-    It never imports the app: nothing of a user's can stop it, crash it or hold its interpreter.
+    It never imports the app, so user code cannot crash it or block its interpreter.
     """
 
     def __init__(
         self, config: WorkerConfig, observer: Observer | None = None, *, clock: Clock | None = None
     ) -> None:
-        """Make a supervisor; `observer` is told what happens."""
+        """Make a supervisor; it reports events and progress to `observer`."""
         if config.threads > Board.CELLS:
             raise ConfigError("threads", f"{config.threads} is more than {Board.CELLS}")
         self._config = config
@@ -33,17 +33,18 @@ class Supervisor:
         self._clock = clock or SystemClock()
 
     def run(self) -> int:
-        """Work, and return the exit code of `streamfn worker`.
+        """Run the worker, and return the exit code of `streamfn worker`.
 
-        In the main thread it answers to signals: SIGTERM and SIGINT drain.
+        In the main thread it handles signals: SIGTERM and SIGINT drain.
 
         Returns:
-            0: drained, or with `burst` all is processed. 3: no runner came up. 130, 131: stopped
-            at once by a second SIGINT, by SIGQUIT. 143: the drain took too long.
+            0: drained, or with `burst` all records are processed. 3: no runner started
+            successfully. 130, 131: stopped at once by a second SIGINT or by SIGQUIT. 143: the drain
+            took too long.
 
         Raises:
-            ConfigError: The app does not import (field `APP`; its traceback is on stderr by then),
-                or a setup cannot be used.
+            ConfigError: The app does not import (field `APP`; its traceback is on stderr), or a
+                setting is invalid.
             StreamNotFound: With `burst`, a source stream does not exist.
             StreamfnError: The log cannot be used.
         """

@@ -1,4 +1,4 @@
-"""Counts of all runners that ever were: boards of the living, sums of the dead."""
+"""Counts of all runners of a worker: boards of live runners, sums of exited ones."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from streamfn.worker.counters import Counter
 
 
 class Tally:
-    """Adds up what the runners of one worker counted, by mapping."""
+    """Adds up the counters of a worker's runners, by mapping."""
 
     def __init__(self) -> None:
         self._sums: dict[int, list[int]] = {}
 
     def add(self, mapping: int, counter: Counter, amount: int = 1) -> None:
-        """Count what only the supervisor saw."""
+        """Count something that only the supervisor saw."""
         self._of(mapping)[counter] += amount
 
     def absorb(self, board: Board, mappings: Iterable[int]) -> None:
-        """Keep the counts of a runner that is dead."""
+        """Add the counts of a runner that has exited."""
         for mapping in mappings:
             sums = self._of(mapping)
             for counter, amount in enumerate(board.counters(mapping)):
                 sums[counter] += amount
 
     def total(self, mapping: int, boards: Iterable[Board]) -> list[int]:
-        """Return the counts of one mapping, with those of the living runners."""
+        """Return the counts of one mapping, including those on the boards of live runners."""
         total = list(self._of(mapping))
         for board in boards:
             for counter, amount in enumerate(board.counters(mapping)):

@@ -1,35 +1,36 @@
-"""Who is blamed when a process dies: from what the board says to what the slots shall say.
+"""Decides which lanes are blamed for the exit of a process, and what their slots must contain.
 
-Pure: the supervisor reads boards and writes slots, here is only the judgement.
+Pure: the supervisor reads the boards and writes the slots; this module only decides.
 
-    the runner died while …                      counts for     runs alone until settled
-    ──────────────────────────────────────────   ────────────   ────────────────────────
-    one call was in progress                     its lane       its lane
-    several were                                 nobody         each of them
-    it was killed for a call past its time,
-      which was the only one all that time       its lane       its lane
-      which had company                          nobody         each of them
-    it ended because calls failed in it for
-      what others did                            nobody         each of them
-    it was killed at a shutdown                  nobody         nobody
-    it ended itself (`OWN_EXITS`), or no call
-      was in progress: the first time            nobody         nobody
-      the second time with the same records      nobody         each of them
-      after that, alone in its runner            its lane       its lane
+    the runner exited while …                    an attempt counts   runs alone until settled
+    ──────────────────────────────────────────   ─────────────────   ────────────────────────
+    one call was in progress                     for its lane        its lane
+    several calls were in progress               for none            each of them
+    it was killed for a call past its timeout
+      that was the only one all that time        for its lane        its lane
+      that had company                           for none            each of them
+    it exited because calls failed in it
+      because of other calls                     for none            each of them
+    it was killed at a shutdown                  for none            none
+    it exited by itself (`OWN_EXITS`), or no
+      call was in progress: the first time       for none            none
+      the second time with the same records      for none            each of them
+      after that, alone in its runner            for its lane        its lane
 
-A lane whose call has returned, but is not settled yet, is company too: the call may have closed
-descriptors that are missed only now.
+A lane whose call has returned but is not settled yet counts as company too: the call may have
+closed descriptors, which shows only later.
 
-Of several calls in one process each may have kept the interpreter from the others: whose time is
-up first says nothing.
+Each of several calls in a process may have blocked the interpreter for the others. So it means
+nothing which of them reaches its timeout first.
 
-Under `input="record"` the board says which record ran, so those before it are done. Unless a
-success is done only once something is written for it: that was in the memory of the runner. Then
+With `input="record"` the board shows the running record, so the records before it are done. The
+exception is a success that must be written somewhere (`writes_on_success`), which was only in the
+runner's memory. Then
 
     the running record …                    the records before it   itself, if its lane is blamed
     ─────────────────────────────────────   ─────────────────────   ─────────────────────────────
-    is the first of its entry               there are none          counted, on its own
-    has others before it                    come again, first       begins an entry, not counted
+    is the first of its entry               there are none          counted, in its own entry
+    has others before it                    are retried first       begins an entry, not counted
 """
 
 from __future__ import annotations
@@ -44,20 +45,20 @@ from streamfn.engine.worklist import narrowed
 from streamfn.worker.exit_codes import OWN_EXITS
 
 DEATHS_MAX: Final = 2
-"""Worker deaths in a row with a batch in flight after which it runs with nothing beside it; and
-deaths of runners that say nothing about whose fault they are."""
+"""Deaths of a worker in a row with a batch in flight after which the batch runs with nothing else;
+also unexplained exits of runners in a row after which a batch runs alone."""
 KILLED: Final = 9
-"""What is said of a worker that died as a whole: no process was left to see the signal."""
+"""The signal that is recorded for the death of a worker: no process saw the real one."""
 
 
 class Cell(NamedTuple):
-    """A call in progress, as the board of a runner has it."""
+    """A call in progress, from the board of a runner."""
 
     cell: int
     lane: int
     deadline: float | None
     running: int | None
-    """Sequence number of the record that runs, under `input="record"`."""
+    """Sequence number of the running record, with `input="record"`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +70,21 @@ class RunnerExit:
     detail: int
     """Signal number, or minus the exit code."""
     expired: frozenset[Cell] = frozenset()
-    """Calls past their time, for which the supervisor killed it."""
+    """Calls past their timeout, for which the supervisor killed it."""
     accompanied: frozenset[Cell] = frozenset()
-    """Calls beside which there were others at some time."""
+    """Calls that ran beside other calls at some time."""
     is_blameless: bool = False
-    """The supervisor killed it for other reasons."""
+    """Whether the supervisor killed it for a reason unrelated to its calls."""
     is_broken: bool = False
-    """It said that its own code, or the log, failed."""
+    """Whether it reported that its own code or the log failed."""
     is_in_doubt: bool = False
-    """It ended itself, because calls failed in it for what others did."""
+    """Whether it exited by itself because calls failed in it because of other calls."""
     is_solo: bool = False
-    """It was there for one batch alone."""
+    """Whether it ran a single lane alone."""
 
     @property
     def is_unexplained(self) -> bool:
-        """Whether the calls in progress have nothing to do with how it ended."""
+        """Whether the reason of the exit is not known to be one of its calls."""
         if self.is_blameless or self.is_in_doubt or self.expired:
             return False
         return self.is_broken or not self.cells or -self.detail in OWN_EXITS
@@ -91,7 +92,7 @@ class RunnerExit:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is found about one lane that was being called."""
+    """The decision about one lane that was being called."""
 
     running: int | None = None
     cause: int = CAUSE_NONE
@@ -102,7 +103,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """What a slot shall say."""
+    """The new content of a slot."""
 
     entries: list[Entry]
     worker_deaths: int
@@ -110,34 +111,34 @@ class Rewrite:
 
 
 def verdicts(death: RunnerExit, between_calls: int = 0) -> dict[int, Verdict]:
-    """Judge the death of a runner; by lane, one for each call that was in progress.
+    """Return the verdict for each call that was in progress when a runner exited, by lane.
 
     Args:
-        death: How it ended; not `is_unexplained`.
-        between_calls: Lanes with a batch in flight that were not in their function just then.
+        death: How the runner ended; not `is_unexplained`.
+        between_calls: Number of lanes with a batch in flight and no call in progress.
     """
     if death.is_blameless:
         return {cell.lane: Verdict(cell.running) for cell in death.cells}
     if not death.expired:
         is_blamed = len(death.cells) == 1 and not (between_calls or death.is_in_doubt)
         return {cell.lane: _crashed(cell, death.detail, is_blamed) for cell in death.cells}
-    # WHY: a call may end between the decision to kill and the kill; what is in its cell then is
-    # another call, and no more to blame than its neighbours.
+    # WHY the intersection: a call may end between the decision to kill and the kill. Then its cell
+    # holds another call, which is to blame no more than the others.
     late = death.expired.intersection(death.cells)
     is_alone = len(death.cells) == 1 and not late & death.accompanied
     cause = CAUSE_TIMED_OUT if is_alone and late else CAUSE_NONE
-    # WHY: all of them, for the one to blame may not be past its time yet. Were it to go on in
-    # company, it could go free for ever.
+    # WHY all of them run alone: the call to blame may not have reached its timeout yet. If it went
+    # on beside others, it might never be found.
     return {cell.lane: Verdict(cell.running, cause, 0, bool(late)) for cell in death.cells}
 
 
 def unexplained(death: RunnerExit, running: int | None, times: int) -> Verdict:
-    """Judge one lane whose batch was in flight when its runner ended for an unknown reason.
+    """Return the verdict for a lane whose batch was in flight at an unexplained exit.
 
     Args:
-        death: How it ended.
-        running: The record that ran, where it is known.
-        times: Such deaths in a row with these records in flight, this one included.
+        death: How the runner ended.
+        running: The running record, if it is known.
+        times: Such exits in a row with these records in flight, including this one.
     """
     if death.is_solo and (times > DEATHS_MAX or not death.is_broken):
         return Verdict(running, CAUSE_CRASHED, death.detail, is_alone=True)
@@ -147,12 +148,12 @@ def unexplained(death: RunnerExit, running: int | None, times: int) -> Verdict:
 def after_runner_death(
     slot: InFlight, verdict: Verdict, now_us: int, *, writes_on_success: bool
 ) -> Rewrite:
-    """Return what the slot of a lane shall say when its runner died.
+    """Return the new content of a lane's slot after the exit of its runner.
 
     Args:
-        slot: What it says now.
-        verdict: What is found about the lane.
-        now_us: Wall time.
+        slot: The current content.
+        verdict: The verdict for the lane.
+        now_us: Wall time, in µs.
         writes_on_success: See `EventSourceMapping.writes_on_success`.
     """
     if writes_on_success and verdict.running is not None:
@@ -163,10 +164,10 @@ def after_runner_death(
 
 
 def after_worker_death(slot: InFlight, now_us: int) -> Rewrite:
-    """Return what the slot of a lane shall say when the whole worker died during its call.
+    """Return the new content of a lane's slot after the death of the worker during its call.
 
-    Nothing counts, for anything may have killed it (a container, all memory used up); except for
-    a batch that ran with nothing else in its worker, because that happened before.
+    No attempt counts, because anything may have killed the worker (a stopped container, no memory).
+    The exception is a batch that ran with nothing else in its worker, after earlier deaths.
     """
     deaths = slot.worker_deaths + 1
     blamed = Verdict(None, CAUSE_CRASHED, KILLED)
@@ -175,7 +176,7 @@ def after_worker_death(slot: InFlight, now_us: int) -> Rewrite:
 
 
 def judged_entries(entries: Sequence[Entry], verdict: Verdict, now_us: int) -> list[Entry]:
-    """Put a verdict into the entries of a slot; the runner that reads it counts the attempt."""
+    """Add a verdict to the entries of a slot; the runner that reads the slot counts the attempt."""
     if verdict.running is not None:
         return list(_at_record(entries, verdict, verdict.running, now_us))
     head = 1 + next(
@@ -188,7 +189,7 @@ def judged_entries(entries: Sequence[Entry], verdict: Verdict, now_us: int) -> l
 def _at_record(
     entries: Sequence[Entry], verdict: Verdict, running: int, now_us: int
 ) -> Iterable[Entry]:
-    """Yield the entries without the records that were done, the running one on its own."""
+    """Yield the entries without the records that are done, the running record in its own entry."""
     for entry in entries:
         if not entry.first <= running <= entry.last:
             yield entry
@@ -203,11 +204,12 @@ def _at_record(
 def _parted(
     entries: Sequence[Entry], verdict: Verdict, running: int, now_us: int
 ) -> Iterable[Entry]:
-    """Yield the entries with all their records, parted where the runner died.
+    """Yield the entries with all their records, split at the running record.
 
-    WHY the running record is not set apart at once: those before it come again, and it must not
-    be repeated before them, or it overtakes its key. So the entry is split, as a batch is, which
-    costs no attempt; when the record dies at the head of what is left, nothing lies before it.
+    WHY the running record gets no entry of its own yet: the records before it are retried, and it
+    must not be retried before them, or the order of its key is broken. So the entry is split like a
+    batch, which costs no attempt. If the record then kills its runner as the first of its entry, no
+    records are before it.
     """
     for entry in entries:
         if verdict.cause == CAUSE_NONE or not entry.first <= running <= entry.last:
