@@ -1,4 +1,4 @@
-"""A call that failed for what the code of another call may have done."""
+"""The error of a call that may have failed because of another call's code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""This process as a supervised child: it hears the supervisor, and ends as the supervisor expects.
+"""The child's half of a supervised process: setup, first message, work, exit.
 
-The socket carries `messages`. The life-line is a pipe that closes when the supervisor is gone: a
+The socket carries `messages`. The life-line is a pipe that closes when the supervisor exits: a
 native thread reads it, and then ends the whole process group.
 """
 
@@ -21,16 +21,16 @@ from .supervisor_link import SupervisorLink
 
 
 class SupervisedProcess:
-    """The process that this code runs in."""
+    """The current process as a supervised child."""
 
     def __init__(self, control: int, lifeline: int, *shared: int) -> None:
         """Set the process up: signals, limits, the life-line, forked children.
 
         Args:
             control: Descriptor of the socket to the supervisor.
-            lifeline: Descriptor of the pipe that closes when the supervisor is gone.
-            shared: More descriptors that were inherited; programs that user code starts do not
-                inherit them again.
+            lifeline: Descriptor of the pipe that closes when the supervisor exits.
+            shared: More inherited descriptors. Programs that user code starts do not inherit any of
+                these descriptors.
         """
         for descriptor in (control, lifeline, *shared):
             os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
@@ -42,7 +42,7 @@ class SupervisedProcess:
         let_children_be(self.connection, lifeline)
 
     def first_line(self) -> bytes:
-        """Wait for the first message; the supervisor sends no other before this one is answered."""
+        """Wait for the first message; the supervisor sends no other until it is answered."""
         received: list[bytes] = []
         while not received:
             more = receive_lines(self.connection, self.lines)
@@ -53,9 +53,9 @@ class SupervisedProcess:
         return received[0]
 
     def run(self, work: Callable[[], int]) -> NoReturn:
-        """Do the work, and end the process with the exit code that it returns.
+        """Call `work`, and exit with the code that it returns.
 
-        Whatever it raises is reported, and ends the process with `EXIT_BROKEN`.
+        If `work` raises, the exception is reported and the process exits with `EXIT_BROKEN`.
         """
         code = EXIT_BROKEN
         try:
@@ -71,9 +71,9 @@ class SupervisedProcess:
         self.leave(code)
 
     def leave(self, code: int) -> NoReturn:
-        """End as Python would, but without waiting for threads that user code left behind.
+        """Exit as Python would, but without waiting for threads that user code left running.
 
-        The supervisor is told before: it waits some seconds for exit functions, and no longer.
+        The supervisor is told first: it waits some seconds for the exit functions, and no longer.
         """
         try:
             self.link.send(Leaving(code))

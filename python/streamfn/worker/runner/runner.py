@@ -44,11 +44,11 @@ OWN_FRAMES: Final = (f"{Path(__file__).parents[2]}/", importlib.__file__, "<froz
 
 
 def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
-    """Run until drained, and end the process.
+    """Run until drained, then exit.
 
     Args:
-        descriptors: Numbers of the three.
-        path: `sys.path` as the interpreter made it.
+        descriptors: Numbers of the three descriptors: control socket, life-line, board.
+        path: The original `sys.path`.
     """
     control, lifeline, board = map(int, descriptors)
     process = SupervisedProcess(control, lifeline, board)

@@ -1,4 +1,4 @@
-"""What the workers of a log tell each other: which mappings each of them can run."""
+"""Announces to the other workers of a log which mappings this worker can run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from streamfn.errors import LogFull
 
 
 class Announcement:
-    """What this worker tells the others."""
+    """The announcement of this worker."""
 
     def __init__(self, membership: Membership) -> None:
-        """Begin with no mapping: that is what a worker joins with."""
+        """Start without mappings, as a worker joins."""
         self._membership = membership
         self.mappings: frozenset[str] = frozenset()
         """Names of the mappings that this worker can run."""
         self._is_written = True
 
     def announce(self, mappings: Iterable[str]) -> None:
-        """Tell the other workers; where the disk is full, `repeat` tries again."""
+        """Announce mappings to the other workers; if the disk is full, `repeat` tries again."""
         self.mappings = frozenset(mappings)
         try:
             self._membership.update(membership_body(self.mappings))
@@ -33,18 +33,18 @@ class Announcement:
             self._is_written = True
 
     def repeat(self) -> None:
-        """Tell the other workers what found no room on the disk before."""
+        """Write the last announcement again if the disk was full."""
         if not self._is_written:
             self.announce(self.mappings)
 
 
 def membership_body(mappings: Iterable[str]) -> bytes:
-    """Return what other workers read."""
+    """Return the announcement as bytes for the membership file."""
     return orjson.dumps({"pid": os.getpid(), "mappings": list(mappings)})
 
 
 def living_workers(log: _core.Log) -> dict[str, frozenset[str]]:
-    """Return the mappings that each living worker can run, by UUID; of one that starts, none."""
+    """Return the mappings of each live worker, by UUID; empty for a worker that is starting."""
     living = {}
     for uuid, body in Membership.living(log).items():
         try:

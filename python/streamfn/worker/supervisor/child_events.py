@@ -1,4 +1,4 @@
-"""Waits for what child processes say, for their exits and for signals, and hands it on."""
+"""Waits for messages and exits of child processes and for signals, and dispatches them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ C_contra = TypeVar("C_contra", bound=ChildProcess, contravariant=True)
 
 
 class ChildHandler(Protocol[C_contra]):
-    """Takes in what one kind of child says."""
+    """Handles the messages and exits of one kind of child."""
 
     def read(self, child: C_contra, /) -> None:
-        """Take in the messages that have come."""
+        """Handle the messages that have been received."""
         ...
 
     def exited(self, child: C_contra, /) -> None:
-        """Take in the last messages of a child that has exited, and forget it."""
+        """Handle the last messages of a child that has exited, and forget the child."""
         ...
 
 
@@ -41,7 +41,7 @@ class _Watched(Generic[C]):
 
 
 class ChildEvents:
-    """One selector for all children of a supervisor, of whatever kind, and for its signals."""
+    """One selector for a supervisor's signals and all its children, of any kind."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -49,17 +49,17 @@ class ChildEvents:
     def watch_signals(
         self, signals: SignalBox, on_signals: Callable[[Iterable[int]], None]
     ) -> None:
-        """Have `wait` hand on the numbers of signals."""
+        """Make `wait` call `on_signals` with the numbers of signals."""
         self._selector.register(signals, selectors.EVENT_READ, lambda: on_signals(signals.take()))
 
     def watch(self, child: C, handler: ChildHandler[C]) -> None:
-        """Have `wait` hand on what a child says, and its exit."""
+        """Make `wait` call `handler` for a child's messages and its exit."""
         watched = _Watched(child, handler)
         self._selector.register(child.connection, selectors.EVENT_READ, watched)
         self._selector.register(child.ended, selectors.EVENT_READ, watched)
 
     def wait(self, seconds: float) -> None:
-        """Sleep until something happens, or for so long, and hand on what has happened."""
+        """Sleep until something happens, at most for `seconds`, and call the handlers."""
         ready = [key for key, _ in self._selector.select(seconds)]
         exited = []
         for key in ready:
@@ -68,15 +68,15 @@ class ChildEvents:
                 watched()
             elif key.fileobj is watched.child.connection:
                 watched.read()
-                if watched.child.is_silent:  # it would be readable for ever
+                if watched.child.is_silent:  # it would stay readable forever
                     self._selector.unregister(watched.child.connection)
             else:
                 exited.append(watched)
-        for watched in exited:  # what the child sent last is read by now
+        for watched in exited:  # after `read`, so that a child's last messages are handled first
             self._reap(watched)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Close the selector."""
         self._selector.close()
 
     def _reap(self, watched: _Watched[C]) -> None:

@@ -1,4 +1,4 @@
-"""A child process of the supervisor: started, spoken to, listened to, ended.
+"""A child process of the supervisor: start, messages, signals, exit.
 
     starting ──Ready──> ready ──a drain, or it leaves──> draining
         └──────────────────┴──────────────────────────────┴──> exited, seen on `ended`
@@ -24,18 +24,18 @@ from streamfn.worker.messages import Lines, Message, encode
 State = Literal["starting", "ready", "draining"]
 
 CLOSE_SECONDS: Final = 5.0
-"""How long a killed process may take to be gone."""
+"""How long a killed process may take to exit."""
 LEAVE_SECONDS: Final = 5.0
-"""How long exit functions may take: those of an app may never return."""
+"""How long exit functions may take; those of an app may never return."""
 RECEIVE_BYTES: Final = 1 << 16
 START_CHILD: Final = str(Path(__file__).parents[1] / "child" / "start_child.py")
 
 
 class ChildProcess:
-    """A child process. Nothing here waits for it: user code may hold it for ever.
+    """A child process. No method except `close` waits for it: user code may block it forever.
 
-    It leads a process group of its own, which is killed with it. So nothing that its code started
-    outlives it, unless that left the group (`setsid`).
+    It leads its own process group, which is killed with it. So no process that its code started
+    survives it, unless that process left the group (`setsid`).
     """
 
     def __init__(self, module: str, number: int, shared: Sequence[int] = ()) -> None:
@@ -48,23 +48,23 @@ class ChildProcess:
             shared: More descriptors that it inherits.
 
         Raises:
-            OSError: There is no process, descriptor or memory to be had.
+            OSError: The system has no process, descriptor or memory left.
         """
         self.number = number
         self.state: State = "starting"
         self.is_blameless = False
-        """The supervisor killed it for a reason that has nothing to do with what it was doing."""
+        """Whether the supervisor killed it for a reason unrelated to its calls."""
         self.is_broken = False
-        """It reported that its own code, or the log, failed."""
+        """Whether it reported that its own code or the log failed."""
         self.is_exhausted = False
-        """It has no descriptors or no memory left, and ends as soon as its calls have ended."""
+        """Whether it is out of descriptors, memory or threads; it exits after its calls."""
         self.is_silent = False
-        """Its end of the socket is closed: it has exited, or user code closed all descriptors."""
+        """Whether its end of the socket is closed: it exited, or user code closed descriptors."""
         self._leaving_since: float | None = None
-        """When it reported that it was about to end, on the monotonic clock."""
+        """When it reported that it is about to exit, on the monotonic clock."""
         self._leaving_with: int | None = None
-        """The exit code that it then named. WHY it holds, however the process ends: what exit
-        functions do comes after everything that matters."""
+        """The exit code that it then reported. WHY it counts even if the process ends otherwise:
+        only exit functions run after the report, and their result does not matter."""
         self._lines = Lines()
         self._outgoing: deque[bytes] = deque()
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
@@ -90,7 +90,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def send(self, message: Message) -> None:
@@ -99,14 +99,14 @@ class ChildProcess:
         self.flush()
 
     def flush(self) -> None:
-        """Send the messages that wait, as far as the socket takes them."""
+        """Send waiting messages, as far as the socket accepts them."""
         while self._outgoing:
             line = self._outgoing.popleft()
             try:
                 sent = self.connection.send(line)
             except BlockingIOError:
                 sent = 0
-            except OSError:  # the process has exited, and `ended` is about to say so
+            except OSError:  # the process has exited; `ended` is readable or soon will be
                 self._outgoing.clear()
                 return
             if sent < len(line):
@@ -114,7 +114,7 @@ class ChildProcess:
                 return
 
     def receive_lines(self) -> list[bytes]:
-        """Return the lines that have come; after its exit, the last of them."""
+        """Return the lines received so far; after the exit, the last ones."""
         lines: list[bytes] = []
         while True:
             try:
@@ -130,31 +130,31 @@ class ChildProcess:
 
     @property
     def is_drained(self) -> bool:
-        """Whether it has given back all that it held, and only its exit functions are left."""
+        """Whether it has released everything, and only its exit functions are left to run."""
         return self._leaving_with == 0
 
     def leaves(self, exit_code: int, now: float) -> None:
-        """Note its report that only the exit functions of its process are left to run."""
+        """Note its report that only its exit functions are left to run."""
         self._leaving_since, self._leaving_with = now, exit_code
         if exit_code == 0:
             self.state = "draining"
 
     def retires(self) -> None:
-        """Note its report that it has run out of something: it finishes its calls and leaves."""
+        """Note its report that it is exhausted; it finishes its calls and exits."""
         self.is_exhausted, self.state = True, "draining"
 
     def end_if_it_does_not_leave(self, now: float) -> None:
-        """Kill it when its exit functions run for too long; it counts as ended before them."""
+        """Kill it if its exit functions run too long; its exit code does not change by that."""
         if self._leaving_since is not None and now - self._leaving_since > LEAVE_SECONDS:
             self._leaving_since = None
             self.kill()
 
     def kill(self) -> None:
-        """Kill it and its process group at once."""
+        """Kill the process and its group at once."""
         self.signal_group(signal.SIGKILL)
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to the process and to what it started."""
+        """Send a signal to the process group."""
         # INVARIANT: the process is not reaped before `exit_detail` or `close`, so its id, which is
         # the group's, belongs to no other process.
         if self._process.returncode is None:
@@ -162,21 +162,21 @@ class ChildProcess:
                 os.killpg(self._process.pid, number)
 
     def dump_stacks(self) -> None:
-        """Have it write the stacks of its threads to stderr."""
-        if self.state != "starting":  # its handler may not be there yet, and SIGUSR1 kills
+        """Make it write the stacks of its threads to stderr."""
+        if self.state != "starting":  # without its handler, SIGUSR1 would kill it
             signal.pidfd_send_signal(self.ended, signal.SIGUSR1)
 
     def exit_detail(self) -> int:
         """Reap the exited process; return its signal number, or minus its exit code.
 
-        What it had started is killed first: once the process is reaped, its id may be reused.
+        Its process group is killed first: once the process is reaped, its id may be reused.
         """
         self.kill()
         detail = -self._process.wait()
         return detail if self._leaving_with is None else -self._leaving_with
 
     def close(self) -> None:
-        """Wait for the killed process for some seconds, and close its descriptors."""
+        """Kill the process, wait for it for some seconds, and close its descriptors."""
         self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_SECONDS)

@@ -1,7 +1,7 @@
-"""The lanes of a worker: looked at, planned, taken, given back.
+"""Assigns the lanes of a worker to its runners.
 
-`scan` reads how all lanes of the worker's mappings stand, `assignment` plans, and the plan becomes
-messages to runners; their answers come back here.
+`scan` reads the status of all lanes of the worker's mappings, `planner` plans, and the plan is sent
+to the runners as messages; their answers are handled here.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ from .verdict import DEATHS_MAX
 from .verdict_writer import VerdictWriter
 
 PARENTS_REST: Final = timedelta(milliseconds=200)
-"""How often a lane is tried whose parent shards are not finished."""
+"""Pause before a lane is tried again whose parent shards are not finished."""
 REFUSED_REST: Final = timedelta(seconds=2)
-"""How often a lane is tried that cannot be opened."""
+"""Pause before a lane is tried again that could not be opened."""
 T = TypeVar("T")
 
 LEFT: Final = timedelta(seconds=2)
-"""How long a lane is free before workers take it whose share it is not."""
+"""How long a lane must be free before a worker takes it beyond its own share."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What a plan depends on besides the lanes."""
+    """The input of a plan besides the lanes."""
 
     worker: str
     """UUID of this worker."""
     living: Mapping[str, Iterable[str]]
-    """Mappings that each living worker can run, by UUID."""
+    """Mappings that each live worker can run, by UUID."""
     pools: Mapping[str, int]
-    """How many shared runners each group should have."""
+    """Number of shared runners that each group should have."""
     now: float
     """Monotonic time."""
 
 
 class LaneScheduler:
-    """Knows which lane is in which runner."""
+    """Knows which runner has which lane."""
 
     def __init__(
         self,
@@ -73,25 +73,25 @@ class LaneScheduler:
         self._registry, self._runners, self._verdicts = registry, runners, verdicts
         self._report = report
         self.found: list[LaneSnapshot] = []
-        """The last scan."""
+        """The result of the last scan."""
         self.solos: dict[str, int] = {}
-        """Solo runners that the last plan asks for, by group."""
+        """Number of solo runners in the last plan, by group."""
         self._places: dict[LaneKey, LanePlacement] = {}
         self._numbers: dict[int, LaneKey] = {}
         self._by_key: dict[LaneKey, int] = {}
         self._rests: dict[LaneKey, float] = {}
         self._pauses: dict[LaneKey, float] = {}
-        """Lanes that run alone and wait before a retry, and until when."""
+        """Lanes that run alone and wait before a retry, with the end of the wait."""
         self._permits: dict[str, Permits] = {}
-        """By function, of those that have a limit."""
+        """Permits of the functions that have a limit."""
         self._free_since: dict[LaneKey, float] = {}
-        """Lanes that could be taken and are not, and since when."""
+        """Lanes that no worker has although they could be taken, with the time since then."""
         self._adopted = AdoptedLanes()
         """Lanes taken beyond our share."""
         self._workers: Mapping[str, Sequence[str]] = {}
-        """Those of the last plan that can run each mapping."""
+        """Workers in the last plan that can run each mapping."""
         self._met: dict[str, float] = {}
-        """By mapping: since when they are these."""
+        """When the set of workers of each mapping changed last."""
 
     @property
     def busy(self) -> set[int]:
@@ -99,23 +99,23 @@ class LaneScheduler:
         return {place.runner for place in self._places.values()}
 
     def key_of(self, lane: int) -> LaneKey:
-        """Return the lane that a number stands for."""
+        """Return the lane with a number."""
         return self._numbers[lane]
 
     def lanes_of(self, runner: int) -> dict[LaneKey, int]:
-        """Return the lanes that a runner holds, and their numbers."""
+        """Return the lanes of a runner, with their numbers."""
         places = self._places.items()
         return {key: self._by_key[key] for key, place in places if place.runner == runner}
 
     def scan(self) -> None:
-        """Look at all lanes."""
+        """Read the status of all lanes."""
         self.found = self._registry.scan()
 
     def judge_orphans(self, context: PlanContext) -> None:
-        """Judge the lanes that were left in mid-call by workers that live no more.
+        """Take over the lanes that dead workers left in the middle of a call.
 
         Args:
-            context: Made after the scan: a worker that wrote what the scan saw had joined by then.
+            context: Made after the scan, so that it includes every worker whose writes it saw.
         """
         has_judged = False
         for found in self.found:
@@ -131,10 +131,10 @@ class LaneScheduler:
             self.scan()
 
     def arrange(self, context: PlanContext) -> None:
-        """Plan, and tell the runners."""
+        """Plan, and send the plan to the runners."""
         self._note_workers(context)
         self._forget_what_is_over(context.now)
-        self._share_permits(context)  # a runner that is new knows its limits before its first lane
+        self._share_permits(context)  # a new runner must know its limits before its first lane
         views = {found.key: self._view(found, context) for found in self.found}
         for group, shared in context.pools.items():
             self._give_seats(self._of_group(group, views), group, shared)
@@ -148,7 +148,7 @@ class LaneScheduler:
     def _plan_input(
         self, group: str, views: Mapping[LaneKey, LaneView], context: PlanContext
     ) -> PlanInput:
-        """Return what the plan of one group is made from."""
+        """Return the input of the plan of one group."""
         shared = context.pools[group]
         ready = [each for each in self._runners if _is_open(each) and each.seat.group == group]
         return PlanInput(
@@ -170,7 +170,7 @@ class LaneScheduler:
         return self._registry[mapping].group
 
     def on_assigned(self, message: Assigned, now: float) -> None:
-        """Note what came of taking a lane."""
+        """Handle the answer to an `Assign`."""
         key = self._numbers[message.lane]
         if message.answer == "ok":
             return
@@ -182,15 +182,15 @@ class LaneScheduler:
             self._report("lane_refused", **key._asdict(), error_message=message.reason)
 
     def on_released(self, lane: int) -> None:
-        """Note that a lane was given back."""
+        """Note that a lane was released."""
         self._places.pop(self._numbers[lane], None)
 
     def on_limited(self, runner: int, message: Limited) -> None:
-        """Note that a runner keeps to what it was told."""
+        """Note that a runner keeps a limit."""
         self._permits[message.mapping].answered(runner, message.number)
 
     def on_alone(self, message: Alone, now: float) -> None:
-        """Bring a lane back to the others when its batch is settled, or note that it waits."""
+        """Release a lane that ran alone if its batch is settled; otherwise note that it waits."""
         key = self._numbers[message.lane]
         place = self._places.get(key)
         if place is None or place.is_leaving:
@@ -201,14 +201,14 @@ class LaneScheduler:
             self._pauses[key] = now + message.seconds
 
     def runner_exited(self, runner: int) -> None:
-        """Forget the places of a dead runner."""
+        """Remove the lanes and permits of a runner that has exited."""
         for key in self.lanes_of(runner):
             del self._places[key]
         for permits in self._permits.values():
             permits.gone(runner)
 
     def _note_workers(self, context: PlanContext) -> None:
-        """Note which workers there are; where others than before run a mapping, shares are new."""
+        """Note the live workers; if those of a mapping have changed, its shares change."""
         workers = {
             each.name: sorted(
                 w for w, names in context.living.items() if each.mapping.name in names
@@ -216,14 +216,14 @@ class LaneScheduler:
             for each in (*self._registry, *self._registry.replays)
         }
         for name, able in workers.items():
-            # One that was not there before is a replay: it begins, and for others all is as it was.
+            # A mapping that is new here is a replay; nothing changes for the other mappings.
             if able != self._workers.get(name, able):
                 self._met[name] = context.now
                 self._adopted.forget(name)
         self._workers = workers
 
     def _forget_what_is_over(self, now: float) -> None:
-        """Forget what is over, and note which lanes could be taken and are not."""
+        """Remove pauses that are over, and note the free lanes."""
         self._rests = {key: end for key, end in self._rests.items() if end > now}
         self._pauses = {key: end for key, end in self._pauses.items() if end > now}
         self._adopted.look(now)
@@ -254,12 +254,12 @@ class LaneScheduler:
 
     def _is_barred(self, found: LaneSnapshot) -> bool:
         key, slot = found.key, found.status.in_flight
-        is_others = _was_calling(slot) and key not in self._places  # their supervisor judges first
+        is_others = _was_calling(slot) and key not in self._places  # its supervisor decides first
         is_resting = key in self._rests or key in self._verdicts
         return found.is_paused or is_others or is_resting
 
     def _is_waiting(self, found: LaneSnapshot, now: float) -> bool:
-        """Whether a lane that must run alone has left its seat to wait before a retry."""
+        """Whether a lane that must run alone was released while it waits before a retry."""
         slot = found.status.in_flight
         if slot is None or not slot.is_alone or found.key in self._places:
             return False
@@ -272,14 +272,14 @@ class LaneScheduler:
         for each in (*self._registry, *self._registry.replays):
             most = each.mapping.max_concurrency
             if most is not None:
-                # WHY: a seat keeps no lanes that only another one has a permit to call. With no
-                # permit left for any of them, lanes stay where they are until there is one.
+                # WHY: a seat without a permit keeps no lanes of the function. If no shared seat has
+                # a permit, lanes stay where they are until there is one.
                 shared = max(most - self._alone(each.mapping.name).total(), 0)
                 limits[each.name] = limit_of_seat(shared or most, runner.seat.number, pool)
         return RunnerView(runner.number, limits=limits)
 
     def _give_seats(self, lanes: Mapping[LaneKey, LaneView], group: str, seats: int) -> None:
-        """Have lanes that wait before a retry leave where they keep others from running."""
+        """Release lanes that wait before a retry if other lanes need their solo runners."""
         places = self._of_group(group, self._places)
         solos = {runner.number for runner in self._runners if runner.seat.is_solo}
         taken = sum(place.runner in solos and not place.is_leaving for place in places.values())
@@ -296,14 +296,14 @@ class LaneScheduler:
                 missing -= 1
 
     def _limited(self) -> list[tuple[str, int]]:
-        """Return the functions that have a `max_concurrency`, with it."""
+        """Return the functions that have a `max_concurrency`, with its value."""
         mappings = [each.mapping for each in self._registry]
         return [(m.name, m.max_concurrency) for m in mappings if m.max_concurrency is not None]
 
     def _share_permits(self, context: PlanContext) -> None:
-        """Share `max_concurrency` out: to lanes that run alone first, the rest over the seats.
+        """Distribute `max_concurrency`: first to lanes that run alone, the rest over the seats.
 
-        A lane that waits before a retry needs none meanwhile.
+        A lane that waits before a retry needs no permit.
         """
         runners = sorted(filter(_is_open, self._runners), key=lambda each: not each.seat.is_solo)
         for name, most in self._limited():
@@ -323,7 +323,7 @@ class LaneScheduler:
                     runner.send(Limit(name, told.permits, told.number))
 
     def _alone(self, function: str) -> Counter[int]:
-        """Count the lanes of a function that run alone and do not wait, by their runners."""
+        """Count the lanes of a function that run alone and do not wait, by runner."""
         solos = {runner.number for runner in self._runners if runner.seat.is_solo}
         return Counter(
             place.runner
@@ -370,7 +370,7 @@ class LaneScheduler:
         runner.send(Release(self._number(leave.key), leave.when_settled))
 
     def _number(self, key: LaneKey) -> int:
-        """Return the number that stands for a lane in messages and on boards."""
+        """Return the number of a lane in messages and on boards."""
         if key not in self._by_key:
             number = len(self._by_key)
             self._by_key[key], self._numbers[number] = number, key

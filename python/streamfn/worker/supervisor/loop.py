@@ -1,8 +1,8 @@
-"""The loop of a supervisor: runners that speak or die, ticks, signals. One thread.
+"""The main loop of a supervisor: messages and exits of runners, ticks, signals. One thread.
 
-a first runner tells the mappings ──> working ──> draining ──> all runners have ended
+a first runner sends the mappings ──> working ──> draining ──> all runners have exited
                                          ├── a signal ──┘
-                                         └── `--burst`, and nothing is left to do
+                                         └── `--burst`, and no work is left
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from .tally import Tally
 from .verdict_writer import VerdictContext, VerdictWriter
 
 SCAN_EVERY: Final = timedelta(milliseconds=100)
-"""How often the lanes of the log are looked at when nothing has happened."""
+"""Interval between scans of the log's lanes when nothing has happened."""
 SCAN_AGAIN: Final = timedelta(milliseconds=10)
-"""Least time between two looks when something has."""
+"""Shortest interval between scans when something has happened."""
 SCAN_COSTS: Final = 10
-"""At least so many times what a look took passes before the next, if nothing has happened."""
+"""If nothing has happened, the interval is at least the last scan's duration times this."""
 PROGRESS_EVERY: Final = timedelta(milliseconds=100)
 EXIT_NOT_STARTED: Final = 3
 EXIT_CORRUPT: Final = 5
@@ -54,7 +54,7 @@ EXIT_CORRUPT: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSetup:
-    """What a supervisor works with."""
+    """The settings and services of a supervisor."""
 
     config: WorkerConfig
     log: _core.Log
@@ -64,7 +64,7 @@ class SupervisorSetup:
 
 
 class SupervisorLoop:
-    """A working supervisor: its parts, and when each has its turn."""
+    """Builds the parts of a supervisor and runs them in turn."""
 
     def __init__(self, setup: SupervisorSetup) -> None:
         config, log, membership = setup.config, setup.log, setup.membership
@@ -101,13 +101,13 @@ class SupervisorLoop:
         self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
         self._quiescence = QuiescenceCheck()
         self._pools = {APP_GROUP: 1}
-        """How many shared runners each group should have."""
+        """Number of shared runners that each group should have."""
         self._was_registered = False
         self._announcement = Announcement(membership)
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
     def run(self, signals: SignalBox) -> int:
-        """Work until the end, and return the exit code."""
+        """Run until the worker has shut down, and return the exit code."""
         self._events.watch_signals(signals, self._answer)
         try:
             while not self._shutdown.is_over():
@@ -153,7 +153,7 @@ class SupervisorLoop:
                 self._announcement.announce(())
 
     def _pause(self) -> None:
-        """Stop with all runners until somebody has us go on (Ctrl-Z, then `fg`)."""
+        """Stop this process and all runners until it is continued (Ctrl-Z, then `fg`)."""
         for runner in self._runners:
             runner.signal_group(SIGSTOP)
         os.kill(os.getpid(), SIGSTOP)
@@ -161,7 +161,7 @@ class SupervisorLoop:
             runner.signal_group(SIGCONT)
 
     def _watch_deadlines(self, now: float) -> None:
-        """Kill the runners in which a call is past its time."""
+        """Kill the runners in which a call is past its timeout."""
         for runner in self._runners:
             for cell in runner.kill_if_a_call_is_late(now):
                 key = self._scheduler.key_of(cell.lane)
@@ -185,7 +185,7 @@ class SupervisorLoop:
         return passed >= max(SCAN_EVERY.total_seconds(), SCAN_COSTS * self._scan_seconds)
 
     def _look_at_lanes(self, now: float) -> None:
-        """Scan, plan, staff; in a burst, find out whether that was all."""
+        """Scan the lanes, plan, adjust the runners; in a burst, check whether all is done."""
         if not self._was_registered:
             self._begin()
         self._announcement.repeat()
@@ -208,7 +208,7 @@ class SupervisorLoop:
         self._scan_seconds = self._last_scan - now
 
     def _end_if_done(self) -> None:
-        """End a burst when there is nothing left to do but what damage keeps from being done."""
+        """End a burst when no work is left, except in lanes that stopped at damage."""
         stopped = self._handler.stopped
         lanes = [
             (found.key.mapping, found.status)
@@ -216,13 +216,13 @@ class SupervisorLoop:
             if not found.is_paused and found.key not in stopped
         ]
         is_over = self._quiescence.is_over(lanes, to_microseconds(self._clock.now()))
-        # WHY: a replay whose lanes are all at their ends is still to be removed.
+        # WHY: a replay whose lanes are all finished must still be removed.
         replays = {each.name for each in self._registry.replays} - {key.mapping for key in stopped}
         if is_over and not any(name in replays for name, _ in lanes):
             self._shutdown.drain(EXIT_CORRUPT if stopped else 0)
 
     def _begin(self) -> None:
-        """The mappings are known: tell the other workers, and ours."""
+        """Announce the mappings to the other workers and report that the worker has started."""
         self._was_registered = True
         missing = self._registry.missing_stream()
         if self._config.burst and missing is not None:
@@ -239,7 +239,7 @@ class SupervisorLoop:
         )
 
     def _set_pools(self) -> None:
-        """Decide how many shared runners each group has; `auto` grows with the lanes with work."""
+        """Set the number of shared runners per group; `auto` grows with the lanes with work."""
         cores = len(os.sched_getaffinity(0))
         for group in self._registry.groups:
             wanted = self._config.processes
@@ -259,7 +259,7 @@ class SupervisorLoop:
         }
 
     def _show_progress(self) -> None:
-        """Tell the observer how far the mappings are."""
+        """Report the progress of the mappings to the observer."""
         cells = [cell for runner in self._runners for cell in runner.cells()]
         calling = Counter(function_of(self._scheduler.key_of(cell.lane).mapping) for cell in cells)
         lanes: defaultdict[str, list[_core.LaneStatus]] = defaultdict(list)
@@ -289,7 +289,7 @@ class SupervisorLoop:
         self._observer.on_event({"event": event, **fields})
 
     def _clean_up(self) -> None:
-        """Leave no process behind, whatever happened."""
+        """Kill all runners that are left."""
         for runner in self._runners:
             runner.kill()
         for runner in self._runners:

@@ -1,4 +1,4 @@
-"""The mappings of this worker's app on the log: their streams, their lanes, the factor in force."""
+"""Knows the mappings of this worker's app: their streams, lanes and factors in force."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .runner_group import APP_GROUP
 
 @dataclass(frozen=True, slots=True)
 class RegisteredMapping:
-    """A mapping and its durable record; or a function's mapping, and the record of a replay."""
+    """A mapping and its record in the log; for a replay, the function's mapping and its record."""
 
     mapping: EventSourceMapping
     record: _core.Mapping
     index: int
-    """Its place on the boards."""
+    """Index on the boards."""
     is_asynchronous: bool
     filter: _core.Filter | None
-    """Which records of its stream the function sees; None: all."""
+    """Filter on the records of its stream; None: all are delivered."""
     group: str = APP_GROUP
-    """Its runners, see `runner_group`."""
+    """The group of runners, see `runner_group`."""
 
     @property
     def name(self) -> str:
@@ -42,12 +42,12 @@ class RegisteredMapping:
         return self.name != self.mapping.name
 
     def filter_on(self, stream: str) -> _core.Filter | None:
-        """Return which records of a stream the function sees; None: all."""
+        """Return the filter on the records of a stream; None: all are delivered."""
         return None if stream == self.mapping.redrive_stream else self.filter
 
 
 class LaneLayout(NamedTuple):
-    """What the lanes of a shard are like."""
+    """The number of lanes of a shard, and whether they have windows."""
 
     factor: int
     is_windowed: bool
@@ -55,37 +55,37 @@ class LaneLayout(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaneSnapshot:
-    """A lane as a scan found it."""
+    """The state of a lane at a scan."""
 
     key: LaneKey
     status: LaneStatus
     is_paused: bool
     is_changing: bool
-    """The wanted factor, or windows, are not in force in its shard yet."""
+    """Whether the wanted factor or windows are not in force in its shard yet."""
 
 
 class MappingRegistry:
     """Knows every lane of the mappings that this worker runs."""
 
     def __init__(self, log: Log, report: Report, *, is_strict: bool = False) -> None:
-        """Begin with no mapping.
+        """Start without mappings.
 
         Args:
             log: The log.
-            report: Told of streams that are missing, and of lanes that cannot be read.
-            is_strict: Raise what keeps lanes from being read, instead of going on without them.
+            report: Gets events about missing streams and lanes that cannot be read.
+            is_strict: Raise errors when lanes are read, instead of continuing without them.
         """
         self._log, self._report, self._is_strict = log, report, is_strict
         self._trouble: dict[str, str] = {}
         self._mappings: dict[str, RegisteredMapping] = {}
         self._replays: dict[str, RegisteredMapping] = {}
-        """Also those that are over: others may still ask what they were."""
+        """All replays seen, including finished ones, which may still be looked up."""
         self._running: set[str] = set()
-        """Names of the replays that are not over."""
+        """Names of the replays that are not finished."""
         self._missing: set[str] = set()
 
     def __iter__(self) -> Iterator[RegisteredMapping]:
-        """Go through the app's mappings, without replays."""
+        """Iterate over the app's mappings, without replays."""
         return iter(self._mappings.values())
 
     def __getitem__(self, name: str) -> RegisteredMapping:
@@ -102,18 +102,18 @@ class MappingRegistry:
 
     @property
     def replays(self) -> list[RegisteredMapping]:
-        """The replays that are not over."""
+        """The replays that are not finished."""
         return [self._replays[name] for name in sorted(self._running)]
 
     def register(
         self, mappings: Sequence[EventSourceMapping], asynchronous: Iterable[str], only: set[str]
     ) -> None:
-        """Enter the app's mappings into the log; starts are resolved and durable when it returns.
+        """Register the app's mappings in the log; starts are resolved and durable on return.
 
         Args:
-            mappings: All of the app, in the order of the boards.
-            asynchronous: Names of those that run on an event loop.
-            only: Names of those to run; empty: all.
+            mappings: All mappings of the app, in the order of the boards.
+            asynchronous: Names of the mappings with an `async` function.
+            only: Names of the mappings to run; empty: all.
         """
         loops = set(asynchronous)
         for index, mapping in enumerate(mappings):
@@ -133,13 +133,13 @@ class MappingRegistry:
         return min(self._missing, default=None)
 
     def prepare(self) -> None:
-        """Make lanes for shards that are new, of the sources and of what is redriven."""
+        """Create lanes for new shards of the source and redrive streams."""
         for each in self:
             self._prepare(each, each.mapping.stream, is_awaited=True)
             self._prepare(each, each.mapping.redrive_stream, is_awaited=False)
 
     def scan(self) -> list[LaneSnapshot]:
-        """Return all lanes as they are now; factors that can change have been changed."""
+        """Return the current state of all lanes, after applying wanted factors where possible."""
         self.prepare()
         self._look_for_replays()
         found = [found for each in self for found in self._readable(each)]
@@ -158,7 +158,7 @@ class MappingRegistry:
             self._missing.discard(stream)
 
     def _readable(self, each: RegisteredMapping) -> list[LaneSnapshot]:
-        """Return a mapping's lanes; none, and a report, if they cannot be read."""
+        """Return a mapping's lanes; if they cannot be read, report it and return none."""
         try:
             found = list(self._lanes(each))
         except StreamfnError as error:
@@ -167,7 +167,7 @@ class MappingRegistry:
         return found
 
     def _look_for_replays(self) -> None:
-        """Find replays of our functions that somebody has asked for."""
+        """Find new replays of our functions."""
         for name in _core.Mapping.names(self._log):
             each = self._mappings.get(function_of(name))
             if each is None or name in self._mappings or name in self._running:
@@ -185,7 +185,7 @@ class MappingRegistry:
                 self._report_trouble(name, error)
 
     def _of_replay(self, each: RegisteredMapping) -> list[LaneSnapshot]:
-        """Return the lanes of a replay; none once it is over, when it is removed."""
+        """Return the lanes of a replay; if it is finished, remove it and return none."""
         try:
             found = list(self._lanes(each))
             is_over = all(lane.status.is_finished and not lane.status.is_leased for lane in found)
@@ -196,12 +196,12 @@ class MappingRegistry:
             if not was_removed(error):
                 self._report_trouble(each.name, error)
                 return []
-            # By another worker at its end, or by a person.
+            # Another worker removed it at its end, or a user removed it.
         self._running.discard(each.name)
         return []
 
     def _report_trouble(self, mapping: str, error: StreamfnError) -> None:
-        """Report what keeps a mapping from its lanes, once for each reason."""
+        """Report why a mapping's lanes cannot be read, once for each reason."""
         if self._is_strict:
             raise error
         if self._trouble.get(mapping) != str(error):
@@ -222,7 +222,7 @@ class MappingRegistry:
     def _change_layouts(
         self, each: RegisteredMapping, lanes: Sequence[LaneStatus], wanted: LaneLayout
     ) -> None:
-        """Put what is wanted in force where no lane is held and nothing is in flight."""
+        """Apply the wanted layout to shards without leased lanes and without batches in flight."""
         before = {(lane.stream, lane.shard_id): lane for lane in lanes}
         shards = {(lane.stream, lane.shard_id) for lane in lanes if _layout(lane) != wanted}
         busy = {
@@ -250,12 +250,12 @@ def _layout(lane: LaneStatus) -> LaneLayout:
 
 
 def was_removed(error: StreamfnError) -> bool:
-    """Whether an error says that the mapping is no longer there."""
+    """Whether an error means that the mapping was removed."""
     return isinstance(error, ConfigError) and error.field == "mapping"
 
 
 def fields_of(error: BaseException) -> dict[str, str]:
-    """Return the fields of an event that tell of an error."""
+    """Return the fields of an event that describe an error."""
     return {"error_type": type(error).__name__, "error_message": str(error)}
 
 

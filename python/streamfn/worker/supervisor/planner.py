@@ -1,17 +1,17 @@
-"""Which lanes this worker takes, which it gives back, and which runner gets which: pure planning.
+"""Plans which lanes this worker takes and releases, and which runner gets each lane. Pure.
 
-* Of each mapping a worker wants its share of the lanes. What it holds beyond that it gives back, so
-  that a worker that comes later gets some. The shares of all living workers are all lanes, no more:
-  each works them out for itself, from what all of them see.
-* A lane that nobody takes for a while is adopted by whoever can run it, until workers come or go:
-  the one whose share it is may be stopped, or have no runner that comes up.
-* Lanes go to the runner with the fewest of their mapping, then with the fewest of all.
-* A lane that has come to the end of its shard, for good, is given back and counts no more.
-* A lane that must run alone goes to a solo runner; one at a time, and a few solo runners at most.
-  The one that has waited longest is next: who is judged there and must run alone again comes last.
-* A lane that was in flight at two deaths of whole workers runs with nothing else in this worker.
+* A worker wants its share of the lanes of each mapping. It releases lanes beyond its share, so that
+  workers that join later get some. Each worker computes the shares from data that all workers see;
+  the shares of all live workers add up to the number of lanes.
+* A lane that is free for a while is adopted by any worker that can run it, until workers join or
+  leave: the worker whose share it is may be stopped, or its runners may not start.
+* Lanes go to the runner with the fewest lanes of their mapping, then with the fewest lanes at all.
+* A finished lane, at the end of a closed shard, is released and does not count any more.
+* A lane that must run alone goes to a solo runner: one lane per solo runner, few solo runners. The
+  lane that has waited longest is next, so a lane that must run alone again comes last.
+* A lane whose batch was in flight at two deaths of workers runs with nothing else in this worker.
 
-A plan is made again and again; each step is taken from what is the case now.
+A plan is made again and again from the current state; each plan is one step.
 """
 
 from __future__ import annotations
@@ -37,34 +37,36 @@ class LaneKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaneView:
-    """What planning has to know about a lane."""
+    """The properties of a lane that planning uses."""
 
     key: LaneKey
     is_leased: bool = False
-    """Somebody holds it, perhaps one of our own runners."""
+    """Whether a runner has its lease, perhaps one of our own."""
     is_open: bool = False
-    """Its work list is not empty."""
+    """Whether its work list is not empty."""
     is_alone: bool = False
+    """Whether it must run alone in its runner."""
     is_exclusive: bool = False
+    """Whether it must run with nothing else in this worker."""
     worker_deaths: int = 0
-    """Deaths of whole workers in a row with its batch in flight."""
+    """Consecutive deaths of workers with its batch in flight."""
     is_barred: bool = False
-    """Not to be run now: paused, resting, or not judged yet."""
+    """Whether it must not run now: it is paused or resting, or a verdict is not written yet."""
     is_finished: bool = False
-    """It has come to the end of a shard that was split or merged."""
+    """Whether it is at the end of a closed shard."""
     free_since: float = 0.0
-    """Since when it could be taken, on the monotonic clock."""
+    """Time since which it could be taken, on the monotonic clock."""
     is_left: bool = False
-    """Nobody has taken it for a while."""
+    """Whether it has been free for so long that any worker may take it."""
     is_adopted: bool = False
-    """It is ours, and beyond our share because nobody took it."""
+    """Whether this worker has it beyond its share because it was left free."""
     is_drained: bool = False
-    """To be given up as soon as its work list is empty: the factor of its shard changes."""
+    """Whether it is released once its work list is empty: the factor of its shard changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LanePlacement:
-    """Where a lane of ours is."""
+    """The runner that has a lane."""
 
     runner: int
     is_leaving: bool = False
@@ -72,42 +74,42 @@ class LanePlacement:
 
 @dataclass(frozen=True, slots=True)
 class RunnerView:
-    """A runner that can be given lanes."""
+    """A runner that can get lanes."""
 
     number: int
     is_solo: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
-    """`max_concurrency`, its part of it; a mapping that is not here has none."""
+    """Its part of `max_concurrency`, by mapping; other mappings have no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanInput:
-    """All that a plan is made from."""
+    """The input of a plan."""
 
     lanes: Mapping[LaneKey, LaneView]
     places: Mapping[LaneKey, LanePlacement]
     runners: Sequence[RunnerView]
-    """Those that are ready."""
+    """The runners that are ready."""
     worker: str
     """UUID of this worker."""
     workers: Mapping[str, Sequence[str]]
-    """UUIDs of the living workers that can run a mapping, this one included, in order."""
+    """UUIDs of the live workers that can run each mapping, including this one, in order."""
     expected: int = 0
-    """Pool runners that are being started for the first time; room is left for them."""
+    """Shared runners that are starting for the first time; lanes are left for them."""
     solos_max: int = 1
     most_alone: Mapping[str, int] = field(default_factory=dict)
-    """`max_concurrency` of functions; others have no limit. More lanes could not run alone."""
+    """`max_concurrency` by function: the most lanes that may run alone. Others have no limit."""
 
     @cached_property
     def shares(self) -> Mapping[str, int]:
-        """How many lanes of each mapping this worker wants."""
+        """The number of lanes of each mapping that this worker wants."""
         lanes = Counter(dict.fromkeys((key.mapping for key in self.lanes), 0))
         lanes.update(key.mapping for key, lane in self.lanes.items() if not lane.is_finished)
         return shares(lanes, self.workers, self.worker)
 
 
 class AssignLane(NamedTuple):
-    """Have a runner take a lane."""
+    """A step: a runner takes a lane."""
 
     key: LaneKey
     runner: int
@@ -117,7 +119,7 @@ class AssignLane(NamedTuple):
 
 
 class ReleaseLane(NamedTuple):
-    """Have the runner that holds a lane give it back."""
+    """A step: the runner that has a lane releases it."""
 
     key: LaneKey
     when_settled: bool = False
@@ -125,16 +127,16 @@ class ReleaseLane(NamedTuple):
 
 @dataclass(slots=True)
 class Plan:
-    """What to do next."""
+    """The next steps."""
 
     takes: list[AssignLane] = field(default_factory=list)
     leaves: list[ReleaseLane] = field(default_factory=list)
     solos: int = 0
-    """Solo runners that there should be."""
+    """Number of solo runners needed."""
 
 
 def plan(now: PlanInput) -> Plan:
-    """Return the next steps; none when all is as it should be."""
+    """Return the next steps; none if the assignment is as it should be."""
     exclusive = _exclusive(now)
     if exclusive is not None:
         return _run_exclusively(now, exclusive)
@@ -150,8 +152,8 @@ def plan(now: PlanInput) -> Plan:
 def plan_groups(groups: Mapping[str, PlanInput]) -> dict[str, Plan]:
     """Return the next steps of each group of runners, see `runner_group`.
 
-    Groups share nothing but the worker: a batch that has to run with nothing else in it runs with
-    nothing in the other groups either.
+    Groups are independent, except for a batch that must run with nothing else in the worker: then
+    the other groups are empty too.
     """
     exclusive = {name: lane for name, now in groups.items() if (lane := _exclusive(now))}
     if not exclusive:
@@ -168,17 +170,18 @@ def plan_groups(groups: Mapping[str, PlanInput]) -> dict[str, Plan]:
 def shares(
     lanes: Mapping[str, int], workers: Mapping[str, Sequence[str]], worker: str
 ) -> Mapping[str, int]:
-    """Return how many lanes of each mapping a worker wants; the shares of all add up to the lanes.
+    """Return a worker's share of the lanes of each mapping; all shares add up to the lanes.
 
-    What is left over when lanes are divided evenly goes round among the workers, from one function
-    to the next: or he who is first in the order would get all single lanes. Functions with equally
-    many lanes come out even together, too. Where it begins depends on the other functions there
-    are, but not on their lanes: so a replay or a split of a shard moves nothing else.
+    The lanes of a mapping are divided evenly. The remainder goes to workers in rotation, starting
+    at a different worker for each function; otherwise the first worker would get every single
+    lane. So functions with equal numbers of lanes are also even in sum. The start of the rotation
+    depends on which functions there are, not on their lanes. So a replay or a split moves no other
+    lanes.
 
     Args:
-        lanes: Lanes of each mapping.
-        workers: UUIDs of those that can run a mapping, in order.
-        worker: One of them.
+        lanes: Number of lanes of each mapping.
+        workers: UUIDs of the workers that can run each mapping, in order.
+        worker: The worker whose shares are returned.
     """
     ranks = _ranks(workers)
     result = {}
@@ -192,7 +195,7 @@ def shares(
 
 
 def _ranks(workers: Mapping[str, Sequence[str]]) -> Mapping[str, int]:
-    """Number the functions that the same workers can run: only those know of all of them."""
+    """Number the functions that the same set of workers can run: these workers know all of them."""
     groups: Counter[tuple[str, ...]] = Counter()
     ranks = {}
     for name in sorted(name for name in workers if name == function_of(name)):
@@ -208,8 +211,8 @@ def _exclusive(now: PlanInput) -> LaneView | None:
         for lane in now.lanes.values()
         if lane.is_exclusive and not lane.is_barred and (lane.key in now.places or _is_free(lane))
     ]
-    # WHY: not first by the key, or a guilty lane would keep the innocent out for ever. Who waited
-    # how long is forgotten when it takes the worker along; but then it has one death more.
+    # WHY not by the key first: a lane that kills workers would keep the others out forever. Its
+    # `free_since` is lost with the worker, but its `worker_deaths` is larger then.
     return min(wanted, key=lambda lane: _order_of_exclusive(now, lane), default=None)
 
 
@@ -222,7 +225,7 @@ def _leave_all(places: Mapping[LaneKey, LanePlacement]) -> list[ReleaseLane]:
 
 
 def _run_exclusively(now: PlanInput, lane: LaneView, *, is_worker_empty: bool = True) -> Plan:
-    """Empty the group, then run the one lane once the other groups are empty, too."""
+    """Empty the group; once the other groups are empty too, run the one lane."""
     others = {key: place for key, place in now.places.items() if key != lane.key}
     result = Plan(leaves=_leave_all(others), solos=1)
     solo = next((runner for runner in now.runners if runner.is_solo), None)
@@ -233,7 +236,7 @@ def _run_exclusively(now: PlanInput, lane: LaneView, *, is_worker_empty: bool = 
 
 
 def _give_up(now: PlanInput, result: Plan) -> None:
-    """Leave lanes that may not run, that drain for a change of factor, or are beyond our share."""
+    """Release lanes that must not run, that drain for a new factor, or that exceed our share."""
     counts, adopted = _counts(now), _adopted(now)
     closed = {(each.number, m) for each in now.runners for m, n in each.limits.items() if n <= 0}
     solos = {runner.number for runner in now.runners if runner.is_solo}
@@ -241,8 +244,8 @@ def _give_up(now: PlanInput, result: Plan) -> None:
         lane = now.lanes.get(key)
         if place.is_leaving:
             continue
-        # WHY: another worker has settled what had to run alone here. Until the next record comes it
-        # would keep the seat, and one of its function's permits.
+        # WHY: another worker has settled the batch that had to run alone. Without this, the lane
+        # would keep the solo runner and a permit of its function until the next record.
         is_idle_alone = place.runner in solos and not _is_open(now, key)
         has_to_go = (place.runner, key.mapping) in closed or is_idle_alone
         if lane is None or lane.is_barred or lane.is_finished or has_to_go:
@@ -263,7 +266,7 @@ def _give_up(now: PlanInput, result: Plan) -> None:
 
 
 def _evenly(now: PlanInput, keys: Iterable[LaneKey]) -> list[LaneKey]:
-    """Order lanes by what is idle, then so that the runner with the most of a mapping is next."""
+    """Order lanes: idle ones first, then those of the runner with the most lanes of a mapping."""
     ranks: Counter[tuple[int, str]] = Counter()
     keyed = []
     for key in sorted(keys, key=lambda key: (not _is_open(now, key), key)):
@@ -282,8 +285,8 @@ def _take_alone(now: PlanInput, result: Plan) -> None:
     numbers = {runner.number for runner in solos}
     placed = Counter(function_of(k.mapping) for k, p in now.places.items() if p.runner in numbers)
     seats = len(solos) - len(idle)
-    # WHY: by the wait, for a lane that takes its runner along comes back again and again. First by
-    # its key, it would have the only seat until it is settled, and the innocent would stand still.
+    # WHY by the wait: a lane that kills its runner comes back again and again. Ordered by key, it
+    # would occupy the only solo runner until it is settled, and the other lanes would wait.
     for lane in sorted(waiting, key=lambda lane: (lane.free_since, lane.key)):
         function = function_of(lane.key.mapping)
         if placed[function] >= now.most_alone.get(function, inf):
@@ -296,7 +299,7 @@ def _take_alone(now: PlanInput, result: Plan) -> None:
 
 
 def _take_shared(now: PlanInput, result: Plan) -> None:
-    """Take free lanes up to our share; work that is open comes first."""
+    """Take free lanes up to our share; lanes with an open work list come first."""
     pool = _Pool(now)
     counts = _counts(now)
     lanes = [lane for lane in _takeable(now) if not lane.is_alone and not lane.is_exclusive]
@@ -311,10 +314,10 @@ def _take_shared(now: PlanInput, result: Plan) -> None:
 
 
 def _in_turn(lanes: Iterable[LaneView]) -> list[LaneView]:
-    """Order lanes by what is open, then so that mappings take turns.
+    """Order lanes: open ones first, then so that mappings take turns.
 
-    WHY: the first runner has no room for all of them while others are on their way. What it does
-    not take waits until those are up, and that must not be the lanes of one mapping.
+    WHY: while other runners are starting, the first runner takes only a part of the lanes. The
+    rest waits until the others are ready; these must not be all lanes of one mapping.
     """
     turns: Counter[str] = Counter()
     keyed = []
@@ -325,7 +328,7 @@ def _in_turn(lanes: Iterable[LaneView]) -> list[LaneView]:
 
 
 def _balance(now: PlanInput, result: Plan) -> None:
-    """Move one lane from the runner with too many to the one with too few."""
+    """Release one lane of a runner with too many lanes, for a runner with too few."""
     if any(place.is_leaving for place in now.places.values()):
         return
     pool = _Pool(now)
@@ -340,7 +343,7 @@ def _balance(now: PlanInput, result: Plan) -> None:
 
 
 class _Pool:
-    """Lanes in each pool runner, by mapping and in all."""
+    """Number of lanes in each shared runner, by mapping and in total."""
 
     def __init__(self, now: PlanInput) -> None:
         self._runners = {each.number: each for each in now.runners if not each.is_solo}
@@ -359,7 +362,7 @@ class _Pool:
         self.totals[runner] += 1
 
     def roomiest(self, mapping: str) -> int | None:
-        """Return the runner that should get the next lane of a mapping, if any may."""
+        """Return the runner that should get the next lane of a mapping; None: none may."""
         open_to = [
             number
             for number, runner in self._runners.items()
@@ -370,7 +373,7 @@ class _Pool:
         )
 
     def is_better(self, mapping: str, source: int, target: int) -> bool:
-        """Whether moving a lane evens things out: those of its mapping, or else all."""
+        """Whether moving a lane makes the lanes of its mapping, or all lanes, more even."""
         own = self._lanes[source, mapping] - self._lanes[target, mapping]
         total = self.totals[source] - self.totals[target]
         return own > 1 or (own == 1 and total > 1)
@@ -394,7 +397,7 @@ def _is_open(now: PlanInput, key: LaneKey) -> bool:
 
 
 def _counts(now: PlanInput) -> Counter[str]:
-    """Count the lanes of each mapping that are ours and stay, without adopted ones."""
+    """Count our lanes of each mapping, without those being released and adopted ones."""
     adopted = _adopted(now)
     return Counter(
         key.mapping

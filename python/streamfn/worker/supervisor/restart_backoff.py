@@ -1,7 +1,7 @@
-"""When the next process may take a seat: at once, or after a growing pause.
+"""Decides when the next process may start in a seat: at once, or after a growing pause.
 
-A process that had work and exits is replaced at once. One that exits at its start, or soon after,
-is replaced after a pause that doubles: something is wrong that a restart does not mend.
+A process that exits after it had work is replaced at once. If a process exits at its start or soon
+after, a restart probably does not help, so each further start waits twice as long.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 PAUSE: Final = timedelta(milliseconds=100)
 PAUSE_MAX: Final = timedelta(seconds=30)
-"""Between the starts of a process that does not come up: doubled each time, up to this."""
+"""The pause after a failed start: doubled each time, up to `PAUSE_MAX`."""
 FAILED_STARTS_COUNTED_MAX: Final = 16
 
 S = TypeVar("S", bound=Hashable)
@@ -21,15 +21,15 @@ S = TypeVar("S", bound=Hashable)
 
 @dataclass(slots=True)
 class SeatHistory:
-    """What is known of a seat."""
+    """The starts of processes in a seat."""
 
     failed_starts: int = 0
-    """Processes in a row that did not come up."""
+    """Failed starts in a row."""
     not_before: float = 0.0
-    """When the next may start, on the monotonic clock."""
+    """Earliest time of the next start, on the monotonic clock."""
     first_started: float = 0.0
     was_ready: bool = False
-    """Whether a process ever came up in it."""
+    """Whether a process was ever ready in it."""
 
 
 class RestartBackoff(Generic[S]):
@@ -39,7 +39,7 @@ class RestartBackoff(Generic[S]):
         self._histories: dict[S, SeatHistory] = {}
 
     def __getitem__(self, seat: S) -> SeatHistory:
-        """Return what is known of a seat; of a new one, nothing."""
+        """Return the history of a seat; an empty one for a new seat."""
         return self._histories.setdefault(seat, SeatHistory())
 
     def may_start(self, seat: S, now: float) -> bool:
@@ -55,12 +55,12 @@ class RestartBackoff(Generic[S]):
         self[seat].was_ready = True
 
     def failed(self, seat: S, now: float) -> None:
-        """Note that a process did not come up: the next one waits longer."""
+        """Note a failed start: the next start waits longer."""
         history = self[seat]
         pause = min(PAUSE * 2**history.failed_starts, PAUSE_MAX)
         history.failed_starts = min(history.failed_starts + 1, FAILED_STARTS_COUNTED_MAX)
         history.not_before = now + pause.total_seconds()
 
     def worked(self, seat: S) -> None:
-        """Note that a process had come up before it exited: the next one starts at once."""
+        """Note that an exited process had worked: the next one starts at once."""
         self[seat].failed_starts = 0

@@ -1,4 +1,4 @@
-"""What runners tell their supervisor, and what their deaths tell."""
+"""Handles the messages and exits of runners."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .verdict import RunnerExit
 from .verdict_writer import VerdictWriter
 
 FAILED_STARTS_MAX: Final = 3
-"""Deaths in a row before any runner had a lane, after which the worker gives up."""
+"""Failed starts in a row after which the worker gives up, if no runner ever had a lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +55,21 @@ class SupervisorParts:
 
 
 class RunnerMessageHandler:
-    """Takes in messages and deaths."""
+    """Handles the messages and exits of runners."""
 
     def __init__(self, config: WorkerConfig, parts: SupervisorParts) -> None:
         self._config, self._parts = config, parts
         self.is_registered = False
-        """Whether the first runner has come up: the mappings are known."""
+        """Whether the first runner is ready, so that the mappings are known."""
         self.has_given_up = False
-        """No runner came up and took a lane."""
+        """Whether the worker gives up because no runner started and took a lane."""
         self.stopped: set[LaneKey] = set()
         """Lanes that stopped at damage."""
         self.has_news = False
-        """Something happened that the lanes have to be looked at for."""
+        """Whether something happened that requires a scan of the lanes."""
 
     def read(self, runner: RunnerProcess) -> None:
-        """Take in what a runner has said.
+        """Handle the messages of a runner.
 
         Raises:
             ConfigError: It is the first runner, and the app does not import.
@@ -78,7 +78,7 @@ class RunnerMessageHandler:
             self._handle(runner, message)
 
     def exited(self, runner: RunnerProcess) -> None:
-        """Take in the exit of a runner: its last messages, its calls, its lanes, its seat."""
+        """Handle the exit of a runner: its last messages, its calls, its lanes and its seat."""
         self.read(runner)
         detail, cells = runner.exit_detail(), runner.cells()
         was_drained = runner.state == "draining" and detail == 0
@@ -184,7 +184,7 @@ class RunnerMessageHandler:
 
 
 def reason_of(ended: RunnerExit) -> str:
-    """Say how a process ended, for people."""
+    """Return a text that says how a process ended."""
     if ended.expired:
         return "killed, a call passed its timeout"
     if -ended.detail in OWN_EXITS:

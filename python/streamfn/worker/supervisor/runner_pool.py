@@ -1,4 +1,4 @@
-"""The runner processes of a worker: which are started, and which are stopped when idle."""
+"""The runner processes of a worker: starts missing runners and stops idle ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .restart_backoff import RestartBackoff, SeatHistory
 from .runner_process import RunnerProcess, Seat
 
 YOUNG: Final = timedelta(seconds=1)
-"""A runner that exits idle before this age counts as one that did not come up."""
+"""If a runner exits idle before this age, its start counts as failed."""
 GRACE: Final = timedelta(seconds=5)
 """How long lanes are kept for a runner that starts for the first time."""
 IDLE_MAX: Final = timedelta(seconds=10)
@@ -28,12 +28,12 @@ IDLE_MAX: Final = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """How many runners a group should have."""
+    """The number of runners that a group should have."""
 
     shared: int
-    """Runners in which lanes run beside one another."""
+    """Runners in which lanes run side by side."""
     solos: int = 0
-    """Runners for lanes that have to run with nothing beside them."""
+    """Runners for lanes that must run alone."""
 
 
 class RunnerPool:
@@ -69,7 +69,7 @@ class RunnerPool:
                 self._spawn(seat, now)
 
     def expected(self, group: str, shared: int) -> int:
-        """Return how many of a group's shared runners are about to come up for the first time."""
+        """Return how many of a group's shared runners are starting for the first time."""
         now = self._monotonic()
         histories = [self._backoff[Seat(n, group=group)] for n in range(shared)]
         return sum(
@@ -78,12 +78,12 @@ class RunnerPool:
         )
 
     def became_ready(self, runner: RunnerProcess) -> None:
-        """Note that a runner came up."""
+        """Note that a runner is ready."""
         runner.state = "ready"
         self._backoff.came_up(runner.seat)
 
     def remove(self, runner: RunnerProcess, *, was_busy: bool) -> SeatHistory:
-        """Take out a runner that has exited, and return what is known of its seat now."""
+        """Remove a runner that has exited, and return the history of its seat."""
         now = self._monotonic()
         del self._runners[runner.number]
         self._idle_since.pop(runner.number, None)
@@ -98,11 +98,11 @@ class RunnerPool:
         return self._backoff[runner.seat]
 
     def stop_idle(self, busy: set[int], sizes: Mapping[str, PoolSize]) -> None:
-        """Stop solo runners that are not wanted and have had nothing to do for a while.
+        """Stop solo runners that are not needed and have been idle for `IDLE_MAX`.
 
         Args:
             busy: Numbers of the runners that have a lane.
-            sizes: How many runners each group should have, those that have a lane included.
+            sizes: Number of runners that each group should have, including busy ones.
         """
         now = self._monotonic()
         idle = [
@@ -122,11 +122,11 @@ class RunnerPool:
                     runner.send(Drain(0.0))
 
     def _missing(self, group: str, size: PoolSize) -> Iterable[Seat]:
-        """Return the seats of a group that have to be filled."""
+        """Return the empty seats of a group in which runners must start."""
         taken = {runner.seat for runner in self if runner.seat.group == group}
         first = Seat(0, group=group)
         shared = [replace(first, number=n) for n in range(size.shared)]
-        # WHY counted: the solo runners that are left need not be in the first seats.
+        # WHY counted: the solo runners that are left may be in any seats.
         missing = size.solos - sum(seat.is_solo for seat in taken)
         solos = (replace(first, number=n, is_solo=True) for n in count())
         empty = (seat for seat in solos if seat not in taken)
@@ -137,7 +137,7 @@ class RunnerPool:
         self._next_number += 1
         try:
             runner = RunnerProcess(number, seat, Board.create())
-        except (OSError, StreamfnError) as error:  # no process, descriptor or memory to be had now
+        except (OSError, StreamfnError) as error:  # no process, descriptor or memory left now
             self._backoff.failed(seat, now)
             self._report("runner_not_started", runner=number, error_message=str(error))
             return

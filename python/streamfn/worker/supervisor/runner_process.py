@@ -1,4 +1,4 @@
-"""A runner, seen from its supervisor: a child process with a seat, a board and deadlines."""
+"""The supervisor's view of a runner: a child process with a seat, a board and deadlines."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ MODULE: Final = "streamfn.worker.runner.runner"
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A place that a runner fills; after its exit the next runner takes the same place."""
+    """A place for a runner; when the runner exits, the next one takes the same seat."""
 
     number: int
     is_solo: bool = False
-    """For lanes that have to run with nothing beside them."""
+    """Whether it is for lanes that must run alone."""
     group: str = APP_GROUP
-    """The runner calls functions of this group only, see `runner_group`."""
+    """Its runner calls functions of this group only, see `runner_group`."""
 
 
 class RunnerProcess(ChildProcess):
-    """A runner process; it says `Ready` or `NotReady` when it has imported the app."""
+    """A runner process; it sends `Ready` or `NotReady` after importing the app."""
 
     def __init__(self, number: int, seat: Seat, board: Board) -> None:
         """Start the process.
 
         Args:
             number: Its number in this worker, never used again.
-            seat: The place that it fills.
-            board: Memory to share with it; readable after its exit, too.
+            seat: Its seat.
+            board: Memory shared with it; it stays readable after the exit.
         """
         super().__init__(MODULE, number, (board.fd,))
         self.seat, self.board = seat, board
@@ -45,18 +45,18 @@ class RunnerProcess(ChildProcess):
         self.expired: frozenset[Cell] = frozenset()
         """Calls past their timeout, for which it was killed."""
         self.is_in_doubt = False
-        """It ended itself because calls failed in it for what other calls had done."""
+        """Whether it exited by itself because calls failed in it because of other calls."""
 
     def receive(self) -> list[RunnerReport]:
-        """Return the messages that have come; after its exit, the last of them."""
+        """Return the messages received so far; after the exit, the last ones."""
         return [decode_report(line) for line in self.receive_lines()]
 
     def cells(self) -> tuple[Cell, ...]:
-        """Return the calls in progress; after its exit, those that it was in."""
+        """Return the calls in progress; after the exit, those that were in progress then."""
         return tuple(Cell(*cell) for cell in self.board.cells())
 
     def kill_if_a_call_is_late(self, now: float) -> frozenset[Cell]:
-        """Kill it when calls are past their timeout, and return them; once in its life."""
+        """Kill it if calls are past their timeout, and return these calls; at most once."""
         if self.watch is None or self.expired:
             return frozenset()
         self.expired = self.watch.look(self.cells(), now)

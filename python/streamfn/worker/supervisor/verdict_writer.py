@@ -1,7 +1,7 @@
-"""Writing verdicts into in-flight slots: the supervisor as the judge of its own dead runners.
+"""Writes verdicts on exited runners and dead workers into in-flight slots.
 
-A slot is rewritten under its lane's lease. Where somebody else has the lease for a moment, the
-verdict waits; until it is written, nobody may run the lane.
+A slot is rewritten under its lane's lease. While another process has the lease, the verdict waits.
+Until the verdict is written, no runner may have the lane.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .verdict import (
 
 @dataclass(frozen=True, slots=True)
 class VerdictContext:
-    """What verdicts needs."""
+    """The input of verdicts."""
 
     registry: MappingRegistry
     worker: str
@@ -44,24 +44,24 @@ class VerdictContext:
 
 
 class VerdictWriter:
-    """Verdicts that are on their way into their slots."""
+    """Makes verdicts and writes them; verdicts that cannot be written yet wait here."""
 
     def __init__(self, context: VerdictContext) -> None:
         self._context = context
         self._pending: dict[LaneKey, Verdict] = {}
         self._unexplained: dict[LaneKey, tuple[int, int]] = {}
-        """First record in flight, and how many runners in a row ended for an unknown reason."""
+        """First record in flight, and the number of unexplained exits in a row."""
 
     def __contains__(self, key: LaneKey) -> bool:
         return key in self._pending
 
     def runner_exited(self, number: int, lanes: Mapping[LaneKey, int], death: RunnerExit) -> int:
-        """Judge the lanes of a dead runner, and return how many had a batch in flight.
+        """Make verdicts on the lanes of an exited runner; return how many had a batch in flight.
 
         Args:
-            number: The runner's.
-            lanes: Those it held, and their numbers.
-            death: How it ended.
+            number: The runner's number.
+            lanes: The lanes that it held, with their numbers.
+            death: How the runner ended.
         """
         slots = self._in_flight(number, lanes)
         cells = {cell.lane: cell for cell in death.cells}
@@ -81,7 +81,7 @@ class VerdictWriter:
         return len(slots)
 
     def _in_flight(self, number: int, lanes: Iterable[LaneKey]) -> dict[LaneKey, InFlight]:
-        """Return the slots of those lanes that this runner had in its hands."""
+        """Return the slots of the lanes that this runner was calling."""
         held, found = set(lanes), {}
         for mapping in {key.mapping for key in held}:
             for lane in self._lanes(mapping):
@@ -92,7 +92,7 @@ class VerdictWriter:
         return found
 
     def _times(self, key: LaneKey, slot: InFlight) -> int:
-        """Count a death that says nothing, of the same records."""
+        """Count unexplained exits in a row with the same first record in flight."""
         first = slot.entries[0].first
         before, times = self._unexplained.get(key, (first, 0))
         times = times + 1 if before == first else 1
@@ -100,17 +100,17 @@ class VerdictWriter:
         return times
 
     def call_was_lost(self, key: LaneKey) -> None:
-        """Judge a lane of ours that nobody has, but that says it is being called: blame nobody."""
+        """Clear the mark of a call in a slot of this worker whose lane no runner has."""
         self._pending.setdefault(key, Verdict())
 
     def write_pending(self) -> None:
-        """Write the verdicts that wait, as far as their leases are free."""
+        """Write the waiting verdicts whose leases are free."""
         for key, verdict in list(self._pending.items()):
             if self._is_written(key, verdict):
                 del self._pending[key]
 
     def worker_died(self, key: LaneKey) -> None:
-        """Take over a lane that a dead worker's runner was calling; somebody else may be faster."""
+        """Take over a lane that a dead worker was calling, unless another worker does so first."""
         judge = self._take(key)
         if judge is None:
             return
@@ -144,7 +144,7 @@ class VerdictWriter:
         return is_written
 
     def _is_gone(self, key: LaneKey) -> bool:
-        """Whether there is no such lane now."""
+        """Whether the lane does not exist any more."""
         try:
             factor = self._context.registry[key.mapping].record.factor(key.stream, key.shard_id)
         except StreamfnError as error:
@@ -175,7 +175,7 @@ class VerdictWriter:
         return True
 
     def _count(self, key: LaneKey, slot: InFlight, verdict: Verdict, judge: LaneJudge) -> None:
-        """Count what the runner could not any more."""
+        """Count the calls that the exited runner could not count."""
         tally, index = self._context.tally, self._context.registry[key.mapping].index
         if verdict.running is not None:
             done = sum(
