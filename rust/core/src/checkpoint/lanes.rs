@@ -189,7 +189,7 @@ impl LanesFile {
         (0..head.factor).map(|slot| self.read_lane(head, slot)).collect()
     }
 
-    /// Makes the caller, who has the lease, the one whose writes count: raises the lane's epoch.
+    /// Raises the lane's epoch: from then on only writes of the caller, which has the lease, count.
     /// `None` if the factor in force has no such lane.
     ///
     /// # Errors

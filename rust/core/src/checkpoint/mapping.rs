@@ -59,7 +59,8 @@ impl Mapping {
     ///
     /// # Errors
     /// [`Error::Config`] for a name or factor that cannot be, or a start that counts and lies in the
-    /// future, [`Error::CheckpointConflict`] for a record damaged beyond use, [`Error::Io`], [`Error::LogFull`], [`Error::LockTimeout`].
+    /// future, [`Error::CheckpointConflict`] for a record damaged beyond use, [`Error::Io`],
+    /// [`Error::LogFull`], [`Error::LockTimeout`].
     ///
     /// # Durability
     /// Durable when it returns.
@@ -95,7 +96,8 @@ impl Mapping {
                 on_failure: OnFailure::default(),
             })?,
             Some(record) => {
-                // WHY: who made it may have died, or met an error, before its name was durable.
+                // WHY: the process that made it may have died, or met an error, before its name was
+                // durable.
                 mapping.sync_names()?;
                 let start = if record.begun.is_empty() { start } else { record.start };
                 if (record.wanted(), record.start) != (wanted, start) {
@@ -154,7 +156,7 @@ impl Mapping {
     /// when `fsck --repair` has written it again.
     ///
     /// # Errors
-    /// As [`Mapping::register`]: of one that cannot be read nobody knows what it needs.
+    /// As [`Mapping::register`]: what an unreadable mapping needs is unknown.
     pub(super) fn all(log: &Arc<Log>) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for (name, has_record) in Self::entries(log)? {
@@ -277,7 +279,7 @@ impl Mapping {
     pub fn try_lease(&self, file: &LanesFile, slot: u32, owner: &str) -> Result<Option<Lease>> {
         let lease = Lease::try_take(self.log.fs(), &file.lease_path(slot), owner);
         let lease = lease.map_err(|error| self.told_removed(error))?;
-        // WHY after the lease: who removes the mapping has to have it, too.
+        // WHY after the lease: a process that removes the mapping has to have it, too.
         self.record()?;
         Ok(lease)
     }
@@ -338,8 +340,8 @@ impl Mapping {
         self.log.check()?;
         let mut files = self.files.lock();
         let path = self.lanes_path(stream, shard);
-        // WHY each time: whoever removed the stream meanwhile, and made another of its name, has put
-        // another file in its place.
+        // WHY each time: if the stream was removed meanwhile, and another of its name was made, another
+        // file is in its place.
         if let Some(file) = files.get(&(stream.to_owned(), shard)) {
             if file.is_there()? {
                 return Ok(Arc::clone(file));
@@ -353,8 +355,8 @@ impl Mapping {
             }
             other => Arc::new(other?),
         };
-        // WHY: who made the file may have died, or met an error, before its name was durable; no
-        // checkpoint may be told to be durable in it until it is.
+        // WHY: the process that made the file may have died, or met an error, before its name was
+        // durable. Until it is, no checkpoint in it may be reported as durable.
         for folder in [fs::parent(&path), &self.folder] {
             self.log.fs().sync_dir(folder).at(folder)?;
         }
@@ -370,8 +372,8 @@ impl Mapping {
         Ok(self.lanes_file(stream, shard)?.head()?.factor)
     }
 
-    /// Puts what is wanted in force for a shard, the factor and whether there are windows, if nobody holds a lease of it and no batch is in
-    /// flight; returns whether it is in force now.
+    /// Puts the wanted factor, and whether there are windows, in force for a shard, if no lane of it is
+    /// leased and no batch is in flight; returns whether they are in force now.
     ///
     /// # Errors
     /// As [`LanesFile::change_factor`].

@@ -21,10 +21,10 @@ const _: () = assert!(
         <= MAPPING_BYTES
 );
 
-/// Where what its function gives up goes, for those who look; nothing here goes by it.
+/// Where failed records go. It is only shown to users; nothing here depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// To the function's own dead letters; or nobody noted where.
+    /// To the function's own dead letters, or it was not noted.
     #[default]
     DeadLetters,
     /// Nowhere: it is dropped.
