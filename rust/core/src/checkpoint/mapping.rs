@@ -22,7 +22,7 @@ use crate::sync::Mutex;
 
 use super::lanes::LanesFile;
 use super::lease::Lease;
-use super::slot::{replayed, MappingRecord, OnFailure, RecordRange, Shape};
+use super::slot::{replayed, LaneLayout, MappingRecord, OnFailure, RecordRange};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File};
@@ -54,7 +54,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Makes a mapping or opens it, and sets the factor it wants, or the [`Shape`]. `start` counts
+    /// Makes a mapping or opens it, and sets the factor it wants, or the [`LaneLayout`]. `start` counts
     /// only while no stream of it has begun.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Mapping {
     pub fn register(
         log: &Arc<Log>,
         name: &str,
-        wanted: impl Into<Shape>,
+        wanted: impl Into<LaneLayout>,
         start: Start,
     ) -> Result<Self> {
         let wanted = wanted.into();
@@ -75,7 +75,7 @@ impl Mapping {
         if !(is_valid_name(name) || is_valid_internal_name(name)) {
             return Err(Error::config("name", format!("`{name}` is not a mapping's name")));
         }
-        check_shape(wanted)?;
+        check_layout(wanted)?;
         let factor = wanted.factor;
         let mapping = Self::at(log, name);
         let lock = mapping.lock_file()?;
@@ -229,7 +229,7 @@ impl Mapping {
     ///
     /// # Errors
     /// As [`Mapping::register`].
-    pub fn wanted(&self) -> Result<Shape> {
+    pub fn wanted(&self) -> Result<LaneLayout> {
         Ok(self.record()?.wanted())
     }
 
@@ -321,8 +321,8 @@ impl Mapping {
     ///
     /// # Durability
     /// Durable when it returns.
-    pub fn set_wanted(&self, wanted: Shape) -> Result<()> {
-        check_shape(wanted)?;
+    pub fn set_wanted(&self, wanted: LaneLayout) -> Result<()> {
+        check_layout(wanted)?;
         if self.wanted()? == wanted {
             return Ok(());
         }
@@ -385,7 +385,7 @@ impl Mapping {
         let file = self.lanes_file(stream, shard)?;
         let head = file.head()?;
         let factor = head.factor;
-        if head.shape() == wanted {
+        if head.layout() == wanted {
             return Ok(true);
         }
         let owner = format!("a factor change to {}", wanted.factor);
@@ -436,7 +436,7 @@ impl Mapping {
 }
 
 /// Refuses lanes that there cannot be.
-fn check_shape(wanted: Shape) -> Result<()> {
+fn check_layout(wanted: LaneLayout) -> Result<()> {
     let factor = wanted.factor;
     if wanted.is_valid() {
         return Ok(());
