@@ -137,13 +137,13 @@ def read_mapping(data: bytes) -> Mapping:
     return max(records, key=lambda record: record.counter)
 
 
-def read_stretches(data: bytes) -> dict[int, tuple[int, int]]:
+def read_ranges(data: bytes) -> dict[int, tuple[int, int]]:
     """What a replay reads, from behind the two slots of its mapping's record, by shard."""
     magic, count = struct.unpack_from("<8sI", data, 8192)
     assert magic == b"SFREPLY\x01"
     end = 16 + 24 * count
     assert len(data) == 8192 + end + 4
-    check_crc(data[8192:], "stretches")
+    check_crc(data[8192:], "ranges")
     found = [struct.unpack_from("<IIQQ", data, 8192 + 16 + 24 * n) for n in range(count)]
     assert found == sorted(found)
     return {shard: (first, until) for shard, zero, first, until in found if zero == 0}

@@ -13,7 +13,7 @@ from decoder import (
     read_shard,
     read_state,
 )
-from decoder_lanes import read_lanes, read_mapping, read_stretches, read_windows
+from decoder_lanes import read_lanes, read_mapping, read_ranges, read_windows
 
 import streamfn
 from streamfn import _core
@@ -218,7 +218,7 @@ class TestOtherFiles:
 
         folder = log_dir / "mappings" / replay.name
         data = (folder / "mapping").read_bytes()
-        assert list(plan.values()) == list(read_stretches(data).values())
+        assert list(plan.values()) == list(read_ranges(data).values())
         assert (2, ["s"]) == (read_mapping(data).wanted_factor, read_mapping(data).streams)
         for shard_id, (first, _) in plan.items():
             _head, lanes = read_lanes((folder / "s" / f"{shard_id}.lanes").read_bytes())

@@ -49,11 +49,11 @@ const SHARD_MAGIC: u64 = u64::from_le_bytes(*b"SFSHARD\x01");
 /// What a writer was doing; read after its death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriterState {
-    /// Nobody is between two batches.
+    /// No batch is being written.
     Clean,
     /// Bytes after `committed` may be half of a batch.
     Writing,
-    /// The log was opened on a full disk: it can be read, and whoever appends first has to finish its
+    /// The log was opened on a full disk: it can be read, and the first append has to finish its
     /// recovery.
     Unrecovered,
     /// A sync failed with this `errno`; nothing is acknowledged any more.
@@ -177,7 +177,7 @@ impl ControlFile {
         }
     }
 
-    /// Makes every page nobody's, but for `kept`; `file` is the one that is mapped. Only under the
+    /// Takes every page but `kept` from its shard; `file` is the one that is mapped. Only under the
     /// exclusive lock of the log.
     pub(crate) fn disown_all_but(&self, kept: &BTreeSet<u32>, file: &dyn File) {
         // Without a descriptor all pages are new.
@@ -233,7 +233,7 @@ impl Waiters {
         self.election().try_lead()
     }
 
-    /// Wakes all who sleep.
+    /// Wakes all sleepers.
     pub(crate) fn wake(&self) {
         self.election().news.wake();
     }
@@ -370,7 +370,7 @@ impl Page<'_> {
         self.word(0).store(SHARD_MAGIC, Ordering::Release);
     }
 
-    /// Makes it nobody's page: a shard that cannot be recovered is refused to those who ask for it.
+    /// Takes the page from its shard: a shard that cannot be recovered is refused when it is opened.
     pub(crate) fn disown(&self) {
         self.word(0).store(0, Ordering::Release);
     }

@@ -136,8 +136,8 @@ pub fn read_all(file: &dyn File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Repeats a call for as long as a signal interrupts it, so that no caller ever hears of one. Who
-/// waits for something else than the disk has a patience that is asked instead.
+/// Repeats a call for as long as a signal interrupts it, so that no caller ever hears of one.
+/// Waits for something else than the disk ask their `Patience` instead.
 ///
 /// # Errors
 /// Any other error of the call.

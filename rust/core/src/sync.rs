@@ -111,10 +111,10 @@ impl Condvar {
         guard.held = Some(held);
     }
 
-    /// Wakes all who wait.
+    /// Wakes all threads that wait.
     ///
-    /// WHY the count: the standard library's asks the kernel whether anybody waits or not, 240 ns. Who
-    /// has had the mutex to make a change sees all that began to wait before it.
+    /// WHY the count: the standard library's asks the kernel whether a thread waits or not, 240 ns. A
+    /// thread that has had the mutex to make a change sees all that began to wait before it.
     pub fn notify_all(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.told.notify_all();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::simulation::{open_at, SimFs};
-use streamfn_core::checkpoint::{Entry, Mapping, Shape, StateKind, WindowState};
+use streamfn_core::checkpoint::{Entry, LaneLayout, Mapping, StateKind, WindowState};
 use streamfn_core::clock::ManualClock;
 use streamfn_core::lane::{Added, LaneSet, Limits, Request, Work};
 use streamfn_core::{Durability, Error, Log, Patience, ShardId, Start, StreamConfig};
@@ -40,17 +40,17 @@ struct World {
 impl World {
     /// A lane with windows of a minute; it is 10:00:00.
     fn new() -> Self {
-        let mut world = Self::without_lane(Shape::WINDOWED);
+        let mut world = Self::without_lane(LaneLayout::WINDOWED);
         assert_eq!(Added::Ok, world.take(Some(MINUTE)));
         world
     }
 
-    fn without_lane(shape: Shape) -> Self {
+    fn without_lane(layout: LaneLayout) -> Self {
         let (fs, clock) = (SimFs::new(), Arc::new(ManualClock::new(600 * MINUTE)));
         let log = open_at(&fs, &clock).unwrap();
         let config = StreamConfig { durability: Durability::Process, ..StreamConfig::default() };
         log.create_stream("s", &config, &Patience::of(LONG)).unwrap();
-        let mapping = Mapping::register(&log, "app.f", shape, Start::TrimHorizon).unwrap();
+        let mapping = Mapping::register(&log, "app.f", layout, Start::TrimHorizon).unwrap();
         mapping.prepare("s").unwrap();
         let set = LaneSet::new(&log, [1; 16], 1, BUDGET_BYTES).unwrap();
         Self { fs, clock, log, mapping, width: MINUTE, runner: 1, set }
@@ -380,9 +380,9 @@ mod files {
 
     #[test]
     fn a_lane_gets_windows_and_loses_them_without_losing_its_place() {
-        let mut world = World::without_lane(Shape::from(2));
+        let mut world = World::without_lane(LaneLayout::from(2));
         world.put(10, 1);
-        Mapping::register(&world.log, "app.f", Shape::WINDOWED, Start::TrimHorizon).unwrap();
+        Mapping::register(&world.log, "app.f", LaneLayout::WINDOWED, Start::TrimHorizon).unwrap();
         assert_eq!(Added::Stale, world.take(Some(MINUTE)));
         assert!(world.mapping.change_factor("s", SHARD).unwrap());
         assert_eq!(Added::Stale, world.take(None));
@@ -400,10 +400,10 @@ mod files {
 
     #[test]
     fn several_lanes_cannot_have_windows() {
-        let world = World::without_lane(Shape::from(1));
-        let shape = Shape { factor: 2, is_windowed: true };
+        let world = World::without_lane(LaneLayout::from(1));
+        let layout = LaneLayout { factor: 2, is_windowed: true };
 
-        let refused = Mapping::register(&world.log, "app.g", shape, Start::TrimHorizon);
+        let refused = Mapping::register(&world.log, "app.g", layout, Start::TrimHorizon);
         assert!(matches!(refused, Err(Error::Config { .. })), "{refused:?}");
     }
 }

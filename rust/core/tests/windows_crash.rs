@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::simulation::{Bound, Change, Crasher, Disk, Garbage, SimFs};
 use streamfn_core::checkpoint::{
-    LanesFile, OpenWindow, ResumePoint, Shape, StateKind, WindowState, Windows,
+    LaneLayout, LanesFile, OpenWindow, ResumePoint, StateKind, WindowState, Windows,
 };
 use streamfn_core::fs::Fs;
 
@@ -69,7 +69,7 @@ impl Story {
     fn begin() -> Self {
         let fs = SimFs::new();
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
-        LanesFile::create(&shared, Path::new(PATH), Shape::WINDOWED, at(START), 1).unwrap();
+        LanesFile::create(&shared, Path::new(PATH), LaneLayout::WINDOWED, at(START), 1).unwrap();
         let (created, file) = (fs.point(), open(&fs));
         let first = Written { position: START, at: 0, synced: Some(created) };
         Self { fs, file, created, written: vec![first] }
@@ -186,7 +186,7 @@ fn a_lane_that_gets_or_loses_windows_has_its_old_place_or_its_new_one() {
     let shared: Arc<dyn Fs> = Arc::new(fs.clone());
     LanesFile::create(&shared, Path::new(PATH), 2, at(START), 1).unwrap();
     let created = fs.point();
-    assert!(open(&fs).change_factor(Shape::WINDOWED, BOOT, 1).unwrap());
+    assert!(open(&fs).change_factor(LaneLayout::WINDOWED, BOOT, 1).unwrap());
     let file = open(&fs);
     file.take(0).unwrap().unwrap();
     file.checkpoint_windows(0, at(120), &windows_at(120), 1).unwrap();

@@ -313,7 +313,7 @@ impl Mapping {
     ) -> PyResult<Self> {
         let start = parse_start(start)?;
         let log = log.inner()?;
-        let wanted = core::Shape { factor, is_windowed: windowed };
+        let wanted = core::LaneLayout { factor, is_windowed: windowed };
         let inner = py.detach(|| core::Mapping::register(log, name, wanted, start)).into_py()?;
         Ok(Self { inner })
     }
@@ -450,7 +450,7 @@ impl Mapping {
 
     #[pyo3(signature = (*, factor, windowed = false))]
     fn set_wanted(&self, py: Python<'_>, factor: u32, windowed: bool) -> PyResult<()> {
-        let wanted = core::Shape { factor, is_windowed: windowed };
+        let wanted = core::LaneLayout { factor, is_windowed: windowed };
         py.detach(|| self.inner.set_wanted(wanted)).into_py()
     }
 

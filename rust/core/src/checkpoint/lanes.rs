@@ -27,7 +27,7 @@ use crate::sync::{Mutex, MutexGuard};
 
 use super::lease;
 use super::resume_point::ResumePoint;
-use super::slot::{Checkpoint, Head, InFlight, Shape};
+use super::slot::{Checkpoint, Head, InFlight, LaneLayout};
 use super::window::{Pair as WindowPair, WindowFiles, Windows};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
@@ -75,7 +75,7 @@ impl Drop for Locked<'_> {
 }
 
 impl LanesFile {
-    /// Makes a lanes file with `shape`, a factor or more, whose lanes begin at `start`, unless there
+    /// Makes a lanes file with `layout`, a factor or more, whose lanes begin at `start`, unless there
     /// is one. Call it under `mappings/lock`.
     ///
     /// # Errors
@@ -86,11 +86,11 @@ impl LanesFile {
     pub fn create(
         fs: &Arc<dyn Fs>,
         path: &Path,
-        shape: impl Into<Shape>,
+        layout: impl Into<LaneLayout>,
         start: ResumePoint,
         now: Micros,
     ) -> Result<()> {
-        let Shape { factor, is_windowed } = shape.into();
+        let LaneLayout { factor, is_windowed } = layout.into();
         if fs.exists(path).at(path)? {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl LanesFile {
         (0..head.factor).map(|slot| self.read_lane(head, slot)).collect()
     }
 
-    /// Makes the caller, who has the lease, the one whose writes count: raises the lane's epoch.
+    /// Raises the lane's epoch: from then on only writes of the caller, which has the lease, count.
     /// `None` if the factor in force has no such lane.
     ///
     /// # Errors

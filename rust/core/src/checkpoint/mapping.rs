@@ -22,7 +22,7 @@ use crate::sync::Mutex;
 
 use super::lanes::LanesFile;
 use super::lease::Lease;
-use super::slot::{replayed, MappingRecord, OnFailure, RecordRange, Shape};
+use super::slot::{replayed, LaneLayout, MappingRecord, OnFailure, RecordRange};
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::{self, File};
@@ -54,19 +54,20 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Makes a mapping or opens it, and sets the factor it wants, or the [`Shape`]. `start` counts
+    /// Makes a mapping or opens it, and sets the factor it wants, or the [`LaneLayout`]. `start` counts
     /// only while no stream of it has begun.
     ///
     /// # Errors
     /// [`Error::Config`] for a name or factor that cannot be, or a start that counts and lies in the
-    /// future, [`Error::CheckpointConflict`] for a record damaged beyond use, [`Error::Io`], [`Error::LogFull`], [`Error::LockTimeout`].
+    /// future, [`Error::CheckpointConflict`] for a record damaged beyond use, [`Error::Io`],
+    /// [`Error::LogFull`], [`Error::LockTimeout`].
     ///
     /// # Durability
     /// Durable when it returns.
     pub fn register(
         log: &Arc<Log>,
         name: &str,
-        wanted: impl Into<Shape>,
+        wanted: impl Into<LaneLayout>,
         start: Start,
     ) -> Result<Self> {
         let wanted = wanted.into();
@@ -74,7 +75,7 @@ impl Mapping {
         if !(is_valid_name(name) || is_valid_internal_name(name)) {
             return Err(Error::config("name", format!("`{name}` is not a mapping's name")));
         }
-        check_shape(wanted)?;
+        check_layout(wanted)?;
         let factor = wanted.factor;
         let mapping = Self::at(log, name);
         let lock = mapping.lock_file()?;
@@ -95,7 +96,8 @@ impl Mapping {
                 on_failure: OnFailure::default(),
             })?,
             Some(record) => {
-                // WHY: who made it may have died, or met an error, before its name was durable.
+                // WHY: the process that made it may have died, or met an error, before its name was
+                // durable.
                 mapping.sync_names()?;
                 let start = if record.begun.is_empty() { start } else { record.start };
                 if (record.wanted(), record.start) != (wanted, start) {
@@ -154,7 +156,7 @@ impl Mapping {
     /// when `fsck --repair` has written it again.
     ///
     /// # Errors
-    /// As [`Mapping::register`]: of one that cannot be read nobody knows what it needs.
+    /// As [`Mapping::register`]: what an unreadable mapping needs is unknown.
     pub(super) fn all(log: &Arc<Log>) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for (name, has_record) in Self::entries(log)? {
@@ -227,7 +229,7 @@ impl Mapping {
     ///
     /// # Errors
     /// As [`Mapping::register`].
-    pub fn wanted(&self) -> Result<Shape> {
+    pub fn wanted(&self) -> Result<LaneLayout> {
         Ok(self.record()?.wanted())
     }
 
@@ -277,7 +279,7 @@ impl Mapping {
     pub fn try_lease(&self, file: &LanesFile, slot: u32, owner: &str) -> Result<Option<Lease>> {
         let lease = Lease::try_take(self.log.fs(), &file.lease_path(slot), owner);
         let lease = lease.map_err(|error| self.told_removed(error))?;
-        // WHY after the lease: who removes the mapping has to have it, too.
+        // WHY after the lease: a process that removes the mapping has to have it, too.
         self.record()?;
         Ok(lease)
     }
@@ -319,8 +321,8 @@ impl Mapping {
     ///
     /// # Durability
     /// Durable when it returns.
-    pub fn set_wanted(&self, wanted: Shape) -> Result<()> {
-        check_shape(wanted)?;
+    pub fn set_wanted(&self, wanted: LaneLayout) -> Result<()> {
+        check_layout(wanted)?;
         if self.wanted()? == wanted {
             return Ok(());
         }
@@ -338,8 +340,8 @@ impl Mapping {
         self.log.check()?;
         let mut files = self.files.lock();
         let path = self.lanes_path(stream, shard);
-        // WHY each time: whoever removed the stream meanwhile, and made another of its name, has put
-        // another file in its place.
+        // WHY each time: if the stream was removed meanwhile, and another of its name was made, another
+        // file is in its place.
         if let Some(file) = files.get(&(stream.to_owned(), shard)) {
             if file.is_there()? {
                 return Ok(Arc::clone(file));
@@ -353,8 +355,8 @@ impl Mapping {
             }
             other => Arc::new(other?),
         };
-        // WHY: who made the file may have died, or met an error, before its name was durable; no
-        // checkpoint may be told to be durable in it until it is.
+        // WHY: the process that made the file may have died, or met an error, before its name was
+        // durable. Until it is, no checkpoint in it may be reported as durable.
         for folder in [fs::parent(&path), &self.folder] {
             self.log.fs().sync_dir(folder).at(folder)?;
         }
@@ -370,8 +372,8 @@ impl Mapping {
         Ok(self.lanes_file(stream, shard)?.head()?.factor)
     }
 
-    /// Puts what is wanted in force for a shard, the factor and whether there are windows, if nobody holds a lease of it and no batch is in
-    /// flight; returns whether it is in force now.
+    /// Puts the wanted factor, and whether there are windows, in force for a shard, if no lane of it is
+    /// leased and no batch is in flight; returns whether they are in force now.
     ///
     /// # Errors
     /// As [`LanesFile::change_factor`].
@@ -383,7 +385,7 @@ impl Mapping {
         let file = self.lanes_file(stream, shard)?;
         let head = file.head()?;
         let factor = head.factor;
-        if head.shape() == wanted {
+        if head.layout() == wanted {
             return Ok(true);
         }
         let owner = format!("a factor change to {}", wanted.factor);
@@ -434,7 +436,7 @@ impl Mapping {
 }
 
 /// Refuses lanes that there cannot be.
-fn check_shape(wanted: Shape) -> Result<()> {
+fn check_layout(wanted: LaneLayout) -> Result<()> {
     let factor = wanted.factor;
     if wanted.is_valid() {
         return Ok(());

@@ -28,5 +28,5 @@ pub use lease::Lease;
 pub use mapping::{LaneStatus, Mapping};
 pub use membership::Membership;
 pub use resume_point::ResumePoint;
-pub use slot::{Cause, Entry, InFlight, OnFailure, RecordRange, Shape, SLOT_ENTRIES_MAX};
+pub use slot::{Cause, Entry, InFlight, LaneLayout, OnFailure, RecordRange, SLOT_ENTRIES_MAX};
 pub use window::{OpenWindow, StateKind, WindowState, Windows};

@@ -106,7 +106,7 @@ impl Mapping {
             let factor = file.head()?.factor;
             let leases = (0..factor).map(|slot| self.lease(&file.lease_path(slot), patience));
             let leases = leases.collect::<Result<Vec<_>>>()?;
-            // Who has them all is the only one who changes the factor; before, anybody could.
+            // A process that has them all is the only one that changes the factor; before, any could.
             if file.head()?.factor == factor {
                 return Ok(leases);
             }

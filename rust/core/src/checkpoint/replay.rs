@@ -19,7 +19,7 @@ use crate::log::{ReadBuffer, ShardLog};
 use crate::stream::{ShardMeta, Stream};
 use crate::types::{Micros, SequenceNumber, ShardId, Start};
 
-/// Who ends a replay tries again soon: nothing is waited for.
+/// A worker that ends a replay tries again soon: nothing is waited for.
 const AT_ONCE: Duration = Duration::ZERO;
 
 impl Mapping {

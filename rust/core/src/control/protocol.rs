@@ -45,10 +45,10 @@ impl Wake<'_> {
     }
 }
 
-/// One of those who wait for something leads: it does the work, and the others sleep meanwhile.
+/// Of those that wait for something one leads: it does the work, and the others sleep meanwhile.
 #[derive(Clone, Copy)]
 pub(crate) struct Election<'a> {
-    /// 1 while somebody leads.
+    /// 1 while one leads.
     pub(crate) is_led: &'a AtomicU32,
     /// Changes whenever the leader got on, and when it has let go of the lead.
     pub(crate) news: Wake<'a>,
@@ -58,9 +58,9 @@ pub(crate) struct Election<'a> {
 pub(crate) struct Lead<'a>(Election<'a>);
 
 impl<'a> Election<'a> {
-    /// Leads, if nobody does.
+    /// Takes the lead, if it is free.
     ///
-    /// Who does not get the lead sleeps until `news` is not what it was before the attempt.
+    /// A caller that does not get the lead sleeps until `news` is not what it was before the attempt.
     pub(crate) fn try_lead(self) -> Option<Lead<'a>> {
         let before = self.is_led.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
         before.is_ok().then(|| Lead(self))
@@ -69,8 +69,8 @@ impl<'a> Election<'a> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        // INVARIANT: the lead first. Who finds it taken has seen the word before this wake changes it,
-        // so nobody sleeps while nobody leads.
+        // INVARIANT: the lead first. A waiter that finds it taken has seen the word before this wake
+        // changes it, so no waiter sleeps while none leads.
         self.0.is_led.store(0, Ordering::Release);
         self.0.news.wake();
     }
@@ -86,7 +86,7 @@ pub(crate) struct Reach<'a> {
 impl Reach<'_> {
     /// Moves on to there, never back.
     pub(crate) fn raise(&self, position: u64, end: u64) {
-        // INVARIANT: the position first. Who sees a number finds it before the position.
+        // INVARIANT: the position first. A reader that sees a number finds it before the position.
         self.position.fetch_max(position, Ordering::AcqRel);
         self.end.fetch_max(end, Ordering::AcqRel);
     }
@@ -120,8 +120,8 @@ impl Progress<'_> {
 
     /// Shows readers what a sync made durable, and says that it is.
     pub(crate) fn after_sync(&self, position: u64, end: u64) {
-        // WHY this order: who sees that it is durable returns to its caller, whose record must then
-        // be visible.
+        // WHY this order: a thread that sees that it is durable returns to its caller, whose record
+        // must then be visible.
         self.visible.raise(position, end);
         self.durable.raise(position, end);
     }

@@ -46,9 +46,9 @@ pub struct SegmentHeader {
     pub created: Micros,
     /// `header_crc` of the last batch of the segment before; 0 in the first.
     pub prev_header_crc: u32,
-    /// Features that who does not know them may not even read past (none yet).
+    /// Features without which a version may not even read past the segment (none yet).
     pub incompatible: u32,
-    /// Features that who does not know them may read past, but not write beside (none yet).
+    /// Features without which a version may read past the segment, but not write beside it (none yet).
     pub read_only_compatible: u32,
     /// Features that may be ignored (none yet).
     pub compatible: u32,

@@ -99,7 +99,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
 /// Examines a log directory without changing anything in it.
 ///
-/// If nobody has the log open it is locked meanwhile: who wants to open it waits.
+/// If no process has the log open it is locked meanwhile: a process that opens it waits.
 ///
 /// # Errors
 /// [`Error::Config`] (`log_dir`) if it is not a log directory; [`Error::UnsupportedFormat`];

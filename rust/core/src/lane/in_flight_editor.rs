@@ -1,4 +1,5 @@
-//! A lane's lease in the hands of a supervisor, for the moment it takes to settle who is blamed.
+//! Editing the in-flight slot of a lane without running it: a supervisor takes the lease for the moment
+//! in which it writes what a death or a time-out means for the batch.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::types::{SequenceNumber, ShardId};
 /// Bytes of decoded batches kept while a lane is judged.
 const BUDGET_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a supervisor found, to be written into the slot.
+/// What a supervisor writes into the slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InFlightEdit {
     /// What is still open, first call first.
@@ -34,7 +35,7 @@ pub struct InFlightEdit {
     pub is_exclusive: bool,
 }
 
-/// A lane held to be judged; given back when dropped.
+/// A lane whose lease a supervisor has, to edit its in-flight slot; given back when dropped.
 #[derive(Debug)]
 pub struct InFlightEditor {
     log: Arc<Log>,
@@ -138,7 +139,7 @@ impl InFlightEditor {
         let range = [Entry::fresh(first, last)];
         let filtering = self.filter.clone().map(|filter| Filtering { filter, counts: None });
         let mut lane_filter = filtering.map(LaneFilter::new).transpose()?;
-        // Whoever takes the lane meets the damage; here it only matters who is left.
+        // The runner that takes the lane meets the damage; here only the records that are left matter.
         let (place, lane_filter) = (self.checkpoint, lane_filter.as_mut());
         let found = self.source.collect(self.share, &range, place, lane_filter, AtDamage::Pass)?;
         let records = found.records;

@@ -1,4 +1,4 @@
-//! One lane in the hands of a runner: reading on, forming batches, and what of them is open.
+//! One lane whose lease a runner has: reading on, forming batches, and what of them is open.
 //!
 //! ```text
 //! forming --a batch closes: slot written--> open, handed out --settle: checkpoint--> forming

@@ -270,8 +270,8 @@ impl LaneSet {
                 return Ok(None);
             }
             if asleep.is_none() {
-                // INVARIANT: there is a look after this. Who frees a lane counts sleepers after that:
-                // either this thread is among them, or its look finds the lane free.
+                // INVARIANT: there is a look after this. A thread that frees a lane counts sleepers after
+                // that: either this thread is among them, or its look finds the lane free.
                 asleep = Some(Asleep::among(&self.sleepers));
                 continue;
             }
@@ -300,7 +300,7 @@ impl LaneSet {
         let mut due = None;
         let work = self.turn(&mut state, lane, is_burst, &mut due);
         drop(state);
-        // Who sleeps in `next` has not seen when this lane's batch will be due.
+        // A thread that sleeps in `next` has not seen when this lane's batch will be due.
         if due.is_some() && self.sleepers.load(Ordering::SeqCst) > 0 {
             self.log.bump();
         }

@@ -141,8 +141,8 @@ impl Source {
     /// The batch at a cursor, if it is in memory and goes on where the cursor is.
     fn cached(&self, cursor: &Cursor) -> Option<Arc<CachedBatch>> {
         let found = self.cache.get(self.number, cursor.position)?;
-        // WHY: a lane that passed over damage may have left the batch behind it here. Who comes from
-        // before the damage has to meet it, too.
+        // WHY: a lane that passed over damage may have left the batch behind it here. A lane
+        // that comes from before the damage has to meet it, too.
         let batch = found.batch();
         let goes_on = batch.base_seq() <= cursor.next_seq || batch.control().is_some();
         goes_on.then_some(found)
@@ -158,7 +158,7 @@ impl Source {
         self.cache.pass(self.number, batch.batch().position());
         let next_seq = cursor.next_seq;
         *cursor = batch.after();
-        // Whoever read the batch may have been further back.
+        // The lane that read the batch may have been further back.
         cursor.next_seq = cursor.next_seq.max(next_seq);
     }
 

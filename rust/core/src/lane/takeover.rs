@@ -1,7 +1,7 @@
-//! Who may go on with a batch that somebody else had in flight, and who is blamed. Pure.
+//! Whether a runner may go on with a batch that another one had in flight, and what is blamed for it. Pure.
 //!
 //! ```text
-//! nobody was calling, or it is our own slot  -> take it as it stands
+//! no call was in progress, or it is our slot  -> take it as it stands
 //! another runner of ours was calling         -> our supervisor judges first
 //! a living worker's runner was calling       -> its supervisor judges first
 //! a dead worker's runner was calling         -> one worker death more; no attempt counts,
@@ -14,7 +14,7 @@ use crate::types::Micros;
 /// Worker deaths in a row after which a batch runs with nothing else in its worker.
 pub const WORKER_DEATHS_MAX: u32 = 2;
 
-/// Who asks for the lane.
+/// The runner that asks for the lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taker {
     /// Uuid of its worker.
@@ -53,7 +53,7 @@ pub fn verdict<E>(
         }
         in_flight.worker_deaths = in_flight.worker_deaths.saturating_add(1);
         if in_flight.is_exclusive {
-            // A cause is a verdict that is not counted yet: who runs the batch counts the attempt.
+            // A cause is a verdict that is not counted yet: the runner of the batch counts the attempt.
             for entry in in_flight.first_call() {
                 entry.cause = Cause::Crashed;
                 // No process was left to see the signal; a worker that dies whole was killed.

@@ -1301,7 +1301,7 @@ mod replays {
         let wanted = Mapping::register(
             &world.log,
             "shop.total",
-            crate::checkpoint::Shape::WINDOWED,
+            crate::checkpoint::LaneLayout::WINDOWED,
             Start::TrimHorizon,
         );
         let range = RecordRange { shard: SHARD, first: 1, until: 4 };

@@ -1,7 +1,7 @@
 //! Appending to a shard, from several threads and several processes.
 //!
-//! Threads put their records in a queue; whoever gets the writer takes all that is queued, so the
-//! next batch forms while the last is being written. Processes exclude each other with a file lock
+//! Threads put their records in a queue. The thread that gets the writer takes all that is queued, so
+//! the next batch forms while the last is being written. Processes exclude each other with a file lock
 //! for each group of batches.
 
 use std::sync::atomic::Ordering;
@@ -525,7 +525,7 @@ impl ShardLog {
         let page = self.page();
         self.sync_now()?;
         // WHY: from here on the recovery point may lie in the new segment while the page still points
-        // into the old one. Who finds that mark looks for the end itself.
+        // into the old one. A process that finds this mark looks for the end itself.
         page.set_state(WriterState::Writing);
         let begun = self.make_segment(writer, tail);
         if let Ok(start) = begun {
@@ -577,8 +577,8 @@ impl ShardLog {
     }
 
     /// Under `append.lock`, after a writer died between two states: walks the batches from the last
-    /// one announced, adopts what is whole (nobody was told it failed) and cuts the rest (nobody was
-    /// told it is there).
+    /// one announced, adopts what is whole (no caller was told that it failed) and cuts the rest
+    /// (no caller was told that it is there).
     pub(super) fn repair_tail(&self) -> Result<()> {
         let page = self.page();
         let state = self.state.load()?;

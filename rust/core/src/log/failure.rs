@@ -3,8 +3,8 @@
 //! ```text
 //! errno 5 in boot 0123456789abcdef0123456789abcdef: /log/streams/…/….seg: Input/output error
 //! ```
-//! The page tells those who have the log open, this file those who come later. It is there for people
-//! too, and of use without what stands behind the name of the boot.
+//! Processes that have the log open see the failure in the shard's page; later ones see this file. People
+//! read it too. The text behind the name of the boot is for them alone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl FailedSync {
         if !fs.exists(&path).at(&path)? {
             return Ok(None);
         }
-        // It is there, which counts. Who cannot read it does not know the boot.
+        // That the file is there is enough. If it cannot be read, the boot is unknown.
         let text = fs::read(&**fs, &path).unwrap_or_default();
         Ok(Some(Self::decode(&String::from_utf8_lossy(&text))))
     }

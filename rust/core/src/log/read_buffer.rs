@@ -98,8 +98,8 @@ impl ReadBuffer {
     }
 }
 
-/// Buffers that were read, to be used again. Who of the batches in one is still in use shows in the
-/// count of its owners.
+/// Buffers that were read, to be used again. The count of its owners shows whether a batch in it is
+/// still in use.
 #[derive(Debug, Default)]
 pub struct SpentBuffers(Mutex<VecDeque<Arc<Vec<u8>>>>);
 

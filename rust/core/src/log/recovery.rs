@@ -1,4 +1,4 @@
-//! What is found when a log is opened that nobody else has open.
+//! Recovery: what is found when a log is opened that no other process has open.
 //!
 //! ```text
 //! same boot, CLEAN, last batch verifies ─────────────────────────────▶ trust the page cache
@@ -10,7 +10,7 @@
 //! A shard that its manifest says is closed ends with CLOSE: one that is not there is written again.
 //! [`examine`] only reads, so that a log of a newer version is refused before anything is touched. What
 //! is found can be read at once; cutting and beginning an epoch may need room that a full disk does not
-//! have, and is then left to the first who appends.
+//! have; then the first append does it.
 
 mod begin;
 mod find_end;
@@ -213,7 +213,7 @@ impl Recovering<'_> {
     }
 }
 
-/// After everything was synced and nobody else has the log open: notes that no number was issued
+/// After everything was synced and no other process has the log open: notes that no number was issued
 /// beyond the log, so that the next opening needs neither a scan nor a new epoch.
 pub(crate) fn close_cleanly(
     directory: &Arc<Directory>,

@@ -1,8 +1,8 @@
 //! Telling a batch that lies behind damage from a copy of one inside of a record.
 //!
-//! A record may hold anything: a piece of this very log, even. Who reads batch after batch never looks
-//! inside of one. Who searches for the next whole batch meets everything that has the bytes of one, and
-//! may take only what stands where it was written.
+//! A record may hold any bytes, even a piece of this very log. A reader that goes from batch to batch
+//! never looks inside of a batch. A search for the next whole batch meets all bytes that look like one;
+//! it may take only a batch that stands where it was written.
 
 use crate::format::record_batch::{HeaderRead, Unknown};
 use crate::format::BatchHeader;

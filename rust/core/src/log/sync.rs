@@ -20,7 +20,7 @@ use super::{Directory, ShardLog};
 const WAIT_STEP: Duration = Duration::from_millis(5);
 /// Without progress for this long a waiter syncs itself: the leader may be stopped.
 const LEADER_PATIENCE: Duration = Duration::from_millis(50);
-/// Committed data that nobody synced for this long is synced by whoever notices.
+/// Committed data that was not synced for this long is synced by the first process that notices.
 pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// Since when this process has seen committed data that is not durable.
@@ -54,8 +54,8 @@ fn errno_of(error: &Error) -> i32 {
     }
 }
 
-/// A folder that could not even be opened was not synced, and nobody was told that it was: who tries
-/// again believes nothing that is not so.
+/// A folder that could not even be opened was not synced, and no caller was told that it was. So the
+/// sync may be tried again.
 fn was_never_tried(error: &Error) -> bool {
     matches!(errno_of(error), libc::EMFILE | libc::ENFILE)
 }
@@ -94,8 +94,9 @@ impl ShardLog {
                 return Ok(());
             }
             page.check(&self.folder)?;
-            // WHY all at once, not one after the other: who was synced is to put again while the next
-            // sync runs. A thread that leads before the others have gone on syncs for itself alone.
+            // WHY all at once, not one after the other: a thread whose records were synced is to put
+            // again while the next sync runs. A thread that leads before the others have gone on syncs
+            // for itself alone.
             if let Some(_lead) = self.waiters.try_lead() {
                 self.lead(end, &mut standstill, &asked, patience.deadline)?;
             } else {

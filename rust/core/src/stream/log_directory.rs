@@ -1,7 +1,7 @@
-//! A log directory: opening it beside other processes, and its streams.
+//! An open log directory: its streams, its housekeeping, and closing it.
 //!
-//! `lock` is held shared by everyone who has the log open. Who gets it exclusively is alone: only
-//! then are pages of the control file made or rebuilt, and shards recovered.
+//! Every process that has the log open holds `lock` shared. A process that gets it exclusively is alone;
+//! only then it makes or rebuilds pages of the control file, and recovers shards (`opening.rs`).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -212,7 +212,7 @@ impl Log {
         self.stream(name)
     }
 
-    /// Removes a stream with all its records. Who has it open, in whichever process, is told
+    /// Removes a stream with all its records. Processes that have it open get
     /// [`Error::StreamNotFound`] from then on. What mappings remember of it stays: see
     /// [`crate::checkpoint::removal`].
     ///

@@ -12,8 +12,8 @@ use super::manifest::Manifest;
 use super::shard_config;
 use super::topology::{manifest_path, stream_names};
 
-/// The streams and their manifests, but for those whose manifest is damaged: who asks for such a
-/// stream is told, and the others do not depend on it.
+/// The streams and their manifests, but for those whose manifest is damaged: opening such a stream
+/// tells of it, and the others do not depend on it.
 pub(super) fn whole_streams(directory: &Directory) -> Result<Vec<(String, Manifest)>> {
     let mut found = Vec::new();
     for name in stream_names(directory)? {

@@ -57,8 +57,8 @@ impl Stream {
     ) -> Result<Self> {
         let folder = directory.root().join("streams").join(name);
         let manifest = load(directory, name)?;
-        // WHY: who made the stream may have died, or met an error, before its names were durable;
-        // nothing may be acknowledged in it until they are.
+        // WHY: the process that made the stream may have died, or met an error, before its names were
+        // durable; nothing may be acknowledged in it until they are.
         let fs = directory.fs();
         for folder in [&folder, fs::parent(&folder)] {
             fs.sync_dir(folder).at(folder)?;

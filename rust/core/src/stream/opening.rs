@@ -104,11 +104,11 @@ fn create_dirs(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
     fs.sync_dir(parent).at(parent)
 }
 
-/// Recovers every shard. One that cannot be is closed, and the others are not: who asks for it is told
+/// Recovers every shard. One that cannot be is closed, and the others are not: opening it tells
 /// why. What a newer version wrote is refused as a whole, before anything is changed.
 ///
-/// In another boot a page that was not visited is nobody's from then on: its stream's manifest is
-/// damaged, or missing, and may be brought back when page 0 is of this boot.
+/// In another boot a page that was not visited belongs to no shard from then on: its stream's manifest
+/// is damaged, or missing, and may be brought back when page 0 is of this boot.
 fn recover_shards(opened: &Opened, same_boot: bool) -> Result<()> {
     let directory = &opened.directory;
     let mut found = Vec::new();
@@ -167,7 +167,7 @@ impl Opening<'_> {
             if let Some(opened) = self.beside_others()? {
                 return Ok((lock, opened));
             }
-            // WHY: one who was alone has died in the middle of it, and all who waited for its end
+            // WHY: the process that was alone has died in the middle of it, and all that waited for it
             // are in here. They let go, so that one of them can be alone in its place.
             lock.unlock().at(&lock_path)?;
             if unready.get_or_insert_with(|| Deadline::after(UNREADY_PATIENCE)).is_past() {
@@ -188,7 +188,7 @@ impl Opening<'_> {
         for name in ["streams", "mappings", "workers"] {
             fs.create_dir(&self.root.join(name)).at(&self.root)?;
         }
-        // Each time: whoever made them may have died before their names were durable.
+        // Each time: the process that made them may have died before their names were durable.
         fs.sync_dir(&self.root).at(&self.root)?;
         if is_new {
             fs::replace(&**fs, &format_path, &encode_format(uuid)).at(&format_path)?;
@@ -292,7 +292,7 @@ impl Opened {
             }
             let stream = Stream::open(&self.directory, &self.topology, &name)?;
             match stream.settle(&self.topology.enter(&patience)?, &patience) {
-                // The log can be read all the same; whoever meets the CLOSE tries again.
+                // The log can be read all the same; a producer that meets the CLOSE tries again.
                 Err(
                     Error::LogFull { .. }
                     | Error::StoragePoisoned { .. }

@@ -4,8 +4,8 @@
 //! pages of its shards REMOVED ──▶ manifest renamed to `removed` ──▶ files, folders, `removed` gone
 //!   (nobody can use it)            └─ the commit point
 //! ```
-//! Whoever finds `removed` (an opener that is alone, a creation of that name) goes on with the last
-//! step. Before the rename the stream is whole: after a crash it is there as before, until then
+//! A process that finds `removed` (an opener that is alone, a creation of that name) goes on with the
+//! last step. Before the rename the stream is whole: after a crash it is there as before, until then
 //! those who have it open are told that it is gone.
 
 use std::path::Path;

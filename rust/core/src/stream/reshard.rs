@@ -4,7 +4,7 @@
 //! manifest: children PENDING ──▶ CLOSE{children} in the parents, synced ──▶ manifest: parents closed,
 //!                                └─ the first one is the commit point        children open
 //! ```
-//! All of it under `topology.lock`. Who takes that next, and who opens the log alone, finishes what
+//! All of it under `topology.lock`. The next process that takes it, or opens the log alone, finishes what
 //! was left in the middle: children whose parents have no CLOSE are dropped, nobody has ever written
 //! to them; with a CLOSE the rest is done. So children are open exactly if their parents have CLOSE,
 //! and a producer that meets one goes the same way before it writes to a child.

@@ -9,7 +9,7 @@ use crate::simulation::ledger::Ledger;
 use crate::simulation::{open_at, Change, SimFs, NOW};
 use streamfn_core::checkpoint::retention::retain_all;
 use streamfn_core::checkpoint::{
-    Mapping, OpenWindow, RecordRange, ResumePoint, Shape, StateKind, WindowState, Windows,
+    LaneLayout, Mapping, OpenWindow, RecordRange, ResumePoint, StateKind, WindowState, Windows,
 };
 use streamfn_core::clock::ManualClock;
 use streamfn_core::format::record_batch::HeaderRead;
@@ -303,7 +303,7 @@ impl Run {
             Step::Trim => self.trim(),
             Step::RetainConsumed => self.retain_consumed(),
             Step::Map(factor) => self.map(factor.into()),
-            Step::Windows => self.change_factor(Shape::WINDOWED),
+            Step::Windows => self.change_factor(LaneLayout::WINDOWED),
             Step::Rot => self.rot(),
             Step::Replay => self.replay(),
             Step::FinishReplay => self.finish_replay(),
@@ -440,9 +440,9 @@ impl Run {
         self.mapping.as_ref().unwrap()
     }
 
-    fn map(&mut self, shape: Shape) {
-        let (begun, factor) = (self.fs.point(), shape.factor);
-        let mapping = Mapping::register(&self.log, MAPPING, shape, Start::TrimHorizon).unwrap();
+    fn map(&mut self, layout: LaneLayout) {
+        let (begun, factor) = (self.fs.point(), layout.factor);
+        let mapping = Mapping::register(&self.log, MAPPING, layout, Start::TrimHorizon).unwrap();
         for shard in mapping.prepare(STREAM).unwrap() {
             let file = mapping.lanes_file(STREAM, shard).unwrap();
             let first = file.lane(0).unwrap().unwrap().checkpoint.next_seq;
@@ -530,12 +530,12 @@ impl Run {
         }
     }
 
-    fn change_factor(&mut self, shape: Shape) {
-        let (shards, factor) = (self.shards_with_lanes(), shape.factor);
-        self.map(shape);
+    fn change_factor(&mut self, layout: LaneLayout) {
+        let (shards, factor) = (self.shards_with_lanes(), layout.factor);
+        self.map(layout);
         for shard in shards {
             let head = self.mapping().lanes_file(STREAM, shard).unwrap().head().unwrap();
-            if (head.factor, head.is_windowed) == (factor, shape.is_windowed) {
+            if (head.factor, head.is_windowed) == (factor, layout.is_windowed) {
                 continue;
             }
             let begun = self.fs.point();

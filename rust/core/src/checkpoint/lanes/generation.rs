@@ -5,7 +5,7 @@ use super::slots::lane_start;
 use super::view::LaneView;
 use super::{LanesFile, STRIDE};
 use crate::checkpoint::resume_point::ResumePoint;
-use crate::checkpoint::slot::{Checkpoint, Head, Shape};
+use crate::checkpoint::slot::{Checkpoint, Head, LaneLayout};
 use crate::checkpoint::window::Pair as WindowPair;
 use crate::error::{IoContext, Result};
 use crate::fs::Lock;
@@ -28,17 +28,17 @@ impl LanesFile {
     /// lanes, whose slots were not touched.
     pub fn change_factor(
         &self,
-        wanted: impl Into<Shape>,
+        wanted: impl Into<LaneLayout>,
         boot_id: [u8; 16],
         now: Micros,
     ) -> Result<bool> {
-        let shape = wanted.into();
+        let layout = wanted.into();
         let _syncing = self.syncing.lock();
         let mut state = self.state.lock();
         self.check(&state)?;
         let _locked = self.lock(&state, Lock::Exclusive)?;
         let head = self.read_head()?;
-        if head.shape() == shape {
+        if head.layout() == layout {
             return Ok(true);
         }
         // WHY: below only slots that do not count are overwritten; those that do must be durable
@@ -54,7 +54,7 @@ impl LanesFile {
         }
         let lowest = lanes.iter().map(|lane| lane.checkpoint).min_by_key(|found| found.next_seq);
         let lowest = lowest.expect("a factor is at least 1");
-        self.begin_anew(&mut state, head, shape, &Checkpoint { written: now, ..lowest })?;
+        self.begin_anew(&mut state, head, layout, &Checkpoint { written: now, ..lowest })?;
         Ok(true)
     }
 
@@ -76,7 +76,7 @@ impl LanesFile {
         let ResumePoint { next_seq, hint, shard_epoch } = place;
         let first =
             Checkpoint { next_seq, hint, shard_epoch, written: now, ..Checkpoint::default() };
-        self.begin_anew(&mut state, head, head.shape(), &first)
+        self.begin_anew(&mut state, head, head.layout(), &first)
     }
 
     /// Writes a generation in which all lanes begin at `first`; what is in the slots must be durable.
@@ -84,10 +84,10 @@ impl LanesFile {
         &self,
         state: &mut MutexGuard<'_, FileState>,
         head: Head,
-        shape: Shape,
+        layout: LaneLayout,
         first: &Checkpoint,
     ) -> Result<()> {
-        let Shape { factor, is_windowed } = shape;
+        let LaneLayout { factor, is_windowed } = layout;
         self.file.allocate(lane_start(factor.max(head.factor))).at(&self.path)?;
         let generation = head.generation + 1;
         for slot in 0..factor {

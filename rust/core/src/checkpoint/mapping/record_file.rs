@@ -8,7 +8,7 @@ use super::{Mapping, LOCK_PATIENCE};
 use crate::checkpoint::lanes::LanesFile;
 use crate::checkpoint::resume_point::ResumePoint;
 use crate::checkpoint::slot::{
-    replay_name, MappingRecord, OnFailure, RecordRange, Shape, MAPPING_BYTES,
+    replay_name, LaneLayout, MappingRecord, OnFailure, RecordRange, MAPPING_BYTES,
 };
 use crate::clock::Patience;
 use crate::error::{Error, IoContext, Result};
@@ -79,12 +79,12 @@ impl Mapping {
         Ok(name)
     }
 
-    /// Makes a replay with lanes of the `wanted` shape, where its ranges begin; call it under the
+    /// Makes a replay with lanes of the `wanted` layout, where its ranges begin; call it under the
     /// lock.
     pub(in crate::checkpoint) fn create_replay(
         &self,
         stream: &str,
-        wanted: Shape,
+        wanted: LaneLayout,
         ranges: &[RecordRange],
     ) -> Result<()> {
         self.create_folder()?;

@@ -1,4 +1,4 @@
-//! The head of a lanes file, and the shape of the lanes that it says.
+//! The head of a lanes file: how many lanes there are, and what they are like.
 
 use super::sealed::{seal, unseal, OTHER_FORMAT};
 use crate::format::{Bytes, Damage};
@@ -12,21 +12,21 @@ const FLAG_WINDOWED: u16 = 1;
 
 /// What the lanes of a shard are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct LaneLayout {
     /// How many there are.
     pub factor: u32,
     /// Whether they have tumbling windows: then the window files hold their positions.
     pub is_windowed: bool,
 }
 
-impl From<u32> for Shape {
+impl From<u32> for LaneLayout {
     fn from(factor: u32) -> Self {
         Self { factor, is_windowed: false }
     }
 }
 
-impl Shape {
-    /// The only shape with windows: a state belongs to a whole shard.
+impl LaneLayout {
+    /// The only layout with windows: a state belongs to a whole shard.
     pub const WINDOWED: Self = Self { factor: 1, is_windowed: true };
 
     /// Whether there are lanes like that.
@@ -50,8 +50,8 @@ pub struct Head {
 
 impl Head {
     /// What the lanes are like.
-    pub fn shape(&self) -> Shape {
-        Shape { factor: self.factor, is_windowed: self.is_windowed }
+    pub fn layout(&self) -> LaneLayout {
+        LaneLayout { factor: self.factor, is_windowed: self.is_windowed }
     }
 
     /// Writes one slot.
@@ -81,6 +81,6 @@ impl Head {
         let (counter, generation) = (from.u64()?, from.u64()?);
         let (factor, flags) = (u32::from(from.u16()?), from.u16()?);
         let head = Self { counter, generation, factor, is_windowed: flags & FLAG_WINDOWED != 0 };
-        (head.shape().is_valid() && flags & !FLAG_WINDOWED == 0).then_some(head)
+        (head.layout().is_valid() && flags & !FLAG_WINDOWED == 0).then_some(head)
     }
 }

@@ -1,6 +1,6 @@
 //! A slot of the record of a mapping.
 
-use super::head::Shape;
+use super::head::LaneLayout;
 use super::sealed::{seal, unseal, CRC_BYTES, OTHER_FORMAT};
 use crate::format::{Bytes, Damage};
 use crate::types::{is_valid_internal_name, is_valid_name, Start, NAME_BYTES_MAX};
@@ -21,10 +21,10 @@ const _: () = assert!(
         <= MAPPING_BYTES
 );
 
-/// Where what its function gives up goes, for those who look; nothing here goes by it.
+/// Where failed records go. It is only shown to users; nothing here depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// To the function's own dead letters; or nobody noted where.
+    /// To the function's own dead letters, or it was not noted.
     #[default]
     DeadLetters,
     /// Nowhere: it is dropped.
@@ -57,8 +57,8 @@ pub struct MappingRecord {
 
 impl MappingRecord {
     /// What the lanes of a shard should be like.
-    pub fn wanted(&self) -> Shape {
-        Shape { factor: self.wanted_factor, is_windowed: self.wants_windows }
+    pub fn wanted(&self) -> LaneLayout {
+        LaneLayout { factor: self.wanted_factor, is_windowed: self.wants_windows }
     }
 
     /// Writes one slot.
@@ -126,7 +126,7 @@ impl MappingRecord {
             _ => return None,
         };
         let wants_windows = flags & FLAG_WANTS_WINDOWS != 0;
-        let wanted = Shape { factor: wanted_factor, is_windowed: wants_windows };
+        let wanted = LaneLayout { factor: wanted_factor, is_windowed: wants_windows };
         if !wanted.is_valid() || streams > STREAMS_MAX {
             return None;
         }

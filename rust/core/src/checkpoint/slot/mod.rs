@@ -27,7 +27,7 @@ mod sealed;
 mod tests;
 
 pub use checkpoint::{Checkpoint, CHECKPOINT_BYTES};
-pub use head::{Head, Shape, HEAD_BYTES};
+pub use head::{Head, LaneLayout, HEAD_BYTES};
 pub use in_flight::{shorten, Cause, Entry, InFlight, IN_FLIGHT_BYTES_MAX, SLOT_ENTRIES_MAX};
 pub use mapping_record::{MappingRecord, OnFailure, MAPPING_BYTES, STREAMS_MAX};
 pub(super) use replay_range::replay_name;

@@ -15,7 +15,7 @@ use crate::log::{holes, Segments, StateFile, SEGMENT_START};
 use crate::stream::ShardMeta;
 use crate::types::{Position, SequenceNumber};
 
-/// Numbers that are given up where nobody knows which were used: far more than any process can have
+/// Numbers that are given up where it is unknown which were used: far more than any process can have
 /// had reserved, and nothing of 2⁶⁴.
 const NUMBERS_GIVEN_UP: SequenceNumber = 1 << 26;
 /// What is written again at once: a bad sector costs no more than this.
@@ -254,7 +254,7 @@ impl ShardRepair<'_, '_> {
             reserved: self.unused(),
             ..old
         };
-        // First what is said, then the deed: whoever comes after a crash in between begins at the cut.
+        // `state` first, then the cut: a run after a crash in between begins at the cut.
         self.store_state(lowered)?;
         self.empty_page()?;
         for segment in facts.segments.iter().rev() {

@@ -127,8 +127,8 @@ impl Recovering<'_> {
         }
     }
 
-    /// A sync failed. Who opens the log next would believe a second one of the same pages. A full disk
-    /// is no excuse: what the kernel could not place is lost.
+    /// A sync failed: nothing is written any more. A second sync of the same pages would report success
+    /// without writing them. A full disk is no excuse: what the kernel could not place is lost.
     fn fail_stop(&self, error: &Error) -> Error {
         let page = self.directory.control().page(self.config.page);
         fail_stop(self.directory, self.folder, &page, error)
@@ -137,8 +137,8 @@ impl Recovering<'_> {
     /// What of a log whose sync failed is on disk all the same.
     ///
     /// What is read in another boot than the one that wrote it comes from the disk, and nothing is written
-    /// after a failure. In the same boot, and where nobody knows, it may be in memory only: what counts then
-    /// is what the log itself says of how far it was synced.
+    /// after a failure. In the same boot, or if the boot is unknown, it may be in memory only: then only
+    /// what the log itself says of how far it was synced counts.
     fn durable(&self, end: &LogEnd, failure: FailedSync) -> End {
         let (control, now) = (self.directory.control(), self.directory.boot_id());
         let written_in = || control.is_of(self.directory.uuid()).then(|| control.boot_id());
