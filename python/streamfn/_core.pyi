@@ -23,6 +23,7 @@ __all__ = [
     "REPLAY_MARK",
     "SLOT_ENTRIES_MAX",
     "STATE_BYTES_MAX",
+    "WORKER_DEATHS_MAX",
     "ArrowBatch",
     "Board",
     "Entry",
@@ -67,6 +68,8 @@ REPLAY_MARK: str
 """Separates the name of a mapping and the number of its replay."""
 SLOT_ENTRIES_MAX: int
 """Most entries in an in-flight slot."""
+WORKER_DEATHS_MAX: int
+"""Deaths of workers in a row with a batch in flight after which it needs a worker to itself."""
 DEAD_LETTER_BYTES_EXTRA: int
 """Bytes that a record of an internal stream may have above the limit of other records."""
 
@@ -604,6 +607,12 @@ class InFlight:
     @property
     def worker_deaths(self) -> int:
         """Consecutive deaths of a worker with this batch in flight."""
+    def after_worker_death(self, now_us: int) -> InFlight:
+        """Return what the slot has to say after the worker died during the call.
+
+        No attempt counts, because anything may have killed the worker. The exception is a batch
+        that ran with nothing else in its worker, after earlier deaths.
+        """
     @property
     def is_alone(self) -> bool:
         """Whether the batch must run alone in its runner until it is settled."""

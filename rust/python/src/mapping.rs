@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 use streamfn_core::checkpoint::membership::parse_uuid;
 use streamfn_core::checkpoint::removal::remove_mapping;
 use streamfn_core::checkpoint::{self as core, Cause, RecordRange};
+use streamfn_core::lane::after_worker_death;
 use streamfn_core::lane::in_flight_editor::{InFlightEdit, InFlightEditor};
 use streamfn_core::sync::Mutex;
 use streamfn_core::{sys, Error, ShardId};
@@ -27,6 +28,7 @@ const DEAD_LETTERS: &str = "dlq";
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("REPLAY_MARK", core::slot::REPLAY_MARK)?;
     m.add("SLOT_ENTRIES_MAX", core::SLOT_ENTRIES_MAX)?;
+    m.add("WORKER_DEATHS_MAX", streamfn_core::lane::WORKER_DEATHS_MAX)?;
     m.add_class::<Entry>()?;
     m.add_class::<InFlight>()?;
     m.add_class::<LaneStatus>()?;
@@ -153,6 +155,10 @@ impl InFlight {
     #[getter]
     fn worker_deaths(&self) -> u32 {
         self.inner.worker_deaths
+    }
+
+    fn after_worker_death(&self, now_us: u64) -> Self {
+        Self { inner: after_worker_death(self.inner.clone(), now_us) }
     }
 
     #[getter]

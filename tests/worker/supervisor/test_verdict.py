@@ -1,16 +1,15 @@
 """Tests for `streamfn.worker.supervisor.verdict`: which lanes are blamed."""
 
+from signal import SIGKILL
+
 import pytest
 
 from streamfn._core import Entry
 from streamfn.worker.supervisor.verdict import (
-    DEATHS_MAX,
-    KILLED,
     Cell,
     RunnerExit,
     Verdict,
     after_runner_death,
-    after_worker_death,
     judged_entries,
     unexplained,
     verdicts,
@@ -61,7 +60,7 @@ class TestVerdicts:
     def test_a_timeout_is_blamed_on_a_call_that_had_no_company(self):
         late = cell(3)
 
-        found = verdicts(RunnerExit((late,), KILLED, frozenset([late])))
+        found = verdicts(RunnerExit((late,), SIGKILL, frozenset([late])))
 
         assert found == {3: Verdict(None, TIMED_OUT, 0, is_alone=True)}
 
@@ -70,7 +69,7 @@ class TestVerdicts:
         """One that is not past its time may have kept the interpreter from the one that is."""
         cells = (cell(3), cell(4))
 
-        found = verdicts(RunnerExit(cells, KILLED, frozenset(cells[:late])))
+        found = verdicts(RunnerExit(cells, SIGKILL, frozenset(cells[:late])))
 
         assert found == {3: Verdict(is_alone=True), 4: Verdict(is_alone=True)}
 
@@ -78,7 +77,7 @@ class TestVerdicts:
         """It may have lost its time by the neighbour that has ended just now."""
         late = cell(3)
 
-        found = verdicts(RunnerExit((late,), KILLED, frozenset([late]), frozenset([late])))
+        found = verdicts(RunnerExit((late,), SIGKILL, frozenset([late]), frozenset([late])))
 
         assert found == {3: Verdict(is_alone=True)}
 
@@ -86,12 +85,12 @@ class TestVerdicts:
         """What is in its cell by then is the next call."""
         late, following = cell(3, deadline=10.0), cell(3, deadline=70.0)
 
-        found = verdicts(RunnerExit((following,), KILLED, frozenset([late])))
+        found = verdicts(RunnerExit((following,), SIGKILL, frozenset([late])))
 
         assert found == {3: Verdict()}
 
     def test_a_shutdown_blames_nobody(self):
-        assert verdicts(RunnerExit((cell(3, running=7),), KILLED, is_blameless=True)) == {
+        assert verdicts(RunnerExit((cell(3, running=7),), SIGKILL, is_blameless=True)) == {
             3: Verdict(7)
         }
 
@@ -118,8 +117,8 @@ class TestUnexplained:
             ((cell(3),), -1, {}, False),
             ((cell(3),), SEGFAULT, {}, False),
             ((cell(3),), SEGFAULT, {"is_broken": True}, True),
-            ((), KILLED, {"is_blameless": True}, False),
-            ((), KILLED, {"expired": frozenset([cell(3)])}, False),
+            ((), SIGKILL, {"is_blameless": True}, False),
+            ((), SIGKILL, {"expired": frozenset([cell(3)])}, False),
         ],
     )
     def test_a_runner_that_ends_itself_says_nothing_about_the_calls(
@@ -195,7 +194,7 @@ class TestJudgedEntries:
 
 
 class TestSlots:
-    """Tests for `after_runner_death` and `after_worker_death`."""
+    """Tests for `after_runner_death`; what follows the death of a worker is in the core."""
 
     def test_alone_stays_alone(self):
         slot = Slot([Entry(1, 2)], is_alone=True)
@@ -226,22 +225,3 @@ class TestSlots:
         rewrite = after_runner_death(slot, verdict, NOW, writes_on_success=True)
 
         assert plain(rewrite.entries) == expected
-
-    def test_the_first_death_of_a_worker_changes_nothing(self):
-        rewrite = after_worker_death(Slot([Entry(1, 9)]), NOW)
-
-        assert plain(rewrite.entries) == [(1, 9, 0, 0, 0)]
-        assert (rewrite.worker_deaths, rewrite.is_alone) == (1, False)
-
-    def test_the_second_in_a_row_has_the_batch_run_by_itself(self):
-        rewrite = after_worker_death(Slot([Entry(1, 9)], worker_deaths=1), NOW)
-
-        assert plain(rewrite.entries) == [(1, 9, 0, 0, 0)]
-        assert (rewrite.worker_deaths, rewrite.is_alone) == (DEATHS_MAX, True)
-
-    def test_a_death_of_the_worker_with_nothing_beside_it_counts(self):
-        slot = Slot([Entry(1, 9)], worker_deaths=2, is_alone=True, is_exclusive=True)
-
-        rewrite = after_worker_death(slot, NOW)
-
-        assert plain(rewrite.entries) == [(1, 9, 0, CRASHED, KILLED)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
 
-from streamfn._core import InFlight
+from streamfn._core import WORKER_DEATHS_MAX, InFlight
 from streamfn.model.mapping import function_of
 from streamfn.worker.messages import Alone, Assign, Assigned, Limit, Limited, Release
 from streamfn.worker.report import Report
@@ -33,7 +33,6 @@ from .planner import (
 )
 from .runner_pool import RunnerPool
 from .runner_process import RunnerProcess
-from .verdict import DEATHS_MAX
 from .verdict_writer import VerdictWriter
 
 PARENTS_REST: Final = timedelta(milliseconds=200)
@@ -242,7 +241,7 @@ class LaneScheduler:
             is_leased=found.status.is_leased,
             is_open=slot is not None,
             is_alone=slot is not None and slot.is_alone,
-            is_exclusive=slot is not None and slot.worker_deaths >= DEATHS_MAX,
+            is_exclusive=slot is not None and slot.worker_deaths >= WORKER_DEATHS_MAX,
             worker_deaths=0 if slot is None else slot.worker_deaths,
             is_barred=self._is_barred(found) or self._is_waiting(found, context.now),
             is_finished=found.status.is_finished,

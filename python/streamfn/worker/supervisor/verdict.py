@@ -44,11 +44,8 @@ from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
 from streamfn.engine.worklist import narrowed
 from streamfn.worker.exit_codes import OWN_EXITS
 
-DEATHS_MAX: Final = 2
-"""Deaths of a worker in a row with a batch in flight after which the batch runs with nothing else;
-also unexplained exits of runners in a row after which a batch runs alone."""
-KILLED: Final = 9
-"""The signal that is recorded for the death of a worker: no process saw the real one."""
+UNEXPLAINED_MAX: Final = 2
+"""Unexplained exits of runners in a row with a batch in flight after which the batch runs alone."""
 
 
 class Cell(NamedTuple):
@@ -140,9 +137,9 @@ def unexplained(death: RunnerExit, running: int | None, times: int) -> Verdict:
         running: The running record, if it is known.
         times: Such exits in a row with these records in flight, including this one.
     """
-    if death.is_solo and (times > DEATHS_MAX or not death.is_broken):
+    if death.is_solo and (times > UNEXPLAINED_MAX or not death.is_broken):
         return Verdict(running, CAUSE_CRASHED, death.detail, is_alone=True)
-    return Verdict(running, is_alone=times >= DEATHS_MAX)
+    return Verdict(running, is_alone=times >= UNEXPLAINED_MAX)
 
 
 def after_runner_death(
@@ -161,18 +158,6 @@ def after_runner_death(
     else:
         entries = judged_entries(slot.entries, verdict, now_us)
     return Rewrite(entries, slot.worker_deaths, slot.is_alone or verdict.is_alone)
-
-
-def after_worker_death(slot: InFlight, now_us: int) -> Rewrite:
-    """Return the new content of a lane's slot after the death of the worker during its call.
-
-    No attempt counts, because anything may have killed the worker (a stopped container, no memory).
-    The exception is a batch that ran with nothing else in its worker, after earlier deaths.
-    """
-    deaths = slot.worker_deaths + 1
-    blamed = Verdict(None, CAUSE_CRASHED, KILLED)
-    entries = judged_entries(slot.entries, blamed, now_us) if slot.is_exclusive else slot.entries
-    return Rewrite(entries, deaths, slot.is_alone or deaths >= DEATHS_MAX)
 
 
 def judged_entries(entries: Sequence[Entry], verdict: Verdict, now_us: int) -> list[Entry]:

@@ -25,7 +25,6 @@ from .verdict import (
     RunnerExit,
     Verdict,
     after_runner_death,
-    after_worker_death,
     unexplained,
     verdicts,
 )
@@ -117,7 +116,9 @@ class VerdictWriter:
         slot = judge.in_flight()
         is_orphan = slot is not None and slot.is_calling and slot.worker != self._context.worker
         if slot is not None and is_orphan:
-            self._write(judge, after_worker_death(slot, self._now_us()), key)
+            after = slot.after_worker_death(self._now_us())
+            rewrite = Rewrite(list(after.entries), after.worker_deaths, after.is_alone)
+            self._write(judge, rewrite, key)
             self._context.report("worker_death_noticed", mapping=key.mapping, worker=slot.worker)
         judge.release()
 

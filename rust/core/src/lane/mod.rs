@@ -41,6 +41,7 @@ pub use cache::slot_of;
 pub use in_flight_editor::InFlightEditor;
 pub use lane_filter::Filtering;
 pub use selection::Selection;
+pub use takeover::{after_worker_death, WORKER_DEATHS_MAX};
 pub use work::{Added, DamageMet, Request, Window, Work};
 
 use cache::BatchCache;

@@ -51,23 +51,34 @@ pub fn verdict<E>(
         if is_ours || is_alive(in_flight.worker)? {
             return Ok(TakeoverVerdict::Judge);
         }
-        in_flight.worker_deaths = in_flight.worker_deaths.saturating_add(1);
-        if in_flight.is_exclusive {
-            // A cause is a verdict that is not counted yet: the runner of the batch counts the attempt.
-            for entry in in_flight.first_call() {
-                entry.cause = Cause::Crashed;
-                // No process was left to see the signal; a worker that dies whole was killed.
-                entry.detail = libc::SIGKILL;
-                if entry.first_failed == 0 {
-                    entry.first_failed = now;
-                }
-            }
-        }
+        in_flight = after_worker_death(in_flight, now);
     }
     if in_flight.worker_deaths >= WORKER_DEATHS_MAX && !taker.is_exclusive {
         return Ok(TakeoverVerdict::Exclusive);
     }
     Ok(TakeoverVerdict::Take(in_flight))
+}
+
+/// What a slot says after the worker died during its call, as a whole.
+///
+/// No attempt counts, because anything may have killed the worker (a stopped container, no memory).
+/// The exception is a batch that ran with nothing else in its worker, after earlier deaths.
+#[must_use]
+pub fn after_worker_death(mut in_flight: InFlight, now: Micros) -> InFlight {
+    in_flight.worker_deaths = in_flight.worker_deaths.saturating_add(1);
+    in_flight.is_alone |= in_flight.worker_deaths >= WORKER_DEATHS_MAX;
+    if in_flight.is_exclusive {
+        // A cause is a verdict that is not counted yet: the runner of the batch counts the attempt.
+        for entry in in_flight.first_call() {
+            entry.cause = Cause::Crashed;
+            // No process was left to see the signal; a worker that dies whole was killed.
+            entry.detail = libc::SIGKILL;
+            if entry.first_failed == 0 {
+                entry.first_failed = now;
+            }
+        }
+    }
+    in_flight
 }
 
 #[cfg(test)]
@@ -126,7 +137,7 @@ mod tests {
         let exclusive = Taker { is_exclusive: true, ..TAKER };
         assert_eq!(TakeoverVerdict::Exclusive, decide(&once, &TAKER, false));
 
-        let expected = InFlight { worker_deaths: 2, ..calling(OTHER, 1) };
+        let expected = InFlight { worker_deaths: 2, is_alone: true, ..calling(OTHER, 1) };
         assert_eq!(TakeoverVerdict::Take(expected.clone()), decide(&once, &exclusive, false));
         let judged = InFlight { is_calling: false, ..expected };
         assert_eq!(TakeoverVerdict::Exclusive, decide(&judged, &TAKER, true));
