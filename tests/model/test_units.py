@@ -1,6 +1,6 @@
 """Tests for `streamfn.units`."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -8,8 +8,10 @@ from streamfn.units import (
     format_count,
     format_duration,
     format_size,
+    from_microseconds,
     parse_duration,
     parse_size,
+    to_microseconds,
 )
 
 
@@ -118,3 +120,39 @@ class TestFormatting:
         assert format_count(6_099) == "6,099"
         assert format_count(0, "record") == "0 records"
         assert format_count(1, "record") == "1 record"
+
+
+class TestMicroseconds:
+    """Tests for `to_microseconds` and `from_microseconds`."""
+
+    @pytest.mark.parametrize(
+        ("microseconds", "time"),
+        [
+            (0, datetime(1970, 1, 1, tzinfo=UTC)),
+            (1, datetime(1970, 1, 1, microsecond=1, tzinfo=UTC)),
+            (-1, datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+            (1_769_860_800_000_001, datetime(2026, 1, 31, 12, microsecond=1, tzinfo=UTC)),
+            (2**53 + 1, datetime(2255, 6, 5, 23, 47, 34, 740_993, tzinfo=UTC)),
+            (-62_135_596_800_000_000, datetime.min.replace(tzinfo=UTC)),
+            (253_402_300_799_999_999, datetime.max.replace(tzinfo=UTC)),
+        ],
+    )
+    def test_they_are_exact_and_undo_each_other(self, microseconds, time):
+        """Also beyond 2^53, where a float has no room for the last digit."""
+        assert to_microseconds(time) == microseconds
+        assert from_microseconds(microseconds) == time
+        assert from_microseconds(microseconds).tzinfo is UTC
+
+    def test_a_time_in_another_zone_is_the_same_moment(self):
+        there = datetime(2026, 1, 31, 13, tzinfo=timezone(timedelta(hours=1)))
+
+        assert to_microseconds(there) == to_microseconds(datetime(2026, 1, 31, 12, tzinfo=UTC))
+
+    def test_a_time_without_a_zone_is_refused(self):
+        with pytest.raises(TypeError):
+            to_microseconds(datetime(2026, 1, 31, 12))  # noqa: DTZ001 -- the mistake
+
+    @pytest.mark.parametrize("microseconds", [253_402_300_800_000_000, 2**63 - 1, -(2**63)])
+    def test_what_no_calendar_has_is_refused(self, microseconds):
+        with pytest.raises(OverflowError):
+            from_microseconds(microseconds)

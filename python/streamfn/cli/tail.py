@@ -19,6 +19,7 @@ from streamfn.log import Log, Stream
 from streamfn.log.reading import Follower, poll
 from streamfn.model.record import Record
 from streamfn.model.stream import ShardInfo
+from streamfn.units import to_microseconds
 
 from .params import StreamName, json_option, log_dir_option, open_log, voice_options
 from .times import TIME_HELP, parse_time
@@ -207,7 +208,7 @@ def _not_before(shards: Sequence[ShardInfo]) -> dict[str, int]:
     ends: dict[str, int] = {}
     for shard in shards:  # parents come before their children
         start = max((ends[parent] for parent in shard.parents if parent in ends), default=0)
-        last = int(shard.last_record.timestamp() * 1_000_000) + 1 if shard.last_record else 0
+        last = to_microseconds(shard.last_record) + 1 if shard.last_record else 0
         starts[shard.shard_id], ends[shard.shard_id] = start, max(start, last)
     return starts
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import click
+
+from streamfn.units import from_microseconds, parse_duration
 
 TIME_HELP = (
     "@TIME is ISO 8601 (local time, unless it ends in a zone such as Z or +01:00), Unix seconds, "
     "or an age such as @-5m"
 )
 """For the help of all that take a time."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def iso(microseconds: int) -> str:
     """Return a time in µs since 1970 as `2026-01-31T12:00:00.000000Z`."""
-    return moment(_EPOCH + timedelta(microseconds=microseconds))
+    return moment(from_microseconds(microseconds))
 
 
 def moment(time: datetime) -> str:
@@ -43,7 +44,6 @@ def parse_time(text: str) -> datetime:
     """
     # WHY here: every command loads this module, and `--version` starts in the time of click.
     from streamfn.clock import SystemClock
-    from streamfn.units import parse_duration
 
     try:
         if text.startswith("-"):

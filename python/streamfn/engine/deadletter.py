@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from streamfn import _core
@@ -23,11 +23,11 @@ from streamfn.clock import Clock, SystemClock
 from streamfn.errors import StreamNotFound
 from streamfn.log import Log
 from streamfn.model.record import DEAD_LETTER_HEADER
+from streamfn.units import from_microseconds, to_microseconds
 
 from . import letter as letters_of
 from .destination import Put, put_all
 from .letter import Kind, Origin
-from .settle import microseconds
 
 Status = Literal["open", "queued", "resolved", "dropped"]
 
@@ -40,7 +40,6 @@ WHY the time: a stream that was removed and made again gives out the same number
 Delivery = tuple[Place, int, int]
 """Place, round and time of a dead letter: what its parts have in common, and no other has."""
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 READ_RECORDS: Final = 1_000
 POLL: Final = timedelta(milliseconds=100)
 
@@ -187,7 +186,7 @@ class DeadLetters:
         return letter.data, letter.partition_key, headers
 
     def _mark(self, chosen: Sequence[DeadLetter], kind: Kind) -> None:
-        now_us = microseconds(self._clock)
+        now_us = to_microseconds(self._clock.now())
         markers: list[Put] = [
             (b"", None, letters_of.marker(kind, each.function, self._origin(each), now_us))
             for each in chosen
@@ -199,10 +198,10 @@ class DeadLetters:
             letter.stream,
             letter.shard_id,
             letter.sequence_number,
-            _microseconds(letter.put_at),
+            to_microseconds(letter.put_at),
             letter.round,
             letter.attempts,
-            _microseconds(letter.first_failed),
+            to_microseconds(letter.first_failed),
             None if letter.window is None else _bounds(letter.window),
             letter.replay,
         )
@@ -272,7 +271,9 @@ def _follows(header: dict[str, Any], known: DeadLetter) -> bool:
 
 
 def _read_letter(record: Record, data: bytes, header: dict[str, Any], origin: Origin) -> DeadLetter:
-    window = None if origin.window is None else (_time(origin.window[0]), _time(origin.window[1]))
+    window = None
+    if origin.window is not None:
+        window = from_microseconds(origin.window[0]), from_microseconds(origin.window[1])
     return DeadLetter(
         id=_id(origin),
         data=data,
@@ -281,7 +282,7 @@ def _read_letter(record: Record, data: bytes, header: dict[str, Any], origin: Or
         stream=origin.stream,
         shard_id=origin.shard_id,
         sequence_number=origin.sequence_number,
-        put_at=_time(origin.timestamp_us),
+        put_at=from_microseconds(origin.timestamp_us),
         round=origin.round,
         function=header["function"],
         condition=header["condition"],
@@ -289,8 +290,8 @@ def _read_letter(record: Record, data: bytes, header: dict[str, Any], origin: Or
         error_message=header["error_message"],
         traceback=header["traceback"],
         attempts=header["attempts"],
-        first_failed=_time(header["first_failed_us"]),
-        last_failed=_time(header["last_failed_us"]),
+        first_failed=from_microseconds(header["first_failed_us"]),
+        last_failed=from_microseconds(header["last_failed_us"]),
         function_version=header["function_version"],
         status="open",
         window=window,
@@ -306,13 +307,5 @@ def _id(origin: Origin) -> str:
     return f"{place}:window{replay}"
 
 
-def _time(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - EPOCH) // timedelta(microseconds=1)
-
-
 def _bounds(window: tuple[datetime, datetime]) -> tuple[int, int]:
-    return _microseconds(window[0]), _microseconds(window[1])
+    return to_microseconds(window[0]), to_microseconds(window[1])

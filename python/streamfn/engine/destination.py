@@ -10,11 +10,12 @@ from streamfn.clock import Clock
 from streamfn.error_text import TRACEBACK_BYTES_MAX
 from streamfn.errors import RecordTooLarge, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping
+from streamfn.units import to_microseconds
 
 from . import letter as letters_of
 from .letter import Origin
 from .output import Output, by_stream
-from .settle import DiscardedRecord, microseconds
+from .settle import DiscardedRecord
 
 PUT_BYTES: Final = 8 * 2**20
 """Dead letters are put in portions of about so much."""
@@ -58,7 +59,7 @@ class FailureDestination:
         Raises:
             StreamfnError: As `deliver`.
         """
-        now_us = microseconds(self._clock)
+        now_us = to_microseconds(self._clock.now())
         function = self._mapping.name
         origins = [Origin.of(record, self._mapping) for record in records]
         markers: list[Put] = [
@@ -129,7 +130,7 @@ class FailureDestination:
         ]
 
     def _dead_letter(self, letter: DiscardedRecord, traceback_bytes: int) -> Put:
-        now_us = microseconds(self._clock)
+        now_us = to_microseconds(self._clock.now())
         headers = letters_of.failed(letter, self._mapping, now_us, traceback_bytes)
         return letter.record.data, letter.record.partition_key, headers
 

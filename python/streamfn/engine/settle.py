@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from streamfn._core import Entry, Record, Records
 from streamfn.clock import Clock
 from streamfn.model.policy import RetryPolicy
+from streamfn.units import to_microseconds
 
 from .bisect import halves
 from .outcome import (
@@ -67,7 +68,7 @@ class SettleContext:
     @property
     def now_us(self) -> int:
         """Wall time in µs."""
-        return microseconds(self.clock)
+        return to_microseconds(self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +138,7 @@ def expire(worklist: Worklist, context: SettleContext) -> Decision:
 def age_horizon(policy: RetryPolicy, clock: Clock) -> int | None:
     """Return the time before which a record is too old, in µs; None: no record is."""
     age = policy.max_record_age
-    return None if age is None else microseconds(clock) - round(age.total_seconds() * 1e6)
-
-
-def microseconds(clock: Clock) -> int:
-    """Return the wall time as records carry it: µs since 1970, UTC."""
-    return round(clock.now().timestamp() * 1e6)
+    return None if age is None else to_microseconds(clock.now() - age)
 
 
 def _failed(worklist: Worklist, outcome: Failed | Rejected, context: SettleContext) -> Decision:

@@ -17,19 +17,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from streamfn._core import STATE_BYTES_MAX, Entry, Records, Work
 from streamfn.errors import InvalidResponse
 from streamfn.model.window import Window, WindowCall
+from streamfn.units import from_microseconds
 
 from .outcome import Outcome, Partial, Reported, Success
 from .settle import Decision, SettleContext
 from .worklist import Call, Worklist, narrowed
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NONE, JSON, BYTES = range(3)
 """Kinds of a state on disk."""
 
@@ -106,8 +105,7 @@ class WindowTurn:
     @property
     def window(self) -> Window:
         """Its bounds."""
-        start, end = (EPOCH + timedelta(microseconds=us) for us in (self.start_us, self.end_us))
-        return Window(start, end)
+        return Window(from_microseconds(self.start_us), from_microseconds(self.end_us))
 
     def call(self, state: State) -> WindowCall:
         """Return what the function is given, a copy of the state."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import get_args
 
 from streamfn import _core
@@ -12,6 +12,7 @@ from streamfn.model.batch import Batch
 from streamfn.model.mapping import OnCorruption
 from streamfn.model.put import PutResult, PutResults
 from streamfn.model.stream import ShardInfo, StreamInfo
+from streamfn.units import from_microseconds
 
 from .reading import Follower, following, up_to
 
@@ -222,7 +223,7 @@ class Stream:
             name=self.name,
             durability=self._core.durability,
             compression=self._core.compression,
-            created=_utc(self._core.created_us),
+            created=from_microseconds(self._core.created_us),
             retention=dict(self._core.retention),
             shards=tuple(_shard_info(shard) for shard in shards),
         )
@@ -264,11 +265,8 @@ def _shard_info(shard: _core.ShardInfo) -> ShardInfo:
         end=shard.end,
         bytes=shard.bytes,
         segments=shard.segments,
-        last_record=_utc(shard.last_timestamp_us) if shard.last_timestamp_us else None,
+        last_record=(
+            from_microseconds(shard.last_timestamp_us) if shard.last_timestamp_us else None
+        ),
         hash_keys=(shard.hash_key_first, shard.hash_key_last),
     )
-
-
-def _utc(microseconds: int) -> datetime:
-    # WHY: `fromtimestamp` goes through a float and loses the last microsecond.
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

@@ -16,12 +16,11 @@ from streamfn.engine.deadletter import DeadLetter, DeadLetters
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.output import as_output
-from streamfn.engine.settle import microseconds
 from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import nearest
 from streamfn.model.record import Record
-from streamfn.units import format_count
+from streamfn.units import format_count, to_microseconds
 from streamfn.worker.registration import register_mapping
 from streamfn.worker.runner.calls.kinds import calls_of
 from streamfn.worker.runner.lane_job import (
@@ -323,7 +322,7 @@ class Driver:
         rewrite = after_runner_death(
             slot,
             found[lane.job.lane],
-            microseconds(self.clock),
+            to_microseconds(self.clock.now()),
             writes_on_success=lane.mapping.writes_on_success(at.stream),
         )
         judge.write(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from streamfn import _core
 from streamfn.clock import ManualClock
-from streamfn.engine.settle import microseconds
 from streamfn.log import Log
+from streamfn.units import to_microseconds
 
 
 class MemoryLog(Log):
@@ -20,8 +20,8 @@ class MemoryLog(Log):
             clock: Default: one of its own, at the beginning of 2026.
         """
         self.clock = clock or ManualClock()
-        core = _core.Log.in_memory(microseconds(self.clock))
-        self.clock.on_advance(lambda: core.set_time(microseconds(self.clock)))
+        core = _core.Log.in_memory(to_microseconds(self.clock.now()))
+        self.clock.on_advance(lambda: core.set_time(to_microseconds(self.clock.now())))
         super().__init__(core)
 
     def __repr__(self) -> str:

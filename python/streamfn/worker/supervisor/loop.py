@@ -22,10 +22,10 @@ import orjson
 from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
-from streamfn.engine.settle import microseconds
 from streamfn.errors import LogFull, StreamNotFound
 from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
+from streamfn.units import to_microseconds
 from streamfn.worker.messages import Start
 
 from .deadlines import TICK
@@ -235,7 +235,7 @@ class SupervisorLoop:
             for found in self._scheduler.found
             if not found.is_paused and found.key not in stopped
         ]
-        is_over = self._quiescence.is_over(lanes, microseconds(self._clock))
+        is_over = self._quiescence.is_over(lanes, to_microseconds(self._clock.now()))
         # WHY: a replay whose lanes are all at their ends is still to be removed.
         replays = {each.name for each in self._registry.replays} - {key.mapping for key in stopped}
         if is_over and not any(name in replays for name, _ in lanes):

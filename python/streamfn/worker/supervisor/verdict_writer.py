@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from streamfn._core import InFlight, LaneJudge, LaneStatus
 from streamfn.clock import Clock
 from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
-from streamfn.engine.settle import microseconds
 from streamfn.errors import StreamfnError
+from streamfn.units import to_microseconds
 from streamfn.worker.counters import Counter
 from streamfn.worker.report import Report
 
@@ -197,4 +197,4 @@ class VerdictWriter:
         return self._context.registry[key.mapping].mapping.writes_on_success(key.stream)
 
     def _now_us(self) -> int:
-        return microseconds(self._context.clock)
+        return to_microseconds(self._context.clock.now())
