@@ -11,7 +11,7 @@ from streamfn.clock import SystemClock
 from streamfn.engine.deadletter import DeadLetters
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.outcome import Failure
-from streamfn.engine.settle import Letter
+from streamfn.engine.settle import DiscardedRecord
 from streamfn.model.mapping import EventSourceMapping
 
 MAPPING = EventSourceMapping(name="shop.total", app="shop", function="total", stream="orders")
@@ -38,7 +38,7 @@ def fail(log, *numbers):
     """Dead-letter records with these sequence numbers."""
     records = [Record(b"x", sequence_number=number, stream="orders") for number in numbers]
     failure = Failure("ValueError", "no")
-    letters = [Letter(record, "Rejected", failure, 1, 0) for record in records]
+    letters = [DiscardedRecord(record, "Rejected", failure, 1, 0) for record in records]
     FailureDestination(log.core, MAPPING, SystemClock()).deliver(letters)
 
 
@@ -83,7 +83,7 @@ def test_an_empty_id_is_not_taken_for_all(log, run, command, ids):
 
 def test_queued_ones_are_told_where_none_is_open(log, run):
     """They are not done: a worker has yet to try them."""
-    said = "no open dead letters of `total`; 2 redriven ones wait for a worker\n"
+    said = "no open dead letters of `total`; 2 are queued and wait for a worker\n"
 
     run("dlq", "redrive", "total")
 
