@@ -1,13 +1,13 @@
-"""Every error streamfn raises on purpose, as one tree.
+"""All errors that streamfn raises on purpose, as one tree.
 
     StreamfnError
     ├── ConfigError(ValueError)         a setting cannot be used
     ├── StorageError                    the log on disk
-    │   ├── Corruption                  bytes are not what was written
-    │   ├── StorageIO(OSError)          the operating system refused
-    │   ├── UnsupportedFormat           written by a version this one does not read
+    │   ├── Corruption                  bytes differ from those written
+    │   ├── StorageIO(OSError)          the operating system reported an error
+    │   ├── UnsupportedFormat           written by a version that this one cannot read
     │   ├── LogFull                     no room on the disk
-    │   ├── LockTimeout                 somebody held a lock for too long
+    │   ├── LockTimeout                 another process held a lock for too long
     │   ├── ForkedHandle                the handle belongs to the parent process
     │   └── StoragePoisoned             an earlier sync failed
     ├── StreamError                     a stream and its records
@@ -27,9 +27,9 @@
     └── PluginError
         └── PluginNotFound · PluginConflict
 
-`retryable` says whether the same call can succeed later without anyone changing it; `hint` is what
-a person can do, where that is known. Constructors take positional fields and hand the same to
-`Exception`, so that errors survive pickling between worker processes.
+`retryable` is true if the same call can succeed later without a change; `hint` is what a person can
+do, where that is known. Constructors take positional fields and pass the same to `Exception`, so
+that errors survive pickling between worker processes.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class ConfigError(StreamfnError, ValueError):
 
 
 class StorageError(StreamfnError):
-    """Something is wrong with the log on disk."""
+    """The log on disk cannot be used as asked."""
 
 
 class Corruption(StorageError):
-    """Bytes on disk are not what was written; nothing was cut or deleted."""
+    """Bytes on disk differ from those written; nothing was cut or deleted."""
 
     def __init__(self, path: str, position: int, first: int, last: int, reason: str, /) -> None:
         super().__init__(path, position, first, last, reason)
@@ -82,12 +82,12 @@ class Corruption(StorageError):
 
     @property
     def hint(self) -> str | None:
-        """Keep the evidence: nothing in streamfn deletes damaged bytes."""
+        """Damaged bytes are never deleted by streamfn, so a copy keeps all evidence."""
         return "keep a copy of the log directory before trying anything else"
 
 
 class StorageIO(StorageError, OSError):
-    """The operating system refused an operation on a file of the log."""
+    """The operating system reported an error for a file of the log."""
 
     def __init__(self, errno: int, path: str, message: str) -> None:
         super().__init__(errno, message, path)
@@ -102,7 +102,7 @@ class StorageIO(StorageError, OSError):
 
 
 class UnsupportedFormat(StorageError):
-    """A file was written by a version, or with a feature, that this one does not read."""
+    """A file was written by a version, or with a feature, that this version cannot read."""
 
     def __init__(self, path: str, found: str, supported: str) -> None:
         super().__init__(path, found, supported)
@@ -118,7 +118,7 @@ class UnsupportedFormat(StorageError):
 
 
 class LogFull(StorageError):
-    """No room on the disk: nothing of the call was written, and the log goes on."""
+    """No room on the disk: nothing of the call was written, and the log can still be used."""
 
     retryable = True
 
@@ -131,7 +131,7 @@ class LogFull(StorageError):
 
     @property
     def hint(self) -> str | None:
-        """Reads, checkpoints and running functions go on meanwhile."""
+        """Reads, checkpoints and running functions continue meanwhile."""
         return "free some space and try again; nothing acknowledged was lost"
 
 
@@ -145,7 +145,7 @@ class LockTimeout(StorageError):
         self.path, self.holder = path, holder
 
     def __str__(self) -> str:
-        return f"{self.path} was not free in time, held by {self.holder}"
+        return f"timed out waiting for {self.path}, held by {self.holder}"
 
 
 class ForkedHandle(StorageError):
@@ -172,13 +172,14 @@ class StoragePoisoned(StorageError):
     def __str__(self) -> str:
         cause = os.strerror(self.errno)
         return (
-            f"an earlier sync of {self.path} failed ({cause}); unacknowledged writes are in doubt"
+            f"an earlier sync of {self.path} failed ({cause}); it is unknown whether "
+            "unacknowledged writes are on disk"
         )
 
     @property
     def hint(self) -> str | None:
         """A failed sync is never retried: the kernel may have dropped the pages."""
-        return "check the disk; what was acknowledged before can still be read"
+        return "check the disk; records acknowledged before can still be read"
 
 
 # ---------------------------------------------------------------- streams
@@ -200,10 +201,8 @@ class StreamNotFound(StreamError):
 
     @property
     def hint(self) -> str | None:
-        """Both ways out: it exists under another name, or not yet."""
-        return (
-            f"`streamfn stream ls` shows what is there, `streamfn stream add {self.name}` makes it"
-        )
+        """Two fixes: use the name of an existing stream, or create the stream."""
+        return f"`streamfn stream ls` lists streams, `streamfn stream add {self.name}` creates it"
 
 
 class StreamExists(StreamError):
@@ -218,12 +217,12 @@ class StreamExists(StreamError):
 
     @property
     def hint(self) -> str | None:
-        """Creating is not idempotent unless asked to be."""
-        return "pass `exist_ok=True` (`--exist-ok`) to use it as it is"
+        """Creating a stream is idempotent only with `exist_ok`."""
+        return "pass `exist_ok=True` (`--exist-ok`) to use the existing stream"
 
 
 class StreamClosed(StreamError):
-    """The log was closed by this process; or a shard, because it was split or merged."""
+    """This process closed the log; or the shard was closed, because it was split or merged."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -250,7 +249,7 @@ class RecordTooLarge(StreamError, ValueError):
 
 
 class SequenceTrimmed(StreamError):
-    """Retention removed records that were asked for."""
+    """Retention removed the records asked for."""
 
     def __init__(self, lost_from: int, lost_to: int) -> None:
         super().__init__(lost_from, lost_to)
@@ -268,7 +267,7 @@ class CheckpointError(StreamfnError):
 
 
 class LeaseLost(CheckpointError):
-    """Another runner took the lane; its new owner sees the batch again."""
+    """Another runner has the lease of the lane now; it processes the batch again."""
 
     def __init__(self, lane: str, owner: str) -> None:
         super().__init__(lane, owner)
@@ -279,7 +278,7 @@ class LeaseLost(CheckpointError):
 
 
 class CheckpointConflict(CheckpointError):
-    """Both checkpoint slots of a lane are damaged; it is refused, never restarted from `start`."""
+    """Both checkpoint slots of a lane are damaged; the lane is not restarted from `start`."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -303,7 +302,7 @@ class SourceUnavailable(SourceError):
 
 
 class SourceRejected(SourceError):
-    """The source answered, and refused."""
+    """The source answered and refused the request."""
 
 
 class DestinationError(StreamfnError):
@@ -317,7 +316,7 @@ class DestinationUnavailable(DestinationError):
 
 
 class DestinationRejected(DestinationError):
-    """The destination answered, and refused."""
+    """The destination answered and refused the record."""
 
 
 class PluginError(StreamfnError):
@@ -336,7 +335,7 @@ class PluginConflict(PluginError):
 
 
 class Reject(StreamfnError):
-    """Raise it in a function: what it was called with goes to the dead letters, without retries."""
+    """Raise it in a function: the records of the call go to the dead letters, without retries."""
 
     def __init__(self, reason: str = "rejected by the function") -> None:
         super().__init__(reason)
@@ -344,13 +343,13 @@ class Reject(StreamfnError):
 
 
 class InvocationError(StreamfnError):
-    """A call of a function did not succeed; whether it is repeated is the mapping's policy."""
+    """A call of a function did not succeed; the mapping's policy decides whether it is repeated."""
 
     retryable = True
 
 
 class FunctionFailed(InvocationError):
-    """The function raised; `__cause__` is its exception where that is at hand."""
+    """The function raised; `__cause__` is its exception, if available."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -358,7 +357,7 @@ class FunctionFailed(InvocationError):
 
 
 class FunctionTimedOut(InvocationError):
-    """The call passed the mapping's `timeout`, and its process was killed."""
+    """The call exceeded the mapping's `timeout`, and its process was killed."""
 
     def __init__(self, timeout_seconds: float) -> None:
         super().__init__(timeout_seconds)
@@ -369,7 +368,7 @@ class FunctionTimedOut(InvocationError):
 
 
 class FunctionCrashed(InvocationError):
-    """The call ended its process: by a signal, or by leaving it."""
+    """The call ended its process: by a signal, or by an exit."""
 
     def __init__(self, signal: int | None, exit_code: int | None) -> None:
         super().__init__(signal, exit_code)

@@ -1,8 +1,8 @@
-"""Durations and sizes as people write them.
+"""Durations and sizes as people write them, and times as records carry them.
 
-Inside streamfn a duration is a `timedelta` and a size is a whole number of bytes; strings live at
-the edge only: in decorators, on the command line and in what is printed. A bare number is seconds
-or bytes.
+Inside streamfn a duration is a `timedelta` and a size is a whole number of bytes. Strings are read
+and printed only at the edge: in decorators and on the command line. A bare number is seconds or
+bytes. A record carries its time as µs since 1970 (UTC); both conversions are exact.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _BYTES = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 _FOUR_FIGURES = 999.5
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 DURATION_MAX: Final = timedelta(days=3_650)
 """Longest time that anything may be told to take: added to a time, it stays in every calendar."""
 SIZE_MAX: Final = 2**63 - 1
@@ -102,6 +104,23 @@ def format_count(count: int, noun: str = "") -> str:
     """Print a count with thousands apart, and what is counted: `6,099`, `1 record`, `0 records`."""
     ending = "" if count == 1 else "s"
     return f"{count:,} {noun}{ending}" if noun else f"{count:,}"
+
+
+def to_microseconds(time: datetime) -> int:
+    """Return an aware time as µs since 1970.
+
+    WHY not `timestamp()`: it is a float, which has no room for the microseconds of every time.
+    """
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return µs since 1970 as a time in UTC.
+
+    Raises:
+        OverflowError: The time is outside the years 1 to 9999.
+    """
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _duration(value: object) -> timedelta | None:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from streamfn.cli.console import Voice, voice
+from streamfn.cli.console import CommandOutput, output
 from streamfn.cli.exits import exit_code, one_line
 from streamfn.cli.main import streamfn
 
@@ -36,7 +36,7 @@ def run(log_dir):
 
     def run(*args, input=b""):
         for field in ("quiet", "verbose", "no_color"):
-            setattr(voice, field, getattr(Voice(), field))
+            setattr(output, field, getattr(CommandOutput(), field))
         arguments = [*map(str, args), "--log-dir", str(log_dir)]
         ended = CliRunner().invoke(streamfn, arguments, input=input, standalone_mode=False)
         if ended.exception is None:

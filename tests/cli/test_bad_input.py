@@ -34,7 +34,7 @@ def test_a_stream_that_does_not_exist(command, refused, run_streamfn):
     code, said = refused(*command)
     assert code == 1
     assert "there is no stream `none`" in said
-    assert "`streamfn stream add none` makes it" in said
+    assert "`streamfn stream add none` creates it" in said
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_log_directory_that_is_not_there(command, refused):
     code, said = refused(*command, "--log-dir", "nowhere")
 
     assert code == 78
-    assert "nowhere does not exist (hint: name another with --log-dir" in said
+    assert "nowhere does not exist (hint: choose another with --log-dir" in said
 
 
 @pytest.mark.parametrize("command", [["put", "s"], ["stream", "add", "s"], ["tail", "s", "-e"]])

@@ -69,7 +69,7 @@ def test_what_cannot_be_measured_is_refused(options, message, tmp_path, capsys):
 def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
     assert run(["bench", str(tmp_path / "none")]) == 1
 
-    assert f"{tmp_path / 'none'} is no folder" in capsys.readouterr().err
+    assert f"{tmp_path / 'none'} is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("record_bytes", [32, 100, 1024, 2**20])
@@ -100,7 +100,7 @@ def test_the_verdict_on_the_disk(flush, words):
 
 
 @pytest.mark.parametrize(
-    ("call", "words"), [(2e6, "it keeps up"), (1e6 - 1, "take more shards, or a parallel")]
+    ("call", "words"), [(2e6, "it keeps up"), (1e6 - 1, "use more shards or a larger parallel")]
 )
 def test_the_verdict_on_the_pace(call, words):
     assert words in bench._verdict(found(call=call))[1]
@@ -108,4 +108,4 @@ def test_the_verdict_on_the_pace(call, words):
 
 def test_what_is_left_for_the_function_is_without_the_call_itself():
     """1 µs a record is appended; of that the call takes half."""
-    assert "takes no more than 0.5 µs a record" in bench._verdict(found(call=2e6))[1]
+    assert "takes no more than 0.5 µs per record" in bench._verdict(found(call=2e6))[1]

@@ -83,7 +83,7 @@ def test_an_empty_id_is_not_taken_for_all(log, run, command, ids):
 
 def test_queued_ones_are_told_where_none_is_open(log, run):
     """They are not done: a worker has yet to try them."""
-    said = "no open dead letters of `total`; 2 redriven ones wait for a worker\n"
+    said = "no open dead letters of `total`; 2 are queued and wait for a worker\n"
 
     run("dlq", "redrive", "total")
 

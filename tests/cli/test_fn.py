@@ -99,7 +99,7 @@ class TestInfo:
 class TestPause:
     """Tests for `fn pause` and `fn resume`."""
 
-    def test_it_rests_until_it_goes_on(self, run, function):
+    def test_it_is_paused_until_it_is_resumed(self, run, function):
         assert run("fn", "pause", "total").code == 0
         assert function.is_paused
         assert run("fn", "ls", "--json").json[0]["state"] == "paused"
@@ -114,8 +114,8 @@ class TestPause:
 
         judge.release()
         assert ended.code == 75
-        assert "a lane was not given back within 0.05 s" in ended.stderr
-        assert function.is_paused, "it rests all the same, once that lane ends"
+        assert "a worker did not release a lane within 0.05 s" in ended.stderr
+        assert function.is_paused, "it is paused all the same, once that lane ends"
 
 
 class TestRm:
@@ -160,9 +160,18 @@ class TestSeek:
 
     @pytest.mark.parametrize(
         ("position", "expected"),
-        [("end", 10), ("7", 7), ("beginning", 0), ("@-1h", 0), ("@2100-01-01", 10), ("99", 10)],
+        [
+            ("end", 10),
+            ("latest", 10),
+            ("7", 7),
+            ("beginning", 0),
+            ("TRIM_HORIZON", 0),
+            ("@-1h", 0),
+            ("@2100-01-01", 10),
+            ("99", 10),
+        ],
     )
-    def test_all_lanes_go_to_the_place(self, run, function, position, expected):
+    def test_all_lanes_go_to_the_position(self, run, function, position, expected):
         ended = run("fn", "seek", "total", position, "--json")
 
         assert ended.code == 0
@@ -171,7 +180,7 @@ class TestSeek:
         assert not function.is_paused
 
     @pytest.mark.parametrize("position", ["middle", "-3", "@yesterday"])
-    def test_a_place_that_is_none_is_usage(self, run, function, position):
+    def test_another_text_is_an_error_of_usage(self, run, function, position):
         ended = run("fn", "seek", "total", "--", position)
 
         assert ended.code == 2
@@ -185,7 +194,7 @@ class TestSeek:
             ended = run("fn", "seek", "total", "5")
 
         assert ended.code == 2
-        assert "name a time" in ended.stderr
+        assert "belongs to one shard, and `shop.total` has 2: use @TIME" in ended.stderr
 
     def test_an_unknown_function_is_told(self, run, function):
         ended = run("fn", "seek", "totl", "end")

@@ -49,7 +49,7 @@ def test_a_sound_log_ends_with_0_and_says_so(folder, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "10 record batches" in err
-    assert "all is well" in err
+    assert "no damage found" in err
 
 
 def test_one_batch_is_one(log_dir, capsys):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamfn.cli.exits import CommandError
-from streamfn.cli.lines import GZIP, Decompressed, Lines, opened
+from streamfn.cli.lines import GZIP, Decompressed, Lines, open_lines
 
 
 class Chunked:
@@ -36,34 +36,36 @@ class TestLines:
         assert expected == list(lines)
         assert lines.number == len(expected)
 
-    def test_it_is_dry_when_the_next_line_may_have_to_be_waited_for(self):
+    def test_it_says_when_the_next_line_may_have_to_be_waited_for(self):
         lines = Lines(Chunked([b"1\n2\n3", b"3\n"]), "x")
 
-        assert [(b"1", False), (b"2", True), (b"33", True)] == [(x, lines.is_dry) for x in lines]
+        assert [(b"1", False), (b"2", True), (b"33", True)] == [
+            (x, lines.next_may_block) for x in lines
+        ]
 
     def test_a_line_that_never_ends_does_not_fill_the_memory(self):
         lines = Lines(Chunked(b"x" * 2**20 for _ in range(100)), "`big`")
 
-        with pytest.raises(CommandError, match="line 1 of `big` is longer than a record can be"):
+        with pytest.raises(CommandError, match="line 1 of `big` is longer than a record may be"):
             list(lines)
 
 
 class TestOpened:
-    """Tests for `opened`."""
+    """Tests for `open_lines`."""
 
     @pytest.mark.parametrize("compress", [zstandard.compress, gzip.compress])
     def test_it_is_known_by_its_first_bytes_however_they_come(self, compress, monkeypatch):
         chunks = [bytes([byte]) for byte in compress(b"1\n2\n")]
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Chunked(chunks)))
 
-        with opened("-") as (lines, _):
+        with open_lines("-") as (lines, _):
             assert list(lines) == [b"1", b"2"]
 
     def test_what_is_at_hand_is_not_kept_back_to_find_out_more(self, monkeypatch):
         chunked = Chunked([b"1\n", b"2\n"])
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=chunked))
 
-        with opened("-") as (lines, _):
+        with open_lines("-") as (lines, _):
             assert next(iter(lines)) == b"1"
             assert chunked.chunks == [b"2\n"]
 
@@ -71,7 +73,7 @@ class TestOpened:
     def test_a_zst_is_known_by_its_name_or_its_first_bytes(self, name, tmp_path):
         (tmp_path / name).write_bytes(zstandard.compress(b"1\n2\n"))
 
-        with opened(str(tmp_path / name)) as (lines, _):
+        with open_lines(str(tmp_path / name)) as (lines, _):
             assert list(lines) == [b"1", b"2"]
 
     def test_a_zst_of_several_frames_is_read_to_its_end(self, tmp_path):
@@ -79,14 +81,14 @@ class TestOpened:
         frames = zstandard.compress(b"1\n2") + zstandard.compress(b"2\n3\n")
         (tmp_path / "events.zst").write_bytes(frames)
 
-        with opened(str(tmp_path / "events.zst")) as (lines, _):
+        with open_lines(str(tmp_path / "events.zst")) as (lines, _):
             assert list(lines) == [b"1", b"22", b"3"]
 
     def test_a_zst_from_standard_input_is_known_too(self, monkeypatch):
         compressed = io.BufferedReader(io.BytesIO(zstandard.compress(b"1\n")))
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(compressed))
 
-        with opened("-") as (lines, _):
+        with open_lines("-") as (lines, _):
             assert list(lines) == [b"1"]
 
     @given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 9))
@@ -113,8 +115,8 @@ class TestOpened:
         (tmp_path / "events.zst").write_bytes(b"not zstd at all")
 
         with (
-            pytest.raises(CommandError, match=r"events\.zst` is not a whole zstd file"),
-            opened(str(tmp_path / "events.zst")) as (lines, _),
+            pytest.raises(CommandError, match=r"events\.zst` is not a valid zstd file"),
+            open_lines(str(tmp_path / "events.zst")) as (lines, _),
         ):
             list(lines)
 
@@ -123,7 +125,7 @@ class TestOpened:
         (tmp_path / "events.zst").write_bytes(whole[: len(whole) // 2])
 
         with (
-            pytest.raises(CommandError, match="is not a whole zstd file"),
-            opened(str(tmp_path / "events.zst")) as (lines, _),
+            pytest.raises(CommandError, match="is not a valid zstd file"),
+            open_lines(str(tmp_path / "events.zst")) as (lines, _),
         ):
             list(lines)

@@ -45,7 +45,10 @@ class TestRun:
             (["put", "s", "--shards", "0"], "0 is not in the range"),
             (["put", "s", "--durability", "none"], "`none` is not one of"),
             (["worker", "app.py", "--drain-timeout", "soon"], "`soon` is not a duration"),
-            (["worker", "app.py", "--processes", "0"], "`0` is not `auto`, or a number from 1"),
+            (
+                ["worker", "app.py", "--processes", "0"],
+                "`0` is not `auto` or a number of at least 1",
+            ),
         ],
     )
     def test_wrong_usage_is_one_line_with_a_hint(self, arguments, said, capsys):
@@ -54,7 +57,7 @@ class TestRun:
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ")
         assert said in line
-        assert "--help` shows how it is used)" in line
+        assert "--help` shows the usage)" in line
 
     @pytest.mark.parametrize(
         ("arguments", "meant"),
@@ -113,14 +116,16 @@ class TestRun:
     def test_what_to_do_where_there_is_no_log(self, command, is_made_by_put, tmp_path, capsys):
         """That `put` makes one is said where it does: not over a folder of something else."""
         (tmp_path / "notes.txt").touch()
-        hint = "(hint: name another with --log-dir or STREAMFN_LOG_DIR)"
+        hint = "(hint: choose another with --log-dir or STREAMFN_LOG_DIR)"
 
         assert run([*command, "--log-dir", str(tmp_path)]) == Exit.CONFIG
         assert hint in capsys.readouterr().err
 
         if is_made_by_put:
             assert run([*command, "--log-dir", str(tmp_path / "none")]) == Exit.CONFIG
-            assert "or STREAMFN_LOG_DIR; `streamfn put` makes a new one)" in capsys.readouterr().err
+            assert (
+                "or STREAMFN_LOG_DIR; `streamfn put` creates a new one)" in capsys.readouterr().err
+            )
 
     def test_an_error_of_ours_shows_its_traceback(self, capsys, monkeypatch):
         """A bug must be reportable; a mistake of the user must be readable."""

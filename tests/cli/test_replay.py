@@ -37,6 +37,7 @@ class TestReplay:
             (["--from", "3", "--to", "7", "--shard", SHARD], (3, 7)),
             (["--from", "@-1h"], (0, 10)),
             (["--from", "beginning", "--to", "end"], (0, 10)),
+            (["--from", "trim_horizon", "--to", "latest"], (0, 10)),
             (["--to", "99"], (0, 10)),
         ],
     )
@@ -66,14 +67,14 @@ class TestReplay:
         ended = run("replay", "orders", "--fn", "total", "--from", "@2100-01-01", "--json")
 
         assert (ended.code, ended.json["replay"]) == (0, None)
-        assert ended.stderr == "no records there, nothing to replay\n"
+        assert ended.stderr == "no records in this range, nothing to replay\n"
 
     def test_an_empty_stretch_is_nothing_to_replay(self, run, function):
         ended = run("replay", "orders", "--fn", "total", "--from", "4", "--to", "4")
 
         assert (ended.code, ended.stderr.splitlines()) == (
             0,
-            ["no records there, nothing to replay"],
+            ["no records in this range, nothing to replay"],
         )
 
     def test_a_dry_run_says_how_it_understood_times(self, run, function, monkeypatch):
@@ -108,15 +109,31 @@ class TestReplay:
             (["orders", "--fn", "nosuch"], 1, "(hint: use one of `shop.total`)"),
             (["clicks", "--fn", "total"], 78, "`shop.total` does not read `clicks`"),
             (["orders", "--fn", "total", "--shard", "7"], 78, "no shard shardId-000000000007"),
-            (["orders", "--fn", "total", "--from", "end"], 2, "not beginning, @TIME or a sequence"),
-            (["orders", "--fn", "total", "--to", "-3"], 2, "`-3` is not end, @TIME or a sequence"),
+            (
+                ["orders", "--fn", "total", "--from", "end"],
+                2,
+                "`end` is not beginning, @TIME or a sequence number",
+            ),
+            (
+                ["orders", "--fn", "total", "--to", "-3"],
+                2,
+                "`-3` is not end, @TIME or a sequence number",
+            ),
             (["orders", "--fn", "total", "--from", "@soon"], 2, "is not a time"),
-            (["orders", "--fn", "total", "--from", "8", "--to", "4"], 2, "--from 8 lies behind"),
-            (["orders", "--fn", "total", "--from", "@-1h", "--to", "@-2h"], 2, "lies behind --to"),
+            (
+                ["orders", "--fn", "total", "--from", "8", "--to", "4"],
+                2,
+                "--from 8 is after --to 4: --from must be the earlier position",
+            ),
+            (
+                ["orders", "--fn", "total", "--from", "@-1h", "--to", "@-2h"],
+                2,
+                "is after --to @-2h (",
+            ),
             (
                 ["orders", "--fn", "total", "--from", "@2026-02-01", "--to", "@1700000000"],
                 2,
-                "to --from",
+                "is after --to @1700000000 (2023-11-14 22:13:20Z)",
             ),
             (["orders"], 2, "--fn"),
         ],
@@ -134,7 +151,7 @@ class TestReplay:
         ended = run("replay", "orders", "--fn", "total", "--from", "5")
 
         assert ended.code == 2
-        assert "name a --shard, or a time" in ended.stderr
+        assert "belongs to one shard, and `orders` has 3: add --shard or use @TIME" in ended.stderr
 
     def test_records_that_are_no_longer_kept_are_named(self, run, function):
         assert run("stream", "trim", "orders", "--before", "6", "--yes").code == 0
@@ -153,9 +170,9 @@ class TestWhileItRuns:
         run("replay", "orders", "--fn", "total", "--from", "4")
 
         assert run("fn", "info", "total", "--json").json["replays"] == [REPLAY]
-        assert f"being replayed: {REPLAY}" in run("fn", "info", "total").stderr
+        assert f"unfinished replay: {REPLAY}" in run("fn", "info", "total").stderr
         assert run("stream", "info", "orders", "--json").json["replays"] == [REPLAY]
-        assert f"being replayed: {REPLAY}" in run("stream", "info", "orders").stderr
+        assert f"unfinished replays: {REPLAY}" in run("stream", "info", "orders").stderr
         shown = run("fn", "info", REPLAY, "--json").json
         assert (shown["records_behind"], shown["replays"]) == (6, [])
         assert [row["name"] for row in run("fn", "ls", "--json").json] == ["shop.total", REPLAY]

@@ -106,7 +106,7 @@ class TestSplitAndMerge:
         assert ended.json == {"children": ["shardId-000000000001", "shardId-000000000002"]}
         ended = run("stream", "merge", "s", "1", "2", "--json")
         assert ended.json == {"children": ["shardId-000000000003"]}
-        assert ended.stderr == "`1` and `2` of `s` go on in shardId-000000000003\n"
+        assert ended.stderr == "merged `1` and `2` of `s` into shardId-000000000003\n"
         shards = run("stream", "info", "s", "--json").json["shards"]
         assert [shard["is_open"] for shard in shards] == [False, False, False, True]
         assert shards[3]["parents"] == ["shardId-000000000001", "shardId-000000000002"]
@@ -159,11 +159,22 @@ class TestTrim:
         assert run("stream", "trim", "s", "--before", "@4102444800", "--yes").code == 0
         assert run("tail", "s", "-e").stdout == b""
 
-    def test_it_wants_to_be_told(self, run):
+    def test_a_number_means_nothing_in_several_shards(self, run):
+        run("put", "s", "--shards", "2", input=b"1\n")
+
+        ended = run("stream", "trim", "s", "--before", "1", "--yes")
+        assert ended.code == 2
+        assert "belongs to one shard, and `s` has 2: add --shard or use @TIME" in ended.stderr
+        assert run("stream", "trim", "s", "--before", "1", "--shard", "0", "--yes").code == 78
+        shard = "shardId-000000000000"
+        assert run("stream", "trim", "s", "--before", "0", "--shard", shard, "--yes").code == 0
+
+    def test_it_asks_first(self, run):
         run("put", "s", input=b"1\n")
 
         assert run("stream", "trim", "s", "--before", "1").code == 2
         assert run("stream", "trim", "s", "--before", "soon", "--yes").code == 2
+        assert run("stream", "trim", "s", "--before", "beginning", "--yes").code == 2
         assert run("stream", "trim", "s").code == 2
         assert run("tail", "s", "-e").stdout == b"1\n"
 

@@ -100,15 +100,18 @@ class TestTail:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (["-o", "7"], "say which with --shard"),
-            (["-o", "middle"], "is not beginning, end, -N"),
+            (["-o", "7"], "belongs to one shard, and `numbers` has 3: add --shard or use @TIME"),
+            (["-o", "middle"], "`middle` is not beginning, end, -N, @TIME or a sequence number"),
             (["-o", "@noon"], "is not a time"),
-            (["--shard", "shardId-7"], "there is no `shardId-7`, use one of shardId-000000000000"),
-            (["-f", "%x"], "`%x` in the format means nothing"),
-            (["-f", "%"], "`%` in the format means nothing"),
+            (
+                ["--shard", "shardId-7"],
+                "`numbers` has no shard `shardId-7`, use one of shardId-000000000000",
+            ),
+            (["-f", "%x"], "`%x` is unknown in a format"),
+            (["-f", "%"], "`%` is unknown in a format"),
             (["-n", "0"], "--count"),
-            (["--output", "out.bz2"], "`out.bz2` would not be compressed: name a .gz or .zst"),
-            (["--json", "-f", "%s"], "--json and --format are two forms, give one"),
+            (["--output", "out.bz2"], "`out.bz2` cannot be compressed that way"),
+            (["--json", "-f", "%s"], "use --json or --format, not both"),
         ],
     )
     def test_a_wrong_option_is_usage_and_says_what_is_right(self, options, said, run):

@@ -177,7 +177,7 @@ class TestBadApps:
         code, _, last = self.ends(run_streamfn, "app.py", "--log-dir", "photos")
         assert code == 78
         assert "photos is not a log directory: it has `cat.jpg`" in last
-        assert "(hint: name another with --log-dir" in last
+        assert "(hint: choose another with --log-dir" in last
 
     def test_a_function_that_does_not_exist(self, shop):
         code, _, last = self.ends(shop, "app.py", "--only", "totl")
@@ -223,7 +223,7 @@ class TestDlq:
 
         queued = failed("dlq", "redrive", "total")
         assert queued.returncode == 0
-        assert "queued 1 dead letter of `total`; a running worker tries them" in queued.stderr
+        assert "queued 1 dead letter of `total`; a running worker retries them" in queued.stderr
         assert json.loads(failed("dlq", "ls", "total", "--json").stdout) == []
         assert len(json.loads(failed("dlq", "ls", "total", "--status", "queued", "--json").stdout))
 
@@ -244,7 +244,7 @@ class TestDlq:
     def test_a_redrive_can_be_waited_for(self, failed, tmp_path):
         nobody = failed("dlq", "redrive", "total", "--wait", "--timeout", "300ms")
         assert nobody.returncode == 75
-        assert "error: time is up" in nobody.stderr
+        assert "error: timed out" in nobody.stderr
 
         (tmp_path / "fixed").touch()
         command = [sys.executable, "-m", "streamfn", "worker", "app.py"]
@@ -285,7 +285,7 @@ class TestDlq:
         ended = shop("dlq", "ls", "total")
 
         assert ended.returncode == 1
-        assert "none ran on this log yet (hint: `streamfn worker APP`" in ended.stderr
+        assert "no function has run on this log yet (hint: `streamfn worker APP`" in ended.stderr
 
 
 class TestFn:

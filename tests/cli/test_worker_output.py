@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamfn.cli.console import Voice, voice
+from streamfn.cli.console import CommandOutput, output
 from streamfn.cli.worker_output import observer
 
 FAILED = {
@@ -38,14 +38,14 @@ DEAD = {
 def lines(capsys, monkeypatch):
     """Writes events in a format, and returns the lines on stderr."""
 
-    def lines(form, *events, **voiced):
+    def lines(form, *events, **options):
         for field in ("quiet", "verbose", "no_color"):
-            monkeypatch.setattr(voice, field, voiced.get(field, getattr(Voice(), field)))
+            monkeypatch.setattr(output, field, options.get(field, getattr(CommandOutput(), field)))
         monkeypatch.setenv("STREAMFN_LOG_FORMAT", form)
-        output = observer()
+        worker_output = observer()
         for event in events:
-            output.on_event(event)
-        output.summarise()
+            worker_output.on_event(event)
+        worker_output.summarise()
         return capsys.readouterr().err.splitlines()
 
     return lines
@@ -77,7 +77,7 @@ class TestJson:
 
     def test_it_is_the_default_where_no_terminal_is(self, monkeypatch, capsys):
         monkeypatch.delenv("STREAMFN_LOG_FORMAT", raising=False)
-        monkeypatch.setattr(voice, "quiet", False)
+        monkeypatch.setattr(output, "quiet", False)
 
         observer().on_event({"event": "worker_started", "runners": 2})
         assert json.loads(capsys.readouterr().err)["runners"] == 2
@@ -108,6 +108,13 @@ class TestText:
 
         assert line.endswith("INFO  something new count=3")
 
+    def test_a_change_of_windows_is_on_or_off(self, lines):
+        changed = {"event": "windows_changed", "windows": True}
+
+        on, off = lines("text", changed, changed | {"windows": False})
+        assert "tumbling windows are now on in this shard" in on
+        assert "tumbling windows are now off in this shard" in off
+
     def test_quiet_leaves_errors_and_verbose_adds_detail(self, lines):
         events = [{"event": "runner_started"}, {"event": "worker_started"}, FAILED, DEAD]
 
@@ -124,9 +131,9 @@ class TestText:
 
 
 def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
-    monkeypatch.setattr(voice, "quiet", False)
+    monkeypatch.setattr(output, "quiet", False)
     monkeypatch.setenv("STREAMFN_LOG_FORMAT", "text")
-    output = observer()
+    worker_output = observer()
     figures = SimpleNamespace(
         name="shop.total",
         calls=543,
@@ -140,8 +147,8 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
         not_json=3,
     )
 
-    output.on_progress([figures])
-    output.summarise()
+    worker_output.on_progress([figures])
+    worker_output.summarise()
 
     assert (
         capsys.readouterr()

@@ -106,7 +106,7 @@ def test_the_log_can_be_kept_and_looked_at(run_streamfn, tmp_path):
 
     again = run_streamfn("demo", "--log-dir", "flights-log")
     assert again.returncode == 1
-    assert "error: the demo ran in flights-log before" in again.stderr
+    assert "error: the demo has already run in flights-log" in again.stderr
 
 
 def test_control_c_ends_it_cleanly_and_leaves_nothing_behind(tmp_path):

@@ -122,27 +122,37 @@ class TestFormatting:
         assert format_count(1, "record") == "1 record"
 
 
-@pytest.mark.parametrize(
-    ("microseconds", "time"),
-    [
-        (0, datetime(1970, 1, 1, tzinfo=UTC)),
-        (-1, datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
-        (1_769_860_800_000_001, datetime(2026, 1, 31, 12, microsecond=1, tzinfo=UTC)),
-        (253_402_300_799_999_999, datetime.max.replace(tzinfo=UTC)),
-    ],
-)
-def test_times_are_exact_to_the_microsecond(microseconds, time):
-    """A float has no room for the microseconds of far years."""
-    assert from_microseconds(microseconds) == time
-    assert to_microseconds(time) == microseconds
+class TestMicroseconds:
+    """Tests for `to_microseconds` and `from_microseconds`."""
 
+    @pytest.mark.parametrize(
+        ("microseconds", "time"),
+        [
+            (0, datetime(1970, 1, 1, tzinfo=UTC)),
+            (1, datetime(1970, 1, 1, microsecond=1, tzinfo=UTC)),
+            (-1, datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+            (1_769_860_800_000_001, datetime(2026, 1, 31, 12, microsecond=1, tzinfo=UTC)),
+            (2**53 + 1, datetime(2255, 6, 5, 23, 47, 34, 740_993, tzinfo=UTC)),
+            (-62_135_596_800_000_000, datetime.min.replace(tzinfo=UTC)),
+            (253_402_300_799_999_999, datetime.max.replace(tzinfo=UTC)),
+        ],
+    )
+    def test_they_are_exact_and_undo_each_other(self, microseconds, time):
+        """Also beyond 2^53, where a float has no room for the last digit."""
+        assert to_microseconds(time) == microseconds
+        assert from_microseconds(microseconds) == time
+        assert from_microseconds(microseconds).tzinfo is UTC
 
-def test_a_time_in_another_zone_is_the_same_moment():
-    zone = timezone(timedelta(hours=5, minutes=30))
+    def test_a_time_in_another_zone_is_the_same_moment(self):
+        there = datetime(2026, 1, 31, 13, tzinfo=timezone(timedelta(hours=1)))
 
-    assert to_microseconds(datetime(1970, 1, 1, 5, 30, tzinfo=zone)) == 0
+        assert to_microseconds(there) == to_microseconds(datetime(2026, 1, 31, 12, tzinfo=UTC))
 
+    def test_a_time_without_a_zone_is_refused(self):
+        with pytest.raises(TypeError):
+            to_microseconds(datetime(2026, 1, 31, 12))  # noqa: DTZ001 -- the mistake
 
-def test_a_time_after_year_9999_is_refused():
-    with pytest.raises(OverflowError):
-        from_microseconds(253_402_300_800_000_000)
+    @pytest.mark.parametrize("microseconds", [253_402_300_800_000_000, 2**63 - 1, -(2**63)])
+    def test_what_no_calendar_has_is_refused(self, microseconds):
+        with pytest.raises(OverflowError):
+            from_microseconds(microseconds)

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from streamfn import App, Reject
 from streamfn.testing import Crash, Driver, MemoryLog
+from streamfn.units import to_microseconds
 
 STEPS = int(os.environ.get("STREAMFN_WINDOW_MODEL_STEPS", "3000"))
 WIDTH_US = 30_000_000
@@ -99,7 +100,7 @@ class Machine(RuleBasedStateMachine):
 
     def close(self, batch):
         """Note the final call, and do what is drawn for its window."""
-        window = batch.context.shard_id, microseconds(batch.window.start)
+        window = batch.context.shard_id, to_microseconds(batch.window.start)
         self.finals[window].append(batch.state or [])
         if window not in self.final_fate:
             self.final_fate[window] = self.chance.choice(FINAL_FATES)
@@ -189,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         finals = {window: unique(states) for window, states in self.finals.items()}
         assert finals == {window: [names] for window, names in expected.items()}
         given_up = {
-            (letter.shard_id, microseconds(letter.window[0])): letter.data
+            (letter.shard_id, to_microseconds(letter.window[0])): letter.data
             for letter in letters
             if letter.window is not None
         }
@@ -205,7 +206,7 @@ class Machine(RuleBasedStateMachine):
             if name not in self.without_window:
                 states = found[record.shard_id, record.timestamp_us // WIDTH_US * WIDTH_US]
                 states += [name] if self.fate[name] not in HOPELESS else []
-        now = microseconds(self.log.clock.now())
+        now = to_microseconds(self.log.clock.now())
         is_open = {shard.shard_id: shard.is_open for shard in self.orders.info().shards}
         return {
             (shard_id, start): names
@@ -216,11 +217,6 @@ class Machine(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "driver"):
             self.driver.close()
-
-
-def microseconds(time):
-    """A time as records have it."""
-    return round(time.timestamp() * 1e6)
 
 
 def unique(states):

@@ -1,4 +1,4 @@
-"""`streamfn bench`: what this disk, with records like yours, can do."""
+"""`streamfn bench`: measures a disk, and streamfn on it, with records of a given size."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from streamfn.units import format_duration, format_size, parse_size
 
 from .console import progress_bar, write_json, write_line, write_listing
 from .exits import CommandError
-from .params import Duration, json_option, voice_options
+from .params import Duration, json_option, output_options
 
 if TYPE_CHECKING:
     from streamfn.bench.measures import Found, Rate, Setting, Times
 
 SIZE_MIN: Final = 32
-"""Shorter records have no room for the time they were put at."""
+"""Shorter records have no room for the time when they were put."""
 SIZE_MAX: Final = 2**20
 FLUSH_NONE: Final = 20e-6
-"""A disk that says it flushed in less time than this did not."""
+"""A disk that reports a flush in less time did not flush."""
 FLUSH_GOOD: Final = 1e-3
 """A good SSD needs less than this."""
 FLUSH_SLOW: Final = 5e-3
-"""A flush of a disk that turns, or of one over a network, takes longer than this."""
+"""Hard disks and network disks need longer than this."""
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """Bytes of a record."""
+    """The size of a record in bytes."""
 
     name = "size"
 
@@ -42,7 +42,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
     ) -> int:
         """Return the bytes, or fail as usage."""
         try:
-            size = parse_size(value)  # type: ignore[arg-type]  # it judges any object
+            size = parse_size(value)  # type: ignore[arg-type]  # it checks any object
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if not SIZE_MIN <= size <= SIZE_MAX:
@@ -53,15 +53,16 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
 @click.command("bench")
 @click.argument("folder", metavar="[DIR]", default=".")
 @click.option("--record", "record_bytes", type=Size(), default="1KiB", show_default=True,
-              metavar="SIZE", help="Length of a record.")  # fmt: skip
+              metavar="SIZE", help="Size of a record.")  # fmt: skip
 @click.option("--durability", type=click.Choice(["group", "process"]), default="group",
-              show_default=True, help="`group` survives power loss, `process` a kill.")  # fmt: skip
+              show_default=True,
+              help="Records survive power loss (group) or kills (process).")  # fmt: skip
 @click.option("--compression", type=click.Choice(["zstd", "none"]), default="zstd",
-              show_default=True, help="Of the stream.")  # fmt: skip
+              show_default=True, help="Compression of the stream.")  # fmt: skip
 @click.option("--each", type=Duration(), default="2s", show_default=True, metavar="DURATION",
-              help="How long each of the seven measurements takes.")  # fmt: skip
+              help="Duration of each of the seven measurements.")  # fmt: skip
 @json_option
-@voice_options
+@output_options
 def command(
     *,
     folder: str,
@@ -71,10 +72,10 @@ def command(
     each: timedelta,
     as_json: bool,
 ) -> None:
-    """Measure the disk of DIR (default: the one you are on) and streamfn on it.
+    """Measure the disk of DIR (default: the current folder), and streamfn on it.
 
-    Works in a temporary folder in DIR, takes at most half of what is free, and leaves nothing.
-    Bytes a second are those of the records, before compression.
+    Works in a temporary folder in DIR, uses at most half of the free space, and removes the folder
+    at the end. Bytes per second are those of the records, before compression.
     """
     from streamfn.bench.measures import Setting
 
@@ -87,7 +88,7 @@ def command(
     if as_json:
         write_json({**asdict(setting), **asdict(found), "verdict": verdict})
         return
-    columns = {"job": "JOB~", "measured": "MEASURED>", "beside": "BESIDE IT~"}
+    columns = {"job": "JOB~", "measured": "MEASURED>", "beside": "COMPARISON~"}
     write_listing(_rows(setting, found), columns, as_json=False, none="")
     write_line(b"")
     for line in verdict:
@@ -97,7 +98,9 @@ def command(
 @contextmanager
 def _temporary(folder: str) -> Iterator[Path]:
     if not Path(folder).is_dir():
-        raise CommandError(f"{folder} is no folder", "name one on the disk that is to be measured")
+        raise CommandError(
+            f"{folder} is not a folder", "choose a folder on the disk to be measured"
+        )
     with TemporaryDirectory(prefix=".streamfn-bench-", dir=folder) as place:
         yield Path(place)
 
@@ -157,18 +160,18 @@ def _verdict(found: Found) -> list[str]:
     if call > append:
         spare = 1 / append - 1 / call
         pace = (
-            f"One program appends {append:,.0f} records a second, and one runner calls a function "
-            f"that does nothing with {call:,.0f}: it keeps up as long as the function takes no "
-            f"more than {spare * 1e6:,.1f} µs a record."
+            f"One producer appends {append:,.0f} records per second, and one runner calls an empty "
+            f"function with {call:,.0f} per second: it keeps up as long as the function takes no "
+            f"more than {spare * 1e6:,.1f} µs per record."
         )
     else:
         pace = (
-            f"One runner calls a function with {call:,.0f} records a second, one program appends "
-            f"{append:,.0f}: to keep up with that, take more shards, or a parallelization_factor, "
-            "and more runners."
+            f"One runner calls an empty function with {call:,.0f} records per second, and one "
+            f"producer appends {append:,.0f}: to keep up, use more shards or a larger "
+            "parallelization_factor, and more runners."
         )
     latency = format_duration(timedelta(seconds=found.latency.median))
-    alone = f"A record put alone reaches a waiting function after {latency}."
+    alone = f"A single record reaches a waiting function after {latency}."
     return [_verdict_on_disk(found.flush.median), pace, alone]
 
 
@@ -176,12 +179,12 @@ def _verdict_on_disk(seconds: float) -> str:
     flush = format_duration(timedelta(seconds=seconds))
     if seconds < FLUSH_NONE:
         return (
-            f"This disk says after {flush} that it flushed: it is memory, or it does not flush. "
-            "What is on it does not survive a power cut, whatever the durability."
+            f"This disk reports a flush after {flush}: it is memory, or it does not flush. "
+            "Its data does not survive a power cut, whatever the durability."
         )
     if seconds > FLUSH_SLOW:
         return (
             f"This disk is slow to flush ({flush}). In a `group` stream put many records at once, "
-            "or from many threads, which share a flush."
+            "or from many threads, which then share a flush."
         )
     return f"This disk flushes in {flush}{', as a good SSD does' if seconds < FLUSH_GOOD else ''}."

@@ -1,6 +1,6 @@
-"""What a command says: data to stdout, everything else to stderr.
+"""The output of a command: data goes to stdout, everything else to stderr.
 
-`rich` is loaded by the first thing that needs it, and only where a terminal is.
+`rich` is loaded only when it is needed, and only for a terminal.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from .times import brief
+from .times import table_time
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 MARKS: Final = ">~@"
-"""What a title of a column may end with, see `write_listing`."""
+"""Characters that the title of a column may end with, see `write_listing`."""
 GAP: Final = 2
 FOLDED: Final = 6
-"""Characters that a column which may be folded keeps at least; below, all are folded."""
+"""Least width of a column that may be folded; if that is too much, all columns are folded."""
 
 
-class Voice:
-    """How much a command says, and in which colours; set once by the options every command has."""
+class CommandOutput:
+    """Prints the messages of a command; options of all commands set how much, and the colours."""
 
     __slots__ = ("no_color", "quiet", "verbose")
 
@@ -33,33 +33,33 @@ class Voice:
         self.quiet, self.verbose, self.no_color = False, 0, False
 
     def note(self, text: str) -> None:
-        """Tell a person what happened, on stderr, unless `-q`."""
+        """Print a message to stderr, unless `-q` is set."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def detail(self, text: str) -> None:
-        """Tell more, on stderr, with `-v`."""
+        """Print a message to stderr if `-v` is set."""
         if self.verbose:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
-    def rich(self, *, stderr: bool = False) -> Console:
-        """Return a console; it honours `NO_COLOR`, `FORCE_COLOR` and `--no-color`."""
+    def rich_console(self, *, stderr: bool = False) -> Console:
+        """Return a console of `rich`; it honours `NO_COLOR`, `FORCE_COLOR` and `--no-color`."""
         from rich.console import Console
 
         return Console(stderr=stderr, no_color=True if self.no_color else None, highlight=False)
 
 
-voice = Voice()
+output = CommandOutput()
 
 
-def is_for_people(stream: TextIO) -> bool:
-    """Whether a person with a terminal reads this stream, or colours are forced."""
+def is_terminal(stream: TextIO) -> bool:
+    """Whether this stream is a terminal, or `FORCE_COLOR` says that it is."""
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
 def shows_colour(stream: TextIO) -> bool:
-    """Whether such a person wants colours, too."""
-    return is_for_people(stream) and not voice.no_color and not os.environ.get("NO_COLOR")
+    """Whether this stream is a terminal and colours are not switched off."""
+    return is_terminal(stream) and not output.no_color and not os.environ.get("NO_COLOR")
 
 
 def write_line(line: bytes) -> None:
@@ -77,29 +77,29 @@ def write_json(value: object) -> None:
 def write_listing(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, none: str
 ) -> None:
-    """Write a listing: one array of objects, or a table for people.
+    """Write a listing: a JSON array of objects, or a table.
 
     Args:
         rows: The objects.
-        columns: Of the table: key of the object, then its title; a title that ends with `>` is
-            of a column of numbers, aligned to the right, with `@` of times, shown to the second,
-            with `~` of a column that may be folded where the terminal is too narrow.
+        columns: Columns of the table: key of the object, and title. A title that ends with `>`
+            marks a column of numbers (aligned to the right), `@` one of times (shown to the
+            second), `~` one that may be folded if the terminal is too narrow.
         as_json: Write the array.
-        none: What to say, on stderr, if there are no rows.
+        none: Message on stderr if the table has no rows.
     """
     if as_json:
         write_json(list(rows))
         return
     if not rows:
-        voice.note(none)
+        output.note(none)
         return
     titles = list(columns.values())
     cells = [
-        [_cell(brief(row[key]) if title.endswith("@") else row[key])
+        [_cell(table_time(row[key]) if title.endswith("@") else row[key])
          for key, title in columns.items()]
         for row in rows
     ]  # fmt: skip
-    if is_for_people(sys.stdout):
+    if is_terminal(sys.stdout):
         _rich_table(titles, cells)
     else:
         _plain_table(titles, cells)
@@ -107,14 +107,14 @@ def write_listing(
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Any]:
-    """Show a bar on stderr, if a terminal is there; yields a function that takes what is done."""
-    if voice.quiet or not sys.stderr.isatty():
+    """Show a bar on stderr if that is a terminal; yields a function that takes the progress."""
+    if output.quiet or not sys.stderr.isatty():
         yield lambda _done: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(title), BarColumn(), "{task.percentage:>3.0f}%", TimeRemainingColumn())
-    with Progress(*columns, console=voice.rich(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=output.rich_console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)
 
@@ -133,11 +133,11 @@ def _cell(value: object) -> str:
 
 
 def _rich_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a table that fits the terminal, the less important folded first."""
+    """Print a table that fits the terminal; titles are folded first, then times, then the rest."""
     from rich.table import Table
     from rich.text import Text
 
-    console = voice.rich()
+    console = output.rich_console()
     if _width(titles, cells) > console.width and any(" " in title for title in titles):
         titles = ["\n" * (" " not in title) + title.replace(" ", "\n") for title in titles]
     if _width(titles, cells) > console.width:
@@ -166,7 +166,7 @@ def _rich_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 
 def _width(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Return how wide a table is of which nothing is folded."""
+    """Return the width of a table in which nothing is folded."""
     from rich.cells import cell_len
 
     heads = [title.rstrip(MARKS) for title in titles]

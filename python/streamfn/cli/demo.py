@@ -1,4 +1,4 @@
-"""`streamfn demo`: real data, a real failure, a real recovery."""
+"""`streamfn demo`: processes real data with a function that has a bug, fixes it, redrives."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ import click
 
 from streamfn.errors import StreamExists
 
-from .console import voice
+from .console import output
 from .exits import CommandError, Exit
-from .params import voice_options
+from .params import output_options
 
 
 @click.command("demo")
-@click.option("--log-dir", metavar="DIR", help="Keep the log here; default: a temporary folder.")
-@voice_options
+@click.option("--log-dir", metavar="DIR", help="Keep the log in DIR [default: a temporary folder].")
+@output_options
 def command(*, log_dir: str | None) -> int:
-    """Run a week of real flights through two functions, one of them with a bug, and repair it.
+    """Process a week of real flight data with two functions, one of which has a bug.
 
-    Takes a few seconds and touches nothing but its own folder.
+    Then the bug is fixed and the dead letters are redriven. The demo takes a few seconds and
+    writes only to its own folder.
     """
     from streamfn.demo.screen import TerminalScreen
     from streamfn.demo.story import WorkerStopped, run
 
     with _folder(log_dir) as folder:
-        console = voice.rich()
-        console.quiet = voice.quiet
+        console = output.rich_console()
+        console.quiet = output.quiet
         screen = TerminalScreen(console, folder, _program(), is_kept=log_dir is not None)
         try:
             run(folder, screen)
         except WorkerStopped as error:
-            voice.note("the demo was stopped")
+            output.note("the demo was stopped")
             return error.exit_code or Exit.INTERRUPTED
         except StreamExists as error:
-            message = f"the demo ran in {folder} before ({error})"
-            raise CommandError(message, "give it another --log-dir, or none") from None
+            message = f"the demo has already run in {folder} ({error})"
+            raise CommandError(message, "use another --log-dir, or omit it") from None
     return 0
 
 
@@ -54,7 +55,7 @@ def _folder(log_dir: str | None) -> Iterator[str]:
 
 
 def _program() -> str:
-    """Return how this program was called, as it can be typed again here."""
+    """Return the command that started this program, as it can be typed in this folder."""
     called = Path(sys.argv[0]).resolve()
     found = shutil.which("streamfn")
     if found is not None and Path(found).resolve() == called:

@@ -1,4 +1,4 @@
-"""`streamfn dlq`: what a function could not process, and sending it back."""
+"""`streamfn dlq`: the dead letters of a function, and how to redrive or drop them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import click
 
 from streamfn.units import format_count
 
-from .console import shows_colour, voice, write_json, write_line, write_listing
+from .console import output, shows_colour, write_json, write_line, write_listing
 from .exits import CommandError, Exit
-from .functions import elsewhere, mapping_name
+from .functions import mapping_name, other_destination
 from .params import (
     CommandGroup,
     Duration,
@@ -22,9 +22,9 @@ from .params import (
     json_option,
     log_dir_option,
     open_log,
-    voice_options,
+    output_options,
 )
-from .times import moment
+from .times import iso_time
 
 if TYPE_CHECKING:
     from streamfn.engine.deadletter import DeadLetter, DeadLetters, Status
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 STATUSES = ("open", "queued", "resolved", "dropped")
 
 
-class Identity(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class DeadLetterId(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """The id of a dead letter.
 
-    WHY not empty: it is a variable of a script that was not set, and no id at all means all.
+    WHY not empty: an empty id is an unset variable in a script, and no id at all means all.
     """
 
     name = "id"
@@ -45,13 +45,13 @@ class Identity(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     ) -> str:
         """Return the id, or fail as usage."""
         if not value:
-            self.fail("an id is empty: give the dead letter's, as `dlq ls` shows it", param, ctx)
+            self.fail("an id is empty: use an id that `streamfn dlq ls` shows", param, ctx)
         return str(value)
 
 
 @click.group("dlq", cls=CommandGroup)
 def command() -> None:
-    """Look at dead letters, redrive them or drop them."""
+    """List, show, redrive and drop dead letters."""
 
 
 @command.command("ls")
@@ -61,11 +61,11 @@ def command() -> None:
     type=click.Choice(STATUSES),
     default="open",
     show_default=True,
-    help="open: to be dealt with; queued: being tried again.",
+    help="open: neither redriven nor dropped; queued: waits for a worker that retries it.",
 )
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
     """List the dead letters of FN."""
     from .shapes import dead_letter_shape
@@ -85,12 +85,12 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
 
 @command.command("show")
 @click.argument("function", metavar="FN")
-@click.argument("identity", metavar="[ID]", required=False, type=Identity())
+@click.argument("identity", metavar="[ID]", required=False, type=DeadLetterId())
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def show(*, function: str, identity: str | None, as_json: bool, log_dir: str) -> None:
-    """Show one dead letter of FN with payload and traceback; without ID, the first open one."""
+    """Show one dead letter of FN with payload and traceback; without ID: the first open one."""
     from .shapes import dead_letter_shape
 
     with _letters(log_dir, function) as letters:
@@ -103,14 +103,14 @@ def show(*, function: str, identity: str | None, as_json: bool, log_dir: str) ->
 
 @command.command("redrive")
 @click.argument("function", metavar="FN")
-@click.argument("identities", metavar="[ID]...", nargs=-1, type=Identity())
-@click.option("--wait", is_flag=True, help="Until a worker has tried them all.")
+@click.argument("identities", metavar="[ID]...", nargs=-1, type=DeadLetterId())
+@click.option("--wait", is_flag=True, help="Wait until a worker has retried all of them.")
 @click.option(
-    "--timeout", type=Duration(), help="Of --wait, such as 30s; default: as long as it takes."
+    "--timeout", type=Duration(), help="Longest wait with --wait, such as 30s [default: no limit]."
 )
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def redrive(
     *,
     function: str,
@@ -120,14 +120,15 @@ def redrive(
     as_json: bool,
     log_dir: str,
 ) -> None:
-    """Have FN try its dead letters again: those given, or all.
+    """Send dead letters back to FN: those given, or all open ones.
 
-    They are queued for this function alone. A running worker takes them, or the next one.
+    Redriven records are `queued` until a worker retries them. Only FN gets them. A running worker
+    retries them, or the next one that you start.
     """
     with _letters(log_dir, function) as letters:
         _check_known(letters, function, identities)
         queued = letters.redrive(identities or None)
-        voice.note(_queued_text(letters, queued, function, wait=wait))
+        output.note(_queued_text(letters, queued, function, wait=wait))
         if wait and letters.entries("queued"):
             _wait(letters, function, timeout)
         if as_json:
@@ -136,11 +137,11 @@ def redrive(
 
 @command.command("drop")
 @click.argument("function", metavar="FN")
-@click.argument("identities", metavar="[ID]...", nargs=-1, type=Identity())
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("identities", metavar="[ID]...", nargs=-1, type=DeadLetterId())
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def drop(
     *,
     function: str,
@@ -149,19 +150,19 @@ def drop(
     as_json: bool,
     log_dir: str,
 ) -> None:
-    """Give up dead letters of FN: those given, or all. They are not tried again.
+    """Drop dead letters of FN: those given, or all open ones. They are not retried.
 
-    It asks before it does; where nobody can be asked it takes --yes.
+    Asks for confirmation; without a terminal, --yes is required.
     """
     with _letters(log_dir, function) as letters:
         _check_known(letters, function, identities)
-        # WHY by their ids: what fails while the question is open was not asked about.
+        # WHY by id: the answer does not cover records that fail while the question is open.
         chosen = identities or [letter.id for letter in letters.entries()]
         if chosen:
             count = format_count(len(chosen), "dead letter")
             confirm(f"Drop {count} of `{function}`?", yes=yes)
         dropped = letters.drop(chosen)
-    voice.note(f"dropped {format_count(dropped, 'dead letter')} of `{function}`")
+    output.note(f"dropped {format_count(dropped, 'dead letter')} of `{function}`")
     if as_json:
         write_json({"dropped": dropped})
 
@@ -172,9 +173,9 @@ def _letters(log_dir: str, function: str) -> Iterator[DeadLetters]:
 
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
-        # WHY first: an empty list would look as if nothing had failed.
-        if goes := elsewhere(log, name):
-            voice.note(goes)
+        # WHY first: without it, an empty list would look as if nothing had failed.
+        if goes := other_destination(log, name):
+            output.note(goes)
         yield DeadLetters(log, name)
 
 
@@ -194,38 +195,38 @@ def _check_known(letters: DeadLetters, function: str, identities: tuple[str, ...
     known = {letter.id for letter in letters.entries()}
     for identity in identities:
         if identity not in known:
-            hint = f"`streamfn dlq ls {function}` shows them"
+            hint = f"`streamfn dlq ls {function}` lists them"
             raise CommandError(f"`{function}` has no open dead letter `{identity}`", hint)
 
 
 def _none_text(letters: DeadLetters, function: str, status: Status = "open") -> str:
-    """Return that there is none, and, of open ones, how many are queued: those are not done."""
+    """Return that there are none with this status; for `open` also how many are queued."""
     none = f"no {status} dead letters of `{function}`"
     queued = len(letters.entries("queued")) if status == "open" else 0
     if not queued:
         return none
-    wait = "one waits" if queued == 1 else "ones wait"
-    return f"{none}; {format_count(queued)} redriven {wait} for a worker"
+    wait = "is queued and waits" if queued == 1 else "are queued and wait"
+    return f"{none}; {format_count(queued)} {wait} for a worker"
 
 
 def _queued_text(letters: DeadLetters, queued: int, function: str, *, wait: bool) -> str:
     if not queued:
         return _none_text(letters, function)
-    after = "" if wait else "; a running worker tries them, or the next one you start"
+    after = "" if wait else "; a running worker retries them, or the next one you start"
     return f"queued {format_count(queued, 'dead letter')} of `{function}`{after}"
 
 
 def _wait(letters: DeadLetters, function: str, timeout: timedelta | None) -> None:
     if not letters.wait(timeout):
-        message = "time is up, and some redriven records are not tried yet"
-        hint = "is a worker running? `streamfn worker APP` tries them"
+        message = "timed out: some redriven records have not been retried yet"
+        hint = "is a worker running? `streamfn worker APP` retries them"
         raise CommandError(message, hint, Exit.TRY_AGAIN)
     left = len(letters.entries())
     if left:
         hint = f"`streamfn dlq show {function}` shows why"
         message = f"`{function}` still has {format_count(left, 'open dead letter')}"
         raise CommandError(message, hint)
-    voice.note(f"all done: no dead letters of `{function}` are left")
+    output.note(f"done: no dead letters of `{function}` are left")
 
 
 def _row(letter: DeadLetter) -> dict[str, Any]:
@@ -234,12 +235,12 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "partition_key": letter.partition_key,
         "error": f"{letter.error_type}: {letter.error_message}".splitlines()[0][:80],
         "attempts": letter.attempts,
-        "last_failed": moment(letter.last_failed),
+        "last_failed": iso_time(letter.last_failed),
     }
 
 
 def _print(letter: DeadLetter) -> None:
-    """Print a dead letter for people; the payload comes last, as it may be long."""
+    """Print a dead letter as text; the payload comes last, because it may be long."""
     fields = {
         "id": letter.id,
         "function": f"{letter.function} (version {letter.function_version})",
@@ -248,7 +249,7 @@ def _print(letter: DeadLetter) -> None:
         "condition": letter.condition,
         "error": f"{letter.error_type}: {letter.error_message}",
         "attempts": str(letter.attempts),
-        "failed": f"{moment(letter.first_failed)} to {moment(letter.last_failed)}",
+        "failed": f"{iso_time(letter.first_failed)} to {iso_time(letter.last_failed)}",
     }
     bold, plain = ("\x1b[1m", "\x1b[0m") if shows_colour(sys.stdout) else ("", "")
     for name, value in fields.items():

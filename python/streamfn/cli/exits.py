@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, and the one place that says which error means which."""
+"""How a command ends: the exit codes, which error has which, and an error as one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """A command could not do its work, for a reason that only the command line knows."""
+    """A command failed for a reason that only the command line knows."""
 
     def __init__(self, message: str, hint: str | None = None, code: Exit = Exit.FAILED) -> None:
         super().__init__(message, hint, code)
@@ -39,12 +39,12 @@ class CommandError(Exception):
 
 
 APP_FIELD = "APP"
-"""`ConfigError.field` of a wrong APP argument, which is usage and not configuration."""
+"""`ConfigError.field` of a wrong APP argument, which is an error of usage."""
 
 CONFIG_HINTS = {
-    "log_dir": "name another with --log-dir or STREAMFN_LOG_DIR",
+    "log_dir": "choose another with --log-dir or STREAMFN_LOG_DIR",
 }
-"""What a person at the command line can do about a setting, by its field."""
+"""Hints for `ConfigError` on the command line, by its field."""
 
 _BY_ERROR: tuple[tuple[type[BaseException], Exit], ...] = (
     (click.UsageError, Exit.USAGE),
@@ -70,7 +70,7 @@ def exit_code(error: BaseException) -> Exit:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the cause and, where it is known, the fix: `error: … (hint: …)`."""
+    """Return the cause and, if it is known, the fix: `error: … (hint: …)`."""
     message, hint = _parts(error)
     line = " ".join(message.split())
     return f"error: {line} (hint: {hint})" if hint else f"error: {line}"
@@ -90,18 +90,18 @@ def _parts(error: BaseException) -> tuple[str, str | None]:
 
 
 def _usage(error: click.ClickException) -> tuple[str, str | None]:
-    """Return click's words in our style: no capital, no full stop, literals in backticks."""
+    """Return click's message in our style: no capital, no full stop, literals in backticks."""
     message = _no_such(error) if isinstance(error, click.NoSuchOption) else error.format_message()
     message = message.rstrip(".").replace("'", "`")
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "streamfn"
-    return message[:1].lower() + message[1:], f"`{path} --help` shows how it is used"
+    return message[:1].lower() + message[1:], f"`{path} --help` shows the usage"
 
 
 def _no_such(error: click.NoSuchOption) -> str:
-    """Return click's words on an unknown option, and the nearest only if it is near.
+    """Return the message for an unknown option; it suggests an option only if one is similar.
 
-    WHY: click takes the dashes into account, so that every short word is like every other.
+    WHY: click compares the dashes too, so it finds every short option similar to every other.
     """
     from streamfn.model.options import closest
 

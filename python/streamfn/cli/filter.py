@@ -1,4 +1,4 @@
-"""`streamfn filter`: trying event patterns."""
+"""`streamfn filter`: tests event patterns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamfn.model.filter import Explanation, Mismatch, explain
 
 from .console import write_json, write_line
 from .exits import Exit
-from .params import CommandGroup, json_option, voice_options
+from .params import CommandGroup, json_option, output_options
 
 
 class JsonText(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -38,19 +38,19 @@ class JsonText(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
 @click.group("filter", cls=CommandGroup)
 def command() -> None:
-    """Try event patterns."""
+    """Test event patterns."""
 
 
 @command.command("test")
 @click.argument("pattern", type=JsonText())
 @click.argument("event", type=JsonText())
 @json_option
-@voice_options
+@output_options
 def test(*, pattern: str, event: str, as_json: bool) -> int:
-    """Say whether PATTERN matches EVENT, and if not, which field fails.
+    """Print whether PATTERN matches EVENT, and if not, which field does not match.
 
-    Both are JSON text, @FILE, or - for standard input. A PATTERN may be an array of patterns, any
-    of which may match. An EVENT is what a filter sees of a record:
+    Both are JSON text, @FILE, or - for standard input. PATTERN may be an array of patterns; it
+    matches if one of them does. EVENT has the fields of a record that filters can use:
     {"data": {...}, "partitionKey": "..."}.
 
     The exit code is 0 if it matches and 1 if not.

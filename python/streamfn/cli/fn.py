@@ -1,4 +1,4 @@
-"""`streamfn fn`: the functions that ran on a log, how far they are, and where they go on."""
+"""`streamfn fn`: the functions that have run on a log: list, pause, resume, seek, remove."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from streamfn.errors import LockTimeout
 from streamfn.log import Log
 from streamfn.units import format_count
 
-from .console import voice, write_json, write_listing
+from .console import output, write_json, write_listing
 from .exits import CommandError, Exit
-from .functions import elsewhere, mapping_name, replays_of
+from .functions import mapping_name, other_destination, replays_of
 from .params import (
     CommandGroup,
     Duration,
@@ -23,12 +23,13 @@ from .params import (
     json_option,
     log_dir_option,
     open_log,
-    voice_options,
+    output_options,
 )
-from .positions import check_one_shard, parse_position
-from .times import iso, understood
+from .positions import PositionType, StreamPosition
+from .times import iso_microseconds
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+SEEK_POSITION = PositionType("beginning", "end", "@TIME", "SEQ")
 
 
 def _timeout_option(command: _Command) -> _Command:
@@ -38,26 +39,31 @@ def _timeout_option(command: _Command) -> _Command:
         default="60s",
         show_default=True,
         metavar="DURATION",
-        help="Longest wait for calls that run.",
+        help="Longest wait for running calls to finish.",
     )(command)
 
 
 @click.group("fn", cls=CommandGroup)
 def command() -> None:
-    """List, pause, move and remove functions."""
+    """List, show, pause, resume, seek and remove functions."""
 
 
 @command.command("ls")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def ls(*, as_json: bool, log_dir: str) -> None:
-    """List the functions that ran on this log, and how far each is behind.
+    """List the functions that have run on this log, and how far each is behind.
 
-    BEHIND is how many records wait, those in flight included: each lane's distance from its
-    checkpoint to the end of its shard, divided by the lanes of that shard, which share its
-    records. An estimate with several lanes; 0 only when all of them are at the end. LANES are
-    those of its streams that are not done for good, IN FLIGHT those that a worker calls now.
+    LANES: unfinished lanes of its streams. A lane is a part of a shard's records that one function
+    processes in order, comparable to one consumer's share of a partition.
+
+    IN FLIGHT: lanes with a batch that a worker is processing now.
+
+    BEHIND: records that are not processed yet, those in flight included. It adds up, for each
+    lane, the distance from its checkpoint to the end of its shard, divided by the number of lanes
+    of that shard, which share its records. With several lanes per shard it is an estimate; it is 0
+    only when all lanes are at the end.
     """
     with open_log(log_dir) as log:
         rows = [_row(log, name) for name in sorted(_core.Mapping.names(log.core))]
@@ -66,7 +72,7 @@ def ls(*, as_json: bool, log_dir: str) -> None:
         "in_flight": "IN FLIGHT>", "records_behind": "BEHIND>", "dead_letters": "DEAD LETTERS>",
         "queued_dead_letters": "QUEUED>",
     }  # fmt: skip
-    none = "no functions yet (hint: `streamfn worker APP` registers those of an app)"
+    none = "no functions yet (hint: `streamfn worker APP` registers the functions of an app)"
     write_listing(rows, columns, as_json=as_json, none=none)
 
 
@@ -85,7 +91,7 @@ def _row(log: Log, name: str) -> dict[str, Any]:
                  "running" if is_running else "stopped",
         "parallelization_factor": mapping.wanted_factor if mapping else None,
         "lanes": sum("." not in lane.stream and not lane.is_finished for lane in lanes),
-        # WHY leased: what nobody holds is begun and to be called again, and nobody calls it now.
+        # WHY leased: without a lease, the batch in flight is one that will be called again later.
         "in_flight": sum(lane.is_leased and lane.in_flight is not None for lane in lanes),
         "records_behind": records_behind(lanes),
         "dead_letters": len(letters.entries()),
@@ -98,89 +104,94 @@ def _row(log: Log, name: str) -> dict[str, Any]:
 @click.argument("function", metavar="FN")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def info(*, function: str, as_json: bool, log_dir: str) -> None:
-    """Show how FN stands, lane by lane."""
+    """Show the state of FN and of each of its lanes."""
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         summary, lanes = _row(log, name), [_lane(lane) for lane in _opened(log, name).lanes()]
-        replays, goes = replays_of(log, name), elsewhere(log, name)
+        replays, goes = replays_of(log, name), other_destination(log, name)
     if as_json:
         write_json({**summary, "lane_list": lanes, "replays": replays})
         return
-    voice.note(
+    output.note(
         f"{name}: {summary['state']}, {format_count(summary['records_behind'], 'record')} behind, "
         f"{format_count(summary['dead_letters'], 'open dead letter')}"
     )
     if queued := summary["queued_dead_letters"]:
-        voice.note(f"waiting for a worker: {format_count(queued, 'redriven dead letter')}")
+        output.note(f"waiting for a worker: {format_count(queued, 'redriven dead letter')}")
     if goes:
-        voice.note(goes)
+        output.note(goes)
     for replay in replays:
-        voice.note(f"being replayed: {replay} (hint: `streamfn fn info {replay}`)")
+        output.note(f"unfinished replay: {replay} (hint: `streamfn fn info {replay}` shows it)")
     columns = {
         "stream": "STREAM~", "shard_id": "SHARD", "slot": "LANE>", "checkpoint": "CHECKPOINT>",
-        "end": "END>", "open": "BEGUN~", "is_leased": "HELD", "written": "WRITTEN@",
+        "end": "END>", "open": "IN FLIGHT~", "is_leased": "LEASED", "written": "WRITTEN@",
     }  # fmt: skip
-    write_listing(lanes, columns, as_json=False, none="no lanes yet: its stream is not there")
+    write_listing(lanes, columns, as_json=False, none="no lanes yet: its stream does not exist")
 
 
 @command.command("pause")
 @click.argument("function", metavar="FN")
 @_timeout_option
 @log_dir_option
-@voice_options
+@output_options
 def pause(*, function: str, timeout: timedelta, log_dir: str) -> None:
-    """Have FN rest: calls that run end, and no further one begins, until `resume`.
+    """Pause FN: running calls finish, no new ones start.
 
-    Durable: it rests after a restart too. Waits until no worker has a lane of it.
+    FN stays paused until `resume`, also after a restart. The command waits until no worker holds a
+    lane of FN.
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         mapping = _opened(log, name)
         mapping.set_paused(True)
-        _drained(mapping, timeout)
-    voice.note(f"`{name}` is paused (hint: `streamfn fn resume {function}`)")
+        _wait_drained(mapping, timeout)
+    output.note(f"`{name}` is paused (hint: `streamfn fn resume {function}`)")
 
 
 @command.command("resume")
 @click.argument("function", metavar="FN")
 @log_dir_option
-@voice_options
+@output_options
 def resume(*, function: str, log_dir: str) -> None:
-    """Have FN go on where it was paused."""
+    """Resume FN where it was paused."""
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         _opened(log, name).set_paused(False)
-    voice.note(f"`{name}` goes on")
+    output.note(f"`{name}` is resumed")
 
 
 @command.command("seek")
 @click.argument("function", metavar="FN")
-@click.argument("position", metavar="beginning|end|@TIME|SEQ")
+@click.argument("position", type=SEEK_POSITION, metavar="POSITION")
 @_timeout_option
 @json_option
 @log_dir_option
-@voice_options
-def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log_dir: str) -> None:
-    """Have FN read on from another place of its stream.
+@output_options
+def seek(
+    *, function: str, position: StreamPosition, timeout: timedelta, as_json: bool, log_dir: str
+) -> None:
+    """Move FN to another position in its stream.
 
-    @TIME is ISO 8601 (local time, unless it ends in a zone such as Z or +01:00), Unix seconds, or
-    an age such as @-5m; SEQ needs a stream of one shard. Batches in flight are forgotten, its dead
-    letters stay. It is paused meanwhile.
+    POSITION is beginning|end|@TIME|SEQ. @TIME is ISO 8601 (local time, unless it ends in a zone
+    such as Z or +01:00), Unix seconds, or an age such as @-5m. SEQ is a sequence number and needs
+    a stream with one shard.
+
+    FN is paused during the move. Its batches in flight are forgotten, its dead letters stay.
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         mapping = _opened(log, name)
         streams = sources(mapping)
         if not streams:
-            raise CommandError(f"`{name}` has no lanes yet: its stream is not there")
-        start = parse_position(position)
+            raise CommandError(f"`{name}` has no lanes yet: its stream does not exist")
         shards = sum(len(log.stream(each).info().shards) for each in streams)
-        check_one_shard(start, streams[0], shards, fix="name a time")
+        position.check_shards(shards, name, has_shard_option=False)
         try:
             begins = {
-                each: mapping.seek(each, start, timeout=timeout.total_seconds()) for each in streams
+                each: mapping.seek(each, position.start, timeout=timeout.total_seconds())
+                for each in streams
             }
         except LockTimeout as error:
             raise _still_held(error, timeout) from None
@@ -189,33 +200,33 @@ def seek(*, function: str, position: str, timeout: timedelta, as_json: bool, log
         for stream, shards in begins.items()
         for shard_id, number in shards.items()
     ]
-    voice.note(f"`{name}` reads on from {understood(position, start)}")
+    output.note(f"`{name}` continues from {position}")
     columns = {"stream": "STREAM~", "shard_id": "SHARD", "sequence_number": "FROM>"}
     write_listing(rows, columns, as_json=as_json, none="")
 
 
 @command.command("rm")
 @click.argument("function", metavar="FN")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def rm(*, function: str, yes: bool, as_json: bool, log_dir: str) -> None:
-    """Forget FN: where it was, and what it had in flight. It holds back no record any more.
+    """Remove FN: its checkpoints and its batches in flight. Retention no longer waits for it.
 
-    Its dead letters stay. A worker that runs it must be stopped first, or FN paused; the next
-    worker that has FN begins anew.
+    Its dead letters stay. Stop the workers that run FN first, or pause FN. A later worker with FN
+    in its app registers it as a new function.
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
-        confirm(f"Forget {name} and how far it is?", yes=yes)
+        confirm(f"Remove {name} and its checkpoints?", yes=yes)
         try:
             _core.Mapping.remove(log.core, name)
         except LockTimeout as error:
             message = f"`{name}` is running: {error}"
             hint = f"stop its workers, or `streamfn fn pause {function}`"
             raise CommandError(message, hint, Exit.TRY_AGAIN) from None
-    voice.note(f"forgot `{name}`")
+    output.note(f"removed `{name}`")
     if as_json:
         write_json({"removed": name})
 
@@ -231,7 +242,7 @@ def _opened(log: Log, name: str) -> _core.Mapping:
     return mapping
 
 
-def _drained(mapping: _core.Mapping, timeout: timedelta) -> None:
+def _wait_drained(mapping: _core.Mapping, timeout: timedelta) -> None:
     try:
         mapping.wait_drained(timeout.total_seconds())
     except LockTimeout as error:
@@ -240,8 +251,10 @@ def _drained(mapping: _core.Mapping, timeout: timedelta) -> None:
 
 def _still_held(error: LockTimeout, timeout: timedelta) -> CommandError:
     seconds = f"{timeout.total_seconds():g} s"
-    message = f"a lane was not given back within {seconds}: {error}"
-    return CommandError(message, "a call that runs ends first; see --timeout", Exit.TRY_AGAIN)
+    message = f"a worker did not release a lane within {seconds}: {error}"
+    return CommandError(
+        message, "running calls finish first; --timeout sets the longest wait", Exit.TRY_AGAIN
+    )
 
 
 def _lane(lane: _core.LaneStatus) -> dict[str, Any]:
@@ -260,5 +273,5 @@ def _lane(lane: _core.LaneStatus) -> dict[str, Any]:
         "in_flight": open_records,
         "open": shown,
         "is_leased": lane.is_leased,
-        "written": iso(lane.checkpoint_us),
+        "written": iso_microseconds(lane.checkpoint_us),
     }

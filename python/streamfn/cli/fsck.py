@@ -1,4 +1,4 @@
-"""`streamfn fsck`: is the log whole, and what can be put right."""
+"""`streamfn fsck`: checks a log for damage, and repairs what can be derived."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from click.core import ParameterSource
 from streamfn import _core
 from streamfn.units import format_count, format_size
 
-from .console import progress_bar, voice, write_json, write_line
+from .console import output, progress_bar, write_json, write_line
 from .exits import Exit
-from .params import json_option, log_dir_option, voice_options
+from .params import json_option, log_dir_option, output_options
 
 FIELDS = (
     "code", "severity", "stream", "shard_id", "path", "position", "first", "last", "what",
     "meaning", "action", "repaired",
 )  # fmt: skip
-"""Of a finding, in the order of `--json`."""
+"""Fields of a finding, in the order of `--json`."""
 
 
 @click.command("fsck")
@@ -27,12 +27,12 @@ FIELDS = (
 @click.option(
     "--repair",
     is_flag=True,
-    help="Put right what can be derived; nothing else may have the log open. What is replaced or"
-    " cut is kept in quarantine/.",
+    help="Repair what can be derived from other data. No other process may have the log open."
+    " Replaced or cut bytes are kept in quarantine/.",
 )
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -43,11 +43,11 @@ def command(
     repair: bool,
     as_json: bool,
 ) -> int:
-    """Examine the log directory DIR; without it, that of --log-dir.
+    """Check the log directory DIR for damage; without DIR, that of --log-dir.
 
-    Ends with 0 if all is well, and with 5 if something is damaged or, after --repair, was lost.
-    Without --repair nothing is changed, and the log may be in use; what others are writing at the
-    moment is then not judged.
+    The exit code is 0 if there is no damage, and 5 if something is damaged or, with --repair, was
+    lost. Without --repair nothing is changed, and the log may be in use; data that other processes
+    are writing at that moment is not checked.
     """
     if folder is not None:
         if ctx.get_parameter_source("log_dir") is ParameterSource.COMMANDLINE:
@@ -65,13 +65,13 @@ def command(
     else:
         for finding in report.findings:
             _write(finding, Path(log_dir).absolute())
-    voice.note(_summary(report))
+    output.note(_summary(report))
     return Exit.CORRUPT if report.is_damaged else Exit.OK
 
 
 def _write(finding: _core.Finding, root: Path) -> None:
-    """Write a finding for people: what and where, then what it means and what to do."""
-    lines = [f"{finding.severity}: {finding.code}: {_place(finding, root)}", f"  {finding.what}"]
+    """Write a finding as text: what and where, then what it means and what to do."""
+    lines = [f"{finding.severity}: {finding.code}: {_location(finding, root)}", f"  {finding.what}"]
     lines.append(f"  {finding.meaning}")
     if finding.repaired is not None:
         lines.append(f"  repaired: {finding.repaired}")
@@ -81,14 +81,14 @@ def _write(finding: _core.Finding, root: Path) -> None:
         write_line(line.encode(errors="replace"))
 
 
-def _place(finding: _core.Finding, root: Path) -> str:
+def _location(finding: _core.Finding, root: Path) -> str:
     path = Path(finding.path)
-    place = str(path.relative_to(root) if path.is_relative_to(root) else path)
+    location = str(path.relative_to(root) if path.is_relative_to(root) else path)
     if finding.position is not None:
-        place += f", byte {finding.position}"
+        location += f", byte {finding.position}"
     if finding.first is not None:
-        place += f", sequence numbers {finding.first} to {finding.last}"
-    return place
+        location += f", sequence numbers {finding.first} to {finding.last}"
+    return location
 
 
 def _summary(report: _core.FsckReport) -> str:
@@ -96,10 +96,10 @@ def _summary(report: _core.FsckReport) -> str:
     for finding in report.findings:
         counts[finding.severity] += 1
     batches = f"{report.batches:,} record batch" + ("" if report.batches == 1 else "es")
-    looked = ", ".join((
+    examined = ", ".join((
         format_count(report.streams, "stream"), format_count(report.shards, "shard"),
         format_count(report.segments, "segment"), batches,
         format_size(report.bytes), format_count(report.mappings, "mapping"),
     ))  # fmt: skip
-    said = f"{counts['damage']:,} damaged, {format_count(counts['note'], 'note')}"
-    return f"examined {looked}: {said if any(counts.values()) else 'all is well'}"
+    found = f"{counts['damage']:,} damaged, {format_count(counts['note'], 'note')}"
+    return f"examined {examined}: {found if any(counts.values()) else 'no damage found'}"

@@ -1,4 +1,4 @@
-"""Finding a function by what a person calls it."""
+"""Finding a function by its full or short name, and its replays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .exits import CommandError
 
 
 def mapping_name(log: Log, name: str) -> str:
-    """Return the full name `<app>.<function>` of a mapping in this log; the short one may do.
+    """Return the full name `<app>.<function>` of a mapping in this log, for a full or short name.
 
     Raises:
         CommandError: No mapping has the name, or several do.
@@ -24,16 +24,18 @@ def mapping_name(log: Log, name: str) -> str:
         return found[0]
     if found:
         listed = " and ".join(f"`{each}`" for each in sorted(found))
-        raise CommandError(f"`{name}` is the name of {listed}", "give the full name")
+        raise CommandError(f"`{name}` is ambiguous: {listed}", "use the full name")
     if not names:
         hint = "`streamfn worker APP` registers the functions of an app"
-        raise CommandError(f"there is no function `{name}`: none ran on this log yet", hint)
+        raise CommandError(
+            f"there is no function `{name}`: no function has run on this log yet", hint
+        )
     short = [each.partition(".")[2] for each in names]
     raise CommandError(f"there is no function `{name}`", nearest(name, names, also=short))
 
 
-def elsewhere(log: Log, name: str) -> str | None:
-    """Say where what a function gives up goes, if not to its own dead letters; None: it does."""
+def other_destination(log: Log, name: str) -> str | None:
+    """Return a sentence on where failures of a function go; None: to its own dead letters."""
     record = _core.Mapping.open(log.core, function_of(name))
     on_failure = DLQ if record is None else record.on_failure
     if on_failure == DLQ:
@@ -45,13 +47,13 @@ def elsewhere(log: Log, name: str) -> str | None:
 
 
 def replays_of(log: Log, name: str) -> list[str]:
-    """Return the names of the replays of a mapping that are not over."""
+    """Return the names of the unfinished replays of a mapping."""
     names = _core.Mapping.names(log.core)
     return sorted(each for each in names if each != name and function_of(each) == name)
 
 
 def replays_from(log: Log, stream: str) -> list[str]:
-    """Return the names of the replays that read a stream and are not over."""
+    """Return the names of the unfinished replays that read a stream."""
     names = [each for each in _core.Mapping.names(log.core) if function_of(each) != each]
     replays = [_core.Mapping.open(log.core, name) for name in names]
     return sorted(each.name for each in replays if each and each.lanes(stream))

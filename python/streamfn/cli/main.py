@@ -1,4 +1,4 @@
-"""`streamfn`: finds the command, runs it, and says how it ended."""
+"""`streamfn`: finds the command, runs it, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import click
 from streamfn import __version__
 from streamfn.errors import StreamfnError
 
-from .console import shows_colour, voice
+from .console import output, shows_colour
 from .exits import CommandError, Exit, exit_code, one_line
-from .params import CommandGroup, voice_options
+from .params import CommandGroup, output_options
 
 COMMANDS = (
     "worker", "put", "tail", "replay", "dlq", "stream", "fn", "filter", "fsck", "bench", "demo",
 )  # fmt: skip
-"""In the order of `--help`; each is the attribute `command` of the file of its name."""
+"""In the order of `--help`; each is the attribute `command` of the module of that name."""
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """Raised for a group without a sub-command, with the help as its message; none before click 8.2."""
 
 
 class LazyGroup(CommandGroup):
-    """Imports the file of a command when it is asked for."""
+    """Imports the module of a command only when the command is used."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return the commands in the order a newcomer meets them."""
+        """Return the commands in the order of `--help`."""
         return list(COMMANDS)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
@@ -41,7 +41,7 @@ class LazyGroup(CommandGroup):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- what the command returns
-        """Run the command; that nobody reads its output any more is no failure."""
+        """Run the command; a reader that closes the pipe early is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -50,11 +50,11 @@ class LazyGroup(CommandGroup):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="streamfn", message="%(prog)s %(version)s")
-@voice_options
+@output_options
 def streamfn() -> None:
     """Serverless stream functions on your own machine.
 
-    Put events into a durable log, and have your Python functions called on them.
+    Put events into a durable log on disk. Workers call your Python functions with them.
     """
 
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # WHY: where a letter cannot be shown, a `?` is better than a traceback.
+            # WHY: for a character that the encoding lacks, a `?` is better than a traceback.
             stream.reconfigure(errors="replace")
     code = run(arguments)
     _flush_or_silence()
@@ -78,7 +78,7 @@ def run(arguments: list[str] | None = None) -> int:
     except NO_ARGUMENTS as error:
         click.echo(error.format_message(), err=True)
         return Exit.USAGE
-    except Exception as error:  # noqa: BLE001 -- the one place where they end
+    except Exception as error:  # noqa: BLE001 -- all errors are reported here
         _report(error)
         return exit_code(error)
     return result if isinstance(result, int) else Exit.OK
@@ -87,7 +87,7 @@ def run(arguments: list[str] | None = None) -> int:
 def _report(error: Exception) -> None:
     import traceback
 
-    if voice.verbose or _is_unexpected(error):
+    if output.verbose or _is_unexpected(error):
         traceback.print_exception(error)
     line = one_line(error)
     if shows_colour(sys.stderr):
@@ -100,7 +100,7 @@ def _is_unexpected(error: Exception) -> bool:
 
 
 def _flush_or_silence() -> None:
-    """Point stdout at nothing if nobody reads it, so that the interpreter's last flush is quiet."""
+    """Flush stdout; if its pipe is closed, redirect it, so that the last flush cannot fail."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -12,7 +12,7 @@ import click
 
 from streamfn.errors import ConfigError, StreamNotFound
 
-from .console import voice
+from .console import output
 from .exits import CONFIG_HINTS, CommandError, Exit
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ DEFAULT_LOG_DIR = ".streamfn"
 
 
 class CommandGroup(click.Group):
-    """Commands of which the nearest is named when there is none of a name."""
+    """A group that suggests the nearest command for an unknown name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest."""
+        """Find the command, or fail as usage and suggest the nearest."""
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
             from streamfn.model.options import nearest
@@ -54,7 +54,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         from streamfn.units import DURATION_MAX, format_duration, parse_duration
 
         try:
-            duration = parse_duration(value)  # type: ignore[arg-type]  # it judges any object
+            duration = parse_duration(value)  # type: ignore[arg-type]  # it checks any object
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if duration > DURATION_MAX:
@@ -63,7 +63,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
 
 class StreamName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """A name that a stream may have; internal streams, with dots, can be read."""
+    """A valid name of a stream; `internal` also allows the names of internal streams, with dots."""
 
     name = "stream"
 
@@ -99,44 +99,44 @@ def log_dir_option(command: _Command) -> _Command:
 
 def json_option(command: _Command) -> _Command:
     """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")(command)
 
 
-def voice_options(command: _Command) -> _Command:
-    """Add `-q`, `-v` and `--no-color`; they say how the command speaks."""
+def output_options(command: _Command) -> _Command:
+    """Add `-q`, `-v` and `--no-color`: how much the command prints, and in which colours."""
     for option in (
-        click.option("--no-color", is_flag=True, expose_value=False, callback=_remember,
-                     help="No colours [env: NO_COLOR]."),
-        click.option("-v", "--verbose", count=True, expose_value=False, callback=_remember,
-                     help="Say more; twice: everything."),
-        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_remember,
-                     help="Say nothing but errors."),
+        click.option("--no-color", is_flag=True, expose_value=False, callback=_set_output,
+                     help="Print without colours [env: NO_COLOR]."),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_output,
+                     help="Print more details."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_output,
+                     help="Print no messages except errors."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to; what destroys is never done by a script that does not say so.
+    """Ask before something is deleted; without a terminal, `--yes` is required.
 
     Raises:
-        UsageError: Nobody is there to be asked.
+        UsageError: Standard input is not a terminal.
         Abort: The answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("this is final, add --yes")
+        raise click.UsageError("this cannot be undone: add --yes to confirm")
     click.confirm(question, abort=True, err=True)
 
 
 @contextmanager
 def open_log(log_dir: str) -> Iterator[Log]:
-    """Open the log of a command that reads, for its time: it does not make one.
+    """Open an existing log for the time of a command; a missing one is not created.
 
     Raises:
-        ConfigError: It is no log.
-        CommandError: There is no such folder; or the command asked for a stream that is not there.
+        ConfigError: The folder is not a log.
+        CommandError: There is no such folder, or no such stream in the log.
     """
     from streamfn.log import Log
 
@@ -145,7 +145,7 @@ def open_log(log_dir: str) -> Iterator[Log]:
     except ConfigError as error:
         if Path(log_dir).exists():
             raise
-        hint = f"{CONFIG_HINTS['log_dir']}; `streamfn put` makes a new one"
+        hint = f"{CONFIG_HINTS['log_dir']}; `streamfn put` creates a new one"
         raise CommandError(str(error), hint, Exit.CONFIG) from None
     with opened as log:
         try:
@@ -159,12 +159,12 @@ def open_log(log_dir: str) -> Iterator[Log]:
 
 
 def file_size(path: str) -> int:
-    """Return the size of a regular file in bytes, 0 of anything else."""
-    place = Path(path)
-    return place.stat().st_size if place.is_file() else 0
+    """Return the size of a regular file in bytes; 0 for anything else."""
+    file = Path(path)
+    return file.stat().st_size if file.is_file() else 0
 
 
-def _remember(_ctx: click.Context, param: click.Parameter, value: int) -> None:
-    """Set the field of `voice` that the option is named after; `-q` may stand in two places."""
+def _set_output(_ctx: click.Context, param: click.Parameter, value: int) -> None:
+    """Set the field of `output` that is named like the option; groups and commands have it."""
     assert param.name is not None
-    setattr(voice, param.name, max(value, getattr(voice, param.name)))
+    setattr(output, param.name, max(value, getattr(output, param.name)))

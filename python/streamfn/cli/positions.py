@@ -1,57 +1,158 @@
-"""Positions in a stream as the command line spells them: one grammar for all commands.
+"""Positions in a stream as they are written on the command line: one grammar for all commands.
 
-beginning   the oldest record that is kept     end   behind the newest record
-@TIME       the first record at or after it    SEQ   a sequence number, of one shard
+    position := beginning | trim_horizon          the oldest record that is kept
+              | end | latest                      behind the newest record
+              | -N                                the last N records
+              | @TIME                             the first record put at TIME or later
+              | SEQ                               a sequence number
+
+    TIME     := ISO 8601, Unix seconds, or an age such as -5m
+
+Words may be in upper or lower case. Each command names the kinds that have a meaning for it, and
+refuses the others with the same message. SEQ needs a single shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 import click
 
-from .times import parse_time
+from streamfn.units import parse_duration
 
-Position = str | int | datetime
-"""What the log takes as a start: `trim_horizon`, `latest`, a sequence number, or a time."""
+from .times import iso_time, table_time
 
-WORDS = {"beginning": "trim_horizon", "end": "latest"}
+Kind = Literal["beginning", "end", "-N", "@TIME", "SEQ"]
+
+TIME_HELP: Final = (
+    "@TIME is ISO 8601 (local time, unless it ends in a zone such as Z or +01:00), Unix seconds, "
+    "or an age such as @-5m"
+)
+"""For the help of each command that takes a time."""
+SEQ_HELP: Final = "SEQ is a sequence number and needs --shard, or a stream with one shard"
+
+SEQUENCE_NUMBER_MAX: Final = 2**64 - 1
+_WORDS: Final[dict[str, tuple[Kind, str]]] = {
+    "beginning": ("beginning", "trim_horizon"),
+    "trim_horizon": ("beginning", "trim_horizon"),
+    "end": ("end", "latest"),
+    "latest": ("end", "latest"),
+}
+"""Spelling in lower case: its kind, and the word of the core."""
+_DESCRIBED: Final[dict[Kind, str]] = {"SEQ": "a sequence number"}
+"""What a message says in place of a kind."""
 
 
-def parse_position(text: str, *, words: Sequence[str] = tuple(WORDS), more: str = "") -> Position:
-    """Read a position.
+@dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """A position as it was written and as the core reads it."""
 
-    Args:
-        text: What was written.
-        words: Those of `beginning` and `end` that make sense here.
-        more: Another spelling that the command takes, for the message.
+    text: str
+    start: str | int | datetime
+    """`"trim_horizon"`, `"latest"`, a sequence number, or an aware time."""
+    last_records: int | None = None
+    """N of `-N`: the position is that many records before `start`."""
+
+    def __str__(self) -> str:
+        """Return the text as it was written; for a time also its value in UTC."""
+        if isinstance(self.start, datetime):
+            return f"{self.text} ({table_time(iso_time(self.start))})"
+        return self.text
+
+    def is_after(self, other: StreamPosition) -> bool:
+        """Whether this position is known to be after `other`, without a look at the stream."""
+        if isinstance(self.start, int) and isinstance(other.start, int):
+            return self.start > other.start
+        if isinstance(self.start, datetime) and isinstance(other.start, datetime):
+            return self.start > other.start
+        return False
+
+    def check_shards(self, shards: int, name: str, *, has_shard_option: bool = True) -> None:
+        """Refuse a sequence number for several shards.
+
+        Args:
+            shards: How many shards the position is for.
+            name: The stream, or the function that reads them.
+            has_shard_option: Whether the command can be limited to one shard.
+
+        Raises:
+            UsageError: The position is a sequence number and there are several shards.
+        """
+        if not isinstance(self.start, int) or shards <= 1:
+            return
+        fix = "add --shard or use @TIME" if has_shard_option else "use @TIME"
+        reason = f"sequence number `{self.text}` belongs to one shard, and `{name}` has {shards}"
+        raise click.UsageError(f"{reason}: {fix}")
+
+
+class PositionType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """Positions of some kinds."""
+
+    name = "position"
+
+    def __init__(self, *kinds: Kind) -> None:
+        self.kinds = kinds
+
+    @property
+    def metavar(self) -> str:
+        """The kinds, for the help."""
+        return "|".join(self.kinds)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> StreamPosition:
+        """Return the position, or fail as usage."""
+        try:
+            return parse_position(str(value), self.kinds)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def parse_position(text: str, kinds: Collection[Kind]) -> StreamPosition:
+    """Read a position of one of the kinds.
 
     Raises:
-        click.BadParameter: It is none of these.
+        ValueError: It is none; the message says what can be written instead.
     """
-    if text in words:
-        return WORDS[text]
+    position = _kind_and_position(text)
+    if position is None or position[0] not in kinds:
+        *others, last = [_DESCRIBED.get(kind, kind) for kind in kinds]
+        message = f"`{text}` is not {', '.join(others)} or {last}"
+        raise ValueError(message)
+    return position[1]
+
+
+def _kind_and_position(text: str) -> tuple[Kind, StreamPosition] | None:
+    if word := _WORDS.get(text.lower()):
+        kind, start = word
+        return kind, StreamPosition(text, start)
     if text.startswith("@"):
-        return parse_time(text[1:])
-    if not (text.isascii() and text.isdigit()):
-        *first, last = [*words, *([more] if more else []), "@TIME", "a sequence number"]
-        raise click.BadParameter(f"`{text}` is not {', '.join(first)} or {last}")
-    return int(text)
+        return "@TIME", StreamPosition(text, parse_time(text[1:]))
+    if re.fullmatch(r"-[0-9]{1,18}", text):
+        return "-N", StreamPosition(text, "latest", last_records=int(text[1:]))
+    if re.fullmatch(r"0*[0-9]{1,20}", text) and int(text) <= SEQUENCE_NUMBER_MAX:
+        return "SEQ", StreamPosition(text, int(text))
+    return None
 
 
-def check_one_shard(position: Position, stream: str, shards: int, *, fix: str) -> None:
-    """Refuse a sequence number where it could be of several shards.
-
-    Args:
-        position: What `parse_position` returned.
-        stream: The stream, for the message.
-        shards: How many shards the command reads.
-        fix: What to do instead.
+def parse_time(text: str) -> datetime:
+    """Read ISO 8601 (without a zone: local time), Unix seconds, or an age such as `-5m`.
 
     Raises:
-        click.BadParameter: It is a sequence number, and there are several shards.
+        ValueError: It is none of these.
     """
-    if isinstance(position, int) and shards > 1:
-        reason = f"`{position}` is a sequence number of one shard, and `{stream}` has {shards}"
-        raise click.BadParameter(f"{reason}: {fix}")
+    from streamfn.clock import SystemClock
+
+    try:
+        if text.startswith("-"):
+            return SystemClock().now() - parse_duration(text[1:])
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return datetime.fromtimestamp(float(text), UTC)
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        message = f"`@{text}` is not a time: write @2026-01-31T12:00, @1769860800 or @-5m"
+        raise ValueError(message) from None

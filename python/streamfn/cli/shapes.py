@@ -12,7 +12,7 @@ import orjson
 from streamfn.model.record import Record
 
 from .exits import CommandError, Exit
-from .times import iso, moment
+from .times import iso_microseconds, iso_time
 
 if TYPE_CHECKING:
     from streamfn.engine.deadletter import DeadLetter
@@ -25,20 +25,20 @@ def record_shape(record: Record) -> dict[str, Any]:
         "shard_id": record.shard_id,
         "sequence_number": record.sequence_number,
         "partition_key": record.partition_key,
-        "timestamp": iso(record.timestamp_us),
+        "timestamp": iso_microseconds(record.timestamp_us),
         "headers": headers_shape(record.headers),
         **payload_shape(record.data),
     }
 
 
 def dead_letter_shape(letter: DeadLetter) -> dict[str, Any]:
-    """Return the JSON object of a dead letter: the record it was, and what happened to it."""
+    """Return the JSON object of a dead letter: its record, and how the function failed."""
     return {
         "stream": letter.stream,
         "shard_id": letter.shard_id,
         "sequence_number": letter.sequence_number,
         "partition_key": letter.partition_key,
-        "timestamp": moment(letter.put_at),
+        "timestamp": iso_time(letter.put_at),
         "headers": headers_shape(letter.headers),
         **payload_shape(letter.data),
         "id": letter.id,
@@ -47,13 +47,13 @@ def dead_letter_shape(letter: DeadLetter) -> dict[str, Any]:
         "error_message": letter.error_message,
         "traceback": letter.traceback,
         "attempts": letter.attempts,
-        "first_failed": moment(letter.first_failed),
-        "last_failed": moment(letter.last_failed),
+        "first_failed": iso_time(letter.first_failed),
+        "last_failed": iso_time(letter.last_failed),
     }
 
 
 def payload_shape(data: bytes) -> dict[str, Any]:
-    """Return the payload under the first of `json`, `text` and `base64` that fits its bytes."""
+    """Return the payload as `json`, or else as `text`, or else as `base64`."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -61,7 +61,7 @@ def payload_shape(data: bytes) -> dict[str, Any]:
             return {"text": data.decode()}
         except UnicodeDecodeError:
             return {"base64": base64.b64encode(data).decode()}
-    # WHY: the bytes themselves keep numbers beyond 64 bits; a line break would end the line.
+    # WHY the bytes as they are: numbers beyond 64 bits stay exact. A line break would end the line.
     return {"json": value if b"\n" in data or b"\r" in data else orjson.Fragment(data)}
 
 
@@ -99,7 +99,7 @@ def record_format(text: str) -> Callable[[Record], bytes]:
     r"""Compile a format such as `%k %s\n`; no line break is added.
 
     Raises:
-        CommandError: A letter that means nothing.
+        CommandError: An unknown letter after `%` or `\`.
     """
     pieces: list[bytes | Callable[[Record], bytes]] = []
     at = 0
@@ -109,7 +109,7 @@ def record_format(text: str) -> Callable[[Record], bytes]:
         known = TOKENS.get(token) if token is not None else _ESCAPES.get(escape)
         if known is None:
             tokens = " ".join(f"%{letter}" for letter in TOKENS)
-            message = f"`{piece[0]}` in the format means nothing"
+            message = f"`{piece[0]}` is unknown in a format"
             raise CommandError(message, f"use {tokens} and \\n \\t \\\\", Exit.USAGE)
         pieces.append(known)
         at = piece.end()

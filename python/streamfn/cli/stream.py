@@ -1,4 +1,4 @@
-"""`streamfn stream`: what streams there are."""
+"""`streamfn stream`: the streams of a log: list, create, inspect, change, remove."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamfn.log import Log
 from streamfn.model.stream import Durability, ShardInfo, StreamInfo
 from streamfn.units import format_count, format_size
 
-from .console import voice, write_json, write_listing
+from .console import output, write_json, write_listing
 from .functions import replays_from
 from .params import (
     CommandGroup,
@@ -19,27 +19,29 @@ from .params import (
     json_option,
     log_dir_option,
     open_log,
-    voice_options,
+    output_options,
 )
-from .positions import parse_position
-from .times import TIME_HELP, brief, moment, understood
+from .positions import SEQ_HELP, TIME_HELP, PositionType, StreamPosition
+from .times import iso_time, table_time
+
+TRIM_POSITION = PositionType("@TIME", "SEQ")
 
 
 @click.group("stream", cls=CommandGroup)
 def command() -> None:
-    """List, add, look at and change streams."""
+    """List, create, inspect, change and remove streams."""
 
 
 @command.command("ls")
-@click.option("--internal", is_flag=True, help="Also streams of dead letters and redrives.")
+@click.option("--internal", is_flag=True, help="Include streams of dead letters and redrives.")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def ls(*, internal: bool, as_json: bool, log_dir: str) -> None:
     """List the streams.
 
-    RECORDS counts sequence numbers. A crash of the machine passes some over, up to about a million
-    a shard: then it is an upper bound.
+    RECORDS counts sequence numbers. A crash of the machine skips some, up to about a million per
+    shard: RECORDS is an upper bound then.
     """
     with open_log(log_dir) as log:
         names = sorted(log.core.streams(internal=internal))
@@ -50,7 +52,7 @@ def ls(*, internal: bool, as_json: bool, log_dir: str) -> None:
         "name": "STREAM~", "shards": "SHARDS>", "records": "RECORDS>", "bytes": "SIZE>",
         "durability": "DURABILITY", "last_record": "LAST RECORD@",
     }  # fmt: skip
-    none = "no streams yet (hint: `streamfn put STREAM FILE` makes one)"
+    none = "no streams yet (hint: `streamfn put STREAM FILE` creates one)"
     write_listing(rows, columns, as_json=as_json, none=none)
 
 
@@ -62,31 +64,31 @@ def ls(*, internal: bool, as_json: bool, log_dir: str) -> None:
     default=1,
     show_default=True,
     metavar="N",
-    help="How many; records of one key go to one shard.",
+    help="Number of shards; the partition key of a record chooses its shard.",
 )
 @click.option(
     "--durability",
     type=click.Choice(["group", "process"]),
     default="group",
     show_default=True,
-    help="What is put survives power loss (group) or the kill of any process.",
+    help="Records survive power loss (group), or kills of processes (process).",
 )
 @click.option(
     "--retention",
     multiple=True,
     metavar="7d|10GiB|consumed",
-    help="How long records are kept; may be given more than once. Default: for ever.",
+    help="How long records are kept; repeatable [default: forever].",
 )
 @click.option(
     "--compression",
     type=click.Choice(["zstd", "none"]),
     default="zstd",
     show_default=True,
-    help="Of the data on disk.",
+    help="Compression of the data on disk.",
 )
-@click.option("--exist-ok", is_flag=True, help="Leave a stream that is there as it is.")
+@click.option("--exist-ok", is_flag=True, help="If the stream exists already, leave it unchanged.")
 @log_dir_option
-@voice_options
+@output_options
 def add(
     *,
     name: str,
@@ -108,14 +110,14 @@ def add(
             exist_ok=exist_ok,
         ).info()
     count = format_count(len(made.shards), "shard")
-    voice.note(f"stream `{name}`: {count}, durability {made.durability}")
+    output.note(f"stream `{name}`: {count}, durability {made.durability}")
 
 
 @command.command("info")
 @click.argument("name", type=StreamName(internal=True))
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def info(*, name: str, as_json: bool, log_dir: str) -> None:
     """Show the stream NAME and its shards."""
     with open_log(log_dir) as log:
@@ -127,13 +129,13 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
         write_json({**_summary(found), **details})
         return
     summary = _summary(found)
-    voice.note(
+    output.note(
         f"{name}: {format_count(found.records, 'record')} in {format_size(found.bytes)}, "
         f"durability {found.durability}, compression {found.compression}, "
-        f"created {brief(summary['created'])}"
+        f"created {table_time(summary['created'])}"
     )
     if replays:
-        voice.note(f"being replayed: {', '.join(replays)}")
+        output.note(f"unfinished replays: {', '.join(replays)}")
     rows = [{**_shard(shard), "bytes": format_size(shard.bytes)} for shard in found.shards]
     columns = {
         "shard_id": "SHARD", "trim_horizon": "FIRST>", "end": "END>", "bytes": "SIZE>",
@@ -149,19 +151,19 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
     "--at",
     type=click.IntRange(0),
     metavar="HASHKEY",
-    help="First hash key of the second new shard. Default: the middle.",
+    help="First hash key of the second new shard [default: the middle].",
 )
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def split(*, name: str, shard: str, at: int | None, as_json: bool, log_dir: str) -> None:
-    """Split SHARD of STREAM in two, while it is written and read.
+    """Split SHARD of STREAM into two. Producers and workers need not stop.
 
-    Every key keeps its order: the old shard is read to its end before the new ones.
+    The order per partition key is kept: readers finish the old shard before the new ones.
     """
     with open_log(log_dir) as log:
         children = log.stream(name).split(shard, at=at)
-    voice.note(f"`{shard}` of `{name}` goes on in {' and '.join(children)}")
+    output.note(f"split `{shard}` of `{name}` into {' and '.join(children)}")
     if as_json:
         write_json({"children": list(children)})
 
@@ -172,12 +174,12 @@ def split(*, name: str, shard: str, at: int | None, as_json: bool, log_dir: str)
 @click.argument("b")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def merge(*, name: str, a: str, b: str, as_json: bool, log_dir: str) -> None:
-    """Merge the shards A and B of STREAM, whose hash keys lie side by side, into one."""
+    """Merge the shards A and B of STREAM into one. Their hash-key ranges must be adjacent."""
     with open_log(log_dir) as log:
         child = log.stream(name).merge(a, b)
-    voice.note(f"`{a}` and `{b}` of `{name}` go on in {child}")
+    output.note(f"merged `{a}` and `{b}` of `{name}` into {child}")
     if as_json:
         write_json({"children": [child]})
 
@@ -187,26 +189,28 @@ def merge(*, name: str, a: str, b: str, as_json: bool, log_dir: str) -> None:
 @click.option(
     "--before",
     required=True,
-    metavar="SEQ|@TIME",
-    help=f"The first record to keep: {TIME_HELP}; SEQ needs --shard, or a stream of one shard.",
+    type=TRIM_POSITION,
+    metavar=TRIM_POSITION.metavar,
+    help=f"First record to keep: {TIME_HELP}; {SEQ_HELP}.",
 )
-@click.option("--shard", metavar="SHARD", help="Of this shard only.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--shard", metavar="SHARD", help="Trim only this shard.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def trim(
-    *, name: str, before: str, shard: str | None, yes: bool, as_json: bool, log_dir: str
+    *, name: str, before: StreamPosition, shard: str | None, yes: bool, as_json: bool, log_dir: str
 ) -> None:
-    """Let go of old records of STREAM, for good."""
-    first_kept = parse_position(before, words=())
-    assert not isinstance(first_kept, str), "no word is taken"
+    """Delete old records of STREAM permanently."""
+    first_kept = before.start
+    assert not isinstance(first_kept, str), "TRIM_POSITION has no words"
     with open_log(log_dir) as log:
         stream = log.stream(name)
-        confirm(f"Delete records of {name} before {understood(before, first_kept)}?", yes=yes)
+        before.check_shards(len(stream.info().shards) if shard is None else 1, name)
+        confirm(f"Delete records of {name} before {before}?", yes=yes)
         freed = stream.trim(first_kept, shard=shard)
         shards = stream.info().shards
-    voice.note(f"trimmed `{name}`, {format_size(freed)} freed")
+    output.note(f"trimmed `{name}`, {format_size(freed)} freed")
     if as_json:
         horizons = {each.shard_id: each.trim_horizon for each in shards}
         write_json({"bytes": freed, "trim_horizons": horizons})
@@ -214,21 +218,25 @@ def trim(
 
 @command.command("rm")
 @click.argument("name", metavar="STREAM", type=StreamName(internal=True))
-@click.option("--force", is_flag=True, help="Also if functions have read it; they forget it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Remove it even if functions have read it; their positions in it are removed too.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def rm(*, name: str, force: bool, yes: bool, as_json: bool, log_dir: str) -> None:
     """Remove STREAM with all its records.
 
-    Dead letters of functions that have read it stay. A worker that reads it must be stopped first.
+    Dead letters of functions that have read it stay. Stop the workers that read it first.
     """
     with open_log(log_dir) as log:
         found = log.stream(name).info()
         confirm(f"Remove {name} with {format_count(found.records, 'record')}?", yes=yes)
         log.remove_stream(name, force=force)
-    voice.note(f"removed `{name}`, {format_size(found.bytes)}")
+    output.note(f"removed `{name}`, {format_size(found.bytes)}")
     if as_json:
         write_json({"removed": name, "bytes": found.bytes})
 
@@ -242,8 +250,8 @@ def _summary(stream: StreamInfo) -> dict[str, Any]:
         "bytes": stream.bytes,
         "durability": stream.durability,
         "compression": stream.compression,
-        "created": moment(stream.created),
-        "last_record": moment(max(times)) if times else None,
+        "created": iso_time(stream.created),
+        "last_record": iso_time(max(times)) if times else None,
     }
 
 
@@ -257,7 +265,7 @@ def _shard(shard: ShardInfo) -> dict[str, Any]:
         "end": shard.end,
         "bytes": shard.bytes,
         "segments": shard.segments,
-        "last_record": moment(shard.last_record) if shard.last_record else None,
-        # WHY: 128-bit numbers go as text, as Kinesis sends them; JSON readers would round them.
+        "last_record": iso_time(shard.last_record) if shard.last_record else None,
+        # WHY as text, like Kinesis: many JSON readers would round 128-bit numbers.
         "hash_key_range": [str(first), str(last)],
     }

@@ -1,9 +1,8 @@
-"""`streamfn tail`: records become lines."""
+"""`streamfn tail`: prints the records of a stream as lines."""
 
 from __future__ import annotations
 
 import heapq
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +20,10 @@ from streamfn.model.record import Record
 from streamfn.model.stream import ShardInfo
 from streamfn.units import to_microseconds
 
-from .params import StreamName, json_option, log_dir_option, open_log, voice_options
-from .positions import Position, check_one_shard, parse_position
-from .times import TIME_HELP
+from .params import StreamName, json_option, log_dir_option, open_log, output_options
+from .positions import SEQ_HELP, TIME_HELP, PositionType, StreamPosition
 
-Start = str | int | datetime
+OFFSET = PositionType("beginning", "end", "-N", "@TIME", "SEQ")
 _by_time = attrgetter("timestamp_us")
 
 POLL_RECORDS = 1_000
@@ -42,12 +40,12 @@ WAIT_SECONDS = 0.1
     "--offset",
     default="beginning",
     show_default=True,
-    metavar="beginning|end|-N|@TIME|SEQ",
-    help=f"Where to begin: -N is the last N records; {TIME_HELP}; SEQ needs --shard, or a stream of"
-    " one shard.",
+    type=OFFSET,
+    metavar=OFFSET.metavar,
+    help=f"Where to start: -N is the last N records; {TIME_HELP}; {SEQ_HELP}.",
 )
-@click.option("-e", "--exit", "ends", is_flag=True, help="End at what is there now.")
-@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after N records.")
+@click.option("-e", "--exit", "ends", is_flag=True, help="Stop at the newest record of now.")
+@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after N records.")
 @click.option(
     "-f",
     "--format",
@@ -60,22 +58,24 @@ WAIT_SECONDS = 0.1
     type=click.Choice(["raise", "skip"]),
     default="raise",
     show_default=True,
-    help="Of damaged records: stop there, or go on behind them and say which are lost.",
+    help="At damaged records: stop with an error, or skip them and report which are lost.",
 )
-@click.option("--shard", metavar="SHARD", help="Of this shard only, such as shardId-000000000000.")
+@click.option(
+    "--shard", metavar="SHARD", help="Read only this shard, such as shardId-000000000000."
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write to FILE, compressed if it ends in .gz or .zst.",
+    help="Write to FILE; compressed if its name ends in .gz or .zst.",
 )
 @json_option
 @log_dir_option
-@voice_options
+@output_options
 def command(  # noqa: PLR0913 -- one parameter for each option
     *,
     stream: str,
-    offset: str,
+    offset: StreamPosition,
     ends: bool,
     count: int | None,
     form: str | None,
@@ -85,22 +85,22 @@ def command(  # noqa: PLR0913 -- one parameter for each option
     as_json: bool,
     log_dir: str,
 ) -> None:
-    """Print the records of STREAM, oldest first, and then each new one as it comes.
+    """Print the records of STREAM, oldest first, then new records as they arrive.
 
-    Records of several shards are merged by their times. With --json, each line is an object.
+    Records of several shards are merged by time. With --json, each line is a JSON object.
     """
     if as_json and form is not None:
-        raise click.UsageError("--json and --format are two forms, give one")
+        raise click.UsageError("use --json or --format, not both")
     line = _json_line if as_json else _formatted(form or DEFAULT_FORMAT)
     written = 0
     with open_log(log_dir) as log:
-        place = _Place(log, log.stream(stream), offset, shard)
-        place.skips = on_corruption == "skip"
-        records = place.records(follow=not ends)
+        reader = _TailReader(log, log.stream(stream), offset, shard)
+        reader.skips = on_corruption == "skip"
+        records = reader.records(follow=not ends)
         with _sink(output) as sink:
             for record in records:
                 if record is None:
-                    sink.flush()  # nothing more at the moment: show what is there
+                    sink.flush()  # no further record at the moment: show those written so far
                     continue
                 sink.write(line(record))
                 written += 1
@@ -108,30 +108,26 @@ def command(  # noqa: PLR0913 -- one parameter for each option
                     break
 
 
-class _Place:
-    """The shards that are read and where reading begins; `ends` is what was visible then."""
+class _TailReader:
+    """Reads some shards of a stream from a position; `ends` is what was visible at the start."""
 
-    def __init__(self, log: Log, stream: Stream, offset: str, shard: str | None) -> None:
+    def __init__(self, log: Log, stream: Stream, offset: StreamPosition, shard: str | None) -> None:
         self.log, self.stream = log, stream
         self.skips = False
-        """Whether damaged records are passed over."""
+        """Whether damaged records are skipped."""
         shards = stream.info().shards
         self.shards = [each for each in shards if shard in {None, each.shard_id}]
         self.is_alone = shard is not None
         if not self.shards:
             known = ", ".join(each.shard_id for each in shards)
-            raise click.BadParameter(f"there is no `{shard}`, use one of {known}")
+            raise click.BadParameter(f"`{stream.name}` has no shard `{shard}`, use one of {known}")
         self.ends = {each.shard_id: each.end for each in self.shards}
         self.not_before = _not_before(shards)
-        self.last = int(offset[1:]) if re.fullmatch(r"-\d+", offset) else None
-        self.start: Position = "latest"
-        if self.last is None:
-            self.start = parse_position(offset, more="-N")
-            shards_read = len(self.shards)
-            check_one_shard(self.start, stream.name, shards_read, fix="say which with --shard")
+        offset.check_shards(len(self.shards), stream.name)
+        self.start, self.last = offset.start, offset.last_records
 
     def records(self, *, follow: bool) -> Iterator[Record | None]:
-        """Yield records, and None whenever there is no further one yet."""
+        """Yield records, and None whenever there is no further record yet."""
         if self.last is not None:
             yield from self._last(self.last)
         else:
@@ -142,7 +138,7 @@ class _Place:
             yield from self._new()
 
     def _time(self, record: Record) -> int:
-        """Return what records are ordered by: time, but no child before its parents' end."""
+        """Return the sort key of a record: its time, or the end of its shard's parents if later."""
         return max(record.timestamp_us, self.not_before[record.shard_id])
 
     def _last(self, count: int) -> Iterator[Record]:
@@ -151,7 +147,10 @@ class _Place:
         yield from deque(heapq.merge(*found, key=self._time), maxlen=count)
 
     def _last_of(self, shard: ShardInfo, count: int) -> list[Record]:
-        """Return up to `count` last records of a shard; its numbers may have gaps, so look back."""
+        """Return up to `count` last records of a shard.
+
+        Sequence numbers may have gaps, so the range that is read grows until it has enough.
+        """
         window = count
         while True:
             begin = max(shard.end - window, shard.trim_horizon)
@@ -160,7 +159,7 @@ class _Place:
                 return records[-count:]
             window *= 4
 
-    def _up_to(self, shard_id: str, start: Start, end: int) -> Iterator[Record]:
+    def _up_to(self, shard_id: str, start: str | int | datetime, end: int) -> Iterator[Record]:
         reader = self.stream.core.reader(shard_id, start, skip_corruption=self.skips)
         while reader.position < end:
             records = poll(reader, POLL_RECORDS, POLL_BYTES)
@@ -170,7 +169,7 @@ class _Place:
         reader.close()
 
     def _new(self) -> Iterator[Record | None]:
-        """Yield what comes after `ends`, from the start on; each look at the shards is merged."""
+        """Yield the records after `ends`, from `start` on; those of one poll are merged by time."""
         start, core = self.start, self.log.core
         least = start if isinstance(start, int) else 0
         readers = {
@@ -192,9 +191,9 @@ class _Place:
 
 
 def _not_before(shards: Sequence[ShardInfo]) -> dict[str, int]:
-    """Return by shard when the last of the shards that it goes on from ended, in µs.
+    """Return for each shard when the last of its parents ended, in µs.
 
-    A clock that was set back between two shards must not turn the order of a key around.
+    A clock that was set back between two shards must not reverse the order of a key.
     """
     starts: dict[str, int] = {}
     ends: dict[str, int] = {}
@@ -221,14 +220,16 @@ def _formatted(form: str) -> Callable[[Record], bytes]:
 
 @contextmanager
 def _sink(output: str | None) -> Iterator[IO[bytes]]:
-    """Yield where the lines go; what is compressed is whole at the end, whatever happens."""
+    """Yield the file that the lines go to; a compressed file is completed also after an error."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     suffix = Path(output).suffix
     if suffix in {".bz2", ".xz", ".zip"}:
-        raise click.BadParameter(f"`{output}` would not be compressed: name a .gz or .zst")
+        raise click.BadParameter(
+            f"`{output}` cannot be compressed that way: use a name ending in .gz or .zst"
+        )
     with ExitStack() as stack:
         file = stack.enter_context(Path(output).open("wb"))
         match suffix:

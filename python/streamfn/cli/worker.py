@@ -9,7 +9,7 @@ import click
 from streamfn.errors import StreamNotFound
 from streamfn.model.worker import WorkerConfig
 
-from .params import Duration, log_dir_option, open_log, voice_options
+from .params import Duration, log_dir_option, open_log, output_options
 
 
 class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -25,7 +25,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         if text == "auto":
             return None
         if not text.isdigit() or int(text) < 1:
-            self.fail(f"`{text}` is not `auto`, or a number from 1", param, ctx)
+            self.fail(f"`{text}` is not `auto` or a number of at least 1", param, ctx)
         return int(text)
 
 
@@ -37,7 +37,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     default="auto",
     show_default=True,
     metavar="N|auto",
-    help="Runner processes; auto: as many as there are cores and lanes with work.",
+    help="Number of runner processes; auto: up to one per core, as lanes have work.",
 )
 @click.option(
     "--threads",
@@ -45,21 +45,22 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     default=1,
     show_default=True,
     metavar="K",
-    help="Lanes that a process calls at once; more for functions that wait for the network. They "
-    'have to be thread-safe then; those with input="lambda" are called one at a time.',
+    help="Lanes that each runner process calls at once. Use more than 1 for functions that wait "
+    "for the network; they must be thread-safe. Functions with "
+    'input="lambda" are called one at a time.',
 )
-@click.option("--burst", is_flag=True, help="End when everything there is was processed.")
+@click.option("--burst", is_flag=True, help="Stop when all records have been processed.")
 @click.option(
     "--drain-timeout",
     type=Duration(),
     default="30s",
     show_default=True,
-    help="How long calls in flight may finish after SIGTERM or Ctrl-C.",
+    help="Longest wait for calls in flight after SIGTERM or Ctrl-C.",
 )
-@click.option("--only", multiple=True, metavar="FN", help="Run this function only; repeatable.")
+@click.option("--only", multiple=True, metavar="FN", help="Run only this function; repeatable.")
 @click.option("--factory", is_flag=True, help="APP names a callable that returns the app.")
 @log_dir_option
-@voice_options
+@output_options
 def command(
     *,
     app: str,
@@ -74,7 +75,7 @@ def command(
     """Call the functions of APP with the records of their streams.
 
     APP is `module:attr`, `file.py` or `file.py:attr`. Several workers may run on one log; they
-    share the work. Ctrl-C or SIGTERM finishes the calls in flight first.
+    share the work. On Ctrl-C or SIGTERM, the worker waits for calls in flight, then stops.
     """
     from streamfn.worker.supervisor.supervisor import Supervisor
 
@@ -90,11 +91,11 @@ def command(
         only=only,
         factory=factory,
     )
-    output = observer()
+    worker_output = observer()
     try:
-        code = Supervisor(config, output).run()
+        code = Supervisor(config, worker_output).run()
     except StreamNotFound as error:
-        with open_log(log_dir):  # which names the nearest
+        with open_log(log_dir):  # adds a hint with the nearest name
             raise error from None
-    output.summarise()
+    worker_output.summarise()
     return code

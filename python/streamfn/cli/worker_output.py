@@ -1,4 +1,4 @@
-"""What a worker tells on stderr: lines for people on a terminal, JSON elsewhere.
+"""The log of a worker on stderr: text on a terminal, JSON elsewhere.
 
 The keys of the JSON are those of AWS Lambda's structured logs, so that the same tools read it.
 """
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from streamfn.clock import SystemClock
 from streamfn.units import format_count
 
-from .console import shows_colour, voice
-from .times import moment
+from .console import output, shows_colour
+from .times import iso_time
 
 if TYPE_CHECKING:
     from streamfn.worker.supervisor.progress import MappingProgress
@@ -29,54 +29,57 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_stopped": (INFO, "worker stopped"),
     "worker_draining": (INFO, "{message}"),
     "worker_abandons": (WARN, "{message}"),
-    "worker_death_noticed": (WARN, "another worker died, its lane is taken over"),
+    "worker_death_noticed": (WARN, "another worker died: taking over its lane"),
     "waiting_for_stream": (INFO, "waiting for stream `{stream}`"),
-    "factor_changed": (INFO, "now {factor} lanes in this shard"),
-    "replay_started": (INFO, "replay begins, or goes on"),
-    "replay_finished": (INFO, "replay is over"),
+    "factor_changed": (INFO, "this shard now has {factor} lanes"),
+    "replay_started": (INFO, "replay started or continued"),
+    "replay_finished": (INFO, "replay finished"),
     "runner_started": (DEBUG, "runner started"),
     "runner_stopped": (DEBUG, "runner stopped"),
     "runner_died": (ERROR, "runner died: {reason}"),
     "runner_not_ready": (ERROR, "runner not ready: {error_message}"),
     "runner_not_started": (ERROR, "runner not started: {error_message}"),
-    "runner_broken": (ERROR, "runner gave up, a new one takes over: {error}"),
+    "runner_broken": (ERROR, "runner failed and is replaced: {error}"),
     "runner_exhausted": (
         WARN,
-        "runner is out of descriptors, memory or threads (does a function leak them?), replaced",
+        "runner replaced: it is out of descriptors, memory or threads (does a function leak them?)",
     ),
     "runner_in_doubt": (
         WARN,
-        "runner replaced: calls failed in it for what other functions did, each runs alone next",
+        "runner replaced: calls in it failed because of other functions; each is repeated alone",
     ),
     "exception_ignored": (
         WARN,
-        "ignored what a signal handler or a thread of a function threw between two calls: {error}",
+        "ignored an exception of a function's signal handler or thread between two calls: {error}",
     ),
-    "lane_trouble": (ERROR, "lane in trouble: {error}"),
+    "lane_trouble": (ERROR, "error in a lane: {error}"),
     "lane_stopped": (
         ERROR,
-        "stopped at damage, the other lanes go on: {error} (hint: see `streamfn fsck`)",
+        "lane stopped at damaged data, other lanes continue: {error} (hint: run `streamfn fsck`)",
     ),
-    "damage_passed": (ERROR, "passed over damage, {count} given up: {error}"),
+    "damage_passed": (ERROR, "skipped damaged data, {count} lost: {error}"),
     "lane_refused": (ERROR, "lane refused: {error_message}"),
-    "lease_lost": (WARN, "another runner has the lane now"),
-    "release_failed": (WARN, "lane not given back: {error}"),
+    "lease_lost": (WARN, "lease lost: another runner has the lane now"),
+    "release_failed": (WARN, "lane not released: {error}"),
     "final_call_failed": (WARN, "final call of a window failed, attempt {attempt}: {error}"),
-    "state_not_written": (ERROR, "state of a window not written, trying again: {error}"),
-    "window_dropped": (WARN, "the function has no windows any more, the open one is forgotten"),
-    "windows_changed": (INFO, "tumbling windows in this shard now: {windows}"),
+    "state_not_written": (ERROR, "could not write the state of a window, trying again: {error}"),
+    "window_dropped": (WARN, "the function no longer has windows: dropping the open one"),
+    "windows_changed": (INFO, "tumbling windows are now {on_or_off} in this shard"),
     "function_failed": (WARN, "{count} failed, attempt {attempt}: {error}"),
     "call_disturbed": (
         WARN,
-        "{count} failed, perhaps for what another call did: called again, no attempt: {error}",
+        "{count} failed, perhaps because of another call; repeating, no attempt counted: {error}",
     ),
-    "call_timed_out": (WARN, "call passed its timeout of {timeout} s, its process is killed"),
+    "call_timed_out": (WARN, "call exceeded its timeout of {timeout} s: killing its process"),
     "dead_lettered": (ERROR, "dead-lettered after {tries}: {error}"),
     "record_dropped": (ERROR, "dropped after {tries}: {error}"),
-    "backoff_failed": (ERROR, "no wait from the back-off, the default is used: {error}"),
-    "delivery_failed": (ERROR, "destination failed, trying again in {seconds} s: {error}"),
+    "backoff_failed": (ERROR, "the custom back-off failed; using the default: {error}"),
+    "delivery_failed": (
+        ERROR,
+        "delivery to the destination failed, trying again in {seconds} s: {error}",
+    ),
 }
-"""Level and words of each event; one that is not here is told as it is, at INFO."""
+"""Level and message of each event; an event that is not listed is printed by name, at INFO."""
 
 KEYS: Final = {
     "request_id": "requestId",
@@ -88,14 +91,14 @@ KEYS: Final = {
     "sequence_number": "sequence",
     "first": "sequence",
 }
-"""Fields whose JSON keys are other people's names."""
+"""Fields whose JSON keys have other names, mostly those of AWS."""
 
-_TOLD: Final = {
+_IN_MESSAGE: Final = {
     *("event", "level", "mapping", "stream", "shard_id", "sequence_number", "first", "last"),
     *("error_type", "error_message", "traceback", "records", "attempt", "attempts", "seconds"),
     *("message", "reason", "factor", "timeout"),
 }
-"""Fields that a line for people tells in its words."""
+"""Fields that a text line has in its message."""
 
 _DETAIL: Final = {
     "request_id",
@@ -109,103 +112,105 @@ _DETAIL: Final = {
     "destination",
     "condition",
 }
-"""Fields that a line for people has with `-v` only."""
+"""Fields that a text line has only with `-v`."""
 
 
-WORDS_MAX: Final = 300
-"""Characters of the first line of an error in the words of a line; the fields have more of it."""
-_OURS: Final = {"timestamp", "level", "message", "logger"}
+ERROR_CHARS_MAX: Final = 300
+"""Characters of an error's first line in a message; the fields have more of it."""
+_FIXED_KEYS: Final = {"timestamp", "level", "message", "logger"}
 """Keys that every line has."""
 
 
-class Writer(Protocol):
-    """How one event becomes a line."""
+class LineFormatter(Protocol):
+    """Formats one event as a line."""
 
-    def __call__(self, time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
-        """Return the line, without its end."""
+    def __call__(self, time: datetime, level: int, message: str, event: Mapping[str, Any]) -> str:
+        """Return the line, without a line break."""
         ...
 
 
 class WorkerOutput:
-    """Observes a supervisor and writes what happens."""
+    """Observes a supervisor and logs its events."""
 
-    def __init__(self, write: Writer) -> None:
-        self._write = write
+    def __init__(self, format_line: LineFormatter) -> None:
+        self._format = format_line
         self._clock = SystemClock()
-        self._least = ERROR if voice.quiet else DEBUG if voice.verbose else INFO
+        self._least = ERROR if output.quiet else DEBUG if output.verbose else INFO
         self._latest: list[MappingProgress] = []
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Write a line."""
-        level, words = EVENTS.get(event["event"], (INFO, event["event"].replace("_", " ")))
+        level, message = EVENTS.get(event["event"], (INFO, event["event"].replace("_", " ")))
         if level >= self._least:
-            self._say(level, words.format_map(_Fields(event)), event)
+            self._write(level, message.format_map(_Fields(event)), event)
 
     def on_progress(self, progress: list[MappingProgress]) -> None:
-        """Keep the figures for the end."""
+        """Keep the figures for the summary."""
         self._latest = progress
 
     def summarise(self) -> None:
-        """Say what each function did, once the worker has ended."""
+        """Log the totals of each function, when the worker has stopped."""
         for each in self._latest:
             calls = format_count(each.calls, "call")
-            words = f"{format_count(each.records, 'record')} in {calls}"
+            message = f"{format_count(each.records, 'record')} in {calls}"
             figures = {"retried": each.retries, "bisected": each.bisects,
                        "dead-lettered": each.dead_lettered,
                        "lost": each.lost}  # fmt: skip
             if each.matched or each.filtered or each.not_json:
                 figures |= {"matched": each.matched, "filtered out": each.filtered,
                             "not JSON": each.not_json}  # fmt: skip
-            words += "".join(f", {format_count(n)} {name}" for name, n in figures.items() if n)
+            message += "".join(f", {format_count(n)} {name}" for name, n in figures.items() if n)
             if self._least <= INFO:
-                self._say(INFO, words, {"event": "totals", "mapping": each.name})
+                self._write(INFO, message, {"event": "totals", "mapping": each.name})
 
-    def _say(self, level: int, words: str, event: Mapping[str, Any]) -> None:
-        line = self._write(self._clock.now(), level, words, event)
+    def _write(self, level: int, message: str, event: Mapping[str, Any]) -> None:
+        line = self._format(self._clock.now(), level, message, event)
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def observer() -> WorkerOutput:
-    """Return what fits the reader: `STREAMFN_LOG_FORMAT` is `json` or `text`; default by stderr."""
+    """Return the observer for `STREAMFN_LOG_FORMAT`: `json`, or `text` (default on a terminal)."""
     default = "text" if sys.stderr.isatty() else "json"
     wants_text = os.environ.get("STREAMFN_LOG_FORMAT", default) == "text"
-    return WorkerOutput(_for_people if wants_text else _for_machines)
+    return WorkerOutput(_as_text if wants_text else _as_json)
 
 
-def _for_machines(time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
+def _as_json(time: datetime, level: int, message: str, event: Mapping[str, Any]) -> str:
     import orjson
 
-    fields = {KEYS.get(name, name): value for name, value in event.items() if name not in _OURS}
+    fields = {
+        KEYS.get(name, name): value for name, value in event.items() if name not in _FIXED_KEYS
+    }
     line = {
-        "timestamp": moment(time),
+        "timestamp": iso_time(time),
         "level": LEVELS[level],
-        "message": words,
+        "message": message,
         "logger": "streamfn.worker",
         **{name: value for name, value in fields.items() if value is not None},
     }
     return orjson.dumps(line, default=str).decode()
 
 
-def _for_people(time: datetime, level: int, words: str, event: Mapping[str, Any]) -> str:
+def _as_text(time: datetime, level: int, message: str, event: Mapping[str, Any]) -> str:
     clock = time.astimezone().strftime("%H:%M:%S.") + f"{time.microsecond // 1000:03d}"
     name = LEVELS[level].ljust(5)
     if shows_colour(sys.stderr):
         clock, name = f"\x1b[2m{clock}\x1b[0m", f"\x1b[{COLOURS[level]}m{name}\x1b[0m"
-    parts = [clock, name, str(event.get("mapping") or ""), _place(event), words]
-    left_out = _TOLD if voice.verbose else _TOLD | _DETAIL
+    parts = [clock, name, str(event.get("mapping") or ""), _location(event), message]
+    left_out = _IN_MESSAGE if output.verbose else _IN_MESSAGE | _DETAIL
     parts += [
         f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
         for key, value in event.items()
         if key not in left_out and value is not None
     ]
     line = " ".join(part for part in parts if part)
-    if level >= ERROR and event.get("traceback") and voice.verbose:
+    if level >= ERROR and event.get("traceback") and output.verbose:
         line += "\n" + str(event["traceback"]).rstrip()
     return line
 
 
-def _place(event: Mapping[str, Any]) -> str:
-    """Return where it was: `orders/3 #18231`."""
+def _location(event: Mapping[str, Any]) -> str:
+    """Return stream, shard and sequence number of an event: `orders/3 #18231`."""
     stream, shard = event.get("stream"), str(event.get("shard_id") or "")
     if not stream:
         return ""
@@ -215,7 +220,7 @@ def _place(event: Mapping[str, Any]) -> str:
 
 
 class _Fields(dict[str, Any]):
-    """Fields of an event for its words, and some that are made of others."""
+    """Fields of an event for its message, and some that are derived from others."""
 
     def __missing__(self, name: str) -> str:
         match name:
@@ -223,8 +228,10 @@ class _Fields(dict[str, Any]):
                 return format_count(self.get("records", 0), "record")
             case "tries":
                 return format_count(self.get("attempts", 0), "attempt")
+            case "on_or_off":
+                return "on" if self.get("windows") else "off"
             case "error":
                 message = str(self.get("error_message") or "").splitlines()
                 kind = str(self.get("error_type") or "unknown error")
-                return ": ".join(line[:WORDS_MAX] for line in (kind, *message[:1]))
+                return ": ".join(line[:ERROR_CHARS_MAX] for line in (kind, *message[:1]))
         return "?"

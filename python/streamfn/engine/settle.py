@@ -67,7 +67,7 @@ class SettleContext:
 
     @property
     def now_us(self) -> int:
-        """The wall time in µs."""
+        """Wall time in µs."""
         return to_microseconds(self.clock.now())
 
 

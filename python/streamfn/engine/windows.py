@@ -99,9 +99,8 @@ class WindowTurn:
 
     @property
     def window(self) -> Window:
-        """The bounds of the window."""
-        start, end = map(from_microseconds, (self.start_us, self.end_us))
-        return Window(start, end)
+        """Its bounds."""
+        return Window(from_microseconds(self.start_us), from_microseconds(self.end_us))
 
     def call(self, state: State) -> WindowCall:
         """Return the window of a call, with a copy of the state."""

@@ -266,6 +266,8 @@ def _shard_info(shard: _core.ShardInfo) -> ShardInfo:
         end=shard.end,
         bytes=shard.bytes,
         segments=shard.segments,
-        last_record=from_microseconds(shard.last_timestamp_us) if shard.last_timestamp_us else None,
+        last_record=(
+            from_microseconds(shard.last_timestamp_us) if shard.last_timestamp_us else None
+        ),
         hash_keys=(shard.hash_key_first, shard.hash_key_last),
     )

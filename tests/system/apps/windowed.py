@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from streamfn import App, Backoff, Batch
+from streamfn.units import to_microseconds
 
 app = App("windowed")
 FOLDER = Path(os.environ["FINALS"])
@@ -18,13 +19,9 @@ CHANCE = random.Random()
 QUICK = Backoff(base=timedelta(milliseconds=5), cap=timedelta(milliseconds=20))
 
 
-def microseconds(time):
-    return round(time.timestamp() * 1e6)
-
-
 def note(batch):
     window = batch.window
-    fields = [batch.context.shard_id, microseconds(window.start), microseconds(window.end)]
+    fields = [batch.context.shard_id, to_microseconds(window.start), to_microseconds(window.end)]
     line = json.dumps([*fields, batch.state]) + "\n"
     descriptor = os.open(FOLDER / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(descriptor, line.encode())  # one write: a kill leaves all of it or nothing

@@ -19,7 +19,7 @@ from typing import Final
 from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
-from streamfn.errors import StreamNotFound
+from streamfn.errors import LogFull, StreamNotFound
 from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
 from streamfn.units import to_microseconds
@@ -216,7 +216,7 @@ class SupervisorLoop:
             if not found.is_paused and found.key not in stopped
         ]
         is_over = self._quiescence.is_over(lanes, to_microseconds(self._clock.now()))
-        # WHY: a replay whose lanes are all finished must still be removed.
+        # WHY: a replay whose lanes are all at their ends is still to be removed.
         replays = {each.name for each in self._registry.replays} - {key.mapping for key in stopped}
         if is_over and not any(name in replays for name, _ in lanes):
             self._shutdown.drain(EXIT_CORRUPT if stopped else 0)

@@ -1,4 +1,4 @@
-"""What the lines of each format become: entries, to be put."""
+"""The input formats of `put`: each turns lines into records."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .exits import CommandError
 from .lines import Lines
 
 
-class Entry(NamedTuple):
-    """One record to be put, and the line it came from."""
+class InputRecord(NamedTuple):
+    """One record to be put, and the number of its line."""
 
     data: bytes
     key: str | None
     line: int
 
 
-Entries = Iterator[Entry | None]
-"""What a format makes of the lines; None for a blank one."""
+InputRecords = Iterator[InputRecord | None]
+"""The records that a format reads from lines; None for a blank line."""
 
 
-def _ndjson(lines: Lines, key: str | None) -> Entries:
+def _ndjson(lines: Lines, key: str | None) -> InputRecords:
     import orjson
 
     for raw in lines:
-        # A mark may stand before any line: files that were joined have one each.
+        # Any line may start with a byte order mark: joined files have several.
         line = raw.removeprefix(codecs.BOM_UTF8).strip()
         if not line:
             yield None
@@ -40,12 +40,12 @@ def _ndjson(lines: Lines, key: str | None) -> Entries:
         except orjson.JSONDecodeError as error:
             why, hint = _why_not_json(line, error.msg)
             message = f"line {lines.number} of {lines.name} is not JSON ({why})"
-            raise CommandError(with_rest(message, lines.number), hint) from None
-        yield Entry(line, None if key is None else _key_of(value, key, lines), lines.number)
+            raise CommandError(with_earlier_lines(message, lines.number), hint) from None
+        yield InputRecord(line, None if key is None else _key_of(value, key, lines), lines.number)
 
 
 def _why_not_json(line: bytes, found: str) -> tuple[str, str]:
-    """Return what is wrong with a line, and what to do about it."""
+    """Return why a line is not JSON, and a hint."""
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "it is UTF-16", "convert it: `iconv -f UTF-16 -t UTF-8`"
     if found.startswith("str is not valid UTF-8"):
@@ -53,12 +53,12 @@ def _why_not_json(line: bytes, found: str) -> tuple[str, str]:
     return found, "correct it, or use --format lines or csv"
 
 
-def _plain(lines: Lines, _key: str | None) -> Entries:
+def _plain(lines: Lines, _key: str | None) -> InputRecords:
     for line in lines:
-        yield Entry(line.removesuffix(b"\r"), None, lines.number)
+        yield InputRecord(line.removesuffix(b"\r"), None, lines.number)
 
 
-def _csv(lines: Lines, key: str | None) -> Entries:
+def _csv(lines: Lines, key: str | None) -> InputRecords:
     import orjson
 
     csv.field_size_limit(_core.RECORD_BYTES_MAX)
@@ -74,57 +74,59 @@ def _csv(lines: Lines, key: str | None) -> Entries:
                 if len(row) != len(header):
                     found = f"{len(row)} fields, the header has {len(header)}"
                     message = f"line {lines.number} of {lines.name} has {found}"
-                    raise CommandError(with_rest(message, lines.number))
+                    raise CommandError(with_earlier_lines(message, lines.number))
                 value = dict(zip(header, row, strict=True))
                 partition_key = None if key is None else _key_of(value, key, lines)
-                yield Entry(orjson.dumps(value), partition_key, lines.number)
+                yield InputRecord(orjson.dumps(value), partition_key, lines.number)
     except csv.Error as error:
         message = f"line {lines.number} of {lines.name} is not CSV ({error})"
-        raise CommandError(with_rest(message, lines.number)) from None
+        raise CommandError(with_earlier_lines(message, lines.number)) from None
 
 
 def _checked_header(row: list[str], lines: Lines) -> list[str]:
     doubles = [name for name, count in Counter(row).items() if count > 1]
     if doubles:
         message = f"line {lines.number} of {lines.name} has two columns `{doubles[0]}`"
-        raise CommandError(message, "give each column a name of its own")
+        raise CommandError(message, "give each column a unique name")
     return row
 
 
 def _decoded(lines: Lines) -> Iterator[str]:
     for line in lines:
         try:
-            # WHY: the line break is given back, as a quoted field may hold one.
+            # WHY: the line break is restored, because a quoted field may contain one.
             yield line.decode("utf-8-sig" if lines.number == 1 else "utf-8") + "\n"
         except UnicodeDecodeError as error:
             message = f"line {lines.number} of {lines.name} is not UTF-8 ({error.reason})"
-            raise CommandError(with_rest(message, lines.number)) from None
+            raise CommandError(with_earlier_lines(message, lines.number)) from None
 
 
 def _key_of(value: Any, field_name: str, lines: Lines) -> str:  # noqa: ANN401 -- any JSON
-    """Return the partition key in a field: a string, or a number or boolean as JSON writes it."""
+    """Return the partition key in a field: a string, or a number or boolean in its JSON form."""
     import orjson
 
     where = f"line {lines.number} of {lines.name}"
     if not isinstance(value, dict) or field_name not in value:
-        message, hint = f"{where} has no field `{field_name}`", "name another field with --key"
-        raise CommandError(with_rest(message, lines.number), hint)
+        message, hint = f"{where} has no field `{field_name}`", "choose another field with --key"
+        raise CommandError(with_earlier_lines(message, lines.number), hint)
     key = value[field_name]
     if isinstance(key, bool | int | float):
         return orjson.dumps(key).decode()
     if not isinstance(key, str) or not key:
         kind = "an empty string" if key == "" else "null" if key is None else type(key).__name__
         message = f"`{field_name}` in {where} is {kind}, which cannot be a partition key"
-        raise CommandError(with_rest(message, lines.number), "it must be a string or a number")
+        raise CommandError(
+            with_earlier_lines(message, lines.number), "it must be a string or a number"
+        )
     return key
 
 
-def with_rest(message: str, line: int) -> str:
-    """Say what is wrong with a line, and what became of those before it."""
-    return f"{message}; the lines before it are in" if line > 1 else message
+def with_earlier_lines(message: str, line: int) -> str:
+    """Add to a message about a line that the lines before it were put."""
+    return f"{message}; the lines before it were put" if line > 1 else message
 
 
-READERS: dict[str, Callable[[Lines, str | None], Entries]] = {
+FORMATS: dict[str, Callable[[Lines, str | None], InputRecords]] = {
     "ndjson": _ndjson,
     "lines": _plain,
     "csv": _csv,
