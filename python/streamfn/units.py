@@ -28,24 +28,6 @@ SIZE_MAX: Final = 2**63 - 1
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def to_microseconds(time: datetime) -> int:
-    """Return an aware time in the unit of records: µs since 1970, UTC; exact, without floats."""
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def from_microseconds(microseconds: int) -> datetime:
-    """Return µs since 1970 as a time in UTC; exact, without floats.
-
-    Raises:
-        OverflowError: The year would be above 9999.
-    """
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
 def parse_duration(value: str | float | timedelta) -> timedelta:
     """Read `"500ms"`, `"5s"`, `"2m"`, `"1h 30m"`, `"7d"`, or a number of seconds.
 

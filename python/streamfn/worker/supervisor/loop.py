@@ -19,7 +19,7 @@ from typing import Final
 from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
-from streamfn.errors import LogFull, StreamNotFound
+from streamfn.errors import StreamNotFound
 from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
 from streamfn.units import to_microseconds
