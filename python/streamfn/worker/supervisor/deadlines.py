@@ -1,4 +1,4 @@
-"""The supervisor's view of the deadlines of calls.
+"""Deadlines of calls: finds the calls that are past their timeout, and kills their runners.
 
 If the supervisor itself was late (the machine was suspended, or its process group was stopped), the
 calls may have been stopped too. So all deadlines move by as much as the tick was late.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from .verdict import Cell
 
@@ -60,3 +60,33 @@ class DeadlineWatch:
         if cell.running is not None or cell.deadline is None:
             return self._clock + self._timeout_of(cell.lane)
         return self._clock + max(cell.deadline - now, 0.0) + late
+
+
+class WatchedRunner(Protocol):
+    """A runner whose calls have deadlines."""
+
+    @property
+    def watch(self) -> DeadlineWatch | None:
+        """Watches its calls, once it is ready."""
+        ...
+
+    expired: frozenset[Cell]
+    """The calls past their timeout, for which it was killed."""
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return the calls in progress."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it and its process group."""
+        ...
+
+
+def kill_if_late(runner: WatchedRunner, now: float) -> frozenset[Cell]:
+    """Kill a runner if calls in it are past their timeout; return these calls, once in its life."""
+    if runner.watch is None or runner.expired:
+        return frozenset()
+    runner.expired = runner.watch.look(runner.cells(), now)
+    if runner.expired:
+        runner.kill()
+    return runner.expired

@@ -27,7 +27,7 @@ from streamfn.worker.messages import Start
 
 from .announcement import Announcement, living_workers
 from .child_events import ChildEvents
-from .deadlines import TICK
+from .deadlines import TICK, kill_if_late
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
 from .progress import MappingProgress, Observer, records_behind
@@ -163,7 +163,7 @@ class SupervisorLoop:
     def _watch_deadlines(self, now: float) -> None:
         """Kill the runners in which a call is past its timeout."""
         for runner in self._runners:
-            for cell in runner.kill_if_a_call_is_late(now):
+            for cell in kill_if_late(runner, now):
                 key = self._scheduler.key_of(cell.lane)
                 timeout = self._registry[key.mapping].mapping.timeout
                 self._report(

@@ -54,12 +54,3 @@ class RunnerProcess(ChildProcess):
     def cells(self) -> tuple[Cell, ...]:
         """Return the calls in progress; after the exit, those that were in progress then."""
         return tuple(Cell(*cell) for cell in self.board.cells())
-
-    def kill_if_a_call_is_late(self, now: float) -> frozenset[Cell]:
-        """Kill it if calls are past their timeout, and return these calls; at most once."""
-        if self.watch is None or self.expired:
-            return frozenset()
-        self.expired = self.watch.look(self.cells(), now)
-        if self.expired:
-            self.kill()
-        return self.expired

@@ -25,7 +25,7 @@ from streamfn.engine.outcome import Disturbed, Failure, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.retry import LaneBackoff
 from streamfn.engine.settle import DiscardedRecord, SettleContext
-from streamfn.errors import StoragePoisoned, StreamfnError
+from streamfn.errors import FunctionTimedOut, StoragePoisoned, StreamfnError
 from streamfn.worker.counters import Counter
 from streamfn.worker.runner.exhaustion import Exhausted, is_starved, is_victim
 from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
@@ -183,6 +183,16 @@ class LaneCalls(ABC):
                 error_type=discarded.failure.error_type,
                 error_message=discarded.failure.error_message,
             )
+
+    def _count_failure(self, failure: Failure | None = None) -> None:
+        """Count a failed call, and a cancellation at the timeout; the supervisor counts its kills.
+
+        Args:
+            failure: The reason; None: records failed for several reasons.
+        """
+        self._count(Counter.FAILED_CALLS)
+        if failure is not None and failure.error_type == FunctionTimedOut.__name__:
+            self._count(Counter.TIMEOUTS)
 
     def _report_failure(self, failure: Failure, records: Records, attempt: int) -> None:
         self._report_call("function_failed", failure, records, attempt)

@@ -74,7 +74,7 @@ class BatchCalls(LaneCalls):
             self._backoff.succeeded()
             self._count(Counter.RECORDS_DONE, len(records))
         else:
-            self._count(Counter.FAILED_CALLS)
+            self._count_failure(None if isinstance(outcome, Partial) else outcome.failure)
             self._report_outcome(outcome, attempt)
             self._count(Counter.RECORDS_DONE, len(self._done(decision)))
         if self._job.function.destination.is_redriven(records[0]):

@@ -93,7 +93,7 @@ class RecordCalls(LaneCalls):
         self._count(Counter.CALLS, done)
         if isinstance(outcome, Failed | Rejected):
             self._count(Counter.CALLS)
-            self._count(Counter.FAILED_CALLS)
+            self._count_failure(outcome.failure)
             self._report_failure(outcome.failure, records[done : done + 1], record_range.attempt)
 
     def _refresh(self) -> None:

@@ -154,7 +154,7 @@ class FinalWindowCalls(LaneCalls):
             return
         self._disturbed = 0
         if isinstance(outcome, Failed | Rejected):
-            self._count(Counter.FAILED_CALLS)
+            self._count_failure(outcome.failure)
             self._report_final_call("final_call_failed", outcome.failure, attempt)
             self._failed(outcome)
         else:
