@@ -1,7 +1,7 @@
-"""Texts of bounded size, made of anything: in messages between processes, in logs, on one line.
+"""Texts of bounded size for any value: for messages between processes, logs, and single lines.
 
-Nothing here looks at more of a value than is shown, so neither time nor memory depends on its size.
-What a `__repr__` of the user's does by itself is not bounded.
+Nothing here reads more of a value than it shows, so neither time nor memory depends on its size.
+The work of a user's own `__repr__` is not bounded.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from itertools import islice
 from typing import Final
 
 HEAVY: Final = 10_000
-"""Characters and items of a value from which on only a part of it is looked at."""
+"""Characters and items of a value above which only a part of it is read."""
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 
 
 def cut(text: str, bytes_max: int) -> str:
-    """Cut the middle out of a text that is too long: a traceback tells most at its two ends.
+    """Cut the middle out of a text that is too long; the ends of a traceback say most.
 
-    What no encoder takes, such as half a surrogate pair, becomes `?`.
+    Characters that cannot be encoded, such as half a surrogate pair, become `?`.
     """
     head, tail = text, ""
     if len(text) > bytes_max:  # a character has a byte at least
@@ -28,7 +28,7 @@ def cut(text: str, bytes_max: int) -> str:
     first = head.encode("utf-8", "replace")
     if not tail and len(first) <= bytes_max:
         return first.decode()
-    # Longer than any mark with a smaller number.
+    # A mark with a smaller number is not longer.
     room = bytes_max - len(_mark(len(text)).encode())
     if room <= 0:
         return ""
@@ -45,10 +45,10 @@ def _mark(count: int) -> str:
 
 
 def shown(value: object, chars_max: int = 100) -> str:
-    """Return a value as Python prints it, on one line and no longer than that."""
+    """Return a value as Python prints it, on one line and with at most `chars_max` characters."""
     try:
         text = bounded_repr(value)
-    except Exception as error:  # noqa: BLE001 -- it is the user's, or an endless number
+    except Exception as error:  # noqa: BLE001 -- of the user's `__repr__`, or of a huge int
         text = f"<{type(error).__qualname__} in __repr__ of a {type(value).__qualname__}>"
     return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
 
@@ -77,12 +77,12 @@ _BOUNDED: Final = _Repr()
 
 
 def bounded_repr(value: object) -> str:
-    """Return `repr(value)`; of a large value that Python's own types are built of, only a part."""
+    """Return `repr(value)`; for a large value of Python's own types, only a part of it."""
     return _BOUNDED.repr(value) if is_heavy(value) else repr(value)
 
 
 def is_heavy(value: object) -> bool:
-    """Whether a value built of Python's own types is large."""
+    """Whether a value of Python's own types is large."""
     left, ahead = HEAVY, [value]
     while ahead and left >= 0:
         each = ahead.pop()

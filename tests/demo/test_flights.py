@@ -96,7 +96,7 @@ def test_the_line_that_failed_is_found_in_a_traceback():
     assert failing_line(traceback) == (
         'first_try.py, line 19: hour = int(flight["dep_time"]) // 100'
     )
-    assert failing_line("") == "no line of Python is known"
+    assert failing_line("") == "no Python line is known"
 
 
 def test_the_hours_are_one_block_each():

@@ -72,10 +72,11 @@ def command(
     each: timedelta,
     as_json: bool,
 ) -> None:
-    """Measure the disk of DIR (default: the current folder), and streamfn on it.
+    """Measure the disk of DIR, and streamfn on it.
 
-    Works in a temporary folder in DIR, uses at most half of the free space, and removes the folder
-    at the end. Bytes per second are those of the records, before compression.
+    DIR is the current folder by default. The command works in a temporary folder in DIR, uses at
+    most half of the free space, and removes the folder at the end. Bytes per second are those of
+    the records, before compression.
     """
     from streamfn.bench.measures import Setting
 

@@ -22,10 +22,10 @@ from .params import output_options
 @click.option("--log-dir", metavar="DIR", help="Keep the log in DIR [default: a temporary folder].")
 @output_options
 def command(*, log_dir: str | None) -> int:
-    """Process a week of real flight data with two functions, one of which has a bug.
+    """Process real flight data with a function that has a bug; fix it.
 
-    Then the bug is fixed and the dead letters are redriven. The demo takes a few seconds and
-    writes only to its own folder.
+    Two functions process a week of flights. One has a bug; it is fixed, and its dead letters are
+    redriven. The demo takes a few seconds and writes only to its own folder.
     """
     from streamfn.demo.screen import TerminalScreen
     from streamfn.demo.story import WorkerStopped, run

@@ -90,7 +90,10 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
 @log_dir_option
 @output_options
 def show(*, function: str, identity: str | None, as_json: bool, log_dir: str) -> None:
-    """Show one dead letter of FN with payload and traceback; without ID: the first open one."""
+    """Show one dead letter of FN with payload and traceback.
+
+    Without ID, it shows the first open one.
+    """
     from .shapes import dead_letter_shape
 
     with _letters(log_dir, function) as letters:

@@ -47,7 +47,9 @@ def command() -> None:
 @json_option
 @output_options
 def test(*, pattern: str, event: str, as_json: bool) -> int:
-    """Print whether PATTERN matches EVENT, and if not, which field does not match.
+    """Print whether PATTERN matches EVENT.
+
+    If not, it prints which field does not match.
 
     Both are JSON text, @FILE, or - for standard input. PATTERN may be an array of patterns; it
     matches if one of them does. EVENT has the fields of a record that filters can use:

@@ -53,7 +53,9 @@ def command() -> None:
 @log_dir_option
 @output_options
 def ls(*, as_json: bool, log_dir: str) -> None:
-    """List the functions that have run on this log, and how far each is behind.
+    """List the functions of this log, and how far each is behind.
+
+    A function is in the list once a worker has run it on this log.
 
     LANES: unfinished lanes of its streams. A lane is a part of a shard's records that one function
     processes in order, comparable to one consumer's share of a partition.
@@ -174,9 +176,9 @@ def seek(
 ) -> None:
     """Move FN to another position in its stream.
 
-    POSITION is beginning|end|@TIME|SEQ. @TIME is ISO 8601 (local time, unless it ends in a zone
-    such as Z or +01:00), Unix seconds, or an age such as @-5m. SEQ is a sequence number and needs
-    a stream with one shard.
+    POSITION is beginning (or trim_horizon), end (or latest), @TIME or SEQ. @TIME is ISO 8601
+    (local time, unless it ends in a zone such as Z or +01:00), Unix seconds, or an age such as
+    @-5m. SEQ is a sequence number and needs a stream with one shard.
 
     FN is paused during the move. Its batches in flight are forgotten, its dead letters stay.
     """
@@ -212,10 +214,10 @@ def seek(
 @log_dir_option
 @output_options
 def rm(*, function: str, yes: bool, as_json: bool, log_dir: str) -> None:
-    """Remove FN: its checkpoints and its batches in flight. Retention no longer waits for it.
+    """Remove FN: its checkpoints and its batches in flight.
 
-    Its dead letters stay. Stop the workers that run FN first, or pause FN. A later worker with FN
-    in its app registers it as a new function.
+    Retention no longer keeps records for it. Its dead letters stay. Stop the workers that run FN first,
+    or pause FN. A later worker with FN in its app registers it as a new function.
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)

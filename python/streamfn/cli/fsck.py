@@ -43,11 +43,13 @@ def command(
     repair: bool,
     as_json: bool,
 ) -> int:
-    """Check the log directory DIR for damage; without DIR, that of --log-dir.
+    """Check the log directory DIR for damage.
 
-    The exit code is 0 if there is no damage, and 5 if something is damaged or, with --repair, was
-    lost. Without --repair nothing is changed, and the log may be in use; data that other processes
-    are writing at that moment is not checked.
+    Without DIR, it checks the directory of --log-dir. The exit code is 0 if there is no damage, and
+    5 if something is damaged or, with --repair, was lost.
+
+    Without --repair nothing is changed, and the log may be in use; data that other processes are
+    writing at that moment is not checked.
     """
     if folder is not None:
         if ctx.get_parameter_source("log_dir") is ParameterSource.COMMANDLINE:

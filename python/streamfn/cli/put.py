@@ -63,10 +63,10 @@ def command(
     durability: str | None,
     log_dir: str,
 ) -> None:
-    """Put the lines of FILE, or of standard input, into STREAM, which is created if necessary.
+    """Put the lines of FILE or of standard input into STREAM.
 
-    FILE may be compressed (.gz, .zst). The command stops at the first line that cannot be put; the
-    lines before it were put.
+    STREAM is created if it does not exist. FILE may be compressed (.gz, .zst). The command stops at
+    the first line that cannot be put; the lines before it were put.
     """
     if key is not None and kind == "lines":
         raise click.UsageError("--key needs --format ndjson or csv: plain lines have no fields")
@@ -161,7 +161,7 @@ class BufferedPut:
     _bytes: int = 0
 
     def put_all(self, records: InputRecords) -> None:
-        """Put all records; on an error, the records before it were put."""
+        """Put all records; on an error, those before the wrong one were put."""
         began = time.monotonic()
         try:
             try:

@@ -56,11 +56,11 @@ def command(
     as_json: bool,
     log_dir: str,
 ) -> None:
-    """Call FN again with a range of records of STREAM, while FN also processes new ones.
+    """Call FN again with a range of records of STREAM.
 
-    The records come in order and with the settings of FN: filter, batches, windows, retries, dead
-    letters. A running worker processes them, or the next one that you start. SEQ needs --shard, or
-    a stream with one shard.
+    FN also continues with new records meanwhile. The records of the replay come in order and with
+    the settings of FN: filter, batches, windows, retries, dead letters. A running worker processes
+    them, or the next one that you start. SEQ needs --shard, or a stream with one shard.
     """
     if first.is_after(until):
         raise click.UsageError(

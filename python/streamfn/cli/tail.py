@@ -42,9 +42,12 @@ WAIT_SECONDS = 0.1
     show_default=True,
     type=OFFSET,
     metavar=OFFSET.metavar,
-    help=f"Where to start: -N is the last N records; {TIME_HELP}; {SEQ_HELP}.",
+    help=f"Where to start: beginning (or trim_horizon), end (or latest), -N for the last N "
+    f"records; {TIME_HELP}; {SEQ_HELP}.",
 )
-@click.option("-e", "--exit", "ends", is_flag=True, help="Stop at the newest record of now.")
+@click.option(
+    "-e", "--exit", "ends", is_flag=True, help="Print the records that exist now, then stop."
+)
 @click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="Stop after N records.")
 @click.option(
     "-f",
@@ -85,9 +88,10 @@ def command(  # noqa: PLR0913 -- one parameter for each option
     as_json: bool,
     log_dir: str,
 ) -> None:
-    """Print the records of STREAM, oldest first, then new records as they arrive.
+    """Print the records of STREAM, then new records as they arrive.
 
-    Records of several shards are merged by time. With --json, each line is a JSON object.
+    Records are printed in order, oldest first; those of several shards are merged by time. With
+    --json, each line is a JSON object.
     """
     if as_json and form is not None:
         raise click.UsageError("use --json or --format, not both")

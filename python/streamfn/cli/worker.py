@@ -47,7 +47,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     metavar="K",
     help="Lanes that each runner process calls at once. Use more than 1 for functions that wait "
     "for the network; they must be thread-safe. Functions with "
-    'input="lambda" are called one at a time.',
+    'input="lambda" are called one at a time, unless concurrent=True.',
 )
 @click.option("--burst", is_flag=True, help="Stop when all records have been processed.")
 @click.option(

@@ -1,4 +1,4 @@
-"""The demo's functions as anyone would write them at first."""
+"""The demo's functions, with a bug: they do not expect cancelled flights."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The demo's functions once the dead letters have shown what was forgotten."""
+"""The demo's functions, with the fix for cancelled flights."""
 
 import json
 from collections import Counter

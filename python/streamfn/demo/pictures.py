@@ -1,4 +1,4 @@
-"""Tables and pictures of the demo."""
+"""Tables and charts of the demo."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def progress_table(progress: dict[str, MappingProgress]) -> Table:
 
 
 def totals_table(totals: Totals) -> Table:
-    """Return the bill of both runs."""
+    """Return the totals of both runs."""
     table = _table("", "processed", "retried", "bisected", "dead-lettered")
     runs = {
         "carriers": totals.first[OTHER],
@@ -53,7 +53,7 @@ def totals_table(totals: Totals) -> Table:
 
 
 def dead_letter_panel(letter: DeadLetter, count: int) -> Panel:
-    """Return one dead letter: what it was, and the line of the function that failed."""
+    """Return one dead letter: its record, and the line of the function that failed."""
     flight = json.loads(letter.data)
     payload = ", ".join(f'"{name}": "{flight[name]}"' for name in SHOWN)
     table = Table.grid(padding=(0, 2))
@@ -63,7 +63,7 @@ def dead_letter_panel(letter: DeadLetter, count: int) -> Panel:
     table.add_row("payload", Text(f"{{{payload}, …}}"))
     table.add_row("error", Text(f"{letter.error_type}: {letter.error_message}", style="red"))
     table.add_row("where", Text(failing_line(letter.traceback)))
-    table.add_row("attempts", f"{letter.attempts} on its own")
+    table.add_row("attempts", f"{letter.attempts} alone")
     title = f"dead letter 1 of {format_count(count)}"
     return Panel(table, title=title, title_align="left", border_style="red", expand=False)
 
@@ -73,7 +73,7 @@ def failing_line(traceback: str) -> str:
     lines = traceback.splitlines()
     places = [index for index, line in enumerate(lines) if line.startswith('  File "')]
     if not places:
-        return "no line of Python is known"
+        return "no Python line is known"
     file, number, *_ = lines[places[-1]].strip().split(", ")
     name = Path(file.removeprefix('File "').rstrip('"')).name
     code = "".join(lines[places[-1] + 1 : places[-1] + 2]).strip()
@@ -81,7 +81,7 @@ def failing_line(traceback: str) -> str:
 
 
 def hours_line(by_hour: Counter[str]) -> Text:
-    """Return one block for each hour of the day, as high as its departures, and the sums."""
+    """Return a bar chart of the departures of each hour, and their sums."""
     counts = [by_hour[f"{hour}h"] for hour in range(24)]
     highest = max(*counts, 1)
     blocks = "".join(BLOCKS[-(-count * (len(BLOCKS) - 1) // highest)] for count in counts)

