@@ -13,7 +13,7 @@ from streamfn.engine.disturbance import Disturbance
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.lazy_event_loop import LazyEventLoop
 from streamfn.engine.surroundings import SURROUNDINGS
-from streamfn.errors import LeaseLost, LogFull
+from streamfn.errors import FunctionTimedOut, LeaseLost, LogFull
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.policy import RetryPolicy
 from streamfn.worker.counters import Counter
@@ -402,6 +402,19 @@ class TestDisturbances:
             stage.proceed(fresh("ab"))
 
         assert calls == [2, 2, 2, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("input", ["batch", "record"])
+def test_a_call_that_was_cancelled_at_its_timeout_is_counted_as_such(input):
+    """The supervisor counts the calls whose runner it kills; it does not see these."""
+
+    def function(given):
+        raise FunctionTimedOut(5.0)
+
+    stage = Stage(function, input, retry=RetryPolicy(max_retries=0))
+    stage.proceed(fresh("a"))
+
+    assert (stage.count(Counter.TIMEOUTS), stage.count(Counter.FAILED_CALLS)) == (1, 1)
 
 
 class TestDelivery:
