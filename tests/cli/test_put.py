@@ -155,7 +155,7 @@ class TestRefusals:
             (["--key", "k"], b'{"k":"1"}\n{"k":"2"}\n{"k":null}\n', "is null, which cannot be"),
             (["--key", "k"], b'{"k":"1"}\n{"k":"2"}\n{"k":""}\n', "is an empty string, which"),
             (["--key", "k"], b'{"k":"1"}\n{"k":"2"}\n{"k":[]}\n', "is list, which cannot be"),
-            (["--format", "csv"], b"a,b\n1,2\n3,4\n5\n", "line 4 of standard input has 1 fields"),
+            (["--format", "csv"], b"a,b\n1,2\n3,4\n5\n", "line 4 of standard input has 1 field,"),
             (["--format", "csv"], b'a\n1\n2\n"x" y\n', "line 4 of standard input is not CSV"),
             (["--format", "csv"], b"a\n1\n2\n\xff\n", "line 4 of standard input is not UTF-8"),
         ],
@@ -223,9 +223,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("header", "said"),
         [
-            (b"a,b,a", "two columns `a`"),
-            (b"a,,", "two columns ``"),
-            (b"x,x,y,y", "two columns `x`"),
+            (b"a,b,a", "two columns named `a`"),
+            (b"a,,", "two columns named ``"),
+            (b"x,x,y,y", "two columns named `x`"),
         ],
     )
     def test_a_csv_file_with_two_columns_of_one_name(self, header, said, run):

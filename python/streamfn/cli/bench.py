@@ -40,7 +40,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Return the bytes, or fail as usage."""
+        """Return the bytes; anything else is a usage error."""
         try:
             size = parse_size(value)  # type: ignore[arg-type]  # it checks any object
         except ValueError as error:

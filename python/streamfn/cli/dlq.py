@@ -43,7 +43,7 @@ class DeadLetterId(click.ParamType):  # type: ignore[type-arg]  # generic since 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        """Return the id, or fail as usage."""
+        """Return the id; anything else is a usage error."""
         if not value:
             self.fail("an id is empty: use an id that `streamfn dlq ls` shows", param, ctx)
         return str(value)
@@ -61,7 +61,8 @@ def command() -> None:
     type=click.Choice(STATUSES),
     default="open",
     show_default=True,
-    help="open: neither redriven nor dropped; queued: waits for a worker that retries it.",
+    help="open: to be redriven or dropped; queued: redriven, until a worker retries it; resolved: "
+    "processed after a redrive; dropped: given up with `dlq drop`.",
 )
 @json_option
 @log_dir_option

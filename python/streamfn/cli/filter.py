@@ -24,7 +24,7 @@ class JsonText(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        """Return the text, or fail as usage."""
+        """Return the text; anything else is a usage error."""
         given = str(value)
         try:
             if given == "-":

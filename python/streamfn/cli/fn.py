@@ -57,15 +57,19 @@ def ls(*, as_json: bool, log_dir: str) -> None:
 
     A function is in the list once a worker has run it on this log.
 
+    STATE: paused; running (a worker holds one of its lanes); or stopped.
+
     LANES: unfinished lanes of its streams. A lane is a part of a shard's records that one function
     processes in order, comparable to one consumer's share of a partition.
 
-    IN FLIGHT: lanes with a batch that a worker is processing now.
+    IN FLIGHT: lanes with a batch that a worker has begun and not finished; it may wait for a retry.
 
     BEHIND: records that are not processed yet, those in flight included. It adds up, for each
     lane, the distance from its checkpoint to the end of its shard, divided by the number of lanes
     of that shard, which share its records. With several lanes per shard it is an estimate; it is 0
     only when all lanes are at the end.
+
+    DEAD LETTERS: open ones. QUEUED: redriven ones that a worker has not retried yet.
     """
     with open_log(log_dir) as log:
         rows = [_row(log, name) for name in sorted(_core.Mapping.names(log.core))]
@@ -111,7 +115,7 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
     """Show the state of FN and of each of its lanes."""
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
-        summary, lanes = _row(log, name), [_lane(lane) for lane in _opened(log, name).lanes()]
+        summary, lanes = _row(log, name), [_lane(lane) for lane in _open_mapping(log, name).lanes()]
         replays, goes = replays_of(log, name), other_destination(log, name)
     if as_json:
         write_json({**summary, "lane_list": lanes, "replays": replays})
@@ -146,7 +150,7 @@ def pause(*, function: str, timeout: timedelta, log_dir: str) -> None:
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
-        mapping = _opened(log, name)
+        mapping = _open_mapping(log, name)
         mapping.set_paused(True)
         _wait_drained(mapping, timeout)
     output.note(f"`{name}` is paused (hint: `streamfn fn resume {function}`)")
@@ -160,7 +164,7 @@ def resume(*, function: str, log_dir: str) -> None:
     """Resume FN where it was paused."""
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
-        _opened(log, name).set_paused(False)
+        _open_mapping(log, name).set_paused(False)
     output.note(f"`{name}` is resumed")
 
 
@@ -184,8 +188,8 @@ def seek(
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
-        mapping = _opened(log, name)
-        streams = sources(mapping)
+        mapping = _open_mapping(log, name)
+        streams = source_streams(mapping)
         if not streams:
             raise CommandError(f"`{name}` has no lanes yet: its stream does not exist")
         shards = sum(len(log.stream(each).info().shards) for each in streams)
@@ -196,7 +200,7 @@ def seek(
                 for each in streams
             }
         except LockTimeout as error:
-            raise _still_held(error, timeout) from None
+            raise _lane_not_released(error, timeout) from None
     rows = [
         {"stream": stream, "shard_id": shard_id, "sequence_number": number}
         for stream, shards in begins.items()
@@ -233,12 +237,12 @@ def rm(*, function: str, yes: bool, as_json: bool, log_dir: str) -> None:
         write_json({"removed": name})
 
 
-def sources(mapping: _core.Mapping) -> list[str]:
-    """Return the streams that a mapping reads, without its redrives."""
+def source_streams(mapping: _core.Mapping) -> list[str]:
+    """Return the streams that a mapping reads, without its redrive stream."""
     return sorted({lane.stream for lane in mapping.lanes() if "." not in lane.stream})
 
 
-def _opened(log: Log, name: str) -> _core.Mapping:
+def _open_mapping(log: Log, name: str) -> _core.Mapping:
     mapping = _core.Mapping.open(log.core, name)
     assert mapping is not None, "its name was found"
     return mapping
@@ -248,10 +252,10 @@ def _wait_drained(mapping: _core.Mapping, timeout: timedelta) -> None:
     try:
         mapping.wait_drained(timeout.total_seconds())
     except LockTimeout as error:
-        raise _still_held(error, timeout) from None
+        raise _lane_not_released(error, timeout) from None
 
 
-def _still_held(error: LockTimeout, timeout: timedelta) -> CommandError:
+def _lane_not_released(error: LockTimeout, timeout: timedelta) -> CommandError:
     seconds = f"{timeout.total_seconds():g} s"
     message = f"a worker did not release a lane within {seconds}: {error}"
     return CommandError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from streamfn import _core
+from streamfn.units import format_count
 
 from .exits import CommandError
 from .lines import Lines
@@ -72,7 +73,7 @@ def _csv(lines: Lines, key: str | None) -> InputRecords:
                 yield None
             else:
                 if len(row) != len(header):
-                    found = f"{len(row)} fields, the header has {len(header)}"
+                    found = f"{format_count(len(row), 'field')}, the header has {len(header)}"
                     message = f"line {lines.number} of {lines.name} has {found}"
                     raise CommandError(with_earlier_lines(message, lines.number))
                 value = dict(zip(header, row, strict=True))
@@ -86,7 +87,7 @@ def _csv(lines: Lines, key: str | None) -> InputRecords:
 def _checked_header(row: list[str], lines: Lines) -> list[str]:
     doubles = [name for name, count in Counter(row).items() if count > 1]
     if doubles:
-        message = f"line {lines.number} of {lines.name} has two columns `{doubles[0]}`"
+        message = f"line {lines.number} of {lines.name} has two columns named `{doubles[0]}`"
         raise CommandError(message, "give each column a unique name")
     return row
 

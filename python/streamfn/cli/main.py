@@ -59,7 +59,7 @@ def streamfn() -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and leave the process with its exit code."""
+    """Run the command line and exit with its code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # WHY: for a character that the encoding lacks, a `?` is better than a traceback.

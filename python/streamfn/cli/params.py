@@ -31,7 +31,7 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or fail as usage and suggest the nearest."""
+        """Find the command; an unknown name is a usage error with the nearest one."""
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
             from streamfn.model.options import nearest
@@ -50,7 +50,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Return the duration, or fail as usage."""
+        """Return the duration; anything else is a usage error."""
         from streamfn.units import DURATION_MAX, format_duration, parse_duration
 
         try:
@@ -73,7 +73,7 @@ class StreamName(click.ParamType):  # type: ignore[type-arg]  # generic since cl
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        """Return the name, or fail as usage."""
+        """Return the name; anything else is a usage error."""
         from streamfn.model.options import checked_name
 
         parts = str(value).split(".") if self.internal else [str(value)]

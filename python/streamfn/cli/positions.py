@@ -105,7 +105,7 @@ class PositionType(click.ParamType):  # type: ignore[type-arg]  # generic since 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> StreamPosition:
-        """Return the position, or fail as usage."""
+        """Return the position; anything else is a usage error."""
         try:
             return parse_position(str(value), self.kinds)
         except ValueError as error:

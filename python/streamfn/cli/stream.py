@@ -77,7 +77,8 @@ def ls(*, internal: bool, as_json: bool, log_dir: str) -> None:
     "--retention",
     multiple=True,
     metavar="7d|10GiB|consumed",
-    help="How long records are kept; repeatable [default: forever].",
+    help="Limit what is kept, by age, by size of a shard, or to what some function still needs; "
+    "repeatable [default: keep everything].",
 )
 @click.option(
     "--compression",
