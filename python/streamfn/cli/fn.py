@@ -216,8 +216,8 @@ def seek(
 def rm(*, function: str, yes: bool, as_json: bool, log_dir: str) -> None:
     """Remove FN: its checkpoints and its batches in flight.
 
-    Retention no longer keeps records for it. Its dead letters stay. Stop the workers that run FN first,
-    or pause FN. A later worker with FN in its app registers it as a new function.
+    Retention no longer keeps records for it. Its dead letters stay. Stop the workers that run FN
+    first, or pause FN. A later worker with FN in its app registers it as a new function.
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
