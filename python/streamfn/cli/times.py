@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from streamfn.units import from_microseconds
-
 
 def iso_microseconds(microseconds: int) -> str:
     """Return a time in µs since 1970 as `2026-01-31T12:00:00.000000Z`."""
+    # WHY here: every command loads this module, and `--version` needs nothing of the engine.
+    from streamfn.units import from_microseconds
+
     return iso_time(from_microseconds(microseconds))
 
 
