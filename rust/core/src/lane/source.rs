@@ -29,10 +29,10 @@ pub(super) struct Source {
     lanes: AtomicU32,
 }
 
-/// What becomes of damage that is met.
+/// What to do with damage that is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AtDamage {
-    /// Go on behind it, giving up what is lost.
+    /// Continue behind it, giving up what is lost.
     Pass,
     /// Fail.
     Stop,
@@ -57,7 +57,7 @@ impl Source {
         Self { number, shard, cache, spent, buffers: Mutex::default(), lanes: AtomicU32::new(0) }
     }
 
-    /// Whether it reads the shard through this very handle.
+    /// Whether it reads the shard through this handle.
     pub(super) fn is_of(&self, shard: &Arc<ShardLog>) -> bool {
         Arc::ptr_eq(&self.shard, shard)
     }

@@ -1,4 +1,4 @@
-//! When a tumbling window opens and when it is over. Pure: it is told times, and owns no clock.
+//! When a tumbling window opens and when it is over. Pure: the caller passes times; no clock.
 //!
 //! ```text
 //! none --admit: by the record's time--> open --admit: a record behind its end--> over
