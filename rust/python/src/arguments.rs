@@ -1,7 +1,7 @@
-//! Arguments that are taken apart here, and what is said of wrong ones: which, what it is, the fix.
+//! Checks and converts arguments, and says what is wrong with one: which it is, and how to fix it.
 //!
-//! Of an argument that `PyO3` takes as a whole, it names the type in its message and the argument in a
-//! note.
+//! If `PyO3` converts an argument as a whole, `PyO3` makes the error: it names the type in the
+//! message and the argument in a note.
 
 use std::borrow::Cow;
 
@@ -110,8 +110,8 @@ fn header(item: &Bound<'_, PyAny>, entry: EntryIndex) -> PyResult<(String, Vec<u
     Ok((name.to_owned(), value.into_owned()))
 }
 
-/// The bytes of a value: lent if it is `bytes`, copied from anything else with a buffer. `what` it
-/// should be is said if it has none.
+/// The bytes of a value: borrowed if it is `bytes`, copied from anything else with a buffer. The
+/// error for a value without one says `what` it should be.
 #[inline]
 pub(crate) fn bytes_of<'a>(
     value: &'a Bound<'_, PyAny>,

@@ -1,4 +1,4 @@
-//! From the JSON of an event pattern to combinations of constraints, one of which has to hold.
+//! Parses the JSON of an event pattern into combinations of constraints, one of which has to hold.
 //!
 //! ```text
 //! {"a": ["x"], "$or": [{"b": [1]}, {"c": {"d": [2, 3]}}]}

@@ -4,7 +4,7 @@
 //! ```text
 //! no call was in progress, or it is our slot  -> take it as it stands
 //! another runner of ours was calling         -> our supervisor writes its verdict first
-//! a live worker's   runner was calling       -> its supervisor writes its verdict first
+//! a live worker's runner was calling         -> its supervisor writes its verdict first
 //! a dead worker's runner was calling         -> one worker death more; no attempt counts,
 //!                                               unless nothing else ran in its worker
 //! ```
