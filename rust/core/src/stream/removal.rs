@@ -5,8 +5,8 @@
 //!   (no process can use it)        └─ the commit point
 //! ```
 //! A process that finds `removed` (an opener that is alone, or a creation of that name) continues
-//! with the last step. Before the rename the stream is whole: after a crash it is as before. Until
-//! then, processes that have it open get [`Error::StreamNotFound`].
+//! with the last step. Before the rename the stream is whole, and after a crash it comes back. Until
+//! then, processes that have it open get `StreamNotFound`.
 
 use std::path::Path;
 use std::sync::Arc;
