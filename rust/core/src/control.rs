@@ -312,7 +312,7 @@ pub(crate) struct Page<'a> {
 /// A place between two batches, and the first number behind it.
 pub(crate) type End = (Position, SequenceNumber);
 
-/// All of a page's values, for writing it anew.
+/// All of a page's values, for rewriting it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PageValues {
     pub(crate) owner: u64,
@@ -483,7 +483,7 @@ impl Page<'_> {
         self.half(332).store(0, Ordering::Release);
     }
 
-    /// Sets what the writer is doing; a failure stays until the page is written anew.
+    /// Sets what the writer is doing; a failure stays until the page is rewritten.
     pub(crate) fn set_state(&self, state: WriterState) {
         match state {
             WriterState::Clean => self.writer().set_writing(false),

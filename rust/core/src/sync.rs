@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(1, *mutex.lock());
     }
 
-    /// WHY no time-out that could end the wait: it would hide that nobody was told.
+    /// WHY no time-out that could end the wait: it would hide a missing notification.
     #[test]
     fn who_waits_is_told() {
         for waiting in [1, 3] {

@@ -212,7 +212,7 @@ pub fn network_file_system(magic: u64) -> Option<&'static str> {
     }
 }
 
-/// Who holds a `flock` on the file with this inode, for messages only.
+/// The holder of a `flock` on the file with this inode, for messages only.
 pub fn lock_holder(inode: u64) -> String {
     let suffix = format!(":{inode}");
     let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return "unknown".into() };

@@ -13,7 +13,7 @@ use streamfn_core::Error;
 
 use crate::error::into_py;
 
-/// The entry of `put_many` that a value is in; `None` if it stands alone in its call.
+/// The entry of `put_many` that a value is in; `None` for the only value of its call.
 pub(crate) type EntryIndex = Option<usize>;
 
 fn prefix(entry: EntryIndex) -> String {

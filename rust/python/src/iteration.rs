@@ -1,4 +1,4 @@
-//! Iterators over records: `iter(records)`, and the one that tells the board which record is running.
+//! Iterators over records: `iter(records)`, and the one that notes the running record on the board.
 
 use std::sync::Arc;
 

@@ -40,7 +40,7 @@ impl Lease {
         Ok(Some(Self { _file: file }))
     }
 
-    /// Whether some living process holds the lease.
+    /// Whether a live process holds the lease.
     ///
     /// # Errors
     /// [`crate::Error::Io`].

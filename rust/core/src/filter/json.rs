@@ -17,7 +17,7 @@ const PLAIN_NUMBER_MAX: usize = 300;
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// A string as it stands in the text, between its quotes.
+/// A string as written in the text, between its quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Quoted {
     pub(super) range: Range<usize>,

@@ -166,7 +166,7 @@ impl Round<'_> {
         constraints.iter().map(outcome).fold(Outcome::ByAbsence, Outcome::and)
     }
 
-    /// Each field of an object stands for itself.
+    /// Checks each field of an object by itself.
     fn object(&self, node: usize, end: usize, constraints: &[u32]) -> Outcome {
         let mut outcome = Outcome::ByAbsence;
         let mut left = constraints;

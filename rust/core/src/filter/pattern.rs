@@ -43,7 +43,7 @@ pub(super) struct Alternatives {
     pub(super) tests: Vec<Test>,
     /// Whether the field may be missing.
     pub(super) may_be_absent: bool,
-    /// As they stand in the pattern.
+    /// As written in the pattern.
     pub(super) text: String,
 }
 

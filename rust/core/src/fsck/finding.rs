@@ -167,7 +167,7 @@ kinds! {
     MappingDamaged "mapping-damaged" Damage
         "its function is not called; its positions are whole"
         "`--repair` writes it anew from the lanes files";
-    /// What stands behind the record of a replay.
+    /// The bytes behind the record of a replay.
     ReplayDamaged "replay-damaged" Damage
         "nobody knows where the replay ends, so it is not run; its function is as it was"
         "`streamfn fn rm` with the name of the replay, then ask for it again";

@@ -22,7 +22,7 @@ use crate::log::wait_for;
 use crate::stream::ShardMeta;
 use crate::types::{SequenceNumber, ShardId};
 
-/// A lanes file is locked for microseconds; whoever holds it longer is stopped.
+/// A lanes file is locked for microseconds; a process that holds it for longer is stopped.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks through all mappings.
@@ -253,7 +253,7 @@ fn lanes(examination: &mut Examination<'_>, lanes: &Lanes<'_>) {
     }
 }
 
-/// The window files of a lane that has windows: there stands its position.
+/// The window files of a lane with windows: they hold its position.
 fn windows(
     examination: &mut Examination<'_>,
     lanes: &Lanes<'_>,

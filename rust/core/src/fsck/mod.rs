@@ -59,7 +59,7 @@ impl Default for Options {
     }
 }
 
-/// How much was looked at.
+/// Amounts that were examined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Streams with a manifest.
@@ -81,9 +81,9 @@ pub struct Checked {
 pub struct Report {
     /// In the order of the folder.
     pub findings: Vec<Finding>,
-    /// How much was looked at.
+    /// Amounts that were examined.
     pub checked: Checked,
-    /// Whether nobody else had the log open.
+    /// Whether no other process had the log open.
     pub is_exclusive: bool,
 }
 

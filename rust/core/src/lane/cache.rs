@@ -86,7 +86,7 @@ impl CachedBatch {
         &self.batch
     }
 
-    /// Where reading goes on after it.
+    /// Where reading continues after it.
     pub fn after(&self) -> Cursor {
         self.after
     }

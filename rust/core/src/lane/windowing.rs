@@ -96,7 +96,7 @@ impl Windowing {
         self.windows = windows;
     }
 
-    /// Goes back to what stands on disk.
+    /// Returns to the state on disk.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.width, self.written.clone());
     }

@@ -126,7 +126,7 @@ impl ShardLog {
         }
     }
 
-    /// As [`ShardLog::append`], but gives the records of a closed shard back.
+    /// As [`ShardLog::append`], but returns the records if the shard is closed.
     pub(crate) fn try_append(
         &self,
         records: Vec<RecordBuilder>,

@@ -65,7 +65,7 @@ impl Segment {
         Ok(file)
     }
 
-    /// Whether nothing stands where its first batch belongs.
+    /// Whether the place of its first batch is empty.
     pub(crate) fn is_empty(&self, fs: &Arc<dyn Fs>) -> Result<bool> {
         let mut first = [0; HEADER_BYTES];
         fs.open(&self.path, Open::Read)

@@ -224,7 +224,8 @@ impl ShardLog {
         Ok(())
     }
 
-    /// Keeps room on the disk for the next records of a shard that must go on when it is full.
+    /// Reserves disk space for the next records of a shard that must continue when the disk is
+    /// full.
     fn keep_room(&self) -> Result<()> {
         let (step, end) = (self.config.room, self.page().committed());
         if step == 0 {

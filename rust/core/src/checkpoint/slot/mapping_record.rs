@@ -38,7 +38,7 @@ pub enum OnFailure {
 pub struct MappingRecord {
     /// Rises with every write; the valid slot with the higher one counts.
     pub counter: u64,
-    /// Lanes a shard should have; the factor in force stands in each lanes file.
+    /// Lanes that a shard should have; the factor in force is in each lanes file.
     pub wanted_factor: u32,
     /// Whether they should have tumbling windows.
     pub wants_windows: bool,

@@ -1,6 +1,6 @@
 //! The bytes of a lanes file and of a mapping's record: structures to slots and back, total functions.
 //!
-//! Everything is little-endian; every slot ends with the CRC-32C of what stands before it.
+//! Everything is little-endian; every slot ends with the CRC-32C of the bytes before it.
 //!
 //! ```text
 //! head        "SFLANES\x01" | counter u64 | generation u64 | factor u16 | flags u16 | crc        32 bytes

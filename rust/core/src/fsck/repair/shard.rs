@@ -185,7 +185,7 @@ impl ShardRepair<'_, '_> {
         }
     }
 
-    /// A shard without a segment goes on in a new one, above every number known.
+    /// A shard without a segment continues in a new one, above every number known.
     fn begin_anew(&mut self) -> Result<()> {
         let old = self.facts.state.unwrap_or_default();
         let lanes = self.repair.lanes.get(&(self.stream.to_owned(), self.meta.id)).copied();
@@ -233,8 +233,8 @@ impl ShardRepair<'_, '_> {
         })
     }
 
-    /// Cuts a shard whose flush failed where it was last durable, and goes on in a new segment: the
-    /// pages of the old file may say one thing and the disk another.
+    /// Cuts a shard whose flush failed where it was last durable, and continues in a new segment,
+    /// because the cached pages of the old file may differ from the disk.
     fn leave_failed(&mut self) -> Result<()> {
         let facts = self.facts;
         let old = facts.state.unwrap_or_default();
