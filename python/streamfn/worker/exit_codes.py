@@ -1,4 +1,4 @@
-"""Exit codes of runner processes; the runner and the supervisor use them."""
+"""Exit codes of child processes, which tell the supervisor why a child ended."""
 
 from __future__ import annotations
 

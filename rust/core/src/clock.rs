@@ -1,4 +1,4 @@
-//! Time, behind a trait: the wall clock stamps records, the monotonic clock ends waits.
+//! Time: a trait for the wall clock, which stamps records; the monotonic clock, which ends waits.
 
 #![allow(clippy::disallowed_methods, reason = "this is the room that the others go through")]
 
@@ -24,7 +24,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise; for tests.
+/// A clock that shows the time it was set to; for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
@@ -103,7 +103,7 @@ impl Stopwatch {
     }
 }
 
-/// How long a caller is willing to wait, and how it says that it no longer is (a signal came).
+/// How long a caller waits, and how it ends the wait early (because a signal came).
 #[derive(Clone, Copy)]
 pub struct Patience<'a> {
     /// When waiting ends.
@@ -119,7 +119,7 @@ impl std::fmt::Debug for Patience<'_> {
 }
 
 impl Patience<'static> {
-    /// Waits `most` and is never interrupted.
+    /// Waits at most `most` and is never interrupted.
     pub fn of(most: Duration) -> Self {
         Self { deadline: Deadline::after(most), interrupted: &|| false }
     }

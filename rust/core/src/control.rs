@@ -1,7 +1,8 @@
-//! The control file: one mapped page a shard, through which processes see each other's progress and
-//! wake each other. The only room that maps a file.
+//! The control file: one mapped page per shard, through which processes see each other's progress
+//! and wake each other. No other module maps a file.
 //!
-//! It is a hint that can be rebuilt from the segments; only its atomics are shared, never slices.
+//! The file is a hint: it can be rebuilt from the segments. Only its atomics are shared, never
+//! slices.
 //! A page, each group on its own 64-byte line (offsets in bytes):
 //!
 //! ```text
@@ -12,8 +13,9 @@
 //! 256  next_seq u64 · last_crc u32 · epoch u32 · max_ts u64 · reserved u64 · last_position u64
 //! 320  state u32 · errno u32 · end u32 (0 open, 1 closed by CLOSE, 2 removed with its stream) · unrecovered u32
 //! ```
-//! Page 0 is the log's: magic, uuid, boot id; wake word at 64, sleepers at 128; from 512 one bit for
-//! each page whose shard was removed since the log was opened by one alone.
+//! Page 0 is the log's: magic, uuid, boot id; the wake word at 64, the number of sleepers at 128.
+//! From 512 on it has one bit for each page whose shard was removed since a process last opened the
+//! log alone.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -158,27 +160,27 @@ impl ControlFile {
         (self.word(RETIRED + bit / 64 * 8), 1 << (bit % 64))
     }
 
-    /// Whether somebody may still have a removed shard open that had this page.
+    /// Whether a process may still have open the removed shard that had this page.
     pub(crate) fn is_retired(&self, page: u32) -> bool {
         let (word, bit) = self.retired(page);
         word.load(Ordering::Acquire) & bit != 0
     }
 
-    /// Keeps a page from new shards until the log is opened by one alone.
+    /// Keeps a page from new shards until a process opens the log alone.
     pub(crate) fn retire(&self, page: u32) {
         let (word, bit) = self.retired(page);
         word.fetch_or(bit, Ordering::AcqRel);
     }
 
-    /// Gives all retired pages to new shards. Only under the exclusive lock of the log.
+    /// Allows all retired pages for new shards again. Only under the exclusive lock of the log.
     pub(crate) fn reuse_retired(&self) {
         for place in 0..SHARDS_MAX as usize / 64 {
             self.word(RETIRED + place * 8).store(0, Ordering::Release);
         }
     }
 
-    /// Takes every page but `kept` from its shard; `file` is the one that is mapped. Only under the
-    /// exclusive lock of the log.
+    /// Takes every page that is not in `kept` from its shard; `file` is the mapped file. Only under
+    /// the exclusive lock of the log.
     pub(crate) fn disown_all_but(&self, kept: &BTreeSet<u32>, file: &dyn File) {
         // Without a descriptor all pages are new.
         let Some(file) = file.descriptor() else { return };
@@ -228,7 +230,7 @@ impl Waiters {
         self.election().news.word()
     }
 
-    /// Leads, if no other thread does; all are woken when the lead is let go.
+    /// Leads, if no other thread does. All threads are woken when the returned lead is dropped.
     pub(crate) fn try_lead(&self) -> Option<Lead<'_>> {
         self.election().try_lead()
     }
@@ -244,7 +246,7 @@ impl Waiters {
     }
 }
 
-/// What page 0 says, for those who only look: uuid and boot id.
+/// What page 0 says, for processes that only read: uuid and boot id.
 pub(crate) fn view_log(page: &[u8]) -> Option<([u8; 16], [u8; 16])> {
     (u64_at(page, 0)? == LOG_MAGIC).then_some(())?;
     Some((array_at(page, 16)?, array_at(page, 32)?))
@@ -258,7 +260,7 @@ fn u64_at(page: &[u8], at: usize) -> Option<u64> {
     array_at(page, at).map(u64::from_le_bytes)
 }
 
-/// What a shard's page says, for those who only look.
+/// What a shard's page says, for processes that only read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageView {
     pub(crate) owner: u64,
@@ -269,8 +271,8 @@ pub(crate) struct PageView {
     pub(crate) visible_end: SequenceNumber,
     pub(crate) next_seq: SequenceNumber,
     pub(crate) is_writing: bool,
-    /// Whether the last opening could not recover the shard: what was acknowledged before it, the page
-    /// does not know.
+    /// Whether the last opening could not recover the shard: then the page does not know what was
+    /// acknowledged before it.
     pub(crate) is_unrecovered: bool,
     /// Whether its stream is being removed, or was.
     pub(crate) is_removed: bool,
@@ -310,7 +312,7 @@ pub(crate) struct Page<'a> {
 /// A place between two batches, and the first number behind it.
 pub(crate) type End = (Position, SequenceNumber);
 
-/// All of a page's values, for writing it anew.
+/// All of a page's values, for rewriting it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PageValues {
     pub(crate) owner: u64,
@@ -342,12 +344,13 @@ impl Page<'_> {
         self.is_owned() && self.word(8).load(Ordering::Acquire) == owner
     }
 
-    /// Whether it is the page of any shard, be it one that is gone.
+    /// Whether it is the page of any shard, even of a removed one.
     pub(crate) fn is_owned(&self) -> bool {
         self.word(0).load(Ordering::Acquire) == SHARD_MAGIC
     }
 
-    /// Writes the whole page. Only under the exclusive lock of the log, or for a shard nobody knows yet.
+    /// Writes the whole page. Only under the exclusive lock of the log, or for a shard that no
+    /// other process knows yet.
     pub(crate) fn initialise(&self, values: &PageValues) {
         self.word(0).store(0, Ordering::Release);
         self.word(8).store(values.owner, Ordering::Release);
@@ -480,7 +483,7 @@ impl Page<'_> {
         self.half(332).store(0, Ordering::Release);
     }
 
-    /// Sets what the writer is doing; a failure stays until the page is written anew.
+    /// Sets what the writer is doing; a failure stays until the page is rewritten.
     pub(crate) fn set_state(&self, state: WriterState) {
         match state {
             WriterState::Clean => self.writer().set_writing(false),

@@ -49,7 +49,7 @@ pub enum Error {
         /// What this version reads.
         supported: String,
     },
-    /// No room on the disk; nothing was written and the log goes on.
+    /// No room on the disk; nothing was written, and the log stays usable.
     LogFull {
         /// The file that could not grow.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum Error {
     LockTimeout {
         /// The lock file.
         path: PathBuf,
-        /// Who holds it, as far as the system tells.
+        /// The holder, as far as the system knows it.
         holder: String,
     },
     /// The handle was made before a `fork`; the child must open the log again.
@@ -78,7 +78,7 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A stream of that name is there already.
+    /// A stream of that name exists already.
     StreamExists {
         /// Its name.
         name: String,
@@ -117,7 +117,7 @@ pub enum Error {
     CheckpointConflict {
         /// The lanes file.
         path: PathBuf,
-        /// What was found, and how to go on.
+        /// What was found, and how to continue.
         reason: String,
     },
     /// The caller asked to stop waiting (a signal arrived).

@@ -1,5 +1,5 @@
-//! The file system, behind one seam: everything the engine reads, writes, syncs, renames and locks
-//! goes through [`Fs`] and [`File`], so that a test can record, reorder and fail it.
+//! The file system behind one trait: the engine reads, writes, syncs, renames and locks only
+//! through [`Fs`] and [`File`], so that a test can record, reorder and fail every call.
 //!
 //! [`RealFs`] is the operating system. Its descriptors are close-on-exec and are closed in a forked
 //! child (see `sys`), because a `flock` lives until the last copy of its descriptor is closed.
@@ -40,7 +40,7 @@ pub enum Lock {
     Exclusive,
 }
 
-/// An open file. Every method fails as the operating system does, but for signals: none of them ends a
+/// An open file. Every method fails as the operating system does, except that a signal never ends a
 /// call.
 #[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait File: Send + Sync + Debug {
@@ -52,19 +52,19 @@ pub trait File: Send + Sync + Debug {
     fn length(&self) -> io::Result<u64>;
     /// Cuts or extends (with zeros) to `length`.
     fn truncate(&self, length: u64) -> io::Result<()>;
-    /// Makes sure that bytes up to `length` have their place on the disk; they read as zeros.
+    /// Extends the file to `length` and allocates its space on the disk; new bytes read as zeros.
     fn allocate(&self, length: u64) -> io::Result<()>;
-    /// Has room on the disk ready up to `length`, which stays behind the end of the file.
+    /// Allocates space on the disk up to `length`, but does not move the end of the file.
     fn reserve(&self, length: u64) -> io::Result<()>;
     /// Flushes data, and the metadata needed to read it, to the device.
     fn sync_data(&self) -> io::Result<()>;
-    /// Takes the lock if it is free now; false if somebody else has it.
+    /// Takes the lock if it is free now; false if another open file has it.
     fn try_lock(&self, lock: Lock) -> io::Result<bool>;
-    /// Gives the lock back.
+    /// Releases the lock.
     fn unlock(&self) -> io::Result<()>;
     /// Device and inode: two paths with the same identity are the same file.
     fn identity(&self) -> io::Result<(u64, u64)>;
-    /// Whether it has no name any more: the disk has its room back when nobody has it open.
+    /// Whether it has no name any more: its space is freed once no process has it open.
     fn is_removed(&self) -> io::Result<bool>;
     /// The descriptor, for mapping the control file; none in a simulation.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
@@ -91,8 +91,8 @@ pub trait Fs: Send + Sync + Debug {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The file system's magic number (`statfs`), to refuse network file systems.
     fn magic(&self, path: &Path) -> io::Result<u64>;
-    /// The boot of the machine: what was written in another one and not synced may be gone, and what
-    /// can be read of it comes from the disk.
+    /// The boot of the machine. What another boot wrote and did not sync may be lost, and what can
+    /// be read of it comes from the disk.
     fn boot_id(&self) -> io::Result<[u8; 16]>;
 }
 
@@ -136,8 +136,8 @@ pub fn read_all(file: &dyn File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Repeats a call for as long as a signal interrupts it, so that no caller ever hears of one.
-/// Waits for something else than the disk ask their `Patience` instead.
+/// Repeats a call while signals interrupt it, so that no caller sees an interruption. Waits for
+/// anything but the disk ask their `Patience` instead.
 ///
 /// # Errors
 /// Any other error of the call.
@@ -198,13 +198,12 @@ pub fn write_fully(
 /// Names in a folder, sorted; `None` if `path` is a file, or nothing is there.
 ///
 /// # Errors
-/// Any other error of listing it: then nobody knows what is there.
+/// Any other error of listing it: then it is unknown what is there.
 pub fn names_in(fs: &dyn Fs, path: &Path) -> io::Result<Option<Vec<String>>> {
     unless_missing(fs.list(path))
 }
 
-/// What a call for a path found; `None` if nothing is there, be it that what should be a folder on the
-/// way is a file.
+/// What a call for a path found; `None` if nothing is there, or if a folder on the way is a file.
 fn unless_missing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match found {
@@ -227,13 +226,13 @@ pub struct RealFs;
 
 #[derive(Debug)]
 struct RealFile {
-    /// Always there; an `Option` only so that [`Drop`] can let go of it without closing.
+    /// Always there; an `Option` only so that [`Drop`] can release it without closing it.
     file: Option<std::fs::File>,
     fork_generation: u64,
 }
 
 impl RealFile {
-    /// Opens a file; no fork comes between opening it and noting that a child has to close it.
+    /// Opens a file; no fork can come between opening it and noting that a child has to close it.
     fn open(options: &std::fs::OpenOptions, path: &Path) -> io::Result<Self> {
         let mut open = sys::descriptors();
         let file = std::fs::File::from(sys::above_stdio(options.open(path)?.into())?);
@@ -244,7 +243,7 @@ impl RealFile {
         Ok(Self { file: Some(file), fork_generation: sys::fork_generation() })
     }
 
-    /// The file; in a forked child its number may be another file's by now.
+    /// The file. In a forked child its number may belong to another file by now.
     fn get(&self) -> io::Result<&std::fs::File> {
         let file = self.file.as_ref().filter(|_| self.fork_generation == sys::fork_generation());
         file.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
@@ -349,7 +348,7 @@ impl File for RealFile {
     }
 }
 
-/// Gives what root made to the owner of the folder it is in, so that one `sudo streamfn tail` does
+/// Gives a file that root made to the owner of its folder, so that one `sudo streamfn tail` does
 /// not lock the worker out.
 fn adopt_owner(path: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {

@@ -1,6 +1,6 @@
-//! Memory that a process shares with those it starts: a `memfd` of atomic words.
+//! Memory that a process shares with its child processes: a `memfd` of atomic words.
 //!
-//! It has no name and no file; it goes when the last process that has it open or mapped is gone.
+//! It has no name. The system frees it when no process has it open or mapped any more.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU64;

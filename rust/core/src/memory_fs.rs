@@ -1,7 +1,7 @@
 //! A file system in memory: a log without a disk, for tests of functions.
 //!
-//! It behaves as the operating system's does as far as the engine asks: each opening of a file has
-//! its own lock, given back when the last reference to it is dropped.
+//! To the engine it behaves like the operating system's: each open file has its own lock, which is
+//! released when the last reference to the open file is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -16,10 +16,10 @@ use crate::sys;
 
 /// `TMPFS_MAGIC` of Linux's `magic.h`: local, and gone with the machine.
 const MAGIC: u64 = 0x0102_1994;
-/// No device of the system's has such a number.
+/// No device of the system has this number.
 const DEVICES_START: u64 = 1 << 48;
 
-/// A file system of this process alone; clones are the same one.
+/// A file system inside this process; clones share it.
 #[derive(Clone, Debug)]
 pub struct MemoryFs {
     device: u64,
@@ -29,7 +29,7 @@ pub struct MemoryFs {
 #[derive(Debug, Default)]
 struct Names {
     files: BTreeMap<PathBuf, Arc<Inode>>,
-    /// They can be opened too, to be told apart.
+    /// Folders can be opened too, so that their identities can be compared.
     folders: BTreeMap<PathBuf, Arc<Inode>>,
     inodes: u64,
 }
@@ -49,7 +49,7 @@ struct Inode {
     is_removed: AtomicBool,
 }
 
-/// Who holds the lock of a file, by number of the opening.
+/// Which open files hold the lock of a file, by number.
 #[derive(Debug, Default)]
 struct Locks {
     exclusive: Option<u64>,

@@ -1,8 +1,9 @@
-//! Locks without poison, on the standard library's.
+//! Locks without poisoning, built on the standard library's.
 //!
-//! WHY not `parking_lot`: its locks share one table of sleepers in the process. A fork that happens
-//! while any thread is inside that table leaves it locked for ever in the child, where every
-//! contended lock then hangs, new ones too. The standard library's locks are a word each (a futex).
+//! WHY not `parking_lot`: its locks share one table of sleeping threads per process. If a process
+//! forks while a thread is inside that table, the table stays locked forever in the child. Then
+//! every contended lock hangs there, new ones too. A lock of the standard library is one word (a
+//! futex).
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -17,7 +18,7 @@ pub struct Mutex<T>(sync::Mutex<T>);
 /// Holds a [`Mutex`] until it is dropped.
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// Always there but inside [`Condvar::wait_for`] and [`MutexGuard::unlocked`].
+    /// `None` only inside [`Condvar::wait_for`] and [`MutexGuard::unlocked`].
     held: Option<sync::MutexGuard<'a, T>>,
 }
 
@@ -42,7 +43,7 @@ impl<T> Mutex<T> {
         Some(MutexGuard { mutex: self, held: Some(held) })
     }
 
-    /// What it guards, once nobody shares it.
+    /// The guarded value, once no thread shares the lock.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,7 +60,7 @@ impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
 }
 
 impl<T> MutexGuard<'_, T> {
-    /// Lets go of the lock while `work` runs.
+    /// Releases the lock while `work` runs.
     pub fn unlocked<U>(guard: &mut Self, work: impl FnOnce() -> U) -> U {
         guard.held = None;
         let done = work();
@@ -88,7 +89,7 @@ impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// Threads that wait for a change under a [`Mutex`]. Whoever makes the change does so under the same.
+/// Threads that wait for a change under a [`Mutex`]; the change is made under the same mutex.
 #[derive(Debug, Default)]
 pub struct Condvar {
     told: sync::Condvar,
@@ -97,12 +98,12 @@ pub struct Condvar {
 }
 
 impl Condvar {
-    /// One that nobody waits for.
+    /// One without waiting threads.
     pub const fn new() -> Self {
         Self { told: sync::Condvar::new(), waiting: AtomicU32::new(0) }
     }
 
-    /// Lets go of the lock until told, or for `most`.
+    /// Releases the lock until notified, for at most `most`.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, most: Duration) {
         let held = guard.held.take().expect("held but inside wait_for and unlocked");
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -113,8 +114,9 @@ impl Condvar {
 
     /// Wakes all threads that wait.
     ///
-    /// WHY the count: the standard library's asks the kernel whether a thread waits or not, 240 ns. A
-    /// thread that has had the mutex to make a change sees all that began to wait before it.
+    /// WHY the count: the standard library's `notify_all` enters the kernel even if no thread waits
+    /// (240 ns). A thread that held the mutex to make a change sees every thread that began to wait
+    /// before.
     pub fn notify_all(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.told.notify_all();
@@ -132,7 +134,7 @@ impl<T> RwLock<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nobody has it.
+    /// Waits until no thread has it.
     pub fn write(&self) -> sync::RwLockWriteGuard<'_, T> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(1, *mutex.lock());
     }
 
-    /// WHY no time-out that could end the wait: it would hide that nobody was told.
+    /// WHY no time-out that could end the wait: it would hide a missing notification.
     #[test]
     fn who_waits_is_told() {
         for waiting in [1, 3] {

@@ -1,4 +1,4 @@
-//! What the operating system gives beside files: forks, futexes, the boot id, limits.
+//! What the operating system offers besides files: forks, futexes, the boot id, limits.
 
 #![allow(clippy::disallowed_methods, reason = "reads /proc, which is not part of a log")]
 
@@ -13,21 +13,21 @@ use std::time::Duration;
 use crate::sync::{Mutex, MutexGuard};
 use rustix::thread::futex;
 
-/// Rises in the child at every fork, and when other code has closed our descriptors; a handle made
-/// under another value must not be used any more.
+/// Rises in the child at every fork, and when other code has closed our descriptors. A handle that
+/// was made under another value must not be used any more.
 static FORK_GENERATION: AtomicU64 = AtomicU64::new(0);
 static DESCRIPTORS: OnceLock<Mutex<HashSet<RawFd>>> = OnceLock::new();
 static AT_FORK: Once = Once::new();
 /// Held while a log is opened: a fork waits, so that no child finds an opening half done.
 static OPENING: Mutex<()> = Mutex::new(());
 
-/// How often this process, counted from its ancestors that loaded the crate, came out of a fork, or
-/// lost its descriptors.
+/// How often this process came out of a fork or lost its descriptors, including its ancestors since
+/// they loaded the crate.
 pub fn fork_generation() -> u64 {
     FORK_GENERATION.load(Ordering::Relaxed)
 }
 
-/// Has [`fork_generation`] rise at forks from now on.
+/// Makes [`fork_generation`] rise at forks from now on.
 pub fn watch_forks() {
     AT_FORK.call_once(install_fork_hooks);
 }
@@ -48,9 +48,10 @@ pub(crate) fn descriptors() -> MutexGuard<'static, HashSet<RawFd>> {
     table().lock()
 }
 
-/// Makes every open handle of this process invalid: a new file has the number of one that we
-/// opened and did not close. WHY: other code closed our descriptors (`os.closerange`), and what we
-/// write through a stale number would land in whichever file has it by now.
+/// Makes every open handle of this process invalid, because a new file has the number of a
+/// descriptor that we opened and did not close. WHY: other code closed our descriptors
+/// (`os.closerange`). What we write through a stale number would land in the file that has the
+/// number now.
 pub(crate) fn invalidate_descriptors(open: &mut HashSet<RawFd>) {
     FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
     open.clear();
@@ -108,8 +109,8 @@ fn install_fork_hooks() {
     assert_eq!(result, 0, "pthread_atfork only fails without memory");
 }
 
-/// Moves a descriptor away from the numbers 0, 1 and 2. WHY: they are free when a program was started
-/// without them, or closed them; what somebody then prints would be written over the file.
+/// Moves a descriptor away from the numbers 0, 1 and 2. WHY: they are free if a program was started
+/// without them or closed them. What is printed later would then overwrite the file.
 pub(crate) fn above_stdio(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
     if fd.as_raw_fd() > libc::STDERR_FILENO {
         return Ok(fd);
@@ -211,7 +212,7 @@ pub fn network_file_system(magic: u64) -> Option<&'static str> {
     }
 }
 
-/// Who holds a `flock` on the file with this inode, for messages only.
+/// The holder of a `flock` on the file with this inode, for messages only.
 pub fn lock_holder(inode: u64) -> String {
     let suffix = format!(":{inode}");
     let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return "unknown".into() };
@@ -237,9 +238,9 @@ pub fn raise_file_limit() {
 }
 
 /// Starts a thread that waits for the end of `fd` and then ends the process with `code`, whatever
-/// else it is doing. Takes the descriptor over.
+/// else the process is doing. The thread owns the descriptor.
 ///
-/// If the process leads its process group, the whole group ends: nothing that it started outlives it.
+/// If the process leads its process group, the whole group ends: no process of it survives.
 ///
 /// # Errors
 /// No thread could be started.

@@ -1,4 +1,4 @@
-//! The vocabulary of the log: numbers and places that must not be mixed up.
+//! The types of the log: numbers and places that must not be confused.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub type Micros = u64;
 pub const SHARDS_MAX: u32 = 4_096;
 /// Largest record: data, partition key and encoded headers together, in bytes.
 pub const RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
-/// What a dead letter may have above [`RECORD_BYTES_MAX`], so that the poison record always fits.
+/// Extra room of a dead letter above [`RECORD_BYTES_MAX`], so that any record fits with its header.
 pub const DEAD_LETTER_BYTES_EXTRA: usize = 64 * 1024;
 /// Longest partition key, in characters.
 pub const PARTITION_KEY_CHARS_MAX: usize = 256;
@@ -22,7 +22,7 @@ pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Most records in one call of a function.
 pub const BATCH_SIZE_MAX: u32 = 100_000;
-/// Largest number of lanes one shard can be read by.
+/// Largest number of lanes of one shard.
 pub const FACTOR_MAX: u32 = 256;
 
 /// A shard's number within its stream; printed as Kinesis does, `shardId-000000000000`.

@@ -1,7 +1,7 @@
-//! Arguments that are taken apart here, and what is said of wrong ones: which, what it is, the fix.
+//! Checks and converts arguments, and says what is wrong with one: which it is, and how to fix it.
 //!
-//! Of an argument that `PyO3` takes as a whole, it names the type in its message and the argument in a
-//! note.
+//! If `PyO3` converts an argument as a whole, `PyO3` makes the error: it names the type in the
+//! message and the argument in a note.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use streamfn_core::Error;
 
 use crate::error::into_py;
 
-/// The entry of `put_many` that a value is in; `None` if it stands alone in its call.
+/// The entry of `put_many` that a value is in; `None` for the only value of its call.
 pub(crate) type EntryIndex = Option<usize>;
 
 fn prefix(entry: EntryIndex) -> String {
@@ -110,8 +110,8 @@ fn header(item: &Bound<'_, PyAny>, entry: EntryIndex) -> PyResult<(String, Vec<u
     Ok((name.to_owned(), value.into_owned()))
 }
 
-/// The bytes of a value: lent if it is `bytes`, copied from anything else with a buffer. `what` it
-/// should be is said if it has none.
+/// The bytes of a value: borrowed if it is `bytes`, copied from anything else with a buffer. The
+/// error for a value without one says `what` it should be.
 #[inline]
 pub(crate) fn bytes_of<'a>(
     value: &'a Bound<'_, PyAny>,

@@ -1,4 +1,4 @@
-//! `fsck`: examining a log directory, and putting right what can be derived.
+//! `fsck`: examines a log directory, and repairs what can be derived.
 
 use std::path::PathBuf;
 
@@ -95,7 +95,7 @@ impl FsckReport {
     }
 }
 
-/// Examines a log directory; with `repair`, puts right what can be derived.
+/// Examines a log directory; with `repair`, repairs what can be derived.
 #[pyfunction]
 #[pyo3(signature = (path, *, deep = false, repair = false, progress = None))]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python objects")]

@@ -1,6 +1,6 @@
-//! Records as AWS Lambda shows those of a Kinesis stream: dicts in AWS's own shape.
+//! Records as in AWS Lambda's events for a Kinesis stream: dicts in AWS's own shape.
 //!
-//! Built here, for a handler that wants all of it makes thirteen entries a record.
+//! Built in Rust, because a handler that uses all of it needs thirteen entries a record.
 
 use base64_simd::STANDARD;
 use pyo3::intern;
@@ -50,9 +50,9 @@ pub(crate) fn kinesis_records<'py>(
     PyList::new(py, records)
 }
 
-/// Python's collector of cycles, off while this lives.
+/// Python's cycle collector is off while this lives.
 ///
-/// WHY: two dicts a record make it look through everything new again and again, and none of it is
+/// WHY: two dicts a record make it examine everything new again and again, and none of it is
 /// garbage: that was a quarter of the time.
 struct CollectorPause<'py>(Option<Bound<'py, PyModule>>);
 

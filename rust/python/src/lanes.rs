@@ -142,7 +142,8 @@ pub(crate) struct LaneSet {
 }
 
 impl LaneSet {
-    /// Repeats `step`, which waits at most so long, until it is done; looks at signals in between.
+    /// Repeats `step`, which waits for a limited time, until it is done; checks for signals in
+    /// between.
     fn until_done(
         py: Python<'_>,
         step: impl Fn(Duration) -> streamfn_core::Result<bool> + Sync + Send,
@@ -335,8 +336,8 @@ fn slot_of(partition_key: Option<&str>, sequence_number: u64, factor: u32) -> u3
     core::slot_of(partition_key, sequence_number, factor)
 }
 
-/// Starts a native thread that ends this process with `code` when `fd` reaches its end: whoever
-/// held the other end is gone.
+/// Starts a native thread that ends this process with `code` when `fd` reaches its end, which means
+/// that the process at the other end is gone.
 #[pyfunction]
 fn exit_when_closed(fd: i32, code: i32) -> PyResult<()> {
     streamfn_core::sys::exit_when_closed(fd, code)?;

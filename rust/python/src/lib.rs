@@ -1,6 +1,6 @@
-//! `streamfn._core`: the door from Python to `streamfn-core`.
+//! `streamfn._core`: the Python bindings of `streamfn-core`.
 //!
-//! A binding converts, gives the GIL away, delegates. Rules, defaults and loops live in the core.
+//! A binding converts, releases the GIL and delegates. Rules, defaults and loops live in the core.
 
 mod arguments;
 mod arrow;

@@ -18,20 +18,20 @@ use crate::error::{into_py, IntoPy};
 use crate::stream::Stream;
 use crate::wait::{patiently, seconds, SLICE};
 
-/// Where a log in memory says that it is.
+/// The path that a log in memory reports.
 const MEMORY_ROOT: &str = "/memory";
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Log>()
 }
 
-/// One opening of a log directory. What is made from it (streams, readers) keeps it, so that the
-/// directory stays open as long as anyone can reach it, or until it is closed.
+/// One opening of a log directory. Streams and readers made from it keep a reference to it, so the
+/// directory stays open as long as one of them exists, or until it is closed.
 pub(crate) struct Handle {
     log: Arc<streamfn_core::Log>,
-    /// Runs retention as long as somebody has the log open.
+    /// Runs retention as long as this log is open.
     _retainer: Arc<Retainer>,
-    /// Of a log in memory: what stamps its records.
+    /// Only of a log in memory: the clock that stamps its records.
     clock: Option<Arc<ManualClock>>,
     is_closed: AtomicBool,
 }

@@ -1,4 +1,5 @@
-//! `Mapping`, its lanes as others see them, the judge of a lane, and the membership of a worker.
+//! `Mapping`, the status of its lanes, the editor of a lane's in-flight slot, and a worker's
+//! membership.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -211,7 +212,7 @@ impl InFlight {
     }
 }
 
-/// Where a lane is, as anybody can see it.
+/// The state of a lane, which any process can read.
 #[pyclass(frozen, module = "streamfn._core")]
 pub(crate) struct LaneStatus {
     inner: core::LaneStatus,
@@ -488,13 +489,14 @@ impl Mapping {
     }
 }
 
-/// First and until of each stretch, by its shard.
+/// First and end of each range, by its shard.
 fn by_shard(stretches: &[RecordRange]) -> BTreeMap<String, (u64, u64)> {
     let entry = |it: &RecordRange| (it.shard.to_string(), (it.first, it.until));
     stretches.iter().map(entry).collect()
 }
 
-/// A lane's lease in the hands of a supervisor.
+/// A lane whose lease a supervisor has, to write a verdict; see
+/// [`streamfn_core::lane::InFlightEditor`].
 #[pyclass(frozen, module = "streamfn._core")]
 pub(crate) struct LaneJudge {
     inner: Mutex<InFlightEditor>,
@@ -534,7 +536,7 @@ impl LaneJudge {
     }
 }
 
-/// That a worker lives, as long as this does.
+/// The membership of a live worker; it ends with this object.
 #[pyclass(frozen, module = "streamfn._core")]
 pub(crate) struct Membership {
     // `None` once left.

@@ -65,13 +65,13 @@ pub(crate) struct ShardReader {
     skips_damage: bool,
 }
 
-/// Where the reader is, and what it has read and not handed out.
+/// The reader's position, and what it has read and not returned yet.
 struct ReaderState {
     cursor: Cursor,
     buffer: ReadBuffer,
-    /// Records of the last batch read that were not handed out yet.
+    /// Records of the last batch read that were not returned yet.
     rest: Selection,
-    /// Damage that was passed over, and that nobody has taken note of.
+    /// Damage that was passed over and not reported yet.
     skipped: Vec<Error>,
 }
 
@@ -180,7 +180,7 @@ impl ShardReader {
         skipped.into_iter().map(|error| into_py(error).into_value(py).into_any()).collect()
     }
 
-    /// Nothing to give back but memory; here so that all readers are used alike.
+    /// Frees nothing but memory; it is here so that all readers are used alike.
     fn close(&self) {
         let mut place = self.place.lock();
         place.buffer = ReadBuffer::default();

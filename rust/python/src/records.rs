@@ -59,7 +59,7 @@ pub(crate) fn utc(py: Python<'_>, micros: u64) -> PyResult<Bound<'_, PyAny>> {
 pub(crate) struct Record {
     batch: Arc<DecodedBatch>,
     index: AtomicU32,
-    /// False of one that was made by hand without a number; it gets one in a batch.
+    /// False for a record that was made by hand without a number; it gets one in a batch.
     is_numbered: bool,
 }
 
@@ -68,8 +68,8 @@ impl Record {
         Self { batch: Arc::clone(batch), index: AtomicU32::new(index), is_numbered: true }
     }
 
-    /// Makes it another record of its batch; false if it is of another batch than `batch`. For who
-    /// knows that nobody else has it.
+    /// Makes this object another record of its batch; false if it is of another batch than `batch`.
+    /// Only for a caller that knows that no other code has the object.
     pub(crate) fn become_at(&self, batch: &Arc<DecodedBatch>, index: u32) -> bool {
         let is_same = Arc::ptr_eq(&self.batch, batch);
         if is_same {

@@ -56,7 +56,7 @@ fn push(
     put.push(&data, key, headers).into_py()
 }
 
-/// A list as it is, anything else with items as a list; checked to have one entry for each record.
+/// A list unchanged, anything else with items as a list; checked to have one entry for each record.
 fn entries<'py>(
     what: &str,
     values: &Bound<'py, PyAny>,
@@ -252,7 +252,7 @@ impl Stream {
     }
 }
 
-/// What a shard is now.
+/// The current state of a shard.
 #[pyclass(frozen, get_all, module = "streamfn._core")]
 pub(crate) struct ShardInfo {
     shard_id: String,
@@ -289,7 +289,7 @@ impl ShardInfo {
     }
 }
 
-/// Where the records of one `put_many` went; the places are worked out when first asked for.
+/// Where the records of one `put_many` went; the places are computed on first use.
 #[pyclass(frozen, sequence, module = "streamfn._core")]
 pub(crate) struct PutResults {
     outcome: PutOutcome,

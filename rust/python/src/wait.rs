@@ -8,7 +8,7 @@ use streamfn_core::{Deadline, Error, Patience};
 
 use crate::error::into_py;
 
-/// How long a call waits for a lock unless it says.
+/// How long a call waits for a lock by default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Seconds as Python gives them; negative, infinite and NaN values become bounds.
@@ -16,7 +16,7 @@ pub(crate) fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value.max(0.0)).unwrap_or(Duration::from_secs(86_400 * 365))
 }
 
-/// How long a call waits for each lock. Refused is what a deadline cannot be made of, before anything is done.
+/// How long a call waits for each lock. A value that no deadline can be made of is refused first.
 fn patience(timeout: Option<f64>) -> PyResult<Duration> {
     match timeout {
         None => Ok(DEFAULT_TIMEOUT),

@@ -1,4 +1,4 @@
-"""Sets up a runner's process, and keeps forked children from inheriting its descriptors."""
+"""Sets up a child process of the supervisor, and what user code forks from it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Final
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-"""Signals that the supervisor handles: it drains its runners by messages."""
+"""Signals that the supervisor handles: it drains its children by messages."""
 SHIELDED: Final = (*IGNORED, signal.SIGUSR1)
-"""Signals for which a runner installs a handler."""
+"""Signals for which a child process installs a handler."""
 
 
 def prepare_process() -> None:
@@ -33,7 +33,7 @@ def prepare_process() -> None:
 
 
 def let_children_be(connection: socket.socket, lifeline: int) -> None:
-    """Make forked children close this runner's descriptors and restore default signal handlers.
+    """Make forked children close this process's descriptors and restore the signal handlers.
 
     Signal handlers that the app or a function installed stay, as after any fork. The log closes
     its own descriptors, and the board ignores writes of a forked child (`_core`).

@@ -17,7 +17,7 @@ from streamfn.worker.report import Report
 
 
 class InDoubt(BaseException):
-    """The process must exit because its calls may fail for other calls' code; see the board."""
+    """The process must exit, because its calls may fail through the code of other calls."""
 
 
 class Suspended(Protocol):

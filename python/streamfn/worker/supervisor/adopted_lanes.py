@@ -1,7 +1,7 @@
 """Decides how long a worker keeps adopted lanes, which another worker left unclaimed. Pure.
 
 After each term the lanes are offered again to the worker whose share they are, which may work again
-by now. Until that is clear, the lanes are idle. So each term is twice as long as the one before.
+by now. While they are offered, the lanes are idle. So each term is twice as long as the one before.
 """
 
 from __future__ import annotations

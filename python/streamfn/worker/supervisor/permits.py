@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Told(NamedTuple):
-    """A limit to send to a runner."""
+    """A limit to send to a runner in a `Limit` message."""
 
     runner: int
     permits: int

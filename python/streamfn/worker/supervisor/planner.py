@@ -57,7 +57,7 @@ class LaneView:
     free_since: float = 0.0
     """Time since which it could be taken, on the monotonic clock."""
     is_left: bool = False
-    """Whether it has been free for so long that any worker may take it."""
+    """Whether it has been free for so long that any worker may adopt it."""
     is_adopted: bool = False
     """Whether this worker has it beyond its share because it was left free."""
     is_drained: bool = False

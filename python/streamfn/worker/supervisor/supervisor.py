@@ -39,8 +39,8 @@ class Supervisor:
 
         Returns:
             0: drained, or with `burst` all records are processed. 3: no runner started
-            successfully. 130, 131: stopped at once by a second SIGINT or by SIGQUIT. 143: the drain
-            took too long.
+            successfully. 5: with `burst`, lanes stopped at damage. 130, 131: stopped at once by a
+            second SIGINT or by SIGQUIT. 143: the drain took too long.
 
         Raises:
             ConfigError: The app does not import (field `APP`; its traceback is on stderr), or a

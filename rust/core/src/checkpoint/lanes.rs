@@ -4,15 +4,16 @@
 //! 0          head slot 0          4096     head slot 1
 //! 8192 + 12288 n    lane n:   +0 checkpoint slot 0   +4096 checkpoint slot 1   +8192 in-flight slot
 //! ```
-//! A lane's states: free -> `take` (epoch + 1, synced) -> held -> `give_back` -> free. Every write of a
-//! held lane happens under the file's lock and is refused once a higher epoch stands in a slot.
+//! States of a lane: free -> `take` (epoch + 1, synced) -> held -> `give_back` -> free. Every write
+//! of a held lane happens under the file's lock, and is refused if a slot holds a higher epoch.
 //!
-//! Between two syncs all checkpoints of a lane go to the same slot, never to the one last synced; so a
-//! power cut can tear only the newer. A slot counts as synced once a whole sync went by without a
-//! write to it. A lane that is never quiet for that long has its writes wait for a sync now and then.
+//! Between two syncs all checkpoints of a lane go to the same slot, never to the one that was
+//! synced last. So a power cut can tear only the newer one. A slot counts as synced once a whole
+//! sync has passed without a write to it. If a lane is never quiet for that long, its writes wait
+//! for a sync now and then.
 //!
-//! Of a lane with tumbling windows the slots hold only the epoch; position and windows are in the
-//! window files (`window.rs`), which take turns by the same rule.
+//! The slots of a lane with tumbling windows hold only the epoch. Its position and windows are in
+//! the window files (`window.rs`), which take turns by the same rule.
 
 mod generation;
 mod held;
@@ -43,11 +44,12 @@ pub use view::LaneView;
 pub(crate) const STRIDE: u64 = 4096;
 pub(crate) const LANES_START: u64 = 2 * STRIDE;
 pub(crate) const LANE_BYTES: u64 = 3 * STRIDE;
-/// The lock is held for microseconds; a process stopped while it has it is named after this.
+/// The lock is held for microseconds. A process that holds it for longer than this is stopped, and
+/// the error names it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Syncs of a file after which one makes the writers wait, so that a busy lane's durable slot is
-/// never much older than its newest.
+/// After this many syncs of a file one makes the writers wait, so that a busy lane's durable slot
+/// is never much older than its newest.
 const RACED_SYNCS_MAX: u32 = 9;
 
 /// One lanes file, open. Threads share it; each held lane belongs to one of them.
@@ -64,7 +66,7 @@ pub struct LanesFile {
     state: Mutex<FileState>,
 }
 
-/// Gives the file's lock back when dropped.
+/// Releases the file's lock when dropped.
 struct Locked<'a>(&'a LanesFile);
 
 impl Drop for Locked<'_> {
@@ -75,8 +77,8 @@ impl Drop for Locked<'_> {
 }
 
 impl LanesFile {
-    /// Makes a lanes file with `layout`, a factor or more, whose lanes begin at `start`, unless there
-    /// is one. Call it under `mappings/lock`.
+    /// Makes a lanes file, unless there is one. `layout` is a factor or a [`LaneLayout`]; all lanes
+    /// begin at `start`. The caller holds `mappings/lock`.
     ///
     /// # Errors
     /// [`Error::LogFull`] if there is no room for all slots, [`Error::Io`].
@@ -143,7 +145,7 @@ impl LanesFile {
         Ok(Self { path, label, fs, file, window_files, syncing, state })
     }
 
-    /// Whether it still has its name: a file that was removed is nobody's position.
+    /// Whether it still has its name: a removed file is no mapping's position any more.
     pub(super) fn is_there(&self) -> Result<bool> {
         match self.fs.open(&self.path, Open::Read) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -384,7 +386,7 @@ impl LanesFile {
         self.sync_slots(&mut self.state.lock())
     }
 
-    /// Forgets a held lane, after making its checkpoint durable; the lease may then be given back.
+    /// Forgets a held lane, after making its checkpoint durable; the lease may then be released.
     ///
     /// # Errors
     /// As [`LanesFile::sync`]; the lane is forgotten all the same.
@@ -412,7 +414,7 @@ impl LanesFile {
         format!("{} {slot}", self.label)
     }
 
-    /// Locks out other processes; the guard shows that this one's threads are locked out too.
+    /// Locks out other processes; the guard proves that the threads of this one are locked out too.
     fn lock<'a>(&'a self, _threads: &MutexGuard<'_, FileState>, lock: Lock) -> Result<Locked<'a>> {
         wait_for(&self.file, &self.path, lock, &Patience::of(LOCK_PATIENCE))?;
         Ok(Locked(self))

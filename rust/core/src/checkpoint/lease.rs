@@ -1,7 +1,7 @@
-//! The lease of a lane: a kernel lock that lives and dies with its owner.
+//! The lease of a lane: a kernel lock that lasts as long as its owner's process.
 //!
 //! There is no heartbeat and no time-out: a stopped owner keeps its lanes, a dead one frees them at
-//! once. What makes an old owner's writes void is the epoch in the checkpoint slots (`lanes.rs`).
+//! once. The epoch in the checkpoint slots makes writes of an old owner void (`lanes.rs`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::error::{IoContext, Result};
 use crate::fs::{self, File, Fs, Lock, Open};
 
-/// Longer than somebody who only asks whether a lease is held keeps its lock.
+/// Longer than a process that only checks a lease keeps its lock.
 const PROBE: Duration = Duration::from_micros(50);
 const OWNER_BYTES_MAX: usize = 200;
 
-/// A lane's lease; given back when dropped.
+/// A lane's lease; released when dropped.
 #[derive(Debug)]
 pub struct Lease {
     // WHY no unlock on drop: closing the only descriptor frees the lock, and in a forked child, where
@@ -23,7 +23,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease if nobody has it. `owner` is for people who look at the file.
+    /// Takes the lease if it is free. `owner` is for people who look at the file.
     ///
     /// # Errors
     /// [`crate::Error::Io`] if the file cannot be made or written.
@@ -40,7 +40,7 @@ impl Lease {
         Ok(Some(Self { _file: file }))
     }
 
-    /// Whether some living process holds the lease.
+    /// Whether a live process holds the lease.
     ///
     /// # Errors
     /// [`crate::Error::Io`].
@@ -54,7 +54,7 @@ impl Lease {
     }
 }
 
-/// Who wrote the lease file last, for messages.
+/// The owner that wrote the lease file last, for messages.
 pub(super) fn owner(fs: &Arc<dyn Fs>, path: &Path) -> String {
     let mut bytes = fs::read(fs.as_ref(), path).unwrap_or_default();
     bytes.truncate(OWNER_BYTES_MAX);

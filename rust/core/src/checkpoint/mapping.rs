@@ -3,8 +3,8 @@
 //! ```text
 //! mapping    two slots of 4096 bytes; the newer valid one counts
 //! ```
-//! A new mapping resolves its `start` once for the shards that are there, and notes the stream as
-//! begun; from then on a shard without a lanes file is new, and begins at its first record.
+//! A new mapping resolves its `start` once, for the shards that exist then, and records the stream
+//! as begun. From then on a shard without a lanes file is new, and begins at its first record.
 
 mod erasing;
 mod folder;
@@ -36,26 +36,27 @@ pub(super) use preparing::resolve;
 pub(crate) use record_file::RANGES_START;
 pub use status::LaneStatus;
 
-/// Another process making lanes files for a large stream syncs each of them.
+/// Longest wait for the lock: another process that makes lanes files for a large stream syncs each
+/// of them.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// A mapping: which position each of its lanes has in each stream it reads.
+/// A mapping: the position of each of its lanes in each stream that it reads.
 #[derive(Debug)]
 pub struct Mapping {
     log: Arc<Log>,
     name: String,
     folder: PathBuf,
-    /// Its record as this handle found it, kept open: so that another mapping, made under the name
-    /// after this one was removed, is not taken for it.
+    /// Its record as this handle found it, kept open, so that a later mapping of the same name is
+    /// not taken for this one.
     found: OnceLock<Arc<dyn File>>,
-    /// Of a replay: what it reads.
+    /// Only of a replay: what it reads.
     ranges: OnceLock<Vec<RecordRange>>,
     /// Lanes files this handle has used, by stream and shard.
     files: Mutex<BTreeMap<(String, ShardId), Arc<LanesFile>>>,
 }
 
 impl Mapping {
-    /// Makes a mapping or opens it, and sets the factor it wants, or the [`LaneLayout`]. `start` counts
-    /// only while no stream of it has begun.
+    /// Makes a mapping or opens it, and sets the factor or the [`LaneLayout`] that it wants.
+    /// `start` counts only while no stream of it has begun.
     ///
     /// # Errors
     /// [`Error::Config`] for a name or factor that cannot be, or a start that counts and lies in the
@@ -115,8 +116,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Refuses a time to come: there is no place in a shard for it yet, and the records until then
-    /// would be delivered or not as the streams happen to begin.
+    /// Refuses a time in the future. A shard has no place for it yet, and whether a record put
+    /// before it is delivered would depend on when its stream begins.
     fn check_start(&self, start: Start) -> Result<()> {
         if matches!(start, Start::AtTimestamp(time) if time > self.log.clock().now()) {
             let reason = format!(
@@ -152,8 +153,8 @@ impl Mapping {
         Ok(found.filter_map(|(name, has_record)| has_record.then_some(name)).collect())
     }
 
-    /// All mappings that have positions to keep: also one whose record is lost, which goes on where it was
-    /// when `fsck --repair` has written it again.
+    /// All mappings that have positions to keep. That includes a mapping whose record is lost:
+    /// after `fsck --repair` has written the record again, it continues where it was.
     ///
     /// # Errors
     /// As [`Mapping::register`]: what an unreadable mapping needs is unknown.
@@ -188,7 +189,7 @@ impl Mapping {
         Ok(entries)
     }
 
-    /// Whether a name without a record is that of a mapping that nobody removed.
+    /// Whether a name without a record is that of a mapping that was not removed.
     fn is_lost(log: &Log, name: &str) -> Result<bool> {
         let (fs, folder) = (log.fs(), log.root().join("mappings").join(name));
         // A replay has its lanes before its record; without it there is none.
@@ -225,7 +226,7 @@ impl Mapping {
         Ok(self.record()?.wanted_factor)
     }
 
-    /// What it wants the lanes of a shard to be like.
+    /// The layout of a shard's lanes that it wants.
     ///
     /// # Errors
     /// As [`Mapping::register`].
@@ -233,7 +234,7 @@ impl Mapping {
         Ok(self.record()?.wanted())
     }
 
-    /// Where what its function gives up goes, as the worker that started last noted it.
+    /// Where the records go that its function gives up, as the worker that started last noted it.
     ///
     /// # Errors
     /// As [`Mapping::register`].
@@ -241,7 +242,7 @@ impl Mapping {
         Ok(self.record()?.on_failure)
     }
 
-    /// Notes where what its function gives up goes.
+    /// Notes where the records go that its function gives up.
     ///
     /// # Errors
     /// [`Error::Config`] for a stream whose name cannot be; as [`Mapping::register`].
@@ -263,7 +264,7 @@ impl Mapping {
         self.change(|record| record.on_failure = on_failure)
     }
 
-    /// Whether it rests.
+    /// Whether it is paused.
     ///
     /// # Errors
     /// As [`Mapping::register`].
@@ -271,11 +272,11 @@ impl Mapping {
         Ok(self.record()?.is_paused)
     }
 
-    /// Takes the lease of a lane, if nobody has it; see [`Lease::try_take`].
+    /// Takes the lease of a lane, if it is free; see [`Lease::try_take`].
     ///
     /// # Errors
-    /// [`Error::Config`] if it was removed since it was opened, also if there is another of its name
-    /// by now; as [`Lease::try_take`].
+    /// [`Error::Config`] if it was removed since it was opened, even if another mapping has its
+    /// name by now; as [`Lease::try_take`].
     pub fn try_lease(&self, file: &LanesFile, slot: u32, owner: &str) -> Result<Option<Lease>> {
         let lease = Lease::try_take(self.log.fs(), &file.lease_path(slot), owner);
         let lease = lease.map_err(|error| self.told_removed(error))?;
@@ -284,7 +285,8 @@ impl Mapping {
         Ok(lease)
     }
 
-    /// An error as it was, or that the mapping is gone if it is: then its files are, too.
+    /// The error itself or, if the mapping was removed (and its files with it), an error that says
+    /// so.
     pub(super) fn told_removed(&self, error: Error) -> Error {
         self.record().err().unwrap_or(error)
     }
@@ -294,7 +296,7 @@ impl Mapping {
         replayed(&self.name).is_some()
     }
 
-    /// What a replay reads, shard by shard; nothing if it is none.
+    /// The ranges that a replay reads, shard by shard; none of another mapping.
     ///
     /// # Errors
     /// As [`Mapping::register`].
@@ -313,8 +315,8 @@ impl Mapping {
         Ok(self.ranges()?.iter().find(|range| range.shard == shard).copied())
     }
 
-    /// Sets what it wants the lanes of a shard to be like; only of a replay, whose function has
-    /// changed since: of others [`Mapping::register`] does.
+    /// Sets the layout that a replay wants, after its function has changed. For other mappings
+    /// [`Mapping::register`] does that.
     ///
     /// # Errors
     /// As [`Mapping::register`].
@@ -372,8 +374,8 @@ impl Mapping {
         Ok(self.lanes_file(stream, shard)?.head()?.factor)
     }
 
-    /// Puts the wanted factor, and whether there are windows, in force for a shard, if no lane of it is
-    /// leased and no batch is in flight; returns whether they are in force now.
+    /// Applies the wanted layout (factor, windows) to a shard, if no lane of it is leased and no
+    /// batch is in flight; returns whether it is in force now.
     ///
     /// # Errors
     /// As [`LanesFile::change_factor`].
@@ -403,7 +405,7 @@ impl Mapping {
         file.change_factor(wanted, self.log.boot_id(), self.log.clock().now())
     }
 
-    /// Runs `work` while nobody makes a mapping or begins a stream.
+    /// Runs `work` while no other process makes a mapping or begins a stream.
     pub(super) fn alone<T>(
         log: &Arc<Log>,
         patience: &Patience<'_>,
@@ -435,7 +437,7 @@ impl Mapping {
     }
 }
 
-/// Refuses lanes that there cannot be.
+/// Refuses an impossible layout.
 fn check_layout(wanted: LaneLayout) -> Result<()> {
     let factor = wanted.factor;
     if wanted.is_valid() {

@@ -1,4 +1,4 @@
-//! Which workers live: `workers/<uuid>.lock`, locked for as long as the worker does.
+//! The live workers: each holds the lock of its file `workers/<uuid>.lock`.
 //!
 //! ```text
 //! file := length u32 | crc32c u32 | body        the body is the worker's own, for other workers
@@ -22,12 +22,13 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// A body that is being rewritten is whole again after a few of these.
 const REREAD: Duration = Duration::from_millis(1);
 const READS_MAX: u32 = 20;
-/// Longer than somebody who only looks keeps a lock.
+/// Longer than a process that only looks keeps a lock.
 const PROBE: Duration = Duration::from_micros(50);
-/// A name is ours alone; only somebody who clears up dead files can hold its lock, for a moment.
+/// The name is unique: only a process that removes the files of dead workers can hold its lock, for
+/// a moment.
 const JOINS_MAX: u32 = 100;
 
-/// This worker's place among the living; left when dropped.
+/// This worker's membership; it ends when dropped.
 #[derive(Debug)]
 pub struct Membership {
     uuid: [u8; 16],
@@ -37,8 +38,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Makes this worker known, under a new uuid. On a full disk its body may stay empty until
-    /// [`Membership::update`] finds room.
+    /// Announces this worker under a new uuid. On a full disk its body may stay empty until
+    /// [`Membership::update`] finds space.
     ///
     /// # Errors
     /// [`Error::Config`] if the body is too long, [`Error::Io`].
@@ -81,7 +82,7 @@ impl Membership {
         self.file.write_at(&[&frame(body)?], 0).at(&self.path)
     }
 
-    /// Bodies of all living workers by uuid; files of dead ones are removed on the way.
+    /// Bodies of all live workers by uuid; removes the files of dead ones.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -107,7 +108,7 @@ impl Membership {
         Ok(living)
     }
 
-    /// Whether the worker lives: its lock is held.
+    /// Whether the worker is alive: its lock is held.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -172,7 +173,7 @@ fn unframe(bytes: &[u8]) -> Option<Vec<u8>> {
     (crc32c(body) == crc).then(|| body.to_vec())
 }
 
-/// A living worker's body; empty if it is being rewritten all the time.
+/// A live worker's body; empty if it is being rewritten at each attempt.
 fn read_body(file: &Arc<dyn File>) -> Vec<u8> {
     for _ in 0..READS_MAX {
         let mut bytes = vec![0; BODY_BYTES_MAX + 8];

@@ -1,4 +1,4 @@
-//! What a mapping remembers: positions, batches in flight, who owns what, which workers live.
+//! What a mapping stores: positions, batches in flight, leases; and the live workers.
 //!
 //! ```text
 //! mappings/lock                              flock EX while a mapping's record or a new lanes file is made
@@ -8,8 +8,8 @@
 //! mappings/<name>/<stream>/<shard>.N.lease   flock EX while lane N's owner lives     lease.rs
 //! workers/<uuid>.lock                        flock EX while a worker lives           membership.rs
 //! ```
-//! `slot/` has the bytes. Kernel locks say who lives; epochs in the checkpoint slots say whose
-//! writes count; no clock decides anything.
+//! `slot/` has the bytes. Kernel locks show which processes live; epochs in the checkpoint slots
+//! show whose writes count; clocks decide nothing.
 
 pub mod lanes;
 pub mod lease;

@@ -1,9 +1,10 @@
-//! What a person does to a mapping: pause, resume, seek, remove.
+//! Operations on a mapping: pause, resume, seek (removal is in `removal.rs`).
 //!
 //! ```text
 //! seek    paused, durably ── all leases of the stream taken ── each shard's lanes begin anew ── as before
 //! ```
-//! A crash in the middle leaves the mapping paused, some shards sought, none half; seeking again ends it.
+//! A crash in the middle leaves the mapping paused, with some shards moved and none half moved;
+//! seeking again finishes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::types::{SequenceNumber, ShardId, Start};
 
-/// How often the leases of a mapping that drains are tried.
+/// How often a draining mapping's leases are tried.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 impl Mapping {
-    /// Has the mapping rest, or go on. Workers see it within about a tenth of a second: they end the
-    /// calls that run, and give the lanes back.
+    /// Pauses the mapping, or resumes it. Workers see it within about a tenth of a second: they
+    /// finish the running calls and release the lanes.
     ///
     /// # Errors
     /// As [`Mapping::register`].
@@ -43,11 +44,11 @@ impl Mapping {
         Ok(())
     }
 
-    /// Has all lanes of a stream begin at `start`, whatever they had done or had in flight; returns
-    /// where each shard begins now. Nothing is read beyond the visible end.
+    /// Makes all lanes of a stream begin at `start`, whatever they have done or have in flight;
+    /// returns where each shard begins now. Nothing is read beyond the visible end.
     ///
     /// # Errors
-    /// [`Error::LockTimeout`] if a lane's owner does not give it back (nothing has changed),
+    /// [`Error::LockTimeout`] if a lane's owner does not release it (nothing has changed),
     /// [`Error::SequenceTrimmed`], [`Error::StreamNotFound`], errors of the lanes files.
     ///
     /// # Durability
@@ -85,7 +86,7 @@ impl Mapping {
         Ok(places.into_iter().map(|(shard, place)| (shard, place.next_seq)).collect())
     }
 
-    /// The leases of all lanes it has, once their owners have given them back; its record may be
+    /// The leases of all its lanes, once their owners have released them; its record may be
     /// damaged.
     pub(super) fn every_lease(&self, patience: &Patience<'_>) -> Result<Vec<Lease>> {
         let mut all = Vec::new();
@@ -99,7 +100,7 @@ impl Mapping {
         Ok(all)
     }
 
-    /// The leases of all lanes of a shard, once their owners have given them back.
+    /// The leases of all lanes of a shard, once their owners have released them.
     fn leases(&self, stream: &str, shard: ShardId, patience: &Patience<'_>) -> Result<Vec<Lease>> {
         let file = self.lanes_file(stream, shard)?;
         loop {

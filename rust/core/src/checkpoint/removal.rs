@@ -1,4 +1,4 @@
-//! Removing a mapping, and a stream together with what mappings remember of it.
+//! Removes a mapping, or a stream together with what mappings store about it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::stream::Log;
 
-/// Longer than a supervisor that judges keeps the lease of a lane.
+/// Longer than a supervisor keeps the lease of a lane to write a verdict.
 const BRIEFLY: Duration = Duration::from_millis(200);
 
-/// Removes a mapping: its positions, what it has in flight, what it wants. False if there is none.
+/// Removes a mapping: its positions, batches in flight and settings. False if there is none.
 ///
-/// Its replays go with it. Its dead letters stay, and what waits to be redriven, which the next mapping of that name reads;
-/// of its redrives, what is done is let go of.
+/// Its replays go with it. Its dead letters stay, and so do queued redrives, which the next mapping
+/// of that name reads. Redrives that are done are trimmed.
 ///
 /// # Errors
 /// [`Error::LockTimeout`] naming the owner of a lane that is leased (nothing has changed), or of the
@@ -46,7 +46,7 @@ pub fn remove_mapping(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Re
     })
 }
 
-/// Lets go of what was redriven and is done, so that nobody is called with it again.
+/// Trims redriven records that are done, so that no function is called with them again.
 fn trim_redrives(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Result<()> {
     let redrives = format!("{name}.redrive");
     let mapping = Mapping::at(log, name);
@@ -66,8 +66,8 @@ fn trim_redrives(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Result<
     Ok(())
 }
 
-/// Removes a stream. Mappings that have read it keep it, unless `is_forced`: then they forget it, so
-/// that a new stream of that name is new to them. Their dead letters stay.
+/// Removes a stream. If mappings have read it, it is refused unless `is_forced`: then they forget
+/// it, so that a new stream of that name is new to them. Their dead letters stay.
 ///
 /// # Errors
 /// [`Error::StreamNotFound`]; [`Error::Config`] if a mapping has read it, if it holds the dead

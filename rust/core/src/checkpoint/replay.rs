@@ -1,11 +1,11 @@
-//! Replays: a function is called again with a range of its stream, beside what it does.
+//! Replays: a function is called again with a range of its stream, beside its normal work.
 //!
 //! ```text
 //! planned: numbers ── lanes files ── the record, with the ranges ── lanes run ── all at their ends
 //!                                    └─ it is there, as `<function>@replay-N`       └─ it is removed
 //! ```
-//! A replay is a mapping that reads a range of each shard and no more. Where they begin and end is
-//! worked out once, before it is made, and never changes.
+//! A replay is a mapping that reads one range of each shard. The ranges are computed once, before
+//! it is made, and never change.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::log::{ReadBuffer, ShardLog};
 use crate::stream::{ShardMeta, Stream};
 use crate::types::{Micros, SequenceNumber, ShardId, Start};
 
-/// A worker that ends a replay tries again soon: nothing is waited for.
+/// A worker does not wait for the locks of a replay that it removes: it tries again soon.
 const AT_ONCE: Duration = Duration::ZERO;
 
 impl Mapping {
-    /// What a replay of a stream would read: of each shard, or of the one named, the records from
-    /// `from` on, up to the one before `to`, both as they are now. A time is that of the first record
-    /// put then or later; [`Start::Latest`] is the visible end.
+    /// What a replay of a stream would read: of each shard, or of the named one, the records from
+    /// `from` up to the one before `to`, as both are now. A time means the first record put then or
+    /// later; [`Start::Latest`] means the visible end.
     ///
     /// # Errors
     /// [`Error::Config`] if it does not read the stream, or there is no such shard;
@@ -132,9 +132,10 @@ impl Mapping {
         Ok(self.range_of(shard)?.map_or(visible_end, |range| range.until.min(visible_end)))
     }
 
-    /// Whether a replay is done with all that came before a shard, for good.
+    /// Whether a replay is done, for good, with everything that came before a shard.
     ///
-    /// Not only its parents: of one whose range is empty, nobody has waited for the parents.
+    /// It checks more than the parents: if a parent's range is empty, nothing has waited for that
+    /// one's parents.
     pub(super) fn is_past_ancestors(&self, stream: &Stream, shard: &ShardMeta) -> Result<bool> {
         let shards = stream.shards()?;
         let mut ahead = shard.parents.clone();

@@ -1,4 +1,4 @@
-//! Where a lane goes on reading.
+//! Where a lane continues reading.
 
 use crate::types::{Position, SequenceNumber};
 

@@ -1,7 +1,7 @@
 //! Keeps streams within their retention, in every process that has the log open.
 //!
-//! Several processes may do it at once: each pass takes the shard's append lock, and finds what the
-//! others left.
+//! Several processes may do it at once: each pass takes the shard's append lock, and sees what
+//! earlier passes did.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -85,8 +85,8 @@ fn retain_shard(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Trimm
     stream.shard(shard)?.retain(&Keep { since, bytes: retention.bytes, from })
 }
 
-/// The lowest checkpoint of all mappings on a shard, also of those whose record is lost; `None` while no
-/// mapping reads it.
+/// The lowest checkpoint of all mappings on a shard, including mappings whose record is lost;
+/// `None` while no mapping reads it.
 ///
 /// # Errors
 /// A lanes file cannot be read: then nothing is known to be consumed.

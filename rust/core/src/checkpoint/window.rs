@@ -1,4 +1,4 @@
-//! The window files of a lane with tumbling windows: position and state, which live and die together.
+//! The window files of a lane with tumbling windows: position and state, written as one.
 //!
 //! ```text
 //! <shard>.window.a .b    one pair each; of the valid ones of the head's generation the one with the
@@ -9,8 +9,8 @@
 //!                                                                                    96 + n bytes
 //! ```
 //! A pair is written whole. Between two syncs all writes go to the same file, never to the one that
-//! was synced last (`lanes.rs` sees to it); so neither a kill in the middle of a write nor a power cut
-//! takes more than what came after the last whole pair. A file may be longer than its pair.
+//! was synced last (`lanes.rs` chooses it). So a kill in the middle of a write or a power cut takes
+//! only what came after the last whole pair. A file may be longer than its pair.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -35,10 +35,11 @@ const STATE_LENGTH_AT: usize = PAIR_HEAD_BYTES - 4;
 const PAIR_MAGIC: [u8; 8] = *b"SFWINDW\x01";
 const FLAG_OPEN: u8 = 1;
 const FLAG_ENDED_EARLY: u8 = 2;
-/// Room that each file has from the beginning, so that a full disk stops no lane with a small state.
+/// Space that each file has from the beginning, so that a full disk stops no lane with a small
+/// state.
 const ALLOCATED_BYTES: u64 = 4096;
 
-/// What a state is made of.
+/// The kind of a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StateKind {
     /// There is none yet.
@@ -80,7 +81,7 @@ pub struct WindowState {
     pub bytes: Arc<[u8]>,
 }
 
-/// A window in which something counted, and that was not closed yet.
+/// A window that has counted a record and was not closed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenWindow {
     /// Its first moment.
@@ -241,7 +242,7 @@ impl WindowFiles {
         self.fs.sync_dir(fs::parent(self.path())).at(self.path())
     }
 
-    /// Empties both files: the states in them belong to nobody any more.
+    /// Empties both files: the states in them are not used any more.
     pub(super) fn clear(&self) -> Result<()> {
         for which in 0..2 {
             let (path, file) = self.file(which, Open::Write)?;

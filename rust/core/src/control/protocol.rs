@@ -1,7 +1,7 @@
-//! What several processes do on shared words, in the order that keeps it right.
+//! The operations of several processes on shared words, in the order that makes them correct.
 //!
-//! Nothing here maps memory or sleeps by itself: words and futex come from `super::words`, so that
-//! `tests/loom.rs` compiles this very file with words of its own and tries every interleaving.
+//! Nothing here maps memory or sleeps by itself: words and futex come from `super::words`. So
+//! `tests/loom.rs` can compile this very file with its own words and try every interleaving.
 
 use std::time::Duration;
 
@@ -45,12 +45,13 @@ impl Wake<'_> {
     }
 }
 
-/// Of those that wait for something one leads: it does the work, and the others sleep meanwhile.
+/// An election among threads that wait for the same thing: the leader does the work, and the others
+/// sleep meanwhile.
 #[derive(Clone, Copy)]
 pub(crate) struct Election<'a> {
-    /// 1 while one leads.
+    /// 1 while a thread leads.
     pub(crate) is_led: &'a AtomicU32,
-    /// Changes whenever the leader got on, and when it has let go of the lead.
+    /// Changes when the leader makes progress, and when it stops leading.
     pub(crate) news: Wake<'a>,
 }
 

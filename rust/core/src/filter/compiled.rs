@@ -1,4 +1,4 @@
-//! Patterns compiled: constraints that several share, and an index from values to what they satisfy.
+//! Compiled patterns: shared constraints, and an index from values to the constraints they satisfy.
 
 use std::collections::HashMap;
 
@@ -190,7 +190,7 @@ impl Filter {
         self.combinations.push(Compiled { constraints: constraints.into(), needs_data });
     }
 
-    /// The constraint that is quickest to rule its combination out: few values before many, values
+    /// The constraint that rules its combination out most quickly: few values before many, values
     /// before tests.
     fn trigger(&self, constraints: &[u32]) -> Option<u32> {
         let needs_a_value = |id: &&u32| !self.constraint(**id).alternatives.may_be_absent;

@@ -1,5 +1,5 @@
-//! What of one event patterns can see: the values of named fields and what they lie in, noted in
-//! memory that is used again for the next event.
+//! The part of an event that patterns can see: the values of named fields and the structure around
+//! them, in memory that is reused for the next event.
 //!
 //! ```text
 //! {"a": {"b": 1, "other": …}, "c": [2, {"d": 3}], …}       patterns name a.b, c and c.d
@@ -52,7 +52,7 @@ pub(super) struct Event {
     nodes: Vec<Node>,
     own: String,
     name: String,
-    /// For each field: the turn in which it was seen last, and its first leaf then.
+    /// For each field: the turn in which it was last seen, and its first leaf in that turn.
     first: Vec<(u32, usize)>,
     turn: u32,
     has_objects_in_arrays: bool,
@@ -94,8 +94,8 @@ impl Event {
         self.push(field, Kind::Leaf(Kept::Number(number)));
     }
 
-    /// Reads a whole text as the value of a field. What was noted of a text that turns out not to be
-    /// JSON is taken back.
+    /// Reads a whole text as the value of a field. If the text turns out not to be JSON, what was
+    /// noted of it is discarded.
     pub(super) fn read(
         &mut self,
         fields: &Fields,
@@ -134,7 +134,7 @@ impl Event {
         self.has_objects_in_arrays
     }
 
-    /// Whether a name that leads to a field has a dot in it: then another may lead there, too.
+    /// Whether a name that leads to a field has a dot in it: then another name may lead there, too.
     pub(super) fn has_names_with_dots(&self) -> bool {
         self.has_names_with_dots
     }
@@ -286,8 +286,8 @@ impl Event {
         }
     }
 
-    /// Takes back an earlier member of an object that has the same name: the last one counts, as it
-    /// does for whoever reads the record.
+    /// Discards an earlier member of an object with the same name: the last one counts, as it does
+    /// for the function that reads the record.
     fn forget(&mut self, object: usize, field: FieldId) {
         let mut index = object + 1;
         while let Some(node) = self.nodes.get(index) {

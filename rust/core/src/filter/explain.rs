@@ -1,4 +1,4 @@
-//! Why a filter does not take an event: field by field, for people.
+//! Explains why a filter does not take an event: field by field, for people.
 
 use serde_json::{Map, Value as Json};
 
@@ -23,7 +23,7 @@ pub struct Failure {
     pub found: String,
 }
 
-/// What the patterns of a filter say to one event.
+/// The result of each pattern of a filter for one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// For each pattern, the fields that failed: of the `$or` branches those that came closest.

@@ -1,4 +1,4 @@
-//! The fields that patterns name, as a tree: what of an event is looked at.
+//! The fields that patterns name, as a tree: the parts of an event that are looked at.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,15 +1,15 @@
-//! A cursor over JSON text that checks all it passes over and keeps nothing.
+//! A cursor over JSON text that checks everything it passes and stores nothing.
 //!
 //! JSON here is what `record.json()` reads (RFC 8259 as orjson takes it): UTF-8, no number beyond
-//! binary64, no half of a surrogate pair, at most [`DEPTH_MAX`] arrays and objects inside each other.
-//! Every method returns `None` where the text is not JSON; the cursor is of no use after that.
+//! binary64, no lone surrogate, at most [`DEPTH_MAX`] nested arrays and objects. Every method
+//! returns `None` where the text is not JSON; after that the cursor must not be used.
 //!
-//! WHY our own: what is skipped is judged like what is read, and nothing is allocated; the decision about
-//! it in docs/decisions/ has the figures. `tests.rs` compares it with `serde_json`.
+//! WHY our own: skipped text is checked like text that is read, and nothing is allocated; decision
+//! 0014 in docs/decisions/ has the figures. `tests.rs` compares it with `serde_json`.
 
 use std::ops::Range;
 
-/// Arrays and objects that may lie inside each other.
+/// Most nested arrays and objects.
 pub(super) const DEPTH_MAX: usize = 1024;
 /// Digits and signs of a number below which it cannot leave binary64, unless it has an exponent.
 const PLAIN_NUMBER_MAX: usize = 300;
@@ -17,7 +17,7 @@ const PLAIN_NUMBER_MAX: usize = 300;
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// A string as it stands in the text, between its quotes.
+/// A string as written in the text, between its quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Quoted {
     pub(super) range: Range<usize>,

@@ -1,8 +1,9 @@
 //! Whether a compiled filter takes one event.
 //!
-//! Names lead through arrays: `{"a": {"b": [1]}}` takes `{"a": [{"b": 0}, {"b": 1}]}`. Two constraints on
-//! fields of one array must hold in the same element, so where an element has fields of its own, a
-//! combination is tried along the event's structure; elsewhere each constraint stands for itself.
+//! Names lead through arrays: `{"a": {"b": [1]}}` takes `{"a": [{"b": 0}, {"b": 1}]}`. Two
+//! constraints on fields of one array must hold in the same element. So where elements have fields
+//! of their own, a combination is tried along the event's structure; elsewhere each constraint is
+//! checked by itself.
 
 use super::compiled::{Compiled, Constraint, Filter};
 use super::event::{Event, Seen};
@@ -75,8 +76,8 @@ impl Round<'_> {
         false
     }
 
-    /// Whether a combination holds that waits for a constraint, which does. Once is enough: an array
-    /// may have the value many times.
+    /// Whether a combination holds that waits for this satisfied constraint. It is tried only once,
+    /// because an array may have the value many times.
     fn is_triggered(&mut self, constraint: u32) -> bool {
         let turn = self.memo.turn;
         let Some(triggered) = self.memo.triggered.get_mut(constraint as usize) else {
@@ -165,7 +166,7 @@ impl Round<'_> {
         constraints.iter().map(outcome).fold(Outcome::ByAbsence, Outcome::and)
     }
 
-    /// Each field of an object stands for itself.
+    /// Checks each field of an object by itself.
     fn object(&self, node: usize, end: usize, constraints: &[u32]) -> Outcome {
         let mut outcome = Outcome::ByAbsence;
         let mut left = constraints;

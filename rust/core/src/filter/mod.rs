@@ -4,10 +4,11 @@
 //! patterns (JSON) -> combinations of constraints -> Filter, compiled once
 //! record -> Event (values of the named fields, the rest skipped) -> Matcher -> Verdict
 //! ```
-//! The language is that of Amazon EventBridge; docs/filters.md is its manual. All patterns of a filter
-//! share one pass over a record. Each combination waits for one of its constraints to hold, its
-//! trigger; where that is a list of values, the record's value finds it in a hash table. So a filter
-//! of many patterns costs about what one costs.
+//! The language is that of Amazon EventBridge; docs/filters.md is its manual. All patterns of a
+//! filter share one pass over a record. One constraint of each combination is its trigger, and the
+//! combination is tried only if its trigger holds. If the trigger is a list of values, a hash table
+//! leads from the record's value to it. So a filter of many patterns costs about what a filter of
+//! one costs.
 
 mod compiled;
 mod event;
@@ -42,7 +43,7 @@ const SCHEMA_VERSION: &str = "kinesisSchemaVersion";
 pub const RECORD_FIELDS: [&str; 5] =
     [DATA, PARTITION_KEY, SEQUENCE_NUMBER, ARRIVAL, SCHEMA_VERSION];
 
-/// What becomes of a record.
+/// The verdict of a filter on a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A pattern matches.
@@ -53,7 +54,7 @@ pub enum Verdict {
     NotJson,
 }
 
-/// A filter at work, with memory that is used again for each record.
+/// A filter in use, with memory that is reused for each record.
 #[derive(Debug)]
 pub struct Matcher {
     filter: Arc<Filter>,
@@ -82,7 +83,7 @@ impl Matcher {
         }
     }
 
-    /// What becomes of a record.
+    /// The verdict on a record.
     pub fn record(&mut self, batch: &DecodedBatch, index: u32) -> Verdict {
         let filter = &*self.filter;
         self.event.clear(&filter.fields);

@@ -121,9 +121,9 @@ pub(super) fn folded(text: &str) -> Box<str> {
 /// A text with `*` for any run of characters.
 #[derive(Clone, Debug)]
 pub(super) struct Wildcard {
-    /// What stands before the first `*`; all of it if there is none.
+    /// The text before the first `*`; all of it if there is none.
     head: Box<str>,
-    /// What stands between two, then what stands behind the last.
+    /// The texts between two `*`, then the text behind the last.
     rest: Option<(Vec<Box<str>>, Box<str>)>,
 }
 

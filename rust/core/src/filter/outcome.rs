@@ -1,4 +1,4 @@
-//! How constraints come out in a part of an event.
+//! Whether and how constraints hold in a part of an event.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! From the JSON of an event pattern to combinations of constraints, one of which has to hold.
+//! Parses the JSON of an event pattern into combinations of constraints, one of which has to hold.
 //!
 //! ```text
 //! {"a": ["x"], "$or": [{"b": [1]}, {"c": {"d": [2, 3]}}]}
@@ -43,7 +43,7 @@ pub(super) struct Alternatives {
     pub(super) tests: Vec<Test>,
     /// Whether the field may be missing.
     pub(super) may_be_absent: bool,
-    /// As they stand in the pattern.
+    /// As written in the pattern.
     pub(super) text: String,
 }
 

@@ -1,8 +1,9 @@
 //! Events that spell a name in two ways, `{"a": [{"b": 1}], "a.b": 2}`, within arrays.
 //!
-//! There a field has several routes, and each constraint may hold on one of them, or has to find the
-//! field missing on all. Which constraints go which way together is tried out. Such events are rare,
-//! so this is apart from `matching`, which needs no memory of its own.
+//! Such a field has several routes. A constraint holds on one of them, or it requires that the
+//! field is missing on all. Which constraints hold together, and on which routes, is found by
+//! trying. Such events are rare, so this is apart from `matching`, which needs no memory of its
+//! own.
 
 use super::compiled::Filter;
 use super::event::{Event, Seen};
@@ -153,8 +154,8 @@ impl<'a> Routes<'a> {
         (0..).zip(members).filter(|(_, it)| self.leads_to(it, want.field)).map(|(i, _)| i).collect()
     }
 
-    /// Decides a constraint with several routes as far as members that no other constraint leads to do:
-    /// whether it holds there is nobody else's matter.
+    /// Decides a constraint with several routes, as far as its members belong to no other
+    /// constraint: whether it holds there affects no other one.
     fn on_own_routes(
         &mut self,
         members: &mut [Member],

@@ -1,4 +1,4 @@
-//! The numbers by which a batch's header says how its body is stored; `compression` has the ways.
+//! The codec numbers in a batch header, which say how the body is stored; see `compression`.
 
 /// The body as it is.
 pub const NONE: u8 = 0;

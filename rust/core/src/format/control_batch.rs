@@ -14,7 +14,7 @@ const CHILDREN_MAX: usize = 16;
 /// A mark in a shard's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// The shard ends here; these shards go on. Takes one sequence number.
+    /// The shard ends here; these are its children. Takes one sequence number.
     Close {
         /// Numbers of the child shards.
         children: Vec<u32>,

@@ -4,7 +4,7 @@
 //! file := "SFHOLES\x01" | count u32 | 0 u32 | count × hole | crc u32
 //! hole := at u64 | end u64 | first u64 | last u64 | found µs u64 | flags u32 | 0 u32        48 bytes
 //! ```
-//! It tells people and tools what is known; reading the shard needs nothing from it.
+//! It informs people and tools; reading the shard does not need it.
 
 use super::checksum::crc32c;
 use super::{Bytes, Damage};
@@ -12,7 +12,7 @@ use crate::types::{Micros, Position, SequenceNumber};
 
 const MAGIC: [u8; 8] = *b"SFHOLES\x01";
 const FLAG_ACCEPTED: u32 = 1;
-/// A shard with more holes than this is beyond counting them; the oldest stay.
+/// Most holes that are listed; if a shard has more, the oldest stay.
 pub const HOLES_MAX: usize = 65_536;
 
 /// A damaged place between whole record batches.
@@ -33,7 +33,7 @@ pub struct Hole {
 }
 
 impl Hole {
-    /// Whether the two tell of the same numbers, or of some of them.
+    /// Whether the two have sequence numbers in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }

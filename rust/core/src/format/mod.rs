@@ -1,5 +1,5 @@
-//! Bytes to structures and back: no files, no clock, total functions. `docs/format.md` explains
-//! every byte.
+//! Bytes to structures and back: no files, no clock; every function is total. `docs/format.md`
+//! explains every byte.
 
 pub mod body;
 pub mod checksum;

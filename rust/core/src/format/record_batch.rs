@@ -1,7 +1,7 @@
 //! The 96 bytes before every record batch.
 //!
-//! Header and body have their own checksums, and each header names the checksum of the one before
-//! it, so that a tail left over from an older life of the file never fits.
+//! Header and body have their own checksums. Each header holds the checksum of the one before it,
+//! so that an old tail from an earlier life of the file never fits.
 
 use std::fmt;
 
@@ -69,8 +69,8 @@ pub struct BatchHeader {
     pub durable_end: SequenceNumber,
     /// `header_crc` of the batch physically before.
     pub prev_header_crc: u32,
-    /// Where the batch stands in its shard: a copy of it inside of a record stands elsewhere. 0 in
-    /// batches of versions that did not say.
+    /// The position at which the batch was written; a copy of it inside a record has another one. 0
+    /// in batches of versions that did not store it.
     pub place: Position,
 }
 
@@ -122,8 +122,8 @@ impl BatchHeader {
         self.base_seq.saturating_add(u64::from(self.record_count))
     }
 
-    /// What the next batch has as previous checksum, `crc` being that of this header: a batch that
-    /// takes no number (SEAL) stands beside the chain.
+    /// The previous checksum of the next batch, `crc` being the checksum of this header: a batch
+    /// that takes no number (SEAL) is not part of the chain.
     pub fn chain_crc(&self, crc: u32) -> u32 {
         if self.record_count == 0 {
             self.prev_header_crc
@@ -132,12 +132,12 @@ impl BatchHeader {
         }
     }
 
-    /// Whether the batch may stand at a place: it says so, or says nothing.
+    /// Whether the batch may be at a place: its header names this place, or none.
     pub fn is_at(&self, place: Position) -> bool {
         self.place == Position::default() || self.place == place
     }
 
-    /// Where the bytes of a header say that its batch stands, also in a header of a newer version.
+    /// The place that the bytes of a header name, also in a header of a newer version.
     pub fn place_in(head: &[u8]) -> Option<Position> {
         Self::decode_fields(head).map(|header| header.place)
     }

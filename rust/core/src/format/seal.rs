@@ -1,5 +1,5 @@
-//! SEAL: the sparse index at the end of a closed segment. A cache: whatever it says is looked up again
-//! in the batches, and without it, or with a damaged one, only more is read.
+//! SEAL: the sparse index at the end of a closed segment. It is a cache: every answer is checked
+//! against the batches. Without it, or if it is damaged, only more is read.
 //!
 //! ```text
 //! body  := kind 3 u16 | 0 u16 | count u32 | entry* | bytes of the whole batch u32 | "SEAL"

@@ -1,4 +1,4 @@
-//! What an examination finds, and what each kind of it means.
+//! What an examination finds, and what each kind of finding means.
 
 use std::path::PathBuf;
 
@@ -143,7 +143,7 @@ kinds! {
     EndMissing "end-missing" Damage
         "these records are lost: the file ends before the place up to which it was written"
         "bring the file back from a backup; functions with on_corruption=\"skip\" pass the place; `--repair` takes note of the loss";
-    /// A hole that recovery wrote down and that this look does not see by itself.
+    /// A hole that recovery recorded and that this examination does not find by itself.
     HoleKnown "hole-known" Damage
         "these records are lost: recovery found them damaged; all before and after them can be read"
         "bring the file back from a backup; functions with on_corruption=\"skip\" pass the place; `--repair` takes note of the loss";
@@ -167,7 +167,7 @@ kinds! {
     MappingDamaged "mapping-damaged" Damage
         "its function is not called; its positions are whole"
         "`--repair` writes it anew from the lanes files";
-    /// What stands behind the record of a replay.
+    /// The bytes behind the record of a replay.
     ReplayDamaged "replay-damaged" Damage
         "nobody knows where the replay ends, so it is not run; its function is as it was"
         "`streamfn fn rm` with the name of the replay, then ask for it again";
@@ -270,13 +270,13 @@ impl Finding {
         }
     }
 
-    /// Whether something is broken that no repair put right, or records are lost.
+    /// Whether it is damage that no repair has fixed, or that lost records.
     pub fn is_open(&self) -> bool {
         let is_repaired = self.repaired.is_some() && self.sequences.is_none();
         self.kind.severity() == Severity::Damage && !is_repaired
     }
 
-    /// Whether two examinations tell of the same thing; known or not yet known.
+    /// Whether two examinations report the same thing, known or not yet known.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let kind = |finding: &Self| match finding.kind {
             Kind::HoleAccepted => None,

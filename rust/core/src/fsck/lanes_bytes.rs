@@ -1,4 +1,4 @@
-//! The bytes of a lanes file and its window files, whatever is whole of them.
+//! Reads the bytes of a lanes file and its window files, as far as they are whole.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The mappings: records, lanes files, and what in them others cannot do without.
+//! Examines the mappings: records and lanes files, and whether the files that they need are there.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::log::wait_for;
 use crate::stream::ShardMeta;
 use crate::types::{SequenceNumber, ShardId};
 
-/// A lanes file is locked for microseconds; whoever holds it longer is stopped.
+/// A lanes file is locked for microseconds; a process that holds it for longer is stopped.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks through all mappings.
@@ -58,7 +58,7 @@ fn mapping(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
     missing_lanes(examination, folder)
 }
 
-/// Tells of lanes files that must be there and are not.
+/// Reports lanes files that must exist and do not.
 fn missing_lanes(examination: &mut Examination<'_>, folder: &Path) -> Result<()> {
     let lock = examination.root.join("mappings").join("lock");
     let lock = examination.fs().open(&lock, Open::Read).ok().map(|file| (file, lock));
@@ -253,7 +253,7 @@ fn lanes(examination: &mut Examination<'_>, lanes: &Lanes<'_>) {
     }
 }
 
-/// The window files of a lane that has windows: there stands its position.
+/// The window files of a lane with windows: they hold its position.
 fn windows(
     examination: &mut Examination<'_>,
     lanes: &Lanes<'_>,
@@ -317,7 +317,7 @@ fn lane(
     }
 }
 
-/// Judges a position above the end of its shard, that stands in a file at a byte: that of a lane.
+/// Checks a position above the end of its shard, found in a file at a byte: that of a lane.
 fn beyond(
     examination: &mut Examination<'_>,
     lanes: &Lanes<'_>,

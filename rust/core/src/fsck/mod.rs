@@ -1,12 +1,12 @@
-//! Examining a log directory file by file, and putting right what can be derived.
+//! Examines a log directory file by file, and repairs what can be derived.
 //!
 //! ```text
 //! examine ── FORMAT ── control ── streams ── shards ── batches ── mappings ── lanes ──▶ findings
 //! repair  ── examine ── keep the originals ── rebuild ── open (recovery) ── examine ──▶ what was lost
 //! ```
-//! An examination only reads, and may run beside programs that use the log; what they are writing at
-//! that moment is then not judged. A repair is alone with the log. Nothing is ever removed because
-//! something about it looks odd: what a repair replaces or cuts lies in `quarantine/` before.
+//! An examination only reads, and may run beside programs that use the log; it does not judge what
+//! they are writing at that moment. A repair has the log to itself. Nothing is removed only because
+//! it looks odd: a repair first copies to `quarantine/` whatever it replaces or cuts.
 
 mod finding;
 mod lanes_bytes;
@@ -35,7 +35,7 @@ pub use repair::repair;
 use shard::ShardFacts;
 use top_lock::TopLock;
 
-/// How often a caller hears how far an examination is.
+/// How often a caller is told the progress of an examination.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 const PAGE_BYTES: usize = 4096;
 /// Names in the log directory itself.
@@ -59,7 +59,7 @@ impl Default for Options {
     }
 }
 
-/// How much was looked at.
+/// Amounts that were examined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Streams with a manifest.
@@ -81,9 +81,9 @@ pub struct Checked {
 pub struct Report {
     /// In the order of the folder.
     pub findings: Vec<Finding>,
-    /// How much was looked at.
+    /// Amounts that were examined.
     pub checked: Checked,
-    /// Whether nobody else had the log open.
+    /// Whether no other process had the log open.
     pub is_exclusive: bool,
 }
 
@@ -94,7 +94,7 @@ impl Report {
     }
 }
 
-/// Is told how many bytes of segment files were looked at, of how many; false ends the work.
+/// Gets how many bytes of segment files were examined, and how many there are; false ends the work.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
 /// Examines a log directory without changing anything in it.
@@ -112,7 +112,7 @@ pub fn examine(root: &Path, options: &Options, progress: Progress<'_>) -> Result
     Ok(examination.report())
 }
 
-/// What is known of a stream after it was looked through.
+/// What is known about a stream after its examination.
 struct StreamFacts {
     name: String,
     folder: PathBuf,
@@ -207,7 +207,7 @@ impl<'x> Examination<'x> {
         identity.map_or_else(|_| "another process".into(), |(_, inode)| sys::lock_holder(inode))
     }
 
-    /// Looks at the names in the log directory, and refuses a folder that is none.
+    /// Checks the names in the log directory, and refuses a folder that is not a log.
     fn top(&mut self) -> Result<()> {
         let not_a_log = |reason: String| Error::config("log_dir", reason);
         let names = match self.fs().list(&self.root) {
@@ -234,7 +234,7 @@ impl<'x> Examination<'x> {
         Ok(())
     }
 
-    /// Tells of a name that is not expected where it is.
+    /// Reports a name that is not expected where it is.
     fn foreign(&mut self, path: &Path) {
         let is_left = path.extension().is_some_and(|extension| extension == "new");
         let (kind, detail) = if is_left {
@@ -317,8 +317,8 @@ impl<'x> Examination<'x> {
         Ok(page)
     }
 
-    /// The page of a shard whose manifest does not say which one it has; only beside others. That of a
-    /// removed shard of its name may still be there.
+    /// The page of a shard whose manifest does not name one; only beside other processes. The page
+    /// of a removed shard of its name may still be there.
     fn page_of(&mut self, owner: u64) -> Result<Option<PageView>> {
         if self.is_exclusive {
             return Ok(None);
@@ -332,7 +332,7 @@ impl<'x> Examination<'x> {
         Ok(None)
     }
 
-    /// Up to where a shard may be judged: `None` is its whole length.
+    /// Up to where a shard may be judged; `None`: all of it.
     fn limit_of(&self, page: Option<&PageView>) -> Option<Position> {
         (!self.is_exclusive).then(|| page.map_or(Position::default(), |page| page.visible))
     }
@@ -403,7 +403,7 @@ impl<'x> Examination<'x> {
         self.go_on()
     }
 
-    /// Says how far the work is, now and then.
+    /// Reports the progress now and then.
     fn pause(&mut self) -> Result<()> {
         if self.told.elapsed() < PROGRESS_INTERVAL {
             return Ok(());
@@ -417,7 +417,7 @@ impl<'x> Examination<'x> {
         goes_on.then_some(()).ok_or(Error::Interrupted)
     }
 
-    /// Reads a small file of slots; looks again if others may have been writing it.
+    /// Reads a small file of slots; reads it again if other processes may have been writing it.
     fn read_slots<T>(
         &self,
         path: &Path,

@@ -1,5 +1,6 @@
-//! Putting right what can be derived. Alone with the log; every original is in `quarantine/` before
-//! anything in its place changes, and each step leaves a log that the next run can go on from.
+//! Repairs what can be derived. The repair has the log to itself. Every original is in
+//! `quarantine/` before anything in its place changes, and after each step the next run can
+//! continue.
 
 mod mappings;
 mod shard;
@@ -23,17 +24,17 @@ use crate::types::{Compression, Durability, SequenceNumber, ShardId, SHARDS_MAX}
 use shard::ShardRepair;
 
 const COPY_BYTES: usize = 1024 * 1024;
-/// Puts right what can be derived from the rest of a log, has recovery do what it does at every
-/// opening, and examines the log again.
+/// Repairs what can be derived from the rest of a log, runs the recovery of every opening, and
+/// examines the log again.
 ///
-/// Findings that were put right say so. Records that are lost stay lost: a repair takes note of
-/// them, so that the next examination tells of them as known.
+/// Findings that were repaired say so. Lost records stay lost: a repair records the loss, so that
+/// the next examination reports it as known.
 ///
 /// # Errors
 /// As [`examine`]; [`Error::LockTimeout`] naming who has the log open.
 ///
 /// # Durability
-/// Durable when it returns; a crash at any step leaves a log that the next run goes on from.
+/// Durable when it returns; a crash at any step leaves a log on which the next run continues.
 pub fn repair(root: &Path, options: &Options, progress: Progress<'_>) -> Result<Report> {
     let root = std::path::absolute(root).at(root)?;
     let lock = TopLock::take(&options.fs, &root)?;
@@ -200,10 +201,10 @@ impl Repair<'_> {
         Ok(uuid)
     }
 
-    /// Gives the shards of a stream that have the page of another shard one of their own; `None` if there
-    /// are none.
+    /// Gives a page of its own to each shard of a stream that has the page of another shard; `None`
+    /// if there are none.
     ///
-    /// What the old page says is about one of them, and the pages are made anew in the end.
+    /// The old page describes only one of them, and all pages are made anew at the end.
     fn own_pages(
         &mut self,
         stream: &StreamFacts,
@@ -294,7 +295,7 @@ impl Repair<'_> {
         Ok(Some(manifest))
     }
 
-    /// After any change the pages are made anew: what they say may be about what was there before.
+    /// After any change the pages are made anew, because they may describe the previous state.
     fn control(&mut self) -> Result<()> {
         let path = self.root.join("control");
         let is_it = |finding: &Finding| finding.kind == Kind::ControlDamaged;
@@ -313,7 +314,7 @@ impl Repair<'_> {
     }
 }
 
-/// A page that no shard has, which one has from now on; `None` if there is none left.
+/// A page without a shard, which a shard gets now; `None` if there is none left.
 fn take_page(pages: &mut BTreeSet<u32>) -> Option<u32> {
     let page = (1..=SHARDS_MAX).find(|page| !pages.contains(page))?;
     pages.insert(page);

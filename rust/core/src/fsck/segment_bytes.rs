@@ -14,7 +14,7 @@ use crate::types::{Position, SequenceNumber, ShardId};
 
 /// Bytes read at once while headers are looked at.
 const CHUNK: usize = 256 * 1024;
-/// What is read singly where the disk gives an error.
+/// Size of the pieces that are read one by one where the disk returns an error.
 const PIECE: usize = 4096;
 
 /// One segment file being examined.

@@ -1,10 +1,10 @@
-//! One shard: its state, its segment files one after another, every record batch in them.
+//! Examines one shard: its state, its segment files in order, every record batch in them.
 //!
 //! ```text
 //! segment 0: header │ batch ─▶ batch ─▶ ██████ ─▶ batch │ segment 1: header │ batch ─▶ …
 //!                     each follows the one before: chain, numbers      end: zeros, torn, or rot
 //! ```
-//! What was found out on the way is kept for a repair.
+//! What the examination learns is kept for a repair.
 
 mod rest;
 mod segment;
@@ -63,7 +63,7 @@ pub(super) struct Boundary {
     pub(super) max_ts: Micros,
 }
 
-/// What is known of a shard after it was looked through.
+/// What is known about a shard after its examination.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct ShardFacts {
@@ -78,7 +78,7 @@ pub(super) struct ShardFacts {
     pub(super) known_holes: Vec<Hole>,
     pub(super) is_list_whole: bool,
     pub(super) end: Boundary,
-    /// The first number that nobody says was durable: the page, or a whole batch.
+    /// The first number that neither the page nor a whole batch calls durable.
     pub(super) durable_end: SequenceNumber,
     /// All boundaries of a failed shard.
     pub(super) boundaries: Vec<Boundary>,
@@ -87,7 +87,8 @@ pub(super) struct ShardFacts {
     /// Where its last batch begins, if that is CLOSE.
     pub(super) close: Option<Boundary>,
     pub(super) is_failed: bool,
-    /// Whether its page is of this boot, and the shard was recovered in it: it knows what was acknowledged.
+    /// Whether its page is of this boot, and the shard was recovered in it: then the page knows
+    /// what was acknowledged.
     pub(super) has_page: bool,
     pub(super) batches: u64,
 }
@@ -99,7 +100,7 @@ impl ShardFacts {
     }
 }
 
-/// Looks through a shard.
+/// Examines a shard.
 pub(super) fn examine(
     examination: &mut Examination<'_>,
     place: &ShardPlace<'_>,
@@ -119,7 +120,7 @@ struct ShardWalk<'e, 'x, 'p> {
     examination: &'e mut Examination<'x>,
     place: &'p ShardPlace<'p>,
     facts: ShardFacts,
-    /// How far the walk has come.
+    /// The progress of the walk.
     at: Boundary,
 }
 
@@ -286,8 +287,8 @@ impl ShardWalk<'_, '_, '_> {
         state.and_then(|state| state.load()).map_or(known, |state| state.trim_horizon)
     }
 
-    /// Tells of damage, unless retention has taken its records anyway; what a person took note of
-    /// is no news.
+    /// Reports damage, unless retention has taken its records anyway, or a person has taken note of
+    /// it.
     fn tell_hole(&mut self, finding: Finding) {
         let horizon = self.horizon_now();
         let (first, last) = finding.sequences.unwrap_or((SequenceNumber::MAX, SequenceNumber::MAX));
@@ -300,7 +301,7 @@ impl ShardWalk<'_, '_, '_> {
         self.tell(Finding { kind, ..finding });
     }
 
-    /// Tells of the holes that were known before and that this look did not meet.
+    /// Reports the holes that were known before and that this examination did not meet.
     fn unseen_holes(&mut self) {
         let unseen: Vec<Hole> = self
             .facts
@@ -317,7 +318,7 @@ impl ShardWalk<'_, '_, '_> {
         }
     }
 
-    /// Judges the state by the segments, unless the place it names lies in damage.
+    /// Checks the state against the segments, unless the place that it names lies in damage.
     fn recovery_point(&mut self) {
         let Some(state) = self.facts.state.filter(|_| !self.facts.segments.is_empty()) else {
             return;

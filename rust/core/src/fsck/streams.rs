@@ -11,7 +11,7 @@ use crate::log::{owner_of, Segments};
 use crate::stream::{holds_records, Manifest, ShardMeta, REMOVED_MARKER};
 use crate::types::ShardId;
 
-/// Names in a shard's folder that are no segments.
+/// Names in a shard's folder that are not segments.
 const SHARD_FILES: [&str; 5] = ["append.lock", "sync.lock", "state", "failed", "holes"];
 
 impl Examination<'_> {
@@ -94,7 +94,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Tells of shards whose page belongs to one before them.
+    /// Reports shards whose page belongs to an earlier shard.
     pub(super) fn shared_pages(&mut self) {
         // Others may be changing manifests: what was read earlier and what later do not go together.
         if !self.is_exclusive {

@@ -7,14 +7,14 @@ use crate::error::{Error, IoContext, Result};
 use crate::fs::{File, Fs, Lock, Open};
 use crate::sys;
 
-/// The lock of the log, held exclusively if nobody has the log open.
+/// The lock of the log, held exclusively if no other process has the log open.
 pub(super) struct TopLock {
     file: Option<Arc<dyn File>>,
     pub(super) is_held: bool,
 }
 
 impl TopLock {
-    /// Takes the lock, or says who has the log open.
+    /// Takes the lock, or returns which process has the log open.
     pub(super) fn take(fs: &Arc<dyn Fs>, root: &Path) -> Result<Self> {
         let lock = Self::try_take(fs, root)?;
         if lock.is_held {

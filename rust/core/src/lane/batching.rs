@@ -1,4 +1,4 @@
-//! When a batch closes. Pure: it is told sizes and ages, and owns no record and no clock.
+//! When a batch closes. Pure: the caller passes sizes and ages; no records and no clock.
 //!
 //! ```text
 //! empty --admit--> open --admit--> ... --a limit is reached, or the next record does not fit--> full
@@ -80,7 +80,7 @@ impl Tally {
         true
     }
 
-    /// Whether the batch is handed out. `is_over`: its window has passed, or nobody waits for windows.
+    /// Whether the batch is handed out. `is_over`: its window has passed, or windows close at once.
     pub fn is_due(&self, is_over: bool) -> bool {
         self.count > 0 && (self.is_full || is_over)
     }

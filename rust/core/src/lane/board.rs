@@ -1,5 +1,5 @@
-//! The board: memory in which a runner notes what it is doing, for its supervisor to read, also
-//! after the runner's death. No system call, no lock.
+//! The board: memory in which a runner notes its calls. Its supervisor reads it, even after the
+//! runner's death. No system calls, no locks.
 //!
 //! ```text
 //! word 0                        magic
@@ -9,9 +9,9 @@
 //! deadline := bits of an f64, or NO_DEADLINE
 //! running := sequence number + 1, or 0
 //! ```
-//! A cell is written by one thread. Its mark is stored last when a call begins and cleared first when
-//! it ends, and no two calls of a thread have the same; so a reader that sees the same mark before and
-//! after has read one call's values.
+//! One thread writes a cell. It stores the mark last when a call begins and clears it first when
+//! the call ends, and no two calls of a thread have the same mark. So a reader that sees the same
+//! mark before and after has read one call's values.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{fence, AtomicU64, Ordering};
@@ -27,8 +27,8 @@ pub const CELLS: usize = 256;
 pub const MAPPINGS: usize = 256;
 /// Counters of a mapping.
 pub const COUNTERS: usize = 16;
-/// The counters that lanes write: records that their filter took, that it did not, and that it could
-/// not because their data is not JSON. The others are the caller's to number.
+/// The counters that lanes write: records that their filter took, that it did not take, and that it
+/// could not take because their data is not JSON. The caller numbers the others.
 pub const MATCHED: usize = 13;
 /// See [`MATCHED`].
 pub const FILTERED: usize = 14;
@@ -41,7 +41,7 @@ const COUNTERS_START: usize = LINE + CELLS * LINE;
 const WORDS: usize = COUNTERS_START + MAPPINGS * COUNTERS;
 /// A NaN that no arithmetic makes.
 const NO_DEADLINE: u64 = u64::MAX;
-/// A cell whose owner is begun and ended faster than it can be read is skipped after these.
+/// A cell whose calls begin and end faster than it can be read is skipped after so many tries.
 const READS_MAX: u32 = 1000;
 
 /// A call in progress.

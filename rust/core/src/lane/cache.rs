@@ -1,8 +1,8 @@
 //! Decoded batches, shared by the lanes of a shard, under one byte budget for all shards.
 //!
-//! A batch stays until every lane of its shard that this runner holds has passed it, or until the
-//! budget needs its bytes: then the one not used for longest goes, and a lane that lags behind reads
-//! it again. Which records belong to which lane is worked out once for each batch and factor.
+//! A batch stays until every lane of its shard in this runner has passed it, or until the budget
+//! needs its bytes. Then the least recently used batch is dropped, and a lane that lags behind
+//! reads it again. Which records belong to which lane is computed once for each batch and factor.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -86,7 +86,7 @@ impl CachedBatch {
         &self.batch
     }
 
-    /// Where reading goes on after it.
+    /// Where reading continues after it.
     pub fn after(&self) -> Cursor {
         self.after
     }

@@ -1,5 +1,5 @@
-//! Editing the in-flight slot of a lane without running it: a supervisor takes the lease for the moment
-//! in which it writes what a death or a time-out means for the batch.
+//! Edits the in-flight slot of a lane without running the lane: a supervisor takes the lease just
+//! long enough to write what a death or a time-out means for the batch.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::log::Cursor;
 use crate::stream::Log;
 use crate::types::{SequenceNumber, ShardId};
 
-/// Bytes of decoded batches kept while a lane is judged.
+/// Bytes of decoded batches kept while a verdict on a lane is written.
 const BUDGET_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a supervisor writes into the slot.
@@ -35,7 +35,7 @@ pub struct InFlightEdit {
     pub is_exclusive: bool,
 }
 
-/// A lane whose lease a supervisor has, to edit its in-flight slot; given back when dropped.
+/// A lane whose lease a supervisor has, to edit its in-flight slot; released when dropped.
 #[derive(Debug)]
 pub struct InFlightEditor {
     log: Arc<Log>,
@@ -49,8 +49,8 @@ pub struct InFlightEditor {
 }
 
 impl InFlightEditor {
-    /// Takes a lane's lease; `None` if somebody has it, or the factor in force has no such lane.
-    /// `filter` is the mapping's.
+    /// Takes a lane's lease; `None` if another process has it, or the factor in force has no such
+    /// lane. `filter` is the mapping's.
     ///
     /// # Errors
     /// As [`LanesFile::take`]; [`Error::StreamNotFound`].
@@ -87,8 +87,8 @@ impl InFlightEditor {
         self.in_flight.as_ref()
     }
 
-    /// Rewrites the slot; where the batch begins and ends, its runner and its exponent stay. Without
-    /// an entry the batch is done: the checkpoint goes to its end.
+    /// Rewrites the slot; the range of the batch, its runner and its exponent stay. Without an
+    /// entry the batch is done: the checkpoint moves to its end.
     ///
     /// # Errors
     /// [`Error::Config`] if nothing is in flight or an entry is not within the batch;
@@ -146,10 +146,9 @@ impl InFlightEditor {
         Ok((0..records.len()).filter_map(|i| records.sequence_number(i)).collect())
     }
 
-    /// Gives the lane back.
+    /// Releases the lane.
     ///
-    /// # Errors
-    /// Errors of syncing its checkpoint; the lease is given back all the same.
+    /// Errors of syncing its checkpoint; the lease is released all the same.
     pub fn release(&mut self) -> Result<()> {
         match self.lease.take() {
             Some(lease) => {

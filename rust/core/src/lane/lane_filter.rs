@@ -1,4 +1,4 @@
-//! A mapping's filter in the hands of one lane.
+//! A mapping's filter, as one lane uses it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::filter::{Filter, Matcher, Verdict};
 use crate::format::DecodedBatch;
 use crate::types::SequenceNumber;
 
-/// Which records of a mapping its function sees, and where what became of them is counted.
+/// Which records of a mapping its function sees, and where the verdicts are counted.
 #[derive(Clone, Debug)]
 pub struct Filtering {
     /// The patterns.
@@ -20,7 +20,7 @@ pub struct Filtering {
     pub counts: Option<(Arc<Board>, usize)>,
 }
 
-/// Picks a lane's records out of batches, each record looked at once.
+/// Picks a lane's records out of batches; each record is looked at once.
 #[derive(Debug)]
 pub(super) struct LaneFilter {
     matcher: Matcher,
@@ -28,7 +28,7 @@ pub(super) struct LaneFilter {
     latest: Option<Latest>,
 }
 
-/// What came of the batch that the lane is in.
+/// The verdicts on the batch that the lane is in.
 #[derive(Debug)]
 struct Latest {
     base_seq: SequenceNumber,
@@ -53,8 +53,8 @@ impl LaneFilter {
         Ok(Self { matcher: Matcher::new(filter), counts, latest: None })
     }
 
-    /// The lane's records from `from_seq` on that the filter takes. A batch larger than what the
-    /// lane takes at once is asked for again, from further on.
+    /// The lane's records from `from_seq` on that the filter takes. For a batch larger than the
+    /// lane takes at once, this is called again, from further on.
     pub(super) fn pick(
         &mut self,
         cached: &CachedBatch,

@@ -1,4 +1,4 @@
-//! One lane whose lease a runner has: reading on, forming batches, and what of them is open.
+//! One lane whose lease a runner has: it reads, forms batches, and knows which records are open.
 //!
 //! ```text
 //! forming --a batch closes: slot written--> open, handed out --settle: checkpoint--> forming
@@ -6,9 +6,9 @@
 //!                                 keep: slot v          | handed out again: slot written
 //!                                            open, resting
 //! ```
-//! A lane with tumbling windows closes its batches at their ends too. When a window is over and what
-//! was read of it is settled, its final call is made: a batch without a record, with one entry that
-//! stands for the call.
+//! A lane with tumbling windows also closes a batch at the end of a window. When a window is over
+//! and everything read of it is settled, its final call is made: a batch without records, whose one
+//! entry stands for the call.
 
 mod forming;
 mod handing_out;
@@ -34,13 +34,14 @@ use crate::error::{Error, Result};
 use crate::log::Cursor;
 use crate::types::SequenceNumber;
 
-/// Bytes of batches a lane looks through before others have their turn.
+/// Bytes of batches that a lane looks through before other lanes have their turn.
 const TURN_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a lane that could not go on rests before it tries again.
+/// How long a lane that could not continue rests before it tries again.
 const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How long a lane rests when a writer has the lock that it needs for a moment.
 const REST_AFTER_BUSY: Duration = Duration::from_millis(5);
-/// How long a lane that met damage rests before it looks whether the file was put right.
+/// How long a lane that met damage rests before it looks again, as the file may be repaired by
+/// then.
 const REST_AT_DAMAGE: Duration = Duration::from_secs(10);
 /// What naming some records of a batch costs beside them.
 const PART_BYTES: usize = 64;
@@ -76,11 +77,11 @@ pub(super) struct LaneOpening {
     pub(super) lease: Lease,
     pub(super) source: Arc<Source>,
     pub(super) around: Arc<Surroundings>,
-    /// What the in-flight slot says, as far as it counts.
+    /// What the in-flight slot says, as far as it is not void.
     pub(super) in_flight: Option<InFlight>,
 }
 
-/// A batch on its way: records taken, waiting for its limits.
+/// A batch that is forming: its records so far, waiting for a limit.
 #[derive(Default)]
 struct Forming {
     records: Builder,
@@ -99,7 +100,7 @@ struct OpenBatch {
     /// Its records; `None` if they have to be read again, from `from` on.
     records: Option<Selection>,
     from: Cursor,
-    /// Where reading goes on behind it, unless the lane's cursor is there already.
+    /// Where reading continues behind it, unless the lane's cursor is there already.
     after: Option<Cursor>,
     is_resumed: bool,
     /// The final call of a window.
@@ -147,11 +148,11 @@ pub(super) struct LeasedLane {
 
     /// The visible end when the lane had last read up to it.
     seen_end: Option<SequenceNumber>,
-    /// No turn before this: a back-off, or an error.
+    /// No turn before this, because of a back-off or an error.
     rest: Option<Deadline>,
     /// When a position without a batch is written again.
     persist: Deadline,
-    /// Met while opening; the first turn says it.
+    /// Met while opening; the first turn returns it.
     trouble: Option<Error>,
 }
 
@@ -223,7 +224,7 @@ impl LeasedLane {
         }))
     }
 
-    /// Whether a turn now would come to something.
+    /// Whether a turn now would achieve something.
     pub(super) fn is_ready(&self, is_burst: bool) -> bool {
         if self.rest.is_some_and(|rest| !rest.is_past()) {
             return false;
@@ -237,7 +238,7 @@ impl LeasedLane {
             || self.is_position_due(is_burst)
     }
 
-    /// When a turn will come to something even if nothing is appended.
+    /// When a turn will achieve something even if nothing is appended.
     pub(super) fn due(&self) -> Option<Deadline> {
         let rest = self.rest.filter(|rest| !rest.is_past());
         let persist = (self.cursor.next_seq > self.checkpoint).then_some(self.persist);
@@ -283,12 +284,13 @@ impl LeasedLane {
         self.share.slot
     }
 
-    /// Whether the lane goes on behind damage; it stops there otherwise.
+    /// Whether the lane continues behind damage; otherwise it stops there.
     pub(super) fn passes_damage(&self) -> bool {
         self.at_damage == AtDamage::Pass
     }
 
-    /// Notes what of the batch is still open. `rest`: nobody works on it for that long.
+    /// Notes which records of the batch are still open. `rest`: no thread works on them for that
+    /// long.
     pub(super) fn keep(
         &mut self,
         entries: Vec<Entry>,
@@ -358,7 +360,7 @@ impl LeasedLane {
         Ok(())
     }
 
-    /// Gives the lane back, its checkpoint durable.
+    /// Releases the lane, with its checkpoint durable.
     pub(super) fn close(self) -> Result<()> {
         self.file.give_back(self.share.slot)
     }

@@ -1,4 +1,4 @@
-//! The hot loop of a runner: batches of its lanes, handed out one at a time for each lane.
+//! The hot loop of a runner: forms batches of its lanes, and hands out one at a time for each lane.
 //!
 //! ```text
 //! shard -> source (read once) -> cache -> lane: its share, filtered -> batch -> in-flight slot
@@ -54,7 +54,7 @@ use takeover::{verdict, TakeoverVerdict, Taker};
 pub const BUDGET_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 /// How often checkpoints are synced, and positions without a batch are written.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
-/// Longest sleep of a thread that waits for a batch: it has to notice what no wake-up tells.
+/// Longest sleep of a thread that waits for a batch: some changes wake no thread.
 const NAP_MAX: Duration = Duration::from_millis(100);
 
 /// Where a lane is.
@@ -88,7 +88,7 @@ pub struct LaneSet {
     cache: Arc<BatchCache>,
     spent: Arc<SpentBuffers>,
     state: Mutex<SetState>,
-    /// Told when a lane comes free or goes.
+    /// Notified when a lane comes free or is removed.
     changed: Condvar,
     sleepers: AtomicU32,
     is_burst: AtomicBool,
@@ -214,11 +214,11 @@ impl LaneSet {
         Ok(Added::Ok)
     }
 
-    /// Gives a lane back, its checkpoint durable; waits at most `most` while a thread has it. False
-    /// if one still has it. A lane that is not in the set is given back already.
+    /// Releases a lane, with its checkpoint durable; waits at most `most` while a thread has it.
+    /// False if a thread still has it. A lane that is not in the set is released already.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::StoragePoisoned`] from the sync; the lease is given back all the same.
+    /// [`Error::Io`], [`Error::StoragePoisoned`] from the sync; the lease is released all the same.
     pub fn remove(&self, lane: u32, most: Duration) -> Result<bool> {
         let deadline = Deadline::after(most);
         let mut state = self.state.lock();
@@ -281,8 +281,8 @@ impl LaneSet {
         }
     }
 
-    /// The next batch of one lane, if it is free and has one now. For a thread that let go of the lane:
-    /// it need not wake another one for more of the same.
+    /// The next batch of one lane, if it is free and has one now. For a thread that has just put
+    /// the lane back, so that it need not wake another thread for the same lane.
     ///
     /// # Errors
     /// As [`LaneSet::next`].
@@ -308,8 +308,9 @@ impl LaneSet {
         work
     }
 
-    /// Wakes a thread that sleeps in [`LaneSet::next`] if there is more to do; it would not hear that a
-    /// lane came free. For a thread that let go of one and does not go on with `next` itself.
+    /// Wakes a thread that sleeps in [`LaneSet::next`] if there is more to do, because it does not
+    /// notice that a lane came free. For a thread that has put a lane back and does not call `next`
+    /// itself.
     pub fn pass_on(&self) {
         if self.sleepers.load(Ordering::SeqCst) == 0 {
             return;
@@ -322,8 +323,8 @@ impl LaneSet {
         }
     }
 
-    /// Rewrites the in-flight slot of a lane in hands: the open rest of its batch, first call first.
-    /// The checkpoint goes up to the lowest open record.
+    /// Rewrites the in-flight slot of a lane that a thread has: the open rest of its batch, first
+    /// call first. The checkpoint moves up to the lowest open record.
     ///
     /// # Errors
     /// [`Error::Config`] for entries that are not within the batch, or none;
@@ -332,8 +333,9 @@ impl LaneSet {
         self.in_hands(lane, |held| held.keep(entries, exponent, None).map(|()| IN_HANDS))
     }
 
-    /// Rewrites whether the function of a lane in hands is being called. A batch that has to wait for
-    /// its turn after [`LaneSet::next`] is not, and its runner's death is nothing to it.
+    /// Rewrites whether the function of a lane that a thread has is being called. While a batch
+    /// waits for its turn after [`LaneSet::next`], it is not, and the death of its runner does not
+    /// count for it.
     ///
     /// # Errors
     /// As [`LaneSet::hold`].
@@ -341,8 +343,8 @@ impl LaneSet {
         self.in_hands(lane, |held| held.write_slot(is_calling).map(|()| IN_HANDS))
     }
 
-    /// [`LaneSet::hold`], and lets go of the lane; [`LaneSet::next`] hands the batch out again after
-    /// `rest`. Its slot says that nobody is calling.
+    /// [`LaneSet::hold`], and puts the lane back; [`LaneSet::next`] hands the batch out again after
+    /// `rest`. Its slot says that no call is in progress.
     ///
     /// # Errors
     /// As [`LaneSet::hold`].
@@ -356,9 +358,10 @@ impl LaneSet {
         self.in_hands(lane, |held| held.keep(entries, exponent, Some(rest)).map(|()| FREE))
     }
 
-    /// Takes the state that a successful call of a lane in hands left. It counts, and is written,
-    /// together with the next move of the checkpoint: by [`LaneSet::hold`], [`LaneSet::wait`] or
-    /// [`LaneSet::settle`]. `is_ended_early`: the window is to be closed once the batch is settled.
+    /// Takes the state that a successful call of a lane left, while a thread has the lane. It
+    /// counts, and is written, together with the next move of the checkpoint: by [`LaneSet::hold`],
+    /// [`LaneSet::wait`] or [`LaneSet::settle`]. `is_ended_early`: the window is to be closed once
+    /// the batch is settled.
     ///
     /// # Errors
     /// [`Error::Config`] for a lane without an open window, or a state of more than
@@ -367,16 +370,16 @@ impl LaneSet {
         self.in_hands(lane, |held| held.keep_state(state, is_ended_early).map(|()| IN_HANDS))
     }
 
-    /// Notes that the batch of a lane in hands is done: checkpoint at its end, lane free.
+    /// Notes that the batch of a lane that a thread has is done: checkpoint at its end, lane free.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], [`Error::Io`], [`Error::StoragePoisoned`]; the lane stays in hands unless
-    /// it was lost.
+    /// [`Error::LeaseLost`], [`Error::Io`], [`Error::StoragePoisoned`]; the thread still has the
+    /// lane unless it was lost.
     pub fn settle(&self, lane: u32, exponent: u32) -> Result<()> {
         self.in_hands(lane, |held| held.settle(exponent).map(|()| FREE))
     }
 
-    /// Whether lanes met damage that nobody has taken note of; [`LaneSet::next`] then returns early.
+    /// Whether lanes met damage that was not taken yet; [`LaneSet::next`] then returns early.
     pub fn has_damage(&self) -> bool {
         !self.state.lock().damage.is_empty()
     }
@@ -408,7 +411,7 @@ impl LaneSet {
         self.state.lock().lanes.keys().copied().collect()
     }
 
-    /// Whether no lane is in anybody's hands or resting with an open batch.
+    /// Whether no thread has a lane and no lane rests with an open batch.
     pub fn is_idle(&self) -> bool {
         let is_idle = |holder: &Holder| matches!(holder, Holder::Free(held) if !held.is_open());
         self.state.lock().lanes.values().all(is_idle)
@@ -419,10 +422,10 @@ impl LaneSet {
         self.cache.bytes()
     }
 
-    /// Gives all lanes back; false if a thread still has one after `most`.
+    /// Releases all lanes; false if a thread still has one after `most`.
     ///
     /// # Errors
-    /// The first error of giving one back; the others are given back all the same.
+    /// The first error of releasing one; the others are released all the same.
     pub fn close(&self, most: Duration) -> Result<bool> {
         self.stop();
         let deadline = Deadline::after(most);
@@ -491,7 +494,7 @@ impl LaneSet {
         }
     }
 
-    /// Makes a lane free again, or lets it go if it was lost.
+    /// Makes a lane free again, or removes it if its lease was lost.
     fn put_back(&self, state: &mut SetState, lane: u32, held: Box<LeasedLane>, is_lost: bool) {
         if is_lost {
             state.lanes.remove(&lane);
@@ -502,7 +505,7 @@ impl LaneSet {
         self.changed.notify_all();
     }
 
-    /// Does something with a lane in hands, without holding up the others.
+    /// Does something with a lane that a thread has, without blocking the others.
     fn in_hands(
         &self,
         lane: u32,

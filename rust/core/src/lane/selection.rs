@@ -187,7 +187,7 @@ impl Selection {
         Ok(Self::concat(parts))
     }
 
-    /// One record that was made by hand, with its number; `batch` holds nothing else.
+    /// One record that a caller made, with its number; `batch` holds nothing else.
     pub fn by_hand(batch: &Arc<DecodedBatch>, number: SequenceNumber) -> Self {
         if batch.base_seq() == number {
             return Self::of_batch(batch);

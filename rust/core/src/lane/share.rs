@@ -1,4 +1,4 @@
-//! Which of a shard's records are a lane's.
+//! Which records of a shard belong to a lane.
 
 use super::cache::CachedBatch;
 use super::selection::Picked;

@@ -24,15 +24,15 @@ pub(super) struct Source {
     shard: Arc<ShardLog>,
     cache: Arc<BatchCache>,
     spent: Arc<SpentBuffers>,
-    /// Each with the place where it goes on, the one used last at the end.
+    /// Each with the place where it continues; the one used last is at the end.
     buffers: Mutex<Vec<(Position, ReadBuffer)>>,
     lanes: AtomicU32,
 }
 
-/// What becomes of damage that is met.
+/// What to do with damage that is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AtDamage {
-    /// Go on behind it, giving up what is lost.
+    /// Continue behind it, giving up what is lost.
     Pass,
     /// Fail.
     Stop,
@@ -41,7 +41,7 @@ pub(super) enum AtDamage {
 /// Records of a work list that were read again.
 pub(super) struct Collected {
     pub(super) records: Selection,
-    /// From where reading can go on behind them.
+    /// From where reading can continue behind them.
     pub(super) after: Cursor,
     /// The damage that was passed over, if any.
     pub(super) damage: Option<Error>,
@@ -57,7 +57,7 @@ impl Source {
         Self { number, shard, cache, spent, buffers: Mutex::default(), lanes: AtomicU32::new(0) }
     }
 
-    /// Whether it reads the shard through this very handle.
+    /// Whether it reads the shard through this handle.
     pub(super) fn is_of(&self, shard: &Arc<ShardLog>) -> bool {
         Arc::ptr_eq(&self.shard, shard)
     }
@@ -79,12 +79,12 @@ impl Source {
         self.shard.visible_end()
     }
 
-    /// Where a checkpoint says that a lane goes on.
+    /// Where a lane continues, according to its checkpoint.
     pub(super) fn cursor(&self, next_seq: SequenceNumber, hint: Position) -> Result<Cursor> {
         self.shard.cursor_hint(next_seq, hint)
     }
 
-    /// Where reading goes on after records that are no longer kept.
+    /// Where reading continues after records that are no longer kept.
     pub(super) fn cursor_behind(&self, lost_to: SequenceNumber) -> Result<Cursor> {
         self.shard.cursor(Start::AtSequence(lost_to + 1))
     }
@@ -138,7 +138,7 @@ impl Source {
         Ok(Some(batch))
     }
 
-    /// The batch at a cursor, if it is in memory and goes on where the cursor is.
+    /// The batch at a cursor, if it is in memory and continues from the cursor.
     fn cached(&self, cursor: &Cursor) -> Option<Arc<CachedBatch>> {
         let found = self.cache.get(self.number, cursor.position)?;
         // WHY: a lane that passed over damage may have left the batch behind it here. A lane
@@ -213,7 +213,7 @@ impl Source {
     }
 }
 
-/// The buffer that goes on at `position`, or the one that was not used for longest.
+/// The buffer that continues at `position`, or the least recently used one.
 fn take_buffer(
     buffers: &mut Vec<(Position, ReadBuffer)>,
     position: Position,

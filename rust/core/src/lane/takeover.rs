@@ -1,11 +1,12 @@
-//! Whether a runner may go on with a batch that another one had in flight, and what is blamed for it. Pure.
+//! Whether a runner may continue a batch that another runner had in flight, and what counts as an
+//! attempt. Pure.
 //!
 //! ```text
 //! no call was in progress, or it is our slot  -> take it as it stands
-//! another runner of ours was calling         -> our supervisor judges first
-//! a living worker's runner was calling       -> its supervisor judges first
+//! another runner of ours was calling         -> our supervisor writes its verdict first
+//! a live worker's runner was calling         -> its supervisor writes its verdict first
 //! a dead worker's runner was calling         -> one worker death more; no attempt counts,
-//!                                               unless it had its worker for itself
+//!                                               unless nothing else ran in its worker
 //! ```
 
 use crate::checkpoint::{Cause, InFlight};
@@ -28,11 +29,11 @@ pub struct Taker {
 /// What becomes of a batch in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TakeoverVerdict {
-    /// The taker goes on with this.
+    /// The taker continues with this.
     Take(InFlight),
-    /// A living supervisor has to say first what the runner died of.
+    /// A live supervisor has to write its verdict on the runner's death first.
     Judge,
-    /// The taker has to have its worker for itself.
+    /// Nothing else may run in the taker's worker.
     Exclusive,
 }
 
@@ -59,7 +60,7 @@ pub fn verdict<E>(
     Ok(TakeoverVerdict::Take(in_flight))
 }
 
-/// What a slot says after the worker died during its call, as a whole.
+/// The slot as it must read after the whole worker died during its call.
 ///
 /// No attempt counts, because anything may have killed the worker (a stopped container, no memory).
 /// The exception is a batch that ran with nothing else in its worker, after earlier deaths.

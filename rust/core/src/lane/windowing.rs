@@ -1,4 +1,4 @@
-//! When a tumbling window opens and when it is over. Pure: it is told times, and owns no clock.
+//! When a tumbling window opens and when it is over. Pure: the caller passes times; no clock.
 //!
 //! ```text
 //! none --admit: by the record's time--> open --admit: a record behind its end--> over
@@ -96,7 +96,7 @@ impl Windowing {
         self.windows = windows;
     }
 
-    /// Goes back to what stands on disk.
+    /// Returns to the state on disk.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.width, self.written.clone());
     }

@@ -1,4 +1,4 @@
-//! What is asked of a set of lanes, and what it hands out.
+//! Requests to a set of lanes, and the work that it hands out.
 
 use std::sync::Arc;
 
@@ -58,11 +58,11 @@ pub struct Request {
     pub limits: Limits,
     /// Which of the records it takes; `None`: all.
     pub filtering: Option<Filtering>,
-    /// Whether the runner has nothing else to run.
+    /// Whether nothing else runs in the runner.
     pub is_alone: bool,
-    /// Whether the worker has nothing else to run.
+    /// Whether nothing else runs in the worker.
     pub is_exclusive: bool,
-    /// Whether it goes on behind damage, giving up what is lost; it stops there otherwise.
+    /// Whether it continues behind damage, giving up what is lost; otherwise it stops there.
     pub passes_damage: bool,
 }
 
@@ -75,24 +75,25 @@ pub struct DamageMet {
     pub slot: u32,
     /// [`Error::Corruption`]: where, and which numbers.
     pub error: Error,
-    /// Whether the lane went on behind it; otherwise it stopped, and looks again after a while.
+    /// Whether the lane continued behind it; otherwise it stopped, and looks again after a while.
     pub is_passed: bool,
 }
 
-/// What came of asking for a lane.
+/// The result of a request for a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     /// It is leased and open.
     Ok,
-    /// Somebody else has the lease.
+    /// Another process has the lease.
     Held,
-    /// A living supervisor has to judge its batch in flight first.
+    /// A live supervisor has to write its verdict on the batch in flight first.
     Judge,
     /// The factor in force has no such lane, or its lanes have windows and the request has none, or
     /// the other way round.
     Stale,
     /// A parent shard is not finished.
     Parents,
-    /// Its batch was in flight at two deaths of a worker: ask again with the worker for itself.
+    /// Its batch was in flight at two deaths of workers: ask again when nothing else runs in this
+    /// worker.
     Exclusive,
 }

@@ -1,8 +1,8 @@
 //! Appending to a shard, from several threads and several processes.
 //!
-//! Threads put their records in a queue. The thread that gets the writer takes all that is queued, so
-//! the next batch forms while the last is being written. Processes exclude each other with a file lock
-//! for each group of batches.
+//! Threads put their records in a queue. The thread that gets the writer takes everything in the
+//! queue, so the next batch forms while the last one is being written. Processes exclude each other
+//! with a file lock for each group of batches.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -54,20 +54,20 @@ pub(crate) enum Attempt {
 /// One caller's records in the queue.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// Taken when they are written; what is closed leaves them to their owner.
+    /// Taken when they are written; if the shard is closed, they stay with their owner.
     items: Mutex<Vec<Item>>,
     records: u32,
     outcome: Mutex<Option<Result<Written>>>,
 }
 
-/// What a group's writer tells a member.
+/// What the writer of a group reports to a member.
 #[derive(Debug)]
 enum Written {
     Appended(Appended),
     Closed,
 }
 
-/// What a caller brings: large builders are encoded by the caller itself, in parallel with others;
+/// A caller's records: the caller itself encodes large builders, in parallel with other callers;
 /// small ones wait to share a record batch.
 #[derive(Debug)]
 enum Item {
@@ -82,20 +82,21 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Closes its segment, unless it is this one. What was written is synced before a new one begins.
+    /// Closes the open segment, unless it is this one. A segment is synced before the next one
+    /// begins.
     pub(super) fn close_unless(&mut self, active: Option<u32>) {
         self.segment.take_if(|(segment, _)| Some(segment.ordinal) != active);
     }
 }
 
-/// A record batch that is ready but for its place in the log.
+/// A record batch that is complete except for its place in the log.
 #[derive(Debug)]
 struct Prepared {
     header: BatchHeader,
     body: Body,
 }
 
-/// A batch and whose records are in it: index into the group, and how many.
+/// A batch, and whose records it holds: index into the group, and how many.
 type Shared = (Prepared, Vec<(usize, u32)>);
 
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl ShardLog {
         }
     }
 
-    /// As [`ShardLog::append`], but gives the records of a closed shard back.
+    /// As [`ShardLog::append`], but returns the records if the shard is closed.
     pub(crate) fn try_append(
         &self,
         records: Vec<RecordBuilder>,
@@ -165,7 +166,7 @@ impl ShardLog {
         self.sync_now()
     }
 
-    /// Whether the shard has a CLOSE, as a writer would find it: what a dead one left is put right.
+    /// Whether the shard has a CLOSE. Repairs what a dead writer left first, as a writer does.
     pub(crate) fn is_closed(&self, patience: &Patience<'_>) -> Result<bool> {
         self.directory.check()?;
         let mut writer = self.exclude_writers();
@@ -174,7 +175,7 @@ impl ShardLog {
         Ok(self.page().is_closed())
     }
 
-    /// Ends all use of the shard, in every process: its stream is about to go.
+    /// Ends all use of the shard, in every process, because its stream is being removed.
     pub(crate) fn remove(&self, patience: &Patience<'_>) -> Result<()> {
         self.directory.check()?;
         let _writer = self.exclude_writers();
@@ -268,7 +269,8 @@ impl ShardLog {
         }
     }
 
-    /// Under `append.lock`: writes the records of a group of callers and tells each how it went.
+    /// Under `append.lock`: writes the records of a group of callers, and reports the result to
+    /// each.
     fn write_group(&self, writer: &mut Writer, group: &[Arc<Pending>]) {
         let mut results = vec![Appended::default(); group.len()];
         let written = self.write_batches(writer, group, &mut results);
@@ -511,7 +513,7 @@ impl ShardLog {
         self.begin_segment(writer, tail)
     }
 
-    /// Under `append.lock`: begins a new segment now, and makes it the place of the next batch.
+    /// Under `append.lock`: begins a new segment now; the next batch goes there.
     pub(super) fn roll(&self, writer: &mut Writer) -> Result<()> {
         let tail = self.ready_to_write(writer)?;
         if tail.offset != SEGMENT_START && !self.page().is_closed() {
@@ -520,7 +522,7 @@ impl ShardLog {
         Ok(())
     }
 
-    /// The old segment is synced first, so at most one is ever unsynced.
+    /// The old segment is synced first, so at most one segment is ever unsynced.
     fn begin_segment(&self, writer: &mut Writer, tail: Position) -> Result<Position> {
         let page = self.page();
         self.sync_now()?;
@@ -564,7 +566,7 @@ impl ShardLog {
         Ok(start)
     }
 
-    /// Under `append.lock`: what the opening could not do, for want of room.
+    /// Under `append.lock`: does what the opening could not do for want of room.
     fn finish_recovery(&self) -> Result<()> {
         recovery::Recovering {
             directory: &self.directory,
@@ -576,9 +578,9 @@ impl ShardLog {
         .resume()
     }
 
-    /// Under `append.lock`, after a writer died between two states: walks the batches from the last
-    /// one announced, adopts what is whole (no caller was told that it failed) and cuts the rest
-    /// (no caller was told that it is there).
+    /// Under `append.lock`, after a writer died between two states: walks the batches after the
+    /// last announced one. It adopts whole batches (no caller was told that they failed) and cuts
+    /// the rest (no caller was told that it is there).
     pub(super) fn repair_tail(&self) -> Result<()> {
         let page = self.page();
         let state = self.state.load()?;

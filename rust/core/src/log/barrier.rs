@@ -7,13 +7,13 @@ use crate::types::SequenceNumber;
 use super::ShardLog;
 
 impl ShardLog {
-    /// Takes `append.lock` and frees it once: every record appended before has a number below the
-    /// one returned, and every record appended later has an append time that is not before now.
+    /// Takes `append.lock` and releases it once. Every record appended before has a number below
+    /// the returned one, and every record appended later has an append time that is not before now.
     /// `None` if a writer has the lock.
     ///
     /// # Errors
-    /// [`crate::Error::Corruption`] if a dead writer left more than it can have; errors of the file
-    /// system.
+    /// [`crate::Error::Corruption`] if the shard holds more than a dead writer can have left;
+    /// errors of the file system.
     pub fn barrier(&self) -> Result<Option<SequenceNumber>> {
         self.directory.check()?;
         let Some(_writer) = self.try_exclude_writers() else { return Ok(None) };

@@ -1,11 +1,11 @@
-//! Where a reader is, and what may come next there.
+//! The position of a reader, and which batch may come next there.
 
 use crate::format::{BatchHeader, Control, DecodedBatch};
 use crate::types::{Position, SequenceNumber};
 
 use super::SEGMENT_START;
 
-/// Where a reader is. Copying it is how a reader remembers a place.
+/// The position of a reader. A reader remembers a place by copying it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Where the next batch begins.
@@ -44,7 +44,7 @@ impl Cursor {
         Self { position, ..self }
     }
 
-    /// The same place, where the next batch may follow one that the cursor has not seen.
+    /// The same place, with no condition on the chain of the next batch.
     pub(super) fn unchained(self) -> Self {
         Self { chain: None, ..self }
     }
@@ -58,8 +58,8 @@ impl Cursor {
         self.chain.is_none_or(|chain| chain.crc == header.prev_header_crc)
     }
 
-    /// Whether a batch may come next: in the chain, and with the number that is next. Only an EPOCH
-    /// may jump; that a control batch is one is seen when its body is read.
+    /// Whether a batch may come next: it continues the chain and has the next number. Only an EPOCH
+    /// may jump; whether a control batch is an EPOCH shows when its body is read.
     pub(super) fn is_followed_by(&self, header: &BatchHeader) -> bool {
         let is_in_order = match self.chain {
             Some(chain) => header.base_seq >= chain.next_seq,
@@ -74,7 +74,7 @@ impl Cursor {
         self.chain.map(|chain| chain.crc)
     }
 
-    /// Whether it was put where a number is to be looked for, which may lie inside a batch.
+    /// Whether it was put at a number that has yet to be found, and that may lie inside a batch.
     pub(super) fn is_searching(&self) -> bool {
         self.chain.is_none_or(|chain| chain.next_seq < self.next_seq)
     }
@@ -90,8 +90,8 @@ impl Cursor {
     }
 }
 
-/// The end of the numbers that were in the log before a batch. Numbers jump at EPOCH, which says what
-/// was expected when it was written; what another kind of batch may jump over is not known here.
+/// The end of the numbers that were in the log before a batch. An EPOCH jumps, and says which
+/// number was expected when it was written. How far an unknown kind jumps is not known here.
 pub(super) fn numbers_before(batch: &DecodedBatch) -> SequenceNumber {
     match batch.control() {
         Some(Control::Epoch { .. }) => batch.header().durable_end,
@@ -106,6 +106,6 @@ pub(super) enum Next {
     Batch(BatchHeader, u32),
     /// Nothing yet.
     End,
-    /// This segment is read; the next one goes on, here.
+    /// The end of this segment; reading continues here, in the next one.
     Segment(Cursor),
 }

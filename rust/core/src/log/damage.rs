@@ -1,4 +1,4 @@
-//! Going on behind a damaged place: nothing is cut, and what was lost is said.
+//! Continues behind a damaged place: nothing is cut, and the lost numbers are reported.
 
 use crate::error::{Error, Result};
 use crate::format::record_batch::{HeaderRead, HEADER_BYTES, MAGIC};
@@ -10,10 +10,10 @@ use super::read_buffer::ReadBuffer;
 use super::resync::{Candidate, Resync};
 use super::{ShardLog, SEGMENT_START};
 
-/// A place behind damage, and the numbers that were given up to get there.
+/// A place behind damage, and the numbers that are given up to get there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where reading goes on.
+    /// Where reading continues.
     pub cursor: Cursor,
     /// First sequence number lost.
     pub lost_from: SequenceNumber,
@@ -128,8 +128,8 @@ impl ShardLog {
         }
     }
 
-    /// As [`Self::search_from`] where no header is that could come next: a whole batch may lie there,
-    /// and only numbers before it be missing.
+    /// As [`Self::search_from`], where no header could come next: a whole batch may lie there, with
+    /// only the numbers before it missing.
     fn search_behind(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<Position> {
         let position = cursor.position;
         let is_whole = self.open_segment(&Cursor::at(position, SequenceNumber::MAX), buffer)?

@@ -24,7 +24,7 @@ pub struct Directory {
     control: ControlFile,
     fork_generation: u64,
     closed: AtomicBool,
-    /// The shards that somebody in this process has open, those of removed streams too.
+    /// The shards that this process has open, including those of removed streams.
     shards: Mutex<Vec<Weak<ShardLog>>>,
 }
 
@@ -104,7 +104,7 @@ impl Directory {
         self.shards.lock().push(Arc::downgrade(shard));
     }
 
-    /// The shards that somebody in this process has open, as a user whose stream was removed may.
+    /// The shards that this process has open; a caller may still have a removed stream open.
     pub(crate) fn shards(&self) -> Vec<Arc<ShardLog>> {
         let mut shards = self.shards.lock();
         shards.retain(|shard| shard.strong_count() > 0);

@@ -1,10 +1,10 @@
-//! The `failed` file of a shard: a sync of it failed, and nothing is written to it until it is repaired.
+//! The `failed` file of a shard: a sync failed, and nothing is written until the shard is repaired.
 //!
 //! ```text
 //! errno 5 in boot 0123456789abcdef0123456789abcdef: /log/streams/…/….seg: Input/output error
 //! ```
-//! Processes that have the log open see the failure in the shard's page; later ones see this file. People
-//! read it too. The text behind the name of the boot is for them alone.
+//! Processes that have the log open see the failure in the shard's page; later processes see this
+//! file. The text after the boot id is only for people.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,15 +21,16 @@ const BEFORE_BOOT: &str = " in boot ";
 /// What is known of a sync that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FailedSync {
-    /// The boot in which it was; `None` if an earlier version noted it, or the disk did not take the text.
+    /// The boot in which it failed; `None` if an earlier version noted it, or the disk did not take
+    /// the text.
     pub(super) boot_id: Option<[u8; 16]>,
 }
 
 impl FailedSync {
-    /// What is noted of a shard; `None` if no sync of it has failed.
+    /// What is noted about a shard; `None` if no sync of it has failed.
     ///
     /// # Errors
-    /// Nobody knows: errors of looking.
+    /// Errors of looking: then it is unknown.
     pub(super) fn load(fs: &Arc<dyn Fs>, folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(NAME);
         if !fs.exists(&path).at(&path)? {
@@ -45,8 +46,8 @@ impl FailedSync {
         Self { boot_id: boot.and_then(|(boot, _)| sys::parse_uuid(boot)) }
     }
 
-    /// Notes that a sync failed now. If the disk does not even take the file, opening will meet the
-    /// same disk.
+    /// Notes that a sync failed now. If the disk does not even take the file, the next opening
+    /// meets the same disk.
     pub(super) fn note(directory: &Directory, folder: &Path, errno: i32, error: &Error) {
         let (fs, path) = (directory.fs(), folder.join(NAME));
         let (staged, boot) = (folder.join("failed.new"), sys::hex(&directory.boot_id()));

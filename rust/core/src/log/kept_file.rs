@@ -1,7 +1,7 @@
-//! Segment files that readers keep open from one call to the next, and closing those that were removed.
+//! Segment files that readers keep open between calls, and the closing of removed ones.
 //!
-//! The disk gets the room of a removed file back when its last descriptor is closed, whichever process
-//! removed it and whichever has it open. So each process looks after its own, also while nobody reads.
+//! The space of a removed file is freed when its last descriptor is closed, whichever process has
+//! it. So each process closes its own descriptors, even while no thread reads.
 
 use std::sync::{Arc, Weak};
 
@@ -10,11 +10,12 @@ use crate::sync::Mutex;
 
 use super::segment::{OpenSegment, Segment};
 
-/// The open file of a segment, in the hands of one reader.
+/// The open segment file of one reader.
 #[derive(Debug)]
 pub(crate) struct KeptFile {
     segment: Arc<Segment>,
-    /// `None` once it was closed under the reader: the segment has to be opened again, if it is there.
+    /// `None` once it was closed under the reader: the segment must be opened again, if it still
+    /// exists.
     file: Mutex<Option<Arc<dyn File>>>,
 }
 
@@ -55,7 +56,8 @@ impl KeptFiles {
         kept
     }
 
-    /// Closes the files that were removed. That of the segment `in_use` is not, and is not asked.
+    /// Closes the files that were removed, but not that of the segment `in_use`, which is not
+    /// checked.
     pub(super) fn close_removed(&self, in_use: Option<u32>) {
         for kept in self.all() {
             if Some(kept.segment.ordinal) != in_use && kept.is_removed() {

@@ -1,4 +1,4 @@
-//! A file that exists to be locked, and waiting for it.
+//! Lock files, and waiting for a lock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use crate::error::{Error, IoContext, Result};
 use crate::fs::{File, Fs, Lock, Open};
 use crate::sys;
 
-/// How often a caller is asked whether it still wants to wait.
+/// How often a waiting caller is asked whether it still wants to wait.
 pub(super) const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 const SLEEP_FIRST: Duration = Duration::from_micros(5);
 const SLEEP_LONGEST: Duration = Duration::from_millis(1);
 
-/// A lock file. The lock is the process's: threads exclude each other with a mutex in front of it.
+/// A lock file. The lock belongs to the process: threads exclude each other with a mutex first.
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     path: PathBuf,
     file: Arc<dyn File>,
 }
 
-/// Gives the lock back when dropped.
+/// Releases the lock when dropped.
 #[derive(Debug)]
 pub(crate) struct Locked<'a>(&'a LockedFile);
 
@@ -54,7 +54,7 @@ impl LockedFile {
 
 /// Waits for a lock on an open file.
 ///
-/// WHY polling: the kernel's blocking `flock` knows no time-out, and a holder may be a stopped
+/// WHY polling: the kernel's blocking `flock` has no time-out, and the holder may be a stopped
 /// process. Locks here are held for microseconds, so the first tries nearly always succeed.
 pub(crate) fn wait_for(
     file: &Arc<dyn File>,

@@ -70,7 +70,7 @@ const _: () = assert!(SEGMENT_BYTES_MAX / 8 <= u32::MAX as u64, "a position fits
 /// Where the first batch of a segment begins.
 pub(crate) const SEGMENT_START: u64 = SEGMENT_HEADER_BYTES as u64;
 
-/// What a shard has to know about itself, from its stream's manifest.
+/// The properties of a shard, from its stream's manifest.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
     /// The stream's name.
@@ -83,7 +83,7 @@ pub struct ShardConfig {
     pub hash_range: (u128, u128),
     /// The shards it came from.
     pub parents: Vec<ShardId>,
-    /// The shards that go on from it, if it is closed for good.
+    /// Its children, if it is closed for good.
     pub successors: Vec<ShardId>,
     /// What an acknowledgement survives.
     pub durability: Durability,
@@ -91,7 +91,7 @@ pub struct ShardConfig {
     pub compression: Compression,
     /// Size at which a new segment begins.
     pub segment_bytes: u64,
-    /// Bytes on the disk that are kept for what comes next, in steps of so many; 0 for none.
+    /// Disk space reserved ahead of the next records, in steps of this many bytes; 0: none.
     pub room: u64,
 }
 
@@ -125,9 +125,9 @@ pub struct ShardLog {
     /// Held while the active segment is synced.
     syncing: Mutex<()>,
     lag: sync::Lag,
-    /// The first segment that was not looked at for its index.
+    /// The first segment that was not checked for an index yet.
     sealed: AtomicU32,
-    /// Up to where room is kept, as a position's word.
+    /// The end of the reserved space, as a position's word.
     room: AtomicU64,
 }
 
@@ -247,7 +247,7 @@ impl ShardLog {
         self.page().visible_end()
     }
 
-    /// Whether a reader at `next_seq` has read all there will ever be: the shard was split or merged,
+    /// Whether a reader at `next_seq` has read the whole shard for good: it was split or merged,
     /// and its CLOSE is read.
     pub fn is_finished(&self, next_seq: SequenceNumber) -> bool {
         self.page().is_closed() && next_seq >= self.page().next_seq()

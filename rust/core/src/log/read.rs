@@ -126,9 +126,9 @@ impl ShardLog {
         }
     }
 
-    /// Moves a cursor to the first batch that is not to be skipped. Damage is stepped over too if what
-    /// follows it (`None`: the visible end) `is_before` the place that is looked for; otherwise the
-    /// cursor stays in front of it, so that reading says what is lost.
+    /// Moves a cursor to the first batch that must not be skipped. Damage is stepped over too, if
+    /// what follows it (`None`: the visible end) `is_before` the wanted place. Otherwise the cursor
+    /// stays in front of the damage, so that reading reports the loss.
     fn skip_headers(
         &self,
         cursor: &mut Cursor,
@@ -237,7 +237,7 @@ impl ShardLog {
         }
     }
 
-    /// What to say of a place where the next batch belongs; numbers below `end` lie behind it.
+    /// The error for a place where the next batch belongs; numbers below `end` lie behind it.
     fn misfit(&self, cursor: &Cursor, found: HeaderRead, end: SequenceNumber) -> Error {
         match found {
             HeaderRead::Valid(header, _) if cursor.is_before_gap(&header) => {
@@ -258,7 +258,7 @@ impl ShardLog {
         }
     }
 
-    /// Steps over a segment that is not there, if the cursor wants nothing that was in it.
+    /// Steps over a missing segment, if the cursor wants nothing that was in it.
     fn pass_missing(&self, cursor: &Cursor) -> Result<Next> {
         let ordinal = cursor.position.segment;
         let segments = self.segments.list()?;
@@ -272,8 +272,8 @@ impl ShardLog {
         Ok(Next::Segment(cursor.in_next_segment().unchained()))
     }
 
-    /// Opens the segment a cursor is in; false if it is gone and retention did not take anything
-    /// from the cursor.
+    /// Opens the segment of a cursor; false if it is gone and retention took nothing that the
+    /// cursor wants.
     pub(super) fn open_segment(&self, cursor: &Cursor, buffer: &mut ReadBuffer) -> Result<bool> {
         let ordinal = cursor.position.segment;
         if buffer.segment() == Some(ordinal) {
@@ -332,7 +332,7 @@ impl ShardLog {
             })
     }
 
-    /// What to say of a batch whose segment was removed before its body was read.
+    /// The error for a batch whose segment was removed before its body was read.
     fn removed(&self, cursor: &Cursor, header: &BatchHeader) -> Error {
         let exists = self.page().check_exists(&self.folder);
         match exists.and_then(|()| self.check_kept(cursor)) {
@@ -348,7 +348,7 @@ impl ShardLog {
         }
     }
 
-    /// Puts into an error about damage which numbers a reader at `cursor` cannot have.
+    /// Adds to an error about damage which numbers a reader at `cursor` cannot get.
     fn with_numbers(&self, error: Error, cursor: &Cursor) -> Error {
         let Error::Corruption { path, position, reason, .. } = error else { return error };
         let lost = self.skip_damage(cursor).ok().filter(Skipped::is_loss);
@@ -366,7 +366,7 @@ impl ShardLog {
         self.lost(cursor, base_seq, reason)
     }
 
-    /// What a cursor wants below `end` cannot be read.
+    /// The error for wanted numbers below `end` that cannot be read.
     fn lost(&self, cursor: &Cursor, end: SequenceNumber, reason: String) -> Error {
         let first = cursor.next_seq;
         Error::Corruption {

@@ -1,4 +1,4 @@
-//! What a reader of a shard has in memory of its segment.
+//! The bytes of a segment that a reader of a shard has in memory.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::kept_file::KeptFile;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 512 * 1024;
-/// Bytes of buffers that are kept to be used again.
+/// Bytes of buffers that are kept for reuse.
 const SPENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The bytes of one reader of one shard.
@@ -20,13 +20,13 @@ pub struct ReadBuffer {
     file: Option<(u32, Arc<KeptFile>)>,
     start: u64,
     bytes: Arc<Vec<u8>>,
-    /// The longest piece asked for of late; the next is taken to be as long.
+    /// The longest recent piece; the next one is assumed to be as long.
     longest: usize,
     spent: Arc<SpentBuffers>,
 }
 
 impl ReadBuffer {
-    /// One that shares `spent` with others.
+    /// A buffer that shares `spent` with others.
     pub fn with(spent: &Arc<SpentBuffers>) -> Self {
         Self { spent: Arc::clone(spent), ..Self::default() }
     }
@@ -66,7 +66,7 @@ impl ReadBuffer {
         self.bytes.get(range).unwrap_or_default()
     }
 
-    /// All that was read, to be shared.
+    /// All bytes read so far, to be shared.
     pub(super) fn shared(&self) -> Arc<Vec<u8>> {
         Arc::clone(&self.bytes)
     }
@@ -98,15 +98,15 @@ impl ReadBuffer {
     }
 }
 
-/// Buffers that were read, to be used again. The count of its owners shows whether a batch in it is
-/// still in use.
+/// Buffers that were read, kept for reuse. The reference count shows whether a batch still uses
+/// one.
 #[derive(Debug, Default)]
 pub struct SpentBuffers(Mutex<VecDeque<Arc<Vec<u8>>>>);
 
 impl SpentBuffers {
-    /// A buffer that nobody looks at any more, or a new one.
+    /// A buffer that nothing uses any more, or a new one.
     ///
-    /// WHY: a new one each time would be filled with zeros, and its pages made, before it is read.
+    /// WHY: a new one each time would be zeroed, and its pages made, before it is read into.
     fn take(&self) -> Vec<u8> {
         let mut spent = self.0.lock();
         let free = spent.iter().position(|bytes| Arc::strong_count(bytes) == 1);

@@ -1,4 +1,4 @@
-//! Recovery: what is found when a log is opened that no other process has open.
+//! Recovery: what is done with each shard when a process opens a log alone.
 //!
 //! ```text
 //! same boot, CLEAN, last batch verifies ─────────────────────────────▶ trust the page cache
@@ -7,10 +7,10 @@
 //!                                            ├─ torn tail ── quarantine, cut, epoch + 1
 //!                                            └─ damage before synced data ── never cut; reading it fails
 //! ```
-//! A shard that its manifest says is closed ends with CLOSE: one that is not there is written again.
-//! [`examine`] only reads, so that a log of a newer version is refused before anything is touched. What
-//! is found can be read at once; cutting and beginning an epoch may need room that a full disk does not
-//! have; then the first append does it.
+//! A shard that its manifest calls closed ends with CLOSE; a missing CLOSE is written again.
+//! [`examine`] only reads, so that a log of a newer version is refused before anything is changed.
+//! After recovery the shard can be read at once. Cutting a tail and beginning an epoch may need
+//! space that a full disk does not have; then the first append does it.
 
 mod begin;
 mod find_end;
@@ -28,27 +28,27 @@ use super::scan::{Scan, Tail};
 use super::sync::fail_stop;
 use super::{holes, Directory, Segments, ShardConfig, StateFile};
 
-/// What was found of a shard.
+/// What the examination of a shard found.
 pub(crate) struct ExaminedShard {
     folder: PathBuf,
     config: ShardConfig,
     segments: Segments,
     state_file: StateFile,
     state: ShardState,
-    /// A sync that failed, for good.
+    /// A failed sync, which is final.
     failure: Option<FailedSync>,
-    /// Where the log ends; `None` if the page says the truth.
+    /// Where the log ends; `None` if the page can be trusted.
     end: Option<LogEnd>,
 }
 
 /// Where a log ends.
 struct LogEnd {
     tail: Tail,
-    /// Up to where what was found says that it was on disk.
+    /// Up to where the batches found say that they were on disk.
     synced: End,
     /// Whether a torn tail lies behind it.
     is_torn: bool,
-    /// Damage before it, not in the list yet.
+    /// Damage before it that is not in the list yet.
     holes: Vec<Hole>,
 }
 
@@ -87,9 +87,9 @@ pub(crate) fn examine(
     })
 }
 
-/// Brings one shard to a state in which it can be read and, if there is room, written, and writes its
-/// page. Only under the exclusive lock of the log. Running it again, or after a crash inside it, ends
-/// the same.
+/// Makes one shard readable and, if there is space, writable, and writes its page. Only under the
+/// exclusive lock of the log. Running it again, even after a crash inside it, gives the same
+/// result.
 pub(crate) fn recover(directory: &Arc<Directory>, found: &ExaminedShard) -> Result<()> {
     let page = directory.control().page(found.config.page);
     let shard = Recovering {
@@ -136,7 +136,7 @@ pub(crate) fn recover(directory: &Arc<Directory>, found: &ExaminedShard) -> Resu
     }
 }
 
-/// Why a shard has no page: what an opening meets that tries to recover it now.
+/// Why a shard has no page: the error of trying to examine it now.
 pub(crate) fn explain(
     directory: &Arc<Directory>,
     folder: &Path,
@@ -145,7 +145,7 @@ pub(crate) fn explain(
     examine(directory, folder, config, false).err()
 }
 
-/// Whether the page says the truth: the page cache outlives every process.
+/// Whether the page can be trusted: the page cache outlives every process.
 fn trust(page: &Page<'_>, segments: &Segments, fs: &Arc<dyn Fs>) -> Result<bool> {
     if page.is_removed() {
         // A removal that did not come to its first lasting step: the stream is still there.
@@ -194,7 +194,7 @@ impl Recovering<'_> {
         }
     }
 
-    /// As the opening would, but beside readers: under `append.lock`.
+    /// Recovers as the opening would, but beside readers: under `append.lock`.
     pub(super) fn resume(&self) -> Result<()> {
         let state = self.state_file.load()?;
         let LogEnd { tail, is_torn, holes, .. } = self.find_end(&state)?;

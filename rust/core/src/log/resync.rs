@@ -1,8 +1,8 @@
-//! Telling a batch that lies behind damage from a copy of one inside of a record.
+//! Distinguishes a batch behind damage from a copy of a batch inside a record.
 //!
-//! A record may hold any bytes, even a piece of this very log. A reader that goes from batch to batch
-//! never looks inside of a batch. A search for the next whole batch meets all bytes that look like one;
-//! it may take only a batch that stands where it was written.
+//! A record may hold any bytes, even a piece of this very log. A reader that goes from batch to
+//! batch never looks inside a batch. A search for the next whole batch meets everything that looks
+//! like one. It accepts a batch only at the place where the batch was written.
 
 use crate::format::record_batch::{HeaderRead, Unknown};
 use crate::format::BatchHeader;
@@ -11,7 +11,7 @@ use crate::types::{Micros, Position, SequenceNumber};
 /// What is known of the batches behind a damaged place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resync {
-    /// The damaged place: where the batch belongs that follows the last whole one.
+    /// The damaged place: where the batch after the last whole one belongs.
     pub(crate) at: Position,
     /// The first number that a batch may have.
     pub(crate) next_seq: SequenceNumber,
@@ -23,16 +23,16 @@ pub(crate) struct Resync {
     pub(crate) reserved: SequenceNumber,
     /// The shard's.
     pub(crate) epoch: u32,
-    /// What a batch has as previous checksum that follows a copy.
+    /// The previous checksum of a batch that follows a copy.
     pub(crate) copy: Option<u32>,
 }
 
-/// What the bytes at a place are to a search.
+/// What a search makes of the bytes at a place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Candidate {
-    /// The header of a batch of the shard; its body was not looked at.
+    /// The header of a batch of the shard; its body was not checked.
     Ours(BatchHeader),
-    /// That of a batch that a newer version wrote there.
+    /// The header of a batch that a newer version wrote there.
     Newer(Unknown),
     /// Nothing of the shard.
     Other,
@@ -54,9 +54,10 @@ impl Resync {
         }
     }
 
-    /// What begins at a place, given the bytes there. To be asked in the order of the places.
+    /// What begins at a place, given the bytes there. The places must be asked in order.
     ///
-    /// WHY by the header alone: a record may be nothing but headers of which each claims all the rest.
+    /// WHY the header alone decides: a record may be a list of headers, each of which claims all
+    /// the rest.
     pub(crate) fn look(&mut self, place: Position, head: &[u8]) -> Candidate {
         match BatchHeader::decode(head) {
             HeaderRead::Valid(header, crc) if self.holds(place, &header, crc) => {
@@ -70,8 +71,8 @@ impl Resync {
         }
     }
 
-    /// Whether a header found at a place is of a batch of the shard there; `crc` is the header's. To be
-    /// asked in the order of the places.
+    /// Whether a header found at a place is of a batch of the shard there; `crc` is the header's.
+    /// The places must be asked in order.
     pub(crate) fn holds(&mut self, place: Position, header: &BatchHeader, crc: u32) -> bool {
         let is_known = header.place != Position::default();
         // No record's body lies at the damaged place itself: there a batch ended.
@@ -84,7 +85,7 @@ impl Resync {
         is_ours
     }
 
-    /// Of a batch of a version that did not say where it stands: whether nothing speaks against it.
+    /// For a batch of a version that did not store its place: whether nothing contradicts it.
     fn is_plausible(&self, header: &BatchHeader) -> bool {
         let follows = |crc: Option<u32>| crc == Some(header.prev_header_crc);
         // What follows the last whole batch belongs at the damaged place and nowhere else.

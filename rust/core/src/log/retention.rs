@@ -1,9 +1,9 @@
-//! Letting go of old records: whole segments, oldest first, never the one being written.
+//! Removes old records: whole segments, oldest first, never the one being written.
 //!
 //! ```text
 //! state.trim_horizon raised, synced ──▶ segment unlinked ──▶ folder synced
-//! ```
-//! A crash between the steps leaves files below the horizon; the next pass removes them. What goes is
+//! A crash between the steps leaves files below the horizon; the next pass removes them. What may
+//! go is decided from the batches themselves, never from an index.
 //! decided from the batches themselves, never from an index.
 
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use super::read_buffer::ReadBuffer;
 use super::segment::Segment;
 use super::{ShardLog, SEGMENT_START};
 
-/// A segment is closed at this part of the retention age, so that a quiet stream's records go too.
+/// A segment is closed at this part of the retention age, so that a quiet stream's records expire
+/// too.
 const ROLLS_PER_AGE: u64 = 8;
 /// ... but not more often than this.
 const ROLL_AGE_MIN: Duration = Duration::from_secs(60);
@@ -50,8 +51,8 @@ pub struct Trimmed {
 }
 
 impl ShardLog {
-    /// Removes the segments that nothing in `keep` asks to keep. A limit that is not set asks for
-    /// nothing to be removed.
+    /// Removes the segments that no limit in `keep` protects. With no limit set, nothing is
+    /// removed.
     ///
     /// # Errors
     /// [`crate::Error::LockTimeout`] if writers are busy, errors of the file system; the next pass
@@ -100,7 +101,8 @@ impl ShardLog {
         Ok(self.segments.list()?.first().map_or(0, |segment| segment.ordinal))
     }
 
-    /// Begins a new segment if the first record of this one is older than a part of the age kept.
+    /// Begins a new segment if the first record of this one is older than that part of the
+    /// retention age.
     fn roll_by_age(&self, writer: &mut Writer, since: Micros) -> Result<()> {
         let now = self.directory.clock().now();
         let age = now.saturating_sub(since);
@@ -118,7 +120,7 @@ impl ShardLog {
         }
     }
 
-    /// A time before all records of a segment: as old as can be, if its header rotted.
+    /// A time before all records of a segment; 0 if its header is damaged.
     fn created(&self, segment: &Segment) -> Result<Micros> {
         let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
         let file = segment.open(self.directory.fs())?;

@@ -1,4 +1,4 @@
-//! Walking over the batches of a shard without believing anything: where do they end?
+//! Walks over the batches of a shard, checking everything, to find where they end.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use super::SEGMENT_START;
 /// Bytes looked at in one read.
 pub(super) const CHUNK: usize = 1024 * 1024;
 
-/// Where a walk over batches has got to.
+/// How far a walk over batches has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tail {
     /// After the last valid batch.
@@ -57,7 +57,7 @@ impl Tail {
 pub(super) enum Stop {
     /// Zeros or the end of the last segment.
     End,
-    /// Something that is not a batch that follows.
+    /// Bytes that are not the batch that follows.
     Invalid,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Scan<'a> {
     pub(super) synced: Synced,
 }
 
-/// Up to where the batches that were walked over say that they were on disk.
+/// Up to where the batches passed so far say that they were on disk.
 #[derive(Debug, Default)]
 pub(super) struct Synced {
     pub(super) end: End,
@@ -247,8 +247,8 @@ pub(super) fn after(tail: &Tail, header: &BatchHeader, crc: u32) -> Tail {
     }
 }
 
-/// Where the log really ends, walking from the last batch the page announces, or from the recovery
-/// point if there was none since the page was written.
+/// Where the log really ends: walks from the last batch that the page announces, or from the
+/// recovery point if none was announced since the page was written.
 pub(crate) fn walk_from_page(
     page: &Page<'_>,
     state: &ShardState,

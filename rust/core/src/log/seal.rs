@@ -1,7 +1,7 @@
-//! Sealing closed segments with a sparse index, and finding places by it.
+//! Seals closed segments with a sparse index, and finds places with it.
 //!
-//! The housekeeper does it, in whichever process is first: what two of them write for one segment are
-//! the same bytes. Nothing waits for it, and nothing but speed depends on it.
+//! The housekeeper of any process does it: two that seal the same segment write the same bytes.
+//! Nothing waits for it, and only speed depends on it.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ struct Scanned {
 }
 
 impl ShardLog {
-    /// Looks for a closed segment without an index, and gives it one. A segment that is damaged, or
-    /// that there is no room for, is left as it is.
+    /// Looks for a closed segment without an index, and writes one. A segment that is damaged, or
+    /// that there is no space for, is left as it is.
     pub(super) fn seal_next(&self) -> Result<()> {
         let active = self.page().committed().segment;
         for _ in 0..LOOKS_MAX {

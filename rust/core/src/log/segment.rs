@@ -1,4 +1,4 @@
-//! The segment files of a shard: their names, and opening them only while somebody reads.
+//! The segment files of a shard: their names, and opening them only while they are read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(crate) struct Segment {
     pub(crate) ordinal: u32,
     pub(crate) base_seq: SequenceNumber,
     path: PathBuf,
-    /// Append time of its last batch, once somebody has looked; only of a closed segment.
+    /// Append time of its last batch, once it was looked up; only of a closed segment.
     pub(crate) last_time: OnceLock<Micros>,
     // WHY weak: a log of many segments must not hold as many descriptors; those who read or write
     // keep theirs open.
@@ -47,7 +47,7 @@ impl Segment {
         &self.path
     }
 
-    /// The file, opened if nobody has it open.
+    /// The file; opens it if it is not open.
     ///
     /// # Errors
     /// [`Error::UnsupportedFormat`] if its header names a format or a feature without which it cannot
@@ -65,7 +65,7 @@ impl Segment {
         Ok(file)
     }
 
-    /// Whether nothing stands where its first batch belongs.
+    /// Whether the place of its first batch is empty.
     pub(crate) fn is_empty(&self, fs: &Arc<dyn Fs>) -> Result<bool> {
         let mut first = [0; HEADER_BYTES];
         fs.open(&self.path, Open::Read)
@@ -191,7 +191,7 @@ impl Segments {
     }
 
     /// Makes a segment file with its header; durable, with its name, when it returns. An empty one
-    /// that a writer left behind when it died is reused. `fail_stop` is told if a sync fails.
+    /// that a dead writer left is reused. `fail_stop` is called if a sync fails.
     pub(crate) fn create(
         &self,
         ordinal: u32,

@@ -1,4 +1,4 @@
-//! Group commit: one `fdatasync` for everyone who waits, in all processes.
+//! Group commit: one `fdatasync` for all waiting callers, in all processes.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +16,9 @@ use super::failure::FailedSync;
 use super::locks::INTERRUPT_CHECK;
 use super::{Directory, ShardLog};
 
-/// How long a waiter sleeps before it looks whether the leader is getting on.
+/// How long a waiter sleeps before it checks the leader's progress.
 const WAIT_STEP: Duration = Duration::from_millis(5);
-/// Without progress for this long a waiter syncs itself: the leader may be stopped.
+/// A waiter that sees no progress for this long syncs itself: the leader may be stopped.
 const LEADER_PATIENCE: Duration = Duration::from_millis(50);
 /// Committed data that was not synced for this long is synced by the first process that notices.
 pub(crate) const LAG_MAX: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(crate) struct Lag {
     marked: AtomicU64,
 }
 
-/// How far a waiter saw the shard synced, and since when no further.
+/// How far a waiter saw the shard synced, and since when without progress.
 struct Standstill {
     at: SequenceNumber,
     since: Stopwatch,
@@ -60,8 +60,8 @@ fn was_never_tried(error: &Error) -> bool {
     matches!(errno_of(error), libc::EMFILE | libc::ENFILE)
 }
 
-/// A sync of a shard failed: nothing is acknowledged on it any more, by anyone. What was written is not
-/// written again, because the kernel may have dropped it and would not say so twice.
+/// A sync of a shard failed: no process acknowledges anything on it any more. The data is not
+/// written again, because the kernel may have dropped it and would not report that twice.
 pub(super) fn fail_stop(
     directory: &Directory,
     folder: &Path,
@@ -79,7 +79,8 @@ pub(super) fn fail_stop(
 }
 
 impl ShardLog {
-    /// Waits until everything below `end` is synced: by another thread, or as the one that leads.
+    /// Waits until everything below `end` is synced, by another thread or by this one as the
+    /// leader.
     ///
     /// # Errors
     /// [`Error::StoragePoisoned`], [`Error::Interrupted`], [`Error::LockTimeout`]: whether the
@@ -109,8 +110,8 @@ impl ShardLog {
         }
     }
 
-    /// As the only thread of this process: syncs, or waits for a process that does, until the caller has
-    /// to be asked whether it still wants to wait.
+    /// As the leading thread of this process: syncs, or waits for a process that does, until it is
+    /// time to ask the caller whether it still wants to wait.
     fn lead(
         &self,
         end: SequenceNumber,
@@ -137,7 +138,7 @@ impl ShardLog {
         Ok(())
     }
 
-    /// Whether the caller still wants to wait, which it is not asked each time.
+    /// Whether the caller still wants to wait; it is not asked every time.
     fn keep_waiting(&self, asked: &mut Stopwatch, patience: &Patience<'_>) -> Result<()> {
         if asked.elapsed() >= INTERRUPT_CHECK {
             *asked = Stopwatch::start();
@@ -223,7 +224,8 @@ impl ShardLog {
         Ok(())
     }
 
-    /// Keeps room on the disk for the next records of a shard that must go on when it is full.
+    /// Reserves disk space for the next records of a shard that must continue when the disk is
+    /// full.
     fn keep_room(&self) -> Result<()> {
         let (step, end) = (self.config.room, self.page().committed());
         if step == 0 {

@@ -1,21 +1,21 @@
-//! How a stream is set up, and the defaults: each exists here and nowhere else.
+//! The settings of a stream, and their defaults: each exists here and nowhere else.
 
 use crate::error::{Error, Result};
 use crate::log::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::types::{is_valid_internal_name, is_valid_name, Compression, Durability, SHARDS_MAX};
 
-/// When sealed segments may go. Nothing set: they stay for ever.
+/// When sealed segments may be removed; never, if nothing is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Oldest append time kept, in µs before now.
     pub age_us: Option<u64>,
     /// Most bytes kept on disk, by shard.
     pub bytes: Option<u64>,
-    /// Whether records may go that every mapping has consumed.
+    /// Whether records that every mapping has consumed may be removed.
     pub is_consumed: bool,
 }
 
-/// How a stream is set up.
+/// The settings of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamConfig {
     // Behaviour.
@@ -23,9 +23,9 @@ pub struct StreamConfig {
     pub shards: u32,
     /// What an acknowledgement survives.
     pub durability: Durability,
-    /// When sealed segments may go.
+    /// When sealed segments may be removed.
     pub retention: Retention,
-    /// Whether this is a stream of ours (dead letters, redrive): dots in its name are allowed.
+    /// Whether this is an internal stream (dead letters, redrive): dots in its name are allowed.
     pub is_internal: bool,
     // Performance.
     /// How batches are stored; zstd saves disk and cold reads, none saves CPU.

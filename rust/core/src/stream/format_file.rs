@@ -1,4 +1,4 @@
-//! The file `FORMAT`: that a folder is a log, of which format, and which log it is.
+//! The file `FORMAT`: it marks a folder as a log, with its format version and uuid.
 
 use std::path::Path;
 

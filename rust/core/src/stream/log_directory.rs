@@ -1,7 +1,8 @@
 //! An open log directory: its streams, its housekeeping, and closing it.
 //!
-//! Every process that has the log open holds `lock` shared. A process that gets it exclusively is alone;
-//! only then it makes or rebuilds pages of the control file, and recovers shards (`opening.rs`).
+//! Every process that has the log open holds `lock` shared. A process that gets it exclusively is
+//! alone. Only then may it make or rebuild pages of the control file, and recover shards
+//! (`opening.rs`).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -127,7 +128,7 @@ impl Log {
         self.directory.uuid()
     }
 
-    /// The durability of streams that this handle creates without saying.
+    /// The default durability of streams that this handle creates.
     pub fn durability(&self) -> Durability {
         self.durability
     }
@@ -155,7 +156,7 @@ impl Log {
         self.directory.control().wake();
     }
 
-    /// Has `housekeeper` called about ten times a second for as long as it lives.
+    /// Calls `housekeeper` about ten times a second for as long as it lives.
     pub fn on_housekeeping(&self, housekeeper: Weak<dyn Housekeeper>) {
         self.housekeepers.lock().push(housekeeper);
     }
@@ -300,7 +301,8 @@ impl Log {
             .try_for_each(|shard| shard.sync_now())
     }
 
-    /// Gives one handle back: as often as [`Log::open`] returned this log, the last time closes it.
+    /// Closes one handle; the log closes when this was called as often as [`Log::open`] returned
+    /// it.
     ///
     /// # Errors
     /// A final sync failed.
@@ -319,7 +321,7 @@ impl Log {
         self.wind_up()
     }
 
-    /// Ends all use of the log in this process. The last process to do so notes that, so that the
+    /// Ends all use of the log in this process. The last process to do so records that, so that the
     /// next opening needs no recovery.
     fn end(&self) -> Result<()> {
         if self.directory.is_forked() || !self.directory.close() {

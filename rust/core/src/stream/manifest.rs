@@ -1,4 +1,4 @@
-//! `manifest.json`: what a stream is. One JSON object, then a line with its CRC-32C.
+//! `manifest.json`: settings and shards of a stream. One JSON object, then a line with its CRC-32C.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ pub struct ShardMeta {
     pub is_pending: bool,
 }
 
-/// What a stream is.
+/// The settings and shards of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// How it was set up.
+    /// Its settings.
     pub config: StreamConfig,
-    /// When, µs UTC.
+    /// When it was made, µs UTC.
     pub created: Micros,
     /// All its shards, by number.
     pub shards: Vec<ShardMeta>,

@@ -1,4 +1,4 @@
-//! All streams of a log by their manifests, and what lies in their folders.
+//! The manifests of all streams of a log, and the contents of their folders.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use super::manifest::Manifest;
 use super::shard_config;
 use super::topology::{manifest_path, stream_names};
 
-/// The streams and their manifests, but for those whose manifest is damaged: opening such a stream
-/// tells of it, and the others do not depend on it.
+/// The streams and their manifests, except streams whose manifest is damaged: opening one of those
+/// reports it, and the others do not depend on it.
 pub(super) fn whole_streams(directory: &Directory) -> Result<Vec<(String, Manifest)>> {
     let mut found = Vec::new();
     for name in stream_names(directory)? {
@@ -40,7 +40,7 @@ pub(super) fn for_each_shard(
     Ok(())
 }
 
-/// Whether the folder of a stream holds record batches: then it is no creation that did not finish.
+/// Whether the folder of a stream holds record batches: then it is not an unfinished creation.
 pub(crate) fn holds_records(fs: &Arc<dyn Fs>, folder: &Path) -> Result<bool> {
     if !fs.exists(folder).at(folder)? {
         return Ok(false);

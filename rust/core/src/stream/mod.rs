@@ -1,4 +1,4 @@
-//! Shards together: a stream routes records to its shards, and a log directory holds streams.
+//! Streams and logs: a stream routes records to its shards, and a log directory holds streams.
 
 mod config;
 mod format_file;
@@ -43,7 +43,7 @@ pub struct Stream {
     folder: PathBuf,
     config: StreamConfig,
     created: Micros,
-    /// The shards as this process last heard of them; a producer that meets CLOSE looks again.
+    /// The shards as this process last read them; a producer that meets a CLOSE reads them again.
     known: Mutex<Arc<[ShardMeta]>>,
     shards: Mutex<BTreeMap<ShardId, Arc<ShardLog>>>,
     next_keyless: AtomicUsize,
@@ -143,7 +143,7 @@ impl Stream {
         Ok(shard)
     }
 
-    /// The shards that this process has open, but for those of a removed stream.
+    /// The shards that this process has open, except those of a removed stream.
     fn open_shards(&self) -> Vec<Arc<ShardLog>> {
         self.shards.lock().values().filter(|shard| !shard.is_removed()).cloned().collect()
     }
@@ -161,8 +161,8 @@ impl Stream {
     }
 }
 
-/// Room kept for dead letters and redrives. On a full disk it is they that let a function go on, and
-/// with it retention by consumption, which makes room.
+/// Space reserved for dead letters and redrives. On a full disk, they are what lets a function
+/// continue; then retention by consumption can free space.
 const INTERNAL_ROOM: u64 = 1024 * 1024;
 
 /// The manifest of a stream as it is on disk now.

@@ -1,4 +1,5 @@
-//! Opening a log directory: alone, when it is made or recovered, or beside others who have it open.
+//! Opens a log directory: alone, to make or recover it, or beside other processes that have it
+//! open.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use super::format_file::{decode_format, encode_format};
 use super::manifests::{for_each_shard, whole_streams};
 use super::{removal, Stream, Topology};
 
-/// How long an opener waits for one that recovers the log.
+/// How long an opener waits for a process that recovers the log.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
-/// How long an opener believes that what it stands beside is a log whose opener died, and nothing
-/// worse.
+/// How long an opener assumes that the log that it found was left unfinished by an opener that
+/// died.
 const UNREADY_PATIENCE: Duration = Duration::from_secs(1);
 const UNREADY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -28,14 +29,14 @@ const UNREADY_PAUSE: Duration = Duration::from_millis(2);
 pub struct OpenOptions {
     /// Whether a directory that is missing or empty becomes a log.
     pub create: bool,
-    /// The durability of streams that this handle creates without saying.
+    /// The default durability of streams that this handle creates.
     pub durability: Durability,
     /// Where it is; tests give a simulated one.
     pub fs: Arc<dyn Fs>,
     /// The clock that stamps records.
     pub clock: Arc<dyn Clock>,
-    /// Whether a thread of this process syncs what nobody else does; without it a caller has to
-    /// call [`Log::tick`].
+    /// Whether a thread of this process syncs what no caller syncs; without it a caller has to call
+    /// [`Log::tick`].
     pub housekeeping: bool,
 }
 
@@ -104,11 +105,12 @@ fn create_dirs(fs: &Arc<dyn Fs>, path: &Path) -> Result<()> {
     fs.sync_dir(parent).at(parent)
 }
 
-/// Recovers every shard. One that cannot be is closed, and the others are not: opening it tells
-/// why. What a newer version wrote is refused as a whole, before anything is changed.
+/// Recovers every shard. A shard that cannot be recovered is closed, the others are not; opening it
+/// returns the reason. What a newer version wrote is refused as a whole, before anything is
+/// changed.
 ///
-/// In another boot a page that was not visited belongs to no shard from then on: its stream's manifest
-/// is damaged, or missing, and may be brought back when page 0 is of this boot.
+/// In another boot a page that was not visited belongs to no shard from then on. Its stream's
+/// manifest is damaged or missing, and may be brought back once page 0 is of this boot.
 fn recover_shards(opened: &Opened, same_boot: bool) -> Result<()> {
     let directory = &opened.directory;
     let mut found = Vec::new();
@@ -139,7 +141,7 @@ pub(super) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Opens it, alone or beside others; returns `lock` too, held shared.
+    /// Opens it, alone or beside other processes; returns `lock` too, held shared.
     pub(super) fn run(self) -> Result<(Arc<dyn File>, Opened)> {
         let fs = &self.options.fs;
         let magic = fs.magic(&self.root).at(&self.root)?;
@@ -222,7 +224,8 @@ impl Opening<'_> {
         decode_format(&bytes, format_path)
     }
 
-    /// Under the shared lock: what others have made; `None` if it is not there, or not of this boot.
+    /// Under the shared lock: what other processes made; `None` if it is missing, or of another
+    /// boot.
     fn beside_others(&self) -> Result<Option<Opened>> {
         let fs = &self.options.fs;
         let (format_path, control_path) = (self.root.join("FORMAT"), self.root.join("control"));
@@ -283,7 +286,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Finishes the splits and merges that were left in the middle.
+    /// Finishes the splits and merges that were interrupted.
     fn settle(&self) -> Result<()> {
         let patience = Patience::of(OPEN_PATIENCE);
         for (name, manifest) in whole_streams(&self.directory)? {

@@ -1,4 +1,4 @@
-//! Putting records: checked, routed, and appended to their shards.
+//! Puts records: checks them, routes them, and appends them to their shards.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -163,8 +163,8 @@ impl Put<'_> {
     /// Appends all records and waits as the stream's durability says.
     ///
     /// # Errors
-    /// As [`crate::log::ShardLog::append`] but for a closed shard: its records go to those that go
-    /// on from it. In a call for several shards, records of the others may have been appended.
+    /// As [`crate::log::ShardLog::append`], except for a closed shard: its records go to its
+    /// children. In a call for several shards, records of the others may have been appended.
     ///
     /// # Durability
     /// That of the stream, when it returns.

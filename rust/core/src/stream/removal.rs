@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! pages of its shards REMOVED ──▶ manifest renamed to `removed` ──▶ files, folders, `removed` gone
-//!   (nobody can use it)            └─ the commit point
+//!   (no process can use it)        └─ the commit point
 //! ```
-//! A process that finds `removed` (an opener that is alone, a creation of that name) goes on with the
-//! last step. Before the rename the stream is whole: after a crash it is there as before, until then
-//! those who have it open are told that it is gone.
+//! A process that finds `removed` (an opener that is alone, or a creation of that name) continues
+//! with the last step. Before the rename the stream is whole, and after a crash it comes back. Until
+//! then, processes that have it open get `StreamNotFound`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::log::Directory;
 use super::topology::Changing;
 use super::Stream;
 
-/// Stands in a stream's folder instead of the manifest while the stream is being removed.
+/// The file in a stream's folder, in place of the manifest, while the stream is being removed.
 pub(crate) const MARKER: &str = "removed";
 
 impl Stream {
@@ -71,7 +71,7 @@ pub(super) fn sweep(fs: &Arc<dyn Fs>, folder: &Path) -> Result<()> {
     fs.sync_dir(streams).at(streams)
 }
 
-/// Goes on with all removals that were left in the middle.
+/// Finishes all removals that were interrupted.
 pub(super) fn sweep_all(directory: &Directory) -> Result<()> {
     let streams = directory.root().join("streams");
     for name in directory.fs().list(&streams).at(&streams)? {

@@ -1,13 +1,14 @@
-//! Splitting a shard in two, and merging two that lie side by side.
+//! Splits a shard in two, and merges two adjacent ones.
 //!
 //! ```text
 //! manifest: children PENDING ──▶ CLOSE{children} in the parents, synced ──▶ manifest: parents closed,
 //!                                └─ the first one is the commit point        children open
 //! ```
-//! All of it under `topology.lock`. The next process that takes it, or opens the log alone, finishes what
-//! was left in the middle: children whose parents have no CLOSE are dropped, nobody has ever written
-//! to them; with a CLOSE the rest is done. So children are open exactly if their parents have CLOSE,
-//! and a producer that meets one goes the same way before it writes to a child.
+//! Everything happens under `topology.lock`. The next process that takes it, or opens the log
+//! alone, finishes an interrupted change. If the parents have no CLOSE, the children are dropped:
+//! no process has written to them. With a CLOSE the remaining steps are done. So children are open
+//! exactly if their parents have a CLOSE, and a producer that meets a CLOSE finishes the change
+//! before it writes to a child.
 
 use crate::clock::Patience;
 use crate::error::{Error, Result};
@@ -19,8 +20,8 @@ use super::topology::{self, Changing};
 use super::{load, shard_config, Stream};
 
 impl Stream {
-    /// Splits a shard: the two new ones go on with its hash keys below `at`, and from it on. Without
-    /// `at` each gets half.
+    /// Splits a shard: one child gets its hash keys below `at`, the other those from `at` on.
+    /// Without `at` each gets half.
     ///
     /// # Errors
     /// [`Error::Config`] if there is no such shard, if `at` is not inside it, or the log has too many
@@ -55,10 +56,10 @@ impl Stream {
         }
     }
 
-    /// Merges two shards whose hash keys lie side by side into a new one.
+    /// Merges two shards with adjacent hash keys into a new one.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no such shard or they do not lie side by side; otherwise as
+    /// [`Error::Config`] if there is no such shard or they are not adjacent; otherwise as
     /// [`Stream::split`].
     ///
     /// # Durability
@@ -89,7 +90,7 @@ impl Stream {
         }
     }
 
-    /// Ends `parents` and lets a new shard for each range go on.
+    /// Closes `parents` and opens a new shard for each range.
     fn replace(
         &self,
         changing: &Changing<'_>,
@@ -123,8 +124,8 @@ impl Stream {
         closed.and(settled).map(|_| ids)
     }
 
-    /// Under `topology.lock`, or alone: finishes a split or a merge that was left in the middle, and
-    /// returns the manifest, in which then nothing is pending.
+    /// Under `topology.lock`, or alone: finishes an interrupted split or merge, and returns the
+    /// manifest, in which nothing is pending then.
     pub(super) fn settle(&self, _: &Changing<'_>, patience: &Patience<'_>) -> Result<Manifest> {
         let mut manifest = load(&self.directory, &self.name)?;
         let pending = || manifest.shards.iter().filter(|shard| shard.is_pending);
@@ -188,7 +189,7 @@ impl Stream {
     }
 }
 
-/// The shards of a manifest that anybody may see: what is pending may yet be dropped.
+/// The shards of a manifest that callers may see: a pending shard may yet be dropped.
 pub(super) fn visible(manifest: &Manifest) -> Vec<ShardMeta> {
     manifest.shards.iter().filter(|shard| !shard.is_pending).cloned().collect()
 }

@@ -1,4 +1,4 @@
-//! Which shards there are, changed by one at a time: creating, splitting, merging.
+//! The set of shards, changed by one process at a time: creating, splitting, merging.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -40,7 +40,7 @@ impl Topology {
         &self.control_file
     }
 
-    /// Waits until nobody else changes anything.
+    /// Waits until no other process changes anything.
     pub(crate) fn enter(&self, patience: &Patience<'_>) -> Result<Changing<'_>> {
         let threads = self.threads.lock();
         let processes = self.lock.lock(patience)?;

@@ -1,4 +1,4 @@
-//! Beginning anew: another number of lanes, or another place.
+//! A new generation of lanes: another number of lanes, or another place.
 
 use super::held::FileState;
 use super::slots::lane_start;
@@ -58,8 +58,8 @@ impl LanesFile {
         Ok(true)
     }
 
-    /// Has all lanes begin at a place, whatever they had done or had in flight. The caller has the
-    /// leases of all lanes in force.
+    /// Makes all lanes begin at a place, whatever they have done or have in flight. The caller has
+    /// the leases of all lanes in force.
     ///
     /// # Errors
     /// As [`LanesFile::change_factor`].

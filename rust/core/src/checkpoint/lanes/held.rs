@@ -24,7 +24,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Notes that all that was written is durable: from now on the other slot is written.
+    /// Notes that everything written is durable: from now on the other slot is written.
     pub(super) fn note_synced(&mut self) {
         if self.is_dirty {
             self.target = 1 - self.target;

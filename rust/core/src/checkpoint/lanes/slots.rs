@@ -1,4 +1,4 @@
-//! Reading and writing the slots of a lanes file; call all of it under the file's lock.
+//! Reads and writes the slots of a lanes file; every call needs the file's lock.
 
 use super::view::{view_of, LaneView};
 use super::{LanesFile, LANES_START, LANE_BYTES, STRIDE};
@@ -49,8 +49,8 @@ impl LanesFile {
         })
     }
 
-    /// WHY with all that lies between them: before each write both are read, twice a batch. Two calls
-    /// of `pread` take 860 ns, this one 500.
+    /// WHY one read with everything in between: both slots are read before each write, twice a
+    /// batch. Two calls of `pread` take 860 ns, this one 500.
     pub(super) fn read_slots(&self, slot: u32) -> Result<Slots> {
         const BETWEEN: usize = 4096;
         const _: () = assert!(BETWEEN as u64 == STRIDE, "the second slot is a stride further");

@@ -18,7 +18,8 @@ pub struct LaneView {
 }
 
 impl LaneView {
-    /// What of the batch in flight counts; `None` if the slot is void or was never written.
+    /// The part of the batch in flight that counts; `None` if the slot is void or was never
+    /// written.
     pub fn still_open(&self, boot_id: [u8; 16]) -> Option<InFlight> {
         let next_seq = self.checkpoint.next_seq;
         let open = self.in_flight.clone()?.still_open(boot_id, self.head.generation, next_seq)?;

@@ -11,7 +11,7 @@ use crate::fs::{self, Fs};
 pub(super) const LANES_SUFFIX: &str = ".lanes";
 /// The file with what a mapping wants.
 pub(crate) const RECORD: &str = "mapping";
-/// Stands in the folder of a mapping that is being removed.
+/// This file is in the folder of a mapping that is being removed.
 pub(crate) const REMOVED: &str = "removed";
 
 /// The name of a stream's folder in that of a mapping: no stream has a name with `@`, and two have the

@@ -1,4 +1,4 @@
-//! How the lanes of a mapping stand.
+//! The status of a mapping's lanes.
 
 use super::folder::{stream_of, LANES_SUFFIX, RECORD, REMOVED};
 use super::Mapping;
@@ -8,7 +8,7 @@ use crate::checkpoint::slot::InFlight;
 use crate::error::{IoContext, Result};
 use crate::types::{Micros, SequenceNumber, ShardId};
 
-/// How one lane stands.
+/// The status of one lane.
 #[derive(Clone, Debug)]
 pub struct LaneStatus {
     /// The stream it reads.
@@ -27,7 +27,7 @@ pub struct LaneStatus {
     pub behind: u64,
     /// The batch in flight, with at least one entry; `None` if there is none or it is void.
     pub in_flight: Option<InFlight>,
-    /// Whether a living process holds the lease.
+    /// Whether a live process holds the lease.
     pub is_leased: bool,
     /// Wall time of the checkpoint.
     pub written: Micros,
@@ -41,7 +41,7 @@ pub struct LaneStatus {
 }
 
 impl Mapping {
-    /// How the lanes of one stream, or of all, stand.
+    /// The status of the lanes of one stream, or of all.
     ///
     /// # Errors
     /// [`Error::CheckpointConflict`], [`Error::Io`].

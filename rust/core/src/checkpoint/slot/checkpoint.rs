@@ -18,7 +18,7 @@ pub struct Checkpoint {
     pub counter: u64,
     /// Generation of the head it was written under.
     pub generation: u64,
-    /// Fencing token: a lease's writes are refused once a higher one stands in any slot.
+    /// Fencing token: a lease's writes are refused once any slot has a higher one.
     pub lease_epoch: u64,
     /// Everything below is done; the next sequence number to read.
     pub next_seq: SequenceNumber,

@@ -1,4 +1,4 @@
-//! The head of a lanes file: how many lanes there are, and what they are like.
+//! The head of a lanes file: how many lanes there are, and whether they have windows.
 
 use super::sealed::{seal, unseal, OTHER_FORMAT};
 use crate::format::{Bytes, Damage};
@@ -10,7 +10,7 @@ pub const HEAD_BYTES: usize = 32;
 const HEAD_MAGIC: [u8; 8] = *b"SFLANES\x01";
 const FLAG_WINDOWED: u16 = 1;
 
-/// What the lanes of a shard are like.
+/// The layout of a shard's lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLayout {
     /// How many there are.
@@ -29,7 +29,7 @@ impl LaneLayout {
     /// The only layout with windows: a state belongs to a whole shard.
     pub const WINDOWED: Self = Self { factor: 1, is_windowed: true };
 
-    /// Whether there are lanes like that.
+    /// Whether such a layout is possible.
     pub(in crate::checkpoint) fn is_valid(self) -> bool {
         (1..=FACTOR_MAX).contains(&self.factor) && (self.factor == 1 || !self.is_windowed)
     }
@@ -49,7 +49,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// What the lanes are like.
+    /// The layout of the lanes.
     pub fn layout(&self) -> LaneLayout {
         LaneLayout { factor: self.factor, is_windowed: self.is_windowed }
     }

@@ -23,10 +23,10 @@ const FLAG_JOINED: u8 = 1;
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX <= 4096, "the in-flight slot has one page of a lane");
 
-/// Why records failed, when no runner lived to tell.
+/// Why records failed, if no runner lived to report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Cause {
-    /// Nothing, or something a runner knows more about.
+    /// Nothing, or a failure that a runner can report itself.
     #[default]
     None,
     /// The process died.
@@ -67,7 +67,7 @@ pub struct Entry {
     pub attempts: u32,
     /// Handed over in the same call as the entry before it.
     pub is_joined: bool,
-    /// Of the last failure, when no runner could tell.
+    /// Of the last failure, if no runner could report it.
     pub cause: Cause,
     /// For [`Cause::Crashed`]: the signal's number, or minus the exit code.
     pub detail: i32,
@@ -223,7 +223,7 @@ impl InFlight {
         })
     }
 
-    /// What of the slot counts in this boot, under this head and at this checkpoint.
+    /// The part of the slot that counts in this boot, under this head and at this checkpoint.
     ///
     /// `None` if it is void: written in another boot or under another head, or formed above the
     /// checkpoint (which went back since). Entries below the checkpoint are dropped, so a settled

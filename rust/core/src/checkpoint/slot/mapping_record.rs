@@ -38,25 +38,25 @@ pub enum OnFailure {
 pub struct MappingRecord {
     /// Rises with every write; the valid slot with the higher one counts.
     pub counter: u64,
-    /// Lanes a shard should have; the factor in force stands in each lanes file.
+    /// Lanes that a shard should have; the factor in force is in each lanes file.
     pub wanted_factor: u32,
     /// Whether they should have tumbling windows.
     pub wants_windows: bool,
-    /// Whether the mapping rests.
+    /// Whether the mapping is paused.
     pub is_paused: bool,
     /// Where a stream that is new to the mapping begins.
     pub start: Start,
     /// Streams whose shards all have a lanes file; a shard that comes later begins at its first record.
     pub begun: Vec<String>,
-    /// How many replays were made of it: the highest number of one. None is given out twice, for dead
-    /// letters of a replay that is over go on to name it.
+    /// How many replays were made of it: the highest number so far. No number is used twice,
+    /// because dead letters of a finished replay still name it.
     pub replays: u64,
     /// Where failures go, as the worker that started last noted it.
     pub on_failure: OnFailure,
 }
 
 impl MappingRecord {
-    /// What the lanes of a shard should be like.
+    /// The layout that the lanes of a shard should have.
     pub fn wanted(&self) -> LaneLayout {
         LaneLayout { factor: self.wanted_factor, is_windowed: self.wants_windows }
     }

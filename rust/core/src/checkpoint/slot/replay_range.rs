@@ -73,7 +73,7 @@ impl RecordRange {
     }
 }
 
-/// What stands between the name of a mapping and the number of a replay of it.
+/// What separates the name of a mapping from the number of its replay.
 pub const REPLAY_MARK: &str = "@replay-";
 
 /// The name of a replay.

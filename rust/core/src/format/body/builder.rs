@@ -1,4 +1,4 @@
-//! Records on their way into one record batch.
+//! The records of one record batch that is being built.
 
 use std::cell::Cell;
 
@@ -9,15 +9,16 @@ use super::sections::{
 };
 use crate::format::align8;
 
-/// Most memory that a thread keeps for its next batch; one that has grown beyond it is let go. Twice the
-/// payloads that a batch should hold, for they grow by doubling, with some room for offsets and keys.
+/// Most memory that a thread keeps for its next batch; a larger buffer is freed. It is twice the
+/// payload that a batch should hold, because buffers grow by doubling, and some space for offsets
+/// and keys.
 pub(in crate::format) const KEPT_BYTES_MAX: usize = (2 * 1024 + 512) * 1024;
 
 thread_local! {
     static SPARE: Cell<Option<RecordBuilder>> = const { Cell::new(None) };
 }
 
-/// Records on their way into one record batch, already in the order of the body's sections.
+/// The records of a batch that is being built, already in the order of the body's sections.
 #[derive(Debug, Clone)]
 pub struct RecordBuilder {
     count: u32,
@@ -47,16 +48,16 @@ impl Default for RecordBuilder {
 }
 
 impl RecordBuilder {
-    /// An empty one, in the memory of the last that this thread has recycled.
+    /// An empty one, in the memory that this thread recycled last.
     pub fn recycled() -> Self {
         SPARE.take().unwrap_or_default()
     }
 
     /// Keeps its memory for this thread's next [`RecordBuilder::recycled`].
     ///
-    /// WHY: a new one copies itself as it grows, and it depends on what else is in memory whether the
-    /// allocator takes that from the kernel each time and gives it back: then an append of 100 B took
-    /// 84 ns instead of 58.
+    /// WHY: a new builder copies itself as it grows. And depending on what else is in memory, the
+    /// allocator may take its memory from the kernel and give it back each time: then an append of
+    /// 100 B took 84 ns instead of 58.
     pub fn recycle(mut self) {
         let columns = [&self.values, &self.keys, &self.headers];
         if columns.map(Column::capacity).iter().sum::<usize>() <= KEPT_BYTES_MAX {

@@ -1,4 +1,4 @@
-//! One column of variable-length values: while it is made, and where it lies in a body.
+//! One column of variable-length values: under construction, and in a body.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! A record batch that was read: its records, taken from the body as they are asked for.
+//! A record batch that was read: its records, taken from the body on demand.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::format::record_batch::{BatchHeader, RECORDS_MAX};
 use crate::format::{Control, Damage};
 use crate::types::{Micros, Position, SequenceNumber, ShardId};
 
-/// Most payload bytes of a batch that never was on disk: its offsets are 31-bit, and there is room for
-/// the sections around the payloads.
+/// Most payload bytes of a batch that was never on disk: its offsets have 31 bits, and the sections
+/// around the payloads need space.
 pub const IN_MEMORY_BYTES_MAX: usize = (1 << 31) - (1 << 24);
 
 /// A record batch that was read, verified and decompressed.
@@ -116,7 +116,7 @@ impl DecodedBatch {
         Some(())
     }
 
-    /// WHY here: later, when somebody asks for a header, there is nobody to tell that it is lost.
+    /// WHY here: later, when a caller asks for a header, its loss cannot be reported any more.
     fn check_headers(&self) -> Result<(), Damage> {
         let Some(headers) = &self.headers else { return Ok(()) };
         let is_whole = |index| Headers::new(headers.get(&self.body, index)).is_whole();

@@ -14,7 +14,7 @@ pub(super) const TS_DELTAS: u16 = 7;
 pub(super) const KEY_VALIDITY: u16 = 9;
 pub(super) const FLAG_MUST_UNDERSTAND: u16 = 1;
 
-/// Of a section that a newer version wrote, and that no reader may step over.
+/// For a section that a newer version wrote, and that no reader may skip.
 pub const UNKNOWN_SECTION: Damage =
     Damage("a section of a kind that must be understood is unknown");
 

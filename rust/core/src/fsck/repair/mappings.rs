@@ -1,4 +1,4 @@
-//! Putting right mappings and lanes files.
+//! Repairs mappings and lanes files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::fsck::lanes_bytes::{
 };
 use crate::types::{Start, FACTOR_MAX};
 
-/// Puts right what of the mappings can be derived: one slot from the other, a record and a head from
+/// Repairs what can be derived of the mappings: one slot from the other, a record and a head from
 /// the lanes. A lane whose checkpoints are both damaged stays as it is.
 pub(super) fn repair(repair: &mut Repair<'_>) -> Result<()> {
     let fs = Arc::clone(repair.fs());
@@ -56,8 +56,8 @@ pub(super) fn repair(repair: &mut Repair<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The record as its valid slot has it; else as the lanes files tell: their factor, not paused, and
-/// nothing of a stream skipped that has no lanes yet.
+/// The record from its valid slot. Otherwise it is derived from the lanes files: their factor, not
+/// paused; a stream without lanes begins at its first record.
 fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
     let bytes = read_if_there(fs, path)?;
     let slots = bytes.chunks(MAPPING_BYTES).filter_map(|slot| MappingRecord::decode(slot).ok());
@@ -96,9 +96,9 @@ fn derived_record(fs: &Arc<dyn Fs>, path: &Path) -> Result<MappingRecord> {
 }
 
 impl Lanes<'_> {
-    /// The head as the checkpoints tell it: the highest generation, and how many lanes have it. A
-    /// change of the factor that was not finished may be taken for one that was: its lanes begin at
-    /// the lowest checkpoint of all, so that nothing is passed over.
+    /// The head that the checkpoints imply: the highest generation, and how many lanes have it. An
+    /// unfinished change of the factor may be taken for a finished one. Its lanes begin at the
+    /// lowest checkpoint of all, so that nothing is passed over.
     fn derived_head(&self) -> Option<Head> {
         let is_damaged = |number: u32| {
             let start = LANES_START + u64::from(number) * LANE_BYTES;
@@ -134,7 +134,7 @@ impl Lanes<'_> {
         }
     }
 
-    /// Writes both heads; false if nobody knows what they said.
+    /// Writes both heads; false if their content cannot be derived.
     fn repair_heads(&mut self) -> bool {
         // A slot that rotted may be the newer one.
         let derived = self.derived_head();

@@ -1,4 +1,4 @@
-//! Putting right one shard: segment headers, the list of holes, `state`, and a log whose flush failed.
+//! Repairs one shard: segment headers, the list of holes, `state`, and a log whose flush failed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::log::{holes, Segments, StateFile, SEGMENT_START};
 use crate::stream::ShardMeta;
 use crate::types::{Position, SequenceNumber};
 
-/// Numbers that are given up where it is unknown which were used: far more than any process can have
-/// had reserved, and nothing of 2⁶⁴.
+/// Numbers that are given up if it is unknown which were used: far more than any process can have
+/// reserved, and very few of 2⁶⁴.
 const NUMBERS_GIVEN_UP: SequenceNumber = 1 << 26;
 /// What is written again at once: a bad sector costs no more than this.
 const PIECE_BYTES: usize = 4096;
@@ -105,7 +105,7 @@ impl ShardRepair<'_, '_> {
         }
     }
 
-    /// Takes note of the holes that were found, and of those that recovery had found before.
+    /// Records the holes that were found, and those that recovery had found before.
     fn holes(&mut self) -> Result<()> {
         let accepted = |hole: &Hole| Hole { is_accepted: true, ..*hole };
         let mut list: Vec<Hole> = self.facts.known_holes.iter().map(accepted).collect();
@@ -129,7 +129,7 @@ impl ShardRepair<'_, '_> {
         Ok(())
     }
 
-    /// Numbers from here on were used by nobody.
+    /// No process has used numbers from here on.
     fn unused(&self) -> SequenceNumber {
         let lanes = self.repair.lanes.get(&(self.stream.to_owned(), self.meta.id));
         let known = self.facts.end.next_seq.max(lanes.map_or(0, |(next_seq, _)| *next_seq));
@@ -185,7 +185,7 @@ impl ShardRepair<'_, '_> {
         }
     }
 
-    /// A shard without a segment goes on in a new one, above every number known.
+    /// A shard without a segment continues in a new one, above every number known.
     fn begin_anew(&mut self) -> Result<()> {
         let old = self.facts.state.unwrap_or_default();
         let lanes = self.repair.lanes.get(&(self.stream.to_owned(), self.meta.id)).copied();
@@ -202,7 +202,7 @@ impl ShardRepair<'_, '_> {
         self.put_marker_aside()
     }
 
-    /// Makes the segment that begins at a boundary, and has recovery begin there.
+    /// Makes the segment that begins at a boundary, and moves the recovery point there.
     fn go_on_in(&mut self, start: Boundary, old: ShardState) -> Result<()> {
         let header = SegmentHeader {
             log_uuid: self.uuid,
@@ -233,8 +233,8 @@ impl ShardRepair<'_, '_> {
         })
     }
 
-    /// Cuts a shard whose flush failed where it was last durable, and goes on in a new segment: the
-    /// pages of the old file may say one thing and the disk another.
+    /// Cuts a shard whose flush failed where it was last durable, and continues in a new segment,
+    /// because the cached pages of the old file may differ from the disk.
     fn leave_failed(&mut self) -> Result<()> {
         let facts = self.facts;
         let old = facts.state.unwrap_or_default();
@@ -291,10 +291,10 @@ impl ShardRepair<'_, '_> {
         Ok(())
     }
 
-    /// Writes what is kept once more, as far as nothing says that it is on disk, and flushes it.
+    /// Writes the kept data once more, except what is known to be on disk, and flushes it.
     ///
-    /// WHY not the flush alone: after one that failed, the kernel may take its pages for clean, and say
-    /// yes without writing anything.
+    /// WHY not only a flush: after a failed one, the kernel may consider its pages clean, and
+    /// report success without writing anything.
     fn write_again(&self, from: Position, to: Position) -> Result<()> {
         // INVARIANT: a segment is synced before the next one is made.
         let begin = if from.segment < to.segment { SEGMENT_START } else { from.offset };

@@ -1,4 +1,4 @@
-//! What lies where the next batch belongs and is none: a torn end, or damage.
+//! What lies where the next batch belongs and is not a batch: a torn end, or damage.
 
 use super::{ShardWalk, NUMBERS_MISSING};
 use crate::error::Result;
@@ -79,7 +79,7 @@ impl ShardWalk<'_, '_, '_> {
         self.tell(finding.at(self.at.at.offset));
     }
 
-    /// Tells of the damage at the place of the walk and finds the next whole batch; false if there
+    /// Reports the damage at the place of the walk and finds the next whole batch; false if there
     /// is none in this segment.
     pub(super) fn go_on_behind(
         &mut self,
@@ -128,7 +128,8 @@ impl ShardWalk<'_, '_, '_> {
         Ok(found.is_some())
     }
 
-    /// At the end of a segment. Of the last one everything that was known to be on disk must be there.
+    /// Checks the end of a segment. In the last one everything that was known to be on disk must be
+    /// there.
     pub(super) fn end_of(&mut self, bytes: &SegmentBytes, next: Option<(u32, SequenceNumber)>) {
         self.note_boundary();
         if next.is_some() || !self.examination.is_exclusive {

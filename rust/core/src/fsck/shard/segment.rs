@@ -13,7 +13,7 @@ use crate::log::SEGMENT_START;
 use crate::types::{Position, SequenceNumber};
 
 impl ShardWalk<'_, '_, '_> {
-    /// One segment; false if what comes after it is not to be judged.
+    /// Examines one segment; false if what comes after it must not be judged.
     pub(super) fn segment(
         &mut self,
         ordinal: u32,
@@ -59,7 +59,7 @@ impl ShardWalk<'_, '_, '_> {
         Ok(true)
     }
 
-    /// Judges whether a segment follows; false if it is to be passed over.
+    /// Checks whether a segment follows; false if it is to be skipped.
     fn begin(
         &mut self,
         ordinal: u32,

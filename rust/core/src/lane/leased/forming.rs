@@ -115,7 +115,7 @@ impl LeasedLane {
         Ok(())
     }
 
-    /// Where reading ends, for now or, in a replay, for ever.
+    /// Where reading ends: for now or, in a replay, forever.
     pub(super) fn end(&self) -> SequenceNumber {
         let visible_end = self.source.visible_end();
         self.share.until.map_or(visible_end, |until| until.min(visible_end))

@@ -1,4 +1,4 @@
-//! Handing out what of a batch is open; its records are read again if they are not in memory.
+//! Hands out the open records of a batch; reads them again if they are not in memory.
 
 use super::LeasedLane;
 use crate::clock::Deadline;
@@ -89,7 +89,7 @@ impl LeasedLane {
         is_in_time(windowing)
     }
 
-    /// Gives a batch up that was formed when windows had another width; its records come again.
+    /// Discards a batch that was formed when windows had another width; its records are read again.
     fn form_again(&mut self) -> Result<Option<Work>> {
         self.cursor = self.source.cursor(self.checkpoint, Position::default())?;
         self.open = None;
@@ -100,7 +100,7 @@ impl LeasedLane {
         Ok(None)
     }
 
-    /// Goes on behind a batch of which no record is left.
+    /// Continues behind a batch of which no record is left.
     fn pass_over(&mut self) -> Result<Option<Work>> {
         let Some(open) = &self.open else { return Ok(None) };
         if self.source.visible_end() < open.end {
@@ -127,7 +127,7 @@ impl LeasedLane {
         Ok(())
     }
 
-    /// Lets go of the records of a resting batch if the runner's budget needs their bytes.
+    /// Frees the records of a resting batch if the runner's budget needs their bytes.
     pub(super) fn put_by(&mut self) {
         let Some(open) = &mut self.open else { return };
         open.is_resumed = true;

@@ -1,4 +1,4 @@
-//! Letting readers and writers into a shard whose end is known; what is torn is cut before.
+//! Admits readers and writers to a shard whose end is known; a torn tail is cut first.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::sys;
 use crate::types::{Durability, SequenceNumber};
 
 impl Recovering<'_> {
-    /// Syncs what is there, and only then shows it to readers. Takes no room on the disk.
+    /// Syncs what is there, and only then shows it to readers. Needs no space on the disk.
     pub(super) fn begin_reading(&self, state: &ShardState, tail: Tail) -> Result<()> {
         let (segment, file) = self.last_segment(&tail)?;
         // INVARIANT: EPOCH says that everything before it is on disk. After the death of a process, in a
@@ -134,11 +134,11 @@ impl Recovering<'_> {
         fail_stop(self.directory, self.folder, &page, error)
     }
 
-    /// What of a log whose sync failed is on disk all the same.
+    /// Which part of a log is on disk although a sync failed.
     ///
-    /// What is read in another boot than the one that wrote it comes from the disk, and nothing is written
-    /// after a failure. In the same boot, or if the boot is unknown, it may be in memory only: then only
-    /// what the log itself says of how far it was synced counts.
+    /// What another boot wrote and this one reads comes from the disk, and nothing is written after
+    /// a failure. In the same boot, or if the boot is unknown, the data may be in memory only. Then
+    /// only what the log itself says about its syncs counts.
     fn durable(&self, end: &LogEnd, failure: FailedSync) -> End {
         let (control, now) = (self.directory.control(), self.directory.boot_id());
         let written_in = || control.is_of(self.directory.uuid()).then(|| control.boot_id());

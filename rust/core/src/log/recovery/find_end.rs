@@ -1,4 +1,5 @@
-//! Where a log ends: at its last batch, at a torn tail, or behind damage that is no torn tail.
+//! Finds where a log ends: at its last batch, at a torn tail, or behind damage that is no torn
+//! tail.
 
 use super::{LogEnd, Recovering};
 use crate::error::Result;
