@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from streamfn._core import Board
+from streamfn.errors import FunctionTimedOut
 
 
 class Counter(IntEnum):
@@ -35,3 +36,55 @@ class Counter(IntEnum):
     """Records that do not match the filter."""
     NOT_JSON = Board.NOT_JSON
     """Records that do not match the filter and whose data is not JSON."""
+
+
+class MappingCounts:
+    """Counts what a runner does for one mapping.
+
+    Filters are counted by the lanes in the core; the supervisor counts for a runner that it killed,
+    see `Tally`.
+    """
+
+    __slots__ = ("_board", "_index")
+
+    def __init__(self, board: Board, index: int) -> None:
+        """Count on a board, at the place of a mapping."""
+        self._board, self._index = board, index
+
+    def calls(self, amount: int = 1) -> None:
+        """Count calls that were made."""
+        self._board.add(self._index, Counter.CALLS, amount)
+
+    def records_done(self, amount: int) -> None:
+        """Count records that the function processed."""
+        self._board.add(self._index, Counter.RECORDS_DONE, amount)
+
+    def failed_call(self, error_type: str | None) -> None:
+        """Count a failed call, and a cancellation at the timeout.
+
+        Args:
+            error_type: Name of the error's type; None: records failed for several reasons.
+        """
+        self._board.add(self._index, Counter.FAILED_CALLS, 1)
+        if error_type == FunctionTimedOut.__name__:
+            self._board.add(self._index, Counter.TIMEOUTS, 1)
+
+    def retry(self) -> None:
+        """Count a wait before the same records are called again."""
+        self._board.add(self._index, Counter.RETRIES, 1)
+
+    def bisect(self) -> None:
+        """Count a batch that was split."""
+        self._board.add(self._index, Counter.BISECTS, 1)
+
+    def discarded(self, *, is_dropped: bool) -> None:
+        """Count a record that was given up: a dead letter, or dropped."""
+        self._board.add(self._index, Counter.DROPPED if is_dropped else Counter.DEAD_LETTERS, 1)
+
+    def redriven_ok(self, amount: int) -> None:
+        """Count redriven records that succeeded."""
+        self._board.add(self._index, Counter.REDRIVEN_OK, amount)
+
+    def lost(self, amount: int) -> None:
+        """Count sequence numbers of damaged records that were skipped."""
+        self._board.add(self._index, Counter.LOST, amount)

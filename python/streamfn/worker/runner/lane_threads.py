@@ -19,7 +19,7 @@ from streamfn.engine.outcome import Failure
 from streamfn.errors import LeaseLost, SequenceTrimmed, StorageIO
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
-from streamfn.worker.counters import Counter
+from streamfn.worker.counters import MappingCounts
 from streamfn.worker.exit_codes import EXIT_BROKEN, EXIT_IN_DOUBT
 from streamfn.worker.runner.calls.kinds import calls_of
 
@@ -184,7 +184,7 @@ class LaneThreads:
             lost = error.last - error.first + 1
             if is_passed and slot == 0:
                 # Every lane of a shard skips the same damage, so only one of them counts it.
-                self._context.board.add(job.index, Counter.LOST, lost)
+                MappingCounts(self._context.board, job.index).lost(lost)
             self._context.report(
                 "damage_passed" if is_passed else "lane_stopped",
                 mapping=job.function.mapping.name,

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! state.trim_horizon raised, synced ──▶ segment unlinked ──▶ folder synced
+//! ```
 //! A crash between the steps leaves files below the horizon; the next pass removes them. What may
 //! go is decided from the batches themselves, never from an index.
-//! decided from the batches themselves, never from an index.
 
 use std::sync::Arc;
 use std::time::Duration;

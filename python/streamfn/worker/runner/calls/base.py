@@ -25,8 +25,8 @@ from streamfn.engine.outcome import Disturbed, Failure, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.retry import LaneBackoff
 from streamfn.engine.settle import DiscardedRecord, SettleContext
-from streamfn.errors import FunctionTimedOut, StoragePoisoned, StreamfnError
-from streamfn.worker.counters import Counter
+from streamfn.errors import StoragePoisoned, StreamfnError
+from streamfn.worker.counters import MappingCounts
 from streamfn.worker.runner.exhaustion import Exhausted, is_starved, is_victim
 from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
 
@@ -49,6 +49,7 @@ class LaneCalls(ABC):
     def __init__(self, work: Work, job: LaneJob, context: RunnerContext) -> None:
         self._work, self._job, self._context = work, job, context
         self._mapping = job.function.mapping
+        self._counts = MappingCounts(context.board, job.index)
         backoff = self._mapping.retry.backoff
         self._backoff = LaneBackoff(backoff, work.exponent, context.random)
         self._settle_context = SettleContext(work.records, self._mapping.retry, context.clock)
@@ -105,7 +106,7 @@ class LaneCalls(ABC):
         if not entries:
             lanes.settle(lane, self._backoff.exponent)
         elif wait:
-            self._count(Counter.RETRIES)
+            self._counts.retry()
             seconds = self._backoff.next_wait(self._report_backoff)
             lanes.wait(lane, entries, self._backoff.exponent, seconds)
         else:
@@ -126,7 +127,7 @@ class LaneCalls(ABC):
                 self._discarded = []
             if self._resolved:
                 destination.resolve(self._resolved)
-                self._count(Counter.REDRIVEN_OK, len(self._resolved))
+                self._counts.redriven_ok(len(self._resolved))
                 self._resolved = []
         except StoragePoisoned:
             raise  # WHY: only a new process can open that stream again
@@ -169,7 +170,7 @@ class LaneCalls(ABC):
         is_redriven = self._job.function.destination.is_redriven
         meant = self._mapping.failure_stream
         for place, (discarded, stream) in enumerate(zip(self._discarded, streams, strict=True)):
-            self._count(Counter.DROPPED if stream is None else Counter.DEAD_LETTERS)
+            self._counts.discarded(is_dropped=stream is None)
             if place >= REPORTED_MAX:
                 continue
             self._report(
@@ -183,16 +184,6 @@ class LaneCalls(ABC):
                 error_type=discarded.failure.error_type,
                 error_message=discarded.failure.error_message,
             )
-
-    def _count_failure(self, failure: Failure | None = None) -> None:
-        """Count a failed call, and a cancellation at the timeout; the supervisor counts its kills.
-
-        Args:
-            failure: The reason; None: records failed for several reasons.
-        """
-        self._count(Counter.FAILED_CALLS)
-        if failure is not None and failure.error_type == FunctionTimedOut.__name__:
-            self._count(Counter.TIMEOUTS)
 
     def _report_failure(self, failure: Failure, records: Records, attempt: int) -> None:
         self._report_call("function_failed", failure, records, attempt)
@@ -213,9 +204,6 @@ class LaneCalls(ABC):
     def _report_backoff(self, error: BaseException) -> None:
         told = Failure.of(error)
         self._report("backoff_failed", error_type=told.error_type, error_message=told.error_message)
-
-    def _count(self, counter: Counter, amount: int = 1) -> None:
-        self._context.board.add(self._job.index, counter, amount)
 
     def _report(self, event: str, **fields: object) -> None:
         place = {"stream": self._work.stream, "shard_id": self._work.shard_id}

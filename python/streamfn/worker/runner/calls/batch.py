@@ -8,7 +8,6 @@ from streamfn._core import Record, Records, Work
 from streamfn.engine.outcome import Disturbed, Failed, Outcome, Partial, Success
 from streamfn.engine.settle import Decision, expire, judged, settle
 from streamfn.engine.worklist import Worklist
-from streamfn.worker.counters import Counter
 from streamfn.worker.runner.exhaustion import Exhausted
 from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
 
@@ -52,7 +51,7 @@ class BatchCalls(LaneCalls):
             self._apply(settle(self._worklist, Success(), self._settle_context))
             return
         self._hold(self._open)
-        self._count(Counter.CALLS)
+        self._counts.calls()
         self._begin(thread)
         try:
             outcome = self._invoke(thread, records, attempt)
@@ -72,11 +71,13 @@ class BatchCalls(LaneCalls):
             self._outputs = list(outcome.outputs)
         if isinstance(outcome, Success):
             self._backoff.succeeded()
-            self._count(Counter.RECORDS_DONE, len(records))
+            self._counts.records_done(len(records))
         else:
-            self._count_failure(None if isinstance(outcome, Partial) else outcome.failure)
+            self._counts.failed_call(
+                None if isinstance(outcome, Partial) else outcome.failure.error_type
+            )
             self._report_outcome(outcome, attempt)
-            self._count(Counter.RECORDS_DONE, len(self._done(decision)))
+            self._counts.records_done(len(self._done(decision)))
         if self._job.function.destination.is_redriven(records[0]):
             self._resolved = self._done(decision)
         self._apply(decision)
@@ -94,7 +95,7 @@ class BatchCalls(LaneCalls):
         self._open = decision.worklist.entries()
         self._must_wait = decision.wait
         if decision.is_split:
-            self._count(Counter.BISECTS)
+            self._counts.bisect()
 
     def _done(self, decision: Decision) -> list[Record]:
         """Return the records of the head that are neither retried nor given up."""

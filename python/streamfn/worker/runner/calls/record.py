@@ -8,7 +8,6 @@ from streamfn._core import Work
 from streamfn.engine.invoker import SweepResult
 from streamfn.engine.outcome import Disturbed, Expired, Failed, Rejected
 from streamfn.engine.record_pass import RecordPass, RecordRange
-from streamfn.worker.counters import Counter
 from streamfn.worker.runner.exhaustion import Exhausted
 from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
 
@@ -75,7 +74,7 @@ class RecordCalls(LaneCalls):
             self._disturbed = 0
             return outcome
         record = record_range.records[done : done + 1]
-        self._count(Counter.CALLS)
+        self._counts.calls()
         self._note_disturbance(outcome)
         self._report_call("call_disturbed", outcome.failure, record, record_range.attempt)
         return None
@@ -87,13 +86,13 @@ class RecordCalls(LaneCalls):
         records = record_range.records
         if done:
             self._backoff.succeeded()
-            self._count(Counter.RECORDS_DONE, done)
+            self._counts.records_done(done)
             if self._job.function.destination.is_redriven(records[0]):
                 self._resolved = list(records[:done])
-        self._count(Counter.CALLS, done)
+        self._counts.calls(done)
         if isinstance(outcome, Failed | Rejected):
-            self._count(Counter.CALLS)
-            self._count_failure(outcome.failure)
+            self._counts.calls()
+            self._counts.failed_call(outcome.failure.error_type)
             self._report_failure(outcome.failure, records[done : done + 1], record_range.attempt)
 
     def _refresh(self) -> None:

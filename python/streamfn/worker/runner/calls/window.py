@@ -28,7 +28,6 @@ from streamfn.engine.settle import Decision, DiscardedRecord, age_horizon, settl
 from streamfn.engine.windows import WindowTurn, around, keeps_state
 from streamfn.engine.worklist import amended
 from streamfn.errors import LogFull
-from streamfn.worker.counters import Counter
 from streamfn.worker.runner.exhaustion import Exhausted
 from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
 
@@ -135,7 +134,7 @@ class FinalWindowCalls(LaneCalls):
     def _call(self, thread: CallThread) -> None:
         if self._entry is not self._work.entries[0]:
             self._hold([self._entry])
-        self._count(Counter.CALLS)
+        self._counts.calls()
         attempt = self._entry.attempts + 1
         self._begin(thread)
         try:
@@ -154,7 +153,7 @@ class FinalWindowCalls(LaneCalls):
             return
         self._disturbed = 0
         if isinstance(outcome, Failed | Rejected):
-            self._count_failure(outcome.failure)
+            self._counts.failed_call(outcome.failure.error_type)
             self._report_final_call("final_call_failed", outcome.failure, attempt)
             self._failed(outcome)
         else:
