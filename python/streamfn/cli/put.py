@@ -30,14 +30,14 @@ RECORDS_A_CALL = 10_000
 @click.command("put")
 @click.argument("stream", type=StreamName())
 @click.argument("file", default=STDIN, metavar="[FILE|-]")
-@click.option("--key", metavar="FIELD", help="Field of each record to use as partition key.")
+@click.option("--key", metavar="FIELD", help="Field of each record that becomes its partition key.")
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["ndjson", "lines", "csv"]),
     default="ndjson",
     show_default=True,
-    help="Format of a line; a CSV row becomes a JSON object.",
+    help="Format of the input; a CSV row becomes a JSON object.",
 )
 @click.option(
     "--shards",

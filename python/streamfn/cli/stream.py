@@ -222,7 +222,7 @@ def trim(
 @click.option(
     "--force",
     is_flag=True,
-    help="Remove it even if functions have read it; their positions in it are removed too.",
+    help="Remove it even if functions have read it; their checkpoints in it are removed too.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option

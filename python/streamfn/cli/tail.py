@@ -61,7 +61,7 @@ WAIT_SECONDS = 0.1
     type=click.Choice(["raise", "skip"]),
     default="raise",
     show_default=True,
-    help="At damaged records: stop with an error, or skip them and report which are lost.",
+    help="At damaged records: stop with an error, or skip them and report the lost numbers.",
 )
 @click.option(
     "--shard", metavar="SHARD", help="Read only this shard, such as shardId-000000000000."

@@ -37,7 +37,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     default="auto",
     show_default=True,
     metavar="N|auto",
-    help="Number of runner processes; auto: up to one per core, as lanes have work.",
+    help="Number of runner processes; auto: one for each lane with work, at most one per core.",
 )
 @click.option(
     "--threads",
@@ -49,7 +49,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     "for the network; they must be thread-safe. Functions with "
     'input="lambda" are called one at a time, unless concurrent=True.',
 )
-@click.option("--burst", is_flag=True, help="Stop when all records have been processed.")
+@click.option("--burst", is_flag=True, help="Exit when no record is left to process.")
 @click.option(
     "--drain-timeout",
     type=Duration(),

@@ -23,7 +23,7 @@ def poll(reader: _core.ShardReader, records_max: int, bytes_max: int) -> _core.R
     """Return the records that a reader has now, and log the damage that it skipped."""
     records = reader.poll(records_max, bytes_max)
     for damage in reader.take_skipped():
-        LOGGER.warning("passed over damage: %s", damage)
+        LOGGER.warning("skipped damaged data: %s", damage)
     return records
 
 
