@@ -145,8 +145,8 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
 def pause(*, function: str, timeout: timedelta, log_dir: str) -> None:
     """Pause FN: running calls finish, no new ones start.
 
-    FN stays paused until `fn resume`, even after a restart. The command waits until no worker holds a
-    lane of FN.
+    FN stays paused until `fn resume`, even after a restart. The command waits until no worker
+    holds a lane of FN.
     """
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
