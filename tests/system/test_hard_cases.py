@@ -170,6 +170,9 @@ def test_code_that_broke_meanwhile_is_no_attempt(log, workers, notes, until, chi
     worker = workers.start("mended", "--processes", 1, NOTES=notes.path)
     stream.put(b"first")
     until(lambda: len(notes("ended")) == 1)
+    # Noted before it returned: a kill in between would count as an attempt.
+    mapping = _core.Mapping.open(log.core, "paced.work")
+    until(lambda: not any(lane.in_flight for lane in mapping.lanes()))
 
     app.write_text("import nothing_of_that_name")
     for runner in children_of(worker.pid):

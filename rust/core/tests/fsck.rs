@@ -878,11 +878,12 @@ fn a_repair_can_be_stopped_at_every_step() {
 /// In the boot of the failure there is a page, and it knows of what the first run cut.
 #[test]
 fn a_repair_that_is_killed_and_run_again_tells_of_no_loss() {
-    let patience = Patience::of(Duration::from_secs(30));
     let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
     let told_lost = [Kind::BatchDamaged, Kind::EndMissing, Kind::SegmentMissing, Kind::HoleKnown];
     for is_closed in [false, true] {
         for nth in 0.. {
+            // Its time begins here: all rounds together take longer on a slow machine.
+            let patience = Patience::of(Duration::from_secs(30));
             let fs = SimFs::new();
             let log = open(&fs);
             let stream = log.create_stream("s", &config, &patience).unwrap();

@@ -57,7 +57,9 @@ fn read(stream: &Stream) -> Result<Vec<(u64, String)>, Error> {
 /// that wrote the control file is over.
 fn crashed_log(folder: &Path, count: usize) -> PathBuf {
     let source = folder.join("source");
-    let log = open(&source);
+    // Without the housekeeper, which would note after a second that the last record is on disk.
+    let options = OpenOptions { housekeeping: false, ..OpenOptions::default() };
+    let log = Log::open(&source, &options).unwrap();
     let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
     let stream = log.create_stream("s", &config, &patience()).unwrap();
     for n in 0..count {
