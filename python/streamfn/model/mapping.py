@@ -101,6 +101,13 @@ class EventSourceMapping:
         """Name of the internal stream with redriven records; only this function reads it."""
         return f"{self.name}{REDRIVE_SUFFIX}"
 
+    def filters_stream(self, stream: str) -> bool:
+        """Whether the filter holds for a stream that the function reads.
+
+        Redriven records were delivered before: a filter that has changed since must not drop them.
+        """
+        return stream != self.redrive_stream
+
     @property
     def failure_stream(self) -> str | None:
         """Stream that receives failed records. None: they are dropped."""

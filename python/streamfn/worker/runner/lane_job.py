@@ -39,9 +39,7 @@ class LaneFunction:
 
     def filter_on(self, stream: str) -> Filter | None:
         """Return the filter on the records of a stream; None: all are delivered."""
-        # WHY: redriven records were delivered before. A filter that has changed since must not
-        # drop them.
-        return None if stream == self.mapping.redrive_stream else self.filter
+        return self.filter if self.mapping.filters_stream(stream) else None
 
 
 def lane_functions(

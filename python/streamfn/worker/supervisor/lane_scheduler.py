@@ -35,12 +35,12 @@ from .runner_pool import RunnerPool
 from .runner_process import RunnerProcess
 from .verdict_writer import VerdictWriter
 
+T = TypeVar("T")
+
 PARENTS_REST: Final = timedelta(milliseconds=200)
 """Pause before a lane is tried again whose parent shards are not finished."""
 REFUSED_REST: Final = timedelta(seconds=2)
 """Pause before a lane is tried again that could not be opened."""
-T = TypeVar("T")
-
 LEFT: Final = timedelta(seconds=2)
 """How long a lane must be free before a worker takes it beyond its own share."""
 
@@ -135,9 +135,10 @@ class LaneScheduler:
         self._forget_what_is_over(context.now)
         self._share_permits(context)  # a new runner must know its limits before its first lane
         views = {found.key: self._view(found, context) for found in self.found}
+        lanes = {group: self._of_group(group, views) for group in context.pools}
         for group, shared in context.pools.items():
-            self._give_seats(self._of_group(group, views), group, shared)
-        inputs = {group: self._plan_input(group, views, context) for group in context.pools}
+            self._give_seats(lanes[group], group, shared)
+        inputs = {group: self._plan_input(group, lanes[group], context) for group in lanes}
         plans = plan_groups(inputs)
         self.solos = {group: made.solos for group, made in plans.items()}
         for group, made in plans.items():
@@ -145,13 +146,13 @@ class LaneScheduler:
         self._share_permits(context)
 
     def _plan_input(
-        self, group: str, views: Mapping[LaneKey, LaneView], context: PlanContext
+        self, group: str, lanes: Mapping[LaneKey, LaneView], context: PlanContext
     ) -> PlanInput:
         """Return the input of the plan of one group."""
         shared = context.pools[group]
         ready = [each for each in self._runners if _is_open(each) and each.seat.group == group]
         return PlanInput(
-            lanes=self._of_group(group, views),
+            lanes=lanes,
             places=self._of_group(group, self._places),
             runners=[self._runner_view(runner, shared) for runner in ready],
             worker=context.worker,

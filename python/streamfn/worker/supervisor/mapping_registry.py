@@ -43,7 +43,7 @@ class RegisteredMapping:
 
     def filter_on(self, stream: str) -> _core.Filter | None:
         """Return the filter on the records of a stream; None: all are delivered."""
-        return None if stream == self.mapping.redrive_stream else self.filter
+        return self.filter if self.mapping.filters_stream(stream) else None
 
 
 class LaneLayout(NamedTuple):
