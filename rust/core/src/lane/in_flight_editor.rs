@@ -148,7 +148,9 @@ impl InFlightEditor {
 
     /// Releases the lane.
     ///
-    /// Errors of syncing its checkpoint; the lease is released all the same.
+    /// # Errors
+    ///
+    /// Those of syncing its checkpoint; the lease is released all the same.
     pub fn release(&mut self) -> Result<()> {
         match self.lease.take() {
             Some(lease) => {
