@@ -19,7 +19,7 @@ PYTHON_FLOORS = [
     {"_core"},
     {"model"},
     {"log", "app"},
-    {"engine", "aio"},
+    {"engine", "aio", "health"},
     {"worker"},
     {"demo", "testing", "bench"},
     {"cli"},

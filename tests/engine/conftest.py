@@ -9,7 +9,7 @@ from streamfn._core import Entry, Record, Records
 from streamfn.clock import ManualClock
 from streamfn.engine.outcome import CAUSE_CRASHED, Failed, Failure
 from streamfn.engine.record_pass import RecordPass
-from streamfn.engine.settle import SettleContext, expire, judged, settle
+from streamfn.engine.settle import SettleContext, expire, settle, take_verdict
 from streamfn.engine.worklist import Worklist
 from streamfn.model.policy import RetryPolicy
 
@@ -91,7 +91,7 @@ def play_batch(batch, function, policy=None, clock=None, calls_max=5_000):
     while worklist.calls:
         assert len(played.calls) < calls_max, "it never ends"
         worklist = Worklist.of(worklist.entries())  # as a slot would carry it
-        verdict = judged(worklist, TIMEOUT)
+        verdict = take_verdict(worklist, TIMEOUT)
         if verdict:
             worklist, outcome = verdict
         else:

@@ -8,7 +8,7 @@ import pytest
 from streamfn._core import Entry
 from streamfn.clock import ManualClock
 from streamfn.engine.outcome import Failed, Failure, Partial, Rejected, Reported, Success
-from streamfn.engine.settle import SettleContext, judged, settle
+from streamfn.engine.settle import SettleContext, settle, take_verdict
 from streamfn.engine.worklist import Call, Worklist
 from streamfn.model.policy import RetryPolicy
 
@@ -55,7 +55,7 @@ def isolated(kit, batch, number, kind):
             done += len(head.records(batch))
         elif kind == "death":
             blamed = Call(tuple(kit.crashed(entry) for entry in head.entries))
-            worklist, outcome = judged(worklist.replaced([blamed]), kit.TIMEOUT)
+            worklist, outcome = take_verdict(worklist.replaced([blamed]), kit.TIMEOUT)
         decision = settle(worklist, outcome, context)
         worklist = decision.worklist
         discarded += decision.discarded

@@ -84,7 +84,7 @@ def ls(*, as_json: bool, log_dir: str) -> None:
 
 def _row(log: Log, name: str) -> dict[str, Any]:
     from streamfn.engine.deadletter import DeadLetters
-    from streamfn.worker.supervisor.progress import records_behind
+    from streamfn.health.lag import records_behind
 
     mapping = _core.Mapping.open(log.core, name)
     lanes = mapping.lanes() if mapping else []

@@ -39,7 +39,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "runner_died": (ERROR, "runner died: {reason}"),
     "runner_not_ready": (ERROR, "runner not ready: {error_message}"),
     "runner_not_started": (ERROR, "runner not started: {error_message}"),
-    "runner_broken": (ERROR, "runner failed and is replaced: {error}"),
+    "process_broken": (ERROR, "process failed and is replaced: {error}"),
     "runner_exhausted": (
         WARN,
         "runner replaced: it is out of descriptors, memory or threads (does a function leak them?)",

@@ -24,7 +24,7 @@ from streamfn.errors import FunctionTimedOut
 from . import loop_call, loop_forks
 from .disturbance import Disturbance
 from .forked import end_if_forked
-from .loop_call import CALL, Call, judged, make_task
+from .loop_call import CALL, Call, blame_or_disturbance, make_task
 from .loop_parts import SharedParts
 
 FILES_MAX: Final = 1024
@@ -164,14 +164,14 @@ class EventLoop:
                 error = raised
             self._is_unseen = True
             if error is not None:
-                error = self._judged(call, error)
+                error = self._blame_or_disturbance(call, error)
         except BaseException as trouble:
             error = Disturbance(trouble, is_fatal=True)
             raise
         finally:
             self._forget(call, result, error)
 
-    def _judged(self, call: Call, error: BaseException) -> BaseException:
+    def _blame_or_disturbance(self, call: Call, error: BaseException) -> BaseException:
         self._shared.mend()
         self.is_dead |= self._shared.is_lost
         self._is_unseen = False
@@ -179,7 +179,7 @@ class EventLoop:
         is_mended, threads = self._shared.mended > call.mended, self._shared.threads
         if type(error) is FunctionTimedOut and call.holds_threads:
             self._shared.renew_threads()
-        return judged(call, error, is_mended=is_mended, threads=threads)
+        return blame_or_disturbance(call, error, is_mended=is_mended, threads=threads)
 
     def _has_strangers(self, call: Call) -> bool:
         """Whether there are tasks that earlier calls may have left behind."""

@@ -146,7 +146,9 @@ class LoopThreads(ThreadPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
 
 
-def judged(call: Call, error: BaseException, *, is_mended: bool, threads: int) -> BaseException:
+def blame_or_disturbance(
+    call: Call, error: BaseException, *, is_mended: bool, threads: int
+) -> BaseException:
     """Return a failed call's error, as a `Disturbance` if another call may be the reason.
 
     If it is not known which code cancelled the call or broke the shared parts, the call is blamed

@@ -95,7 +95,7 @@ def settle(worklist: Worklist, outcome: Outcome, context: SettleContext) -> Deci
             return _reported(worklist, outcome, context)
 
 
-def judged(worklist: Worklist, timeout_seconds: float) -> tuple[Worklist, Failed] | None:
+def take_verdict(worklist: Worklist, timeout_seconds: float) -> tuple[Worklist, Failed] | None:
     """Remove a supervisor's verdict from the head and return it as the outcome of the call.
 
     Return None if there is no verdict: then the head is called.

@@ -63,7 +63,7 @@ class SupervisedProcess:
         except BaseException as error:  # noqa: BLE001 -- user threads must not keep it from ending
             failure = Failure.of(error)
             self.link.report(
-                "runner_broken",
+                "process_broken",
                 error_type=failure.error_type,
                 error_message=failure.error_message,
                 traceback=failure.traceback,

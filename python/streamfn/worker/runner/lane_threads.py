@@ -310,7 +310,7 @@ class LaneThreads:
     def give_up(self) -> None:
         """Exit: the data on disk is correct, the state in memory may not be."""
         told = Failure.of(sys.exc_info()[1] or RuntimeError())
-        self._context.report("runner_broken", error_type=told.error_type,
+        self._context.report("process_broken", error_type=told.error_type,
                            error_message=told.error_message, traceback=told.traceback)  # fmt: skip
         os._exit(EXIT_BROKEN)
 

@@ -20,6 +20,7 @@ from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.errors import StreamNotFound
+from streamfn.health.lag import records_behind
 from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
 from streamfn.units import to_microseconds
@@ -30,7 +31,7 @@ from .child_events import ChildEvents
 from .deadlines import TICK, kill_if_late
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
-from .progress import MappingProgress, Observer, records_behind
+from .progress import MappingProgress, Observer
 from .quiescence import QuiescenceCheck
 from .runner_group import APP_GROUP
 from .runner_messages import RunnerMessageHandler, SupervisorParts

@@ -139,7 +139,7 @@ class RunnerMessageHandler:
 
     def _take_event(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         event = fields.pop("event")
-        runner.is_broken |= event == "runner_broken"
+        runner.is_broken |= event == "process_broken"
         runner.is_in_doubt |= event == "runner_in_doubt"
         if event == "runner_exhausted":
             runner.retires()

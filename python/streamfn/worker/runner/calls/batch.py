@@ -6,7 +6,7 @@ from itertools import islice
 
 from streamfn._core import Record, Records, Work
 from streamfn.engine.outcome import Disturbed, Failed, Outcome, Partial, Success
-from streamfn.engine.settle import Decision, expire, judged, settle
+from streamfn.engine.settle import Decision, expire, settle, take_verdict
 from streamfn.engine.worklist import Worklist
 from streamfn.worker.runner.exhaustion import Exhausted
 from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
@@ -28,7 +28,7 @@ class BatchCalls(LaneCalls):
         if not self._worklist.calls or self._must_wait:
             wait, self._must_wait = self._must_wait, False
             return self._let_go(self._open, wait=wait)
-        verdict = judged(self._worklist, self._mapping.timeout.total_seconds())
+        verdict = take_verdict(self._worklist, self._mapping.timeout.total_seconds())
         if verdict is not None:
             self._worklist, outcome = verdict
             self._apply(settle(self._worklist, outcome, self._settle_context))

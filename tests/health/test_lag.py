@@ -1,10 +1,10 @@
-"""Tests for `streamfn.worker.supervisor.progress`."""
+"""Tests for `streamfn.health.lag`."""
 
 from dataclasses import dataclass
 
 import pytest
 
-from streamfn.worker.supervisor.progress import records_behind
+from streamfn.health.lag import records_behind
 
 
 @dataclass
