@@ -1,4 +1,4 @@
-"""Counts attempts, and computes the back-off of a lane.
+"""The arithmetic of attempts, and the back-off of a lane; `settle` and its kin decide what counts.
 
 Only a retry of the same records counts as an attempt; a split does not. The exponent belongs to the
 lane: each wait increases it by one, and only a successful call resets it. So an outage costs a lane
