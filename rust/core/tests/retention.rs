@@ -32,10 +32,16 @@ fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
 }
 
+/// Without the housekeeper: a pass over a shard leaves it out while another thread writes to it, and
+/// the housekeeper does for a moment, every 100 ms.
+fn quiet() -> OpenOptions {
+    OpenOptions { housekeeping: false, ..OpenOptions::default() }
+}
+
 impl Shard {
     fn open(path: &Path) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let options = OpenOptions { clock: clock.clone(), ..OpenOptions::default() };
+        let options = OpenOptions { clock: clock.clone(), ..quiet() };
         let log = Log::open(path, &options).unwrap();
         let config = StreamConfig {
             segment_bytes: 1 << 20,
@@ -246,7 +252,7 @@ fn a_damaged_segment_goes_when_the_first_record_behind_it_is_too_old() {
 fn damage_in_one_stream_does_not_keep_the_records_of_the_others() {
     use streamfn_core::checkpoint::retention::retain_all;
     let folder = tempfile::tempdir().unwrap();
-    let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+    let log = Log::open(folder.path(), &quiet()).unwrap();
     let config = StreamConfig {
         segment_bytes: 1 << 20,
         compression: Compression::None,
@@ -273,7 +279,7 @@ fn damage_in_one_stream_does_not_keep_the_records_of_the_others() {
 fn a_pass_over_the_log_keeps_what_the_slowest_mapping_has_not_consumed() {
     use streamfn_core::checkpoint::{retention::retain_all, Mapping};
     let folder = tempfile::tempdir().unwrap();
-    let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+    let log = Log::open(folder.path(), &quiet()).unwrap();
     let config = StreamConfig {
         segment_bytes: 1 << 20,
         compression: Compression::None,
@@ -327,7 +333,7 @@ fn damage_does_not_keep_a_segment_for_ever() {
 fn a_stream_that_cannot_be_trimmed_does_not_keep_the_others_from_it() {
     use streamfn_core::checkpoint::retention::retain_all;
     let folder = tempfile::tempdir().unwrap();
-    let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+    let log = Log::open(folder.path(), &quiet()).unwrap();
     let config = StreamConfig {
         segment_bytes: 1 << 20,
         compression: Compression::None,
@@ -373,8 +379,7 @@ mod split {
         fn new(retention: Retention, mappings: &[&str]) -> (Self, Vec<Mapping>) {
             let folder = tempfile::tempdir().unwrap();
             let clock = Arc::new(ManualClock::new(START));
-            let options =
-                OpenOptions { clock: clock.clone(), housekeeping: false, ..OpenOptions::default() };
+            let options = OpenOptions { clock: clock.clone(), ..quiet() };
             let log = Log::open(folder.path(), &options).unwrap();
             let config = StreamConfig {
                 segment_bytes: 1 << 20,
