@@ -32,10 +32,10 @@ STREAM_OPTIONS = {
     "capped": {"durability": "group", "retention_bytes": CAPPED_BYTES},
     "aged": {"durability": "process", "retention_seconds": AGE_SECONDS},
 }
-END_SECONDS = 60.0
+END_SECONDS = 180.0
 """How long a process may take to end when it is told to."""
 BURST_SECONDS = 300.0
-RUNNER_SECONDS = 30.0
+RUNNER_SECONDS = 300.0
 """How long a worker may take to have a runner that can be killed."""
 RESUME_SECONDS = 0.1
 
