@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from streamfn import _core
 from streamfn.errors import LockTimeout
+from streamfn.health.state import State
 from streamfn.log import Log
 from streamfn.units import format_count
 
 from .console import output, write_json, write_listing
 from .exits import CommandError, Exit
 from .functions import mapping_name, other_destination, replays_of
+from .health_rows import (
+    function_row,
+    health_of,
+    lane_rows,
+    write_functions,
+    write_info,
+    write_reasons,
+)
 from .params import (
     CommandGroup,
     Duration,
@@ -26,7 +35,6 @@ from .params import (
     output_options,
 )
 from .positions import PositionType, StreamPosition
-from .times import iso_microseconds
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 SEEK_POSITION = PositionType("beginning", "end", "@TIME", "SEQ")
@@ -48,62 +56,46 @@ def command() -> None:
     """List, show, pause, resume, seek and remove functions."""
 
 
-@command.command("ls")
-@json_option
-@log_dir_option
-@output_options
-def ls(*, as_json: bool, log_dir: str) -> None:
-    """List the functions of this log, and how far each is behind.
+LS_HELP: Final = """List the functions of this log: state, how far behind, how fast.
 
     A function is in the list once a worker has run it on this log.
 
-    STATE: paused; running (a worker holds one of its lanes); or stopped.
+    STATE is the first of these that applies:
 
-    LANES: unfinished lanes of its streams. A lane is a part of a shard's records that one function
-    processes in order, comparable to one consumer's share of a partition.
-
-    IN FLIGHT: lanes with a batch that a worker has begun and not finished; it may wait for a retry.
+    \b
+    {states}
 
     BEHIND: records that are not processed yet, those in flight included. It adds up, for each
     lane, the distance from its checkpoint to the end of its shard, divided by the number of lanes
     of that shard, which share its records. With several lanes per shard it is an estimate; it is 0
-    only when all lanes are at the end.
+    only when all lanes are at the end. A lane is a part of a shard's records that one function
+    processes in order, comparable to one consumer's share of a partition.
 
-    DEAD LETTERS: open ones. QUEUED: redriven ones that a worker has not retried yet.
+    AGE: how long ago the oldest of these records was put.
+
+    RATE, P99: records per second that its workers processed, and the duration of 99 of 100 calls,
+    in the last ten seconds. RETRIES: waits before the same records were called again.
+
+    DEAD: open dead letters.
     """
+STATES: Final = "\n    ".join(f"{each:<12}{each.meaning}" for each in State)
+
+
+@command.command("ls", help=LS_HELP.format(states=STATES))
+@json_option
+@log_dir_option
+@output_options
+def ls(*, as_json: bool, log_dir: str) -> None:
+    """List the functions."""
     with open_log(log_dir) as log:
-        rows = [_row(log, name) for name in sorted(_core.Mapping.names(log.core))]
-    columns = {
-        "name": "FUNCTION~", "streams": "STREAM~", "state": "STATE", "lanes": "LANES>",
-        "in_flight": "IN FLIGHT>", "records_behind": "BEHIND>", "dead_letters": "DEAD LETTERS>",
-        "queued_dead_letters": "QUEUED>",
-    }  # fmt: skip
+        health, now_us = health_of(log)
+        rows = [function_row(log, each) for each in health.functions]
+    if as_json:
+        write_json(rows)
+        return
     none = "no functions yet (hint: `streamfn worker APP` registers the functions of an app)"
-    write_listing(rows, columns, as_json=as_json, none=none)
-
-
-def _row(log: Log, name: str) -> dict[str, Any]:
-    from streamfn.engine.deadletter import DeadLetters
-    from streamfn.health.lag import records_behind
-
-    mapping = _core.Mapping.open(log.core, name)
-    lanes = mapping.lanes() if mapping else []
-    is_running = any(lane.is_leased for lane in lanes)
-    letters = DeadLetters(log, name)
-    return {
-        "name": name,
-        "streams": sorted({lane.stream for lane in lanes if "." not in lane.stream}),
-        "state": "paused" if mapping and mapping.is_paused else
-                 "running" if is_running else "stopped",
-        "parallelization_factor": mapping.wanted_factor if mapping else None,
-        "lanes": sum("." not in lane.stream and not lane.is_finished for lane in lanes),
-        # WHY leased: without a lease, the batch in flight is one that will be called again later.
-        "in_flight": sum(lane.is_leased and lane.in_flight is not None for lane in lanes),
-        "records_behind": records_behind(lanes),
-        "dead_letters": len(letters.entries()),
-        "on_failure": mapping.on_failure if mapping else None,
-        "queued_dead_letters": len(letters.entries("queued")),
-    }  # fmt: skip
+    write_functions(rows, none=none)
+    write_reasons(health.functions, now_us)
 
 
 @command.command("info")
@@ -112,18 +104,18 @@ def _row(log: Log, name: str) -> dict[str, Any]:
 @log_dir_option
 @output_options
 def info(*, function: str, as_json: bool, log_dir: str) -> None:
-    """Show the state of FN and of each of its lanes."""
+    """Show what is known of FN, and the state of each of its lanes."""
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
-        summary, lanes = _row(log, name), [_lane(lane) for lane in _open_mapping(log, name).lanes()]
+        health, now_us = health_of(log, name)
+        [shown] = health.functions
+        summary, lanes = function_row(log, shown), lane_rows(shown)
         replays, goes = replays_of(log, name), other_destination(log, name)
     if as_json:
         write_json({**summary, "lane_list": lanes, "replays": replays})
         return
-    output.note(
-        f"{name}: {summary['state']}, {format_count(summary['records_behind'], 'record')} behind, "
-        f"{format_count(summary['dead_letters'], 'open dead letter')}"
-    )
+    write_info(summary)
+    write_reasons([shown], now_us)
     if queued := summary["queued_dead_letters"]:
         output.note(f"waiting for a worker: {format_count(queued, 'redriven dead letter')}")
     if goes:
@@ -131,8 +123,9 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
     for replay in replays:
         output.note(f"unfinished replay: {replay} (hint: `streamfn fn info {replay}` shows it)")
     columns = {
-        "stream": "STREAM~", "shard_id": "SHARD", "slot": "LANE>", "checkpoint": "CHECKPOINT>",
-        "end": "END>", "open": "IN FLIGHT~", "is_leased": "LEASED", "written": "WRITTEN@",
+        "stream": "STREAM~", "shard_id": "SHARD", "slot": "LANE>", "state": "STATE",
+        "checkpoint": "CHECKPOINT>", "end": "END>", "open": "IN FLIGHT~", "is_leased": "LEASED",
+        "written": "WRITTEN@",
     }  # fmt: skip
     write_listing(lanes, columns, as_json=False, none="no lanes yet: its stream does not exist")
 
@@ -261,23 +254,3 @@ def _lane_not_released(error: LockTimeout, timeout: timedelta) -> CommandError:
     return CommandError(
         message, "running calls finish first; --timeout sets the longest wait", Exit.TRY_AGAIN
     )
-
-
-def _lane(lane: _core.LaneStatus) -> dict[str, Any]:
-    in_flight = lane.in_flight
-    open_records = None if in_flight is None else [
-        [entry.first, entry.last, entry.attempts] for entry in in_flight.entries
-    ]  # fmt: skip
-    shown = None if open_records is None else [f"{first}–{last}" for first, last, _ in open_records]
-    return {
-        "stream": lane.stream,
-        "shard_id": lane.shard_id,
-        "slot": lane.slot,
-        "factor": lane.factor,
-        "checkpoint": lane.checkpoint,
-        "end": lane.end,
-        "in_flight": open_records,
-        "open": shown,
-        "is_leased": lane.is_leased,
-        "written": iso_microseconds(lane.checkpoint_us),
-    }

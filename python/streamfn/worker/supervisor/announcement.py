@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import orjson
 
-from streamfn import _core
 from streamfn._core import Membership
 from streamfn.errors import LogFull
 
@@ -41,14 +40,3 @@ class Announcement:
 def membership_body(mappings: Iterable[str]) -> bytes:
     """Return the announcement as bytes for the membership file."""
     return orjson.dumps({"pid": os.getpid(), "mappings": list(mappings)})
-
-
-def living_workers(log: _core.Log) -> dict[str, frozenset[str]]:
-    """Return the mappings of each live worker, by UUID; empty for a worker that is starting."""
-    living = {}
-    for uuid, body in Membership.living(log).items():
-        try:
-            living[uuid] = frozenset(orjson.loads(body)["mappings"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            living[uuid] = frozenset()
-    return living

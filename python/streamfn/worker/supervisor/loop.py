@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,19 +19,21 @@ from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.errors import StreamNotFound
-from streamfn.health.lag import records_behind
-from streamfn.model.mapping import function_of
+from streamfn.health.worker_report import WorkerReportFile, remove_stale
+from streamfn.health.workers import living_workers
 from streamfn.model.worker import WorkerConfig
 from streamfn.units import to_microseconds
 from streamfn.worker.messages import Start
 
-from .announcement import Announcement, living_workers
+from .announcement import Announcement
 from .child_events import ChildEvents
 from .deadlines import TICK, kill_if_late
+from .health_watch import HealthWatch
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
-from .progress import MappingProgress, Observer
+from .progress import Observer
 from .quiescence import QuiescenceCheck
+from .readings import Readings
 from .runner_group import APP_GROUP
 from .runner_messages import RunnerMessageHandler, SupervisorParts
 from .runner_pool import PoolSize, RunnerPool
@@ -105,6 +106,10 @@ class SupervisorLoop:
         """Number of shared runners that each group should have."""
         self._was_registered = False
         self._announcement = Announcement(membership)
+        self._readings = Readings(self._registry, self._scheduler, self._runners, self._tally)
+        file = WorkerReportFile(log.path, membership.uuid)
+        self._health = HealthWatch(self._registry, file, membership.uuid, clock, self._report)
+        remove_stale(log.path, living_workers(log))
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
     def run(self, signals: SignalBox) -> int:
@@ -137,6 +142,8 @@ class SupervisorLoop:
         if now - self._last_progress >= PROGRESS_EVERY.total_seconds():
             self._last_progress = now
             self._show_progress()
+        if self._was_registered and self._health.is_due(now):
+            self._health.look(self._readings.health(is_draining=self._shutdown.has_begun))
 
     def _pause_seconds(self) -> float:
         """Return how long to sleep if nothing happens."""
@@ -261,23 +268,7 @@ class SupervisorLoop:
 
     def _show_progress(self) -> None:
         """Report the progress of the mappings to the observer."""
-        cells = [cell for runner in self._runners for cell in runner.cells()]
-        calling = Counter(function_of(self._scheduler.key_of(cell.lane).mapping) for cell in cells)
-        lanes: defaultdict[str, list[_core.LaneStatus]] = defaultdict(list)
-        for found in self._scheduler.found:
-            lanes[found.key.mapping].append(found.status)
-        behind: Counter[str] = Counter()
-        for mapping, of_mapping in lanes.items():
-            behind[function_of(mapping)] += records_behind(of_mapping)
-        boards = [runner.board for runner in self._runners]
-        progress = [
-            MappingProgress.of(
-                name, self._tally.total(each.index, boards), calling[name], behind[name]
-            )
-            for each in self._registry
-            for name in (each.mapping.name,)
-        ]
-        self._observer.on_progress(progress)
+        self._observer.on_progress(self._readings.progress())
 
     def _not_started(self) -> int:
         sys.stderr.write(
@@ -287,10 +278,12 @@ class SupervisorLoop:
         return EXIT_NOT_STARTED
 
     def _report(self, event: str, /, **fields: object) -> None:
+        self._health.on_event(event, fields)
         self._observer.on_event({"event": event, **fields})
 
     def _clean_up(self) -> None:
-        """Kill all runners that are left."""
+        """Kill all runners that are left, and remove the report."""
+        self._health.close()
         for runner in self._runners:
             runner.kill()
         for runner in self._runners:

@@ -83,6 +83,10 @@ class MappingRegistry:
         self._running: set[str] = set()
         """Names of the replays that are not finished."""
         self._missing: set[str] = set()
+        self.in_code: tuple[str, ...] = ()
+        """Names of all functions of the app, those that do not run (`--only`) included."""
+        self.troubles: dict[str, StreamfnError] = {}
+        """Errors of the last scan, by the name of the mapping or replay."""
 
     def __iter__(self) -> Iterator[RegisteredMapping]:
         """Iterate over the app's mappings, without replays."""
@@ -105,6 +109,11 @@ class MappingRegistry:
         """The replays that are not finished."""
         return [self._replays[name] for name in sorted(self._running)]
 
+    @property
+    def missing(self) -> frozenset[str]:
+        """Names of the source streams that do not exist."""
+        return frozenset(self._missing)
+
     def register(
         self, mappings: Sequence[EventSourceMapping], asynchronous: Iterable[str], only: set[str]
     ) -> None:
@@ -116,6 +125,7 @@ class MappingRegistry:
             only: Names of the mappings to run; empty: all.
         """
         loops = set(asynchronous)
+        self.in_code = tuple(mapping.name for mapping in mappings)
         for index, mapping in enumerate(mappings):
             if only and mapping.name not in only:
                 continue
@@ -140,6 +150,7 @@ class MappingRegistry:
 
     def scan(self) -> list[LaneSnapshot]:
         """Return the current state of all lanes, after applying wanted factors where possible."""
+        self.troubles = {}
         self.prepare()
         self._look_for_replays()
         found = [found for each in self for found in self._readable(each)]
@@ -204,6 +215,7 @@ class MappingRegistry:
         """Report why a mapping's lanes cannot be read, once for each reason."""
         if self._is_strict:
             raise error
+        self.troubles[mapping] = error
         if self._trouble.get(mapping) != str(error):
             self._trouble[mapping] = str(error)
             self._report("lane_trouble", mapping=mapping, **fields_of(error))

@@ -156,6 +156,7 @@ class LaneCalls(ABC):
         self._delivery_tries = min(self._delivery_tries + 1, 16)
         self._report(
             "delivery_failed",
+            slot=self._job.at.slot,
             records=len(self._outputs) or len(self._discarded) or len(self._resolved),
             error_type=type(error).__name__,
             error_message=str(error),

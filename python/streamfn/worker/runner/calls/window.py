@@ -57,6 +57,7 @@ class WindowCalls(BatchCalls):
         except LogFull as error:
             self._report(
                 "state_not_written",
+                slot=self._job.at.slot,
                 error_type=type(error).__name__,
                 error_message=str(error),
                 seconds=FULL_PAUSE_SECONDS,

@@ -1,0 +1,172 @@
+"""The health of functions as rows of listings, and as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from .console import output, write_listing
+from .times import iso_microseconds
+
+if TYPE_CHECKING:
+    from streamfn import _core
+    from streamfn.health.functions import FunctionHealth, Health
+    from streamfn.log import Log
+
+
+def health_of(log: Log, name: str | None = None) -> tuple[Health, int]:
+    """Return the health of a log's functions, or of one; and the time, in µs since 1970."""
+    from streamfn.clock import SystemClock
+    from streamfn.health.functions import read_health
+    from streamfn.units import to_microseconds
+
+    now_us = to_microseconds(SystemClock().now())
+    return read_health(log.core, now_us, name), now_us
+
+
+def function_row(log: Log, each: FunctionHealth) -> dict[str, Any]:
+    """Return a function as an object of `fn ls --json`."""
+    from streamfn.engine.deadletter import DeadLetters
+
+    letters, mapping, trouble = DeadLetters(log, each.name), each.mapping, each.trouble
+    lanes = each.lanes
+    return {
+        "name": each.name,
+        "streams": list(each.streams),
+        "state": str(each.state),
+        "reason": trouble.reason if trouble else None,
+        "error_type": trouble.error_type if trouble else None,
+        "error_message": trouble.error_message if trouble else None,
+        "since": _time(trouble.since_us if trouble and trouble.since_us else each.since_us),
+        "next_try": _time(trouble.next_try_us if trouble else None),
+        "parallelization_factor": mapping.wanted_factor if mapping else None,
+        "lanes": sum("." not in lane.stream and not lane.is_finished for lane in lanes),
+        "lanes_concerned": each.lanes_concerned,
+        # WHY leased: without a lease, the batch in flight is one that will be called again later.
+        "in_flight": sum(lane.is_leased and lane.in_flight is not None for lane in lanes),
+        "records_behind": each.records_behind,
+        "iterator_age_seconds": each.iterator_age_seconds,
+        "rate_in": each.rate_in,
+        "rate_out": each.rate_out,
+        "p50_seconds": each.p50_seconds,
+        "p99_seconds": each.p99_seconds,
+        "retries": each.retries,
+        "dead_letters": len(letters.entries()),
+        "on_failure": mapping.on_failure if mapping else None,
+        "queued_dead_letters": len(letters.entries("queued")),
+        "code_version": each.code_version,
+        "workers": [
+            {
+                "uuid": worker.uuid,
+                "pid": worker.pid,
+                "host": worker.report.host if worker.report else None,
+                "runners": list(worker.report.runners) if worker.report else [],
+            }
+            for worker in each.workers
+        ],
+    }
+
+
+def write_functions(rows: Sequence[dict[str, Any]], *, none: str) -> None:
+    """Write the table of `fn ls`; it fits 80 columns with names of usual length."""
+    shown = [
+        {
+            **row,
+            "age": short_seconds(row["iterator_age_seconds"]),
+            "rate": short_rate(row["rate_out"]),
+            "p99": short_seconds(row["p99_seconds"]),
+        }
+        for row in rows
+    ]
+    columns = {
+        "name": "FUNCTION~", "state": "STATE", "streams": "STREAM~", "records_behind": "BEHIND>",
+        "age": "AGE>", "rate": "RATE>", "p99": "P99>", "retries": "RETRIES>",
+        "dead_letters": "DEAD>",
+    }  # fmt: skip
+    write_listing(shown, columns, as_json=False, none=none)
+
+
+def lane_rows(each: FunctionHealth) -> list[dict[str, Any]]:
+    """Return the lanes of a function as objects of `fn info --json`."""
+    from streamfn.health.functions import lane_state
+
+    return [{**_lane(lane), "state": str(lane_state(each, lane))} for lane in each.lanes]
+
+
+def write_info(row: Mapping[str, Any]) -> None:
+    """Print what `fn info` knows of a function as a whole."""
+    from streamfn.units import format_count
+
+    age = short_seconds(row["iterator_age_seconds"])
+    output.note(
+        f"{row['name']}: {row['state']}, {format_count(row['records_behind'], 'record')} behind"
+        + (f" ({age})" if age and row["records_behind"] else "")
+        + f", {format_count(row['dead_letters'], 'open dead letter')}"
+    )
+    figures = {
+        "in": short_rate(row["rate_in"]), "out": short_rate(row["rate_out"]),
+        "p50": short_seconds(row["p50_seconds"]), "p99": short_seconds(row["p99_seconds"]),
+        "retries": row["retries"], "code": row["code_version"],
+    }  # fmt: skip
+    output.note("  ".join(f"{name} {'–' if of is None else of}" for name, of in figures.items()))
+    for worker in row["workers"]:
+        runners = ", ".join(map(str, worker["runners"])) or "none"
+        output.note(
+            f"worker {worker['uuid'][:8]}: process {worker['pid'] or '–'} on "
+            f"{worker['host'] or '–'}, runners {runners}"
+        )
+
+
+def write_reasons(functions: Sequence[FunctionHealth], now_us: int) -> None:
+    """Print a line for each function with which something is wrong."""
+    from streamfn.health.sentences import sentence
+
+    for each in functions:
+        if line := sentence(each, now_us):
+            output.note(line)
+
+
+def short_seconds(seconds: float | None) -> str | None:
+    """Return a duration for a table: `0 s`, `1.2 ms`, `3 m`, `2 h`; None stays None."""
+    from streamfn.units import format_duration
+
+    if seconds is None:
+        return None
+    minute, hour, day = 60, 3600, 86_400
+    if seconds < minute:
+        return format_duration(timedelta(seconds=seconds))
+    if seconds < hour:
+        return f"{seconds / minute:.0f} m"
+    return f"{seconds / hour:.0f} h" if seconds < 2 * day else f"{seconds / day:.0f} d"
+
+
+def short_rate(rate: float | None) -> str | None:
+    """Return records per second for a table: `0.3/s`, `1,204/s`; None stays None."""
+    if rate is None:
+        return None
+    return f"{rate:,.0f}/s" if rate == 0 or rate >= 10 else f"{rate:.1f}/s"  # noqa: PLR2004
+
+
+def _time(microseconds: int | None) -> str | None:
+    return None if microseconds is None else iso_microseconds(microseconds)
+
+
+def _lane(lane: _core.LaneStatus) -> dict[str, Any]:
+    in_flight = lane.in_flight
+    open_records = None if in_flight is None else [
+        [entry.first, entry.last, entry.attempts] for entry in in_flight.entries
+    ]  # fmt: skip
+    shown = None if open_records is None else [f"{first}–{last}" for first, last, _ in open_records]
+    return {
+        "stream": lane.stream,
+        "shard_id": lane.shard_id,
+        "slot": lane.slot,
+        "factor": lane.factor,
+        "checkpoint": lane.checkpoint,
+        "end": lane.end,
+        "in_flight": open_records,
+        "open": shown,
+        "is_leased": lane.is_leased,
+        "written": iso_microseconds(lane.checkpoint_us),
+    }

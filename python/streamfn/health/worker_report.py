@@ -1,0 +1,171 @@
+"""What a worker knows of its functions and no other process can see: `metrics/<uuid>.worker`.
+
+The supervisor writes it once a second, and earlier when a state changes. The file is written in
+place, so that this works on a full disk too; docs/format.md describes it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from .state import State
+
+FOLDER: Final = "metrics"
+SUFFIX: Final = ".worker"
+STEP: Final = 64 * 2**10
+"""The file has a multiple of so many bytes."""
+FRESH_SECONDS: Final = 30.0
+"""A report that is older says nothing about the present: its supervisor is stopped or hangs."""
+_HEAD: Final = struct.Struct("<II")
+_READS_MAX: Final = 20
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a function, or one of its lanes, is not running or idle."""
+
+    state: State
+    reason: str
+    """One line: what is wrong and, for `blocked`, what to do."""
+    since_us: int
+    error_type: str | None = None
+    error_message: str | None = None
+    next_try_us: int | None = None
+    """When the next call may be made, µs since 1970; None: unknown, or at once."""
+    stream: str | None = None
+    """The lane, with the next two fields; None: it concerns the function."""
+    shard_id: str | None = None
+    slot: int | None = None
+
+
+class FunctionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One function, or replay, as its worker sees it."""
+
+    name: str
+    stream: str
+    """The stream that it reads, which may not exist yet."""
+    state: State
+    since_us: int
+    """When it came into this state."""
+    troubles: list[Trouble] = []
+    """What is wrong, worst first; the first one explains the state. At most `TROUBLES_MAX`."""
+    lanes_concerned: int = 0
+    """Number of lanes with a trouble of this state."""
+    retries: int | None = None
+    """Back-off waits before a retry, since the worker started."""
+    rate_in: float | None = None
+    """Records per second that were appended to its stream in the last seconds."""
+    rate_out: float | None = None
+    """Records per second that this worker processed in the last seconds."""
+    p50_seconds: float | None = None
+    p99_seconds: float | None = None
+    code_version: str | None = None
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The report of one worker."""
+
+    worker: str
+    """Its UUID."""
+    pid: int
+    host: str
+    started_us: int
+    written_us: int
+    state: State
+    """The worst state of its functions."""
+    is_draining: bool = False
+    runners: list[int] = []
+    """Process ids of its runners."""
+    in_code: list[str] = []
+    """Names of all functions of its app, those that it does not run (`--only`) included."""
+    functions: list[FunctionReport] = []
+
+    def is_fresh(self, now_us: int) -> bool:
+        """Whether the report tells about the present."""
+        return now_us - self.written_us < FRESH_SECONDS * 1e6
+
+
+TROUBLES_MAX: Final = 20
+_decoder = msgspec.json.Decoder(WorkerReport)
+_encoder = msgspec.json.Encoder()
+
+
+class WorkerReportFile:
+    """The report file of a living worker."""
+
+    def __init__(self, log_dir: str, worker: str) -> None:
+        """Name the file; `write` creates it."""
+        self._path = Path(log_dir) / FOLDER / f"{worker}{SUFFIX}"
+        self._fd: int | None = None
+        self._size = 0
+
+    def write(self, report: WorkerReport) -> bool:
+        """Replace the report; False: it could not be written, and the last one stays."""
+        body = _encoder.encode(report)
+        data = _HEAD.pack(len(body), zlib.crc32(body)) + body
+        try:
+            self._make_room(len(data))
+            assert self._fd is not None
+            return os.pwrite(self._fd, data, 0) == len(data)
+        except OSError:  # a full disk, or a folder that somebody removed
+            return False
+
+    def remove(self) -> None:
+        """Remove the file, at the end of the worker."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        self._path.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        """Create the file, or make it larger, with all its blocks."""
+        if self._fd is None:
+            self._path.parent.mkdir(exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if size > self._size:
+            wanted = -(-size // STEP) * STEP
+            os.posix_fallocate(self._fd, 0, wanted)
+            self._size = wanted
+
+
+def read_reports(log_dir: str, living: Collection[str]) -> dict[str, WorkerReport]:
+    """Return the reports of living workers by UUID; a worker without a whole one is left out.
+
+    Args:
+        log_dir: The log directory.
+        living: UUIDs of the living workers: other reports are stale.
+    """
+    found = {uuid: _read(Path(log_dir) / FOLDER / f"{uuid}{SUFFIX}") for uuid in living}
+    return {uuid: report for uuid, report in found.items() if report is not None}
+
+
+def remove_stale(log_dir: str, living: Collection[str]) -> None:
+    """Remove the reports of workers that were killed."""
+    for path in (Path(log_dir) / FOLDER).glob(f"*{SUFFIX}"):
+        if path.name.removesuffix(SUFFIX) not in living:
+            path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> WorkerReport | None:
+    """Read one file; while it is being written its checksum is wrong, and it is read again."""
+    for _ in range(_READS_MAX):
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        if len(data) < _HEAD.size:
+            return None
+        length, checksum = _HEAD.unpack_from(data)
+        body = data[_HEAD.size : _HEAD.size + length]
+        if len(body) == length and zlib.crc32(body) == checksum:
+            try:
+                return _decoder.decode(body)
+            except msgspec.MsgspecError:  # another version wrote it
+                return None
+    return None
