@@ -1,7 +1,8 @@
 """What a worker knows of its functions and no other process can see: `metrics/<uuid>.worker`.
 
 The supervisor writes it once a second, and earlier when a state changes. The file is written in
-place, so that this works on a full disk too; docs/format.md describes it.
+place, so that this works when the disk has become full; if the disk has been full from the start,
+the file is in `/dev/shm` until there is room. docs/format.md describes it.
 """
 
 from __future__ import annotations
@@ -9,22 +10,26 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from streamfn._core import Log
+
 from .state import State
 
 FOLDER: Final = "metrics"
 SUFFIX: Final = ".worker"
-STEP: Final = 64 * 2**10
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- the name has the UUIDs of log and worker
+STEP: Final = 16 * 2**10
 """The file has a multiple of so many bytes."""
 FRESH_SECONDS: Final = 30.0
 """A report that is older says nothing about the present: its supervisor is stopped or hangs."""
 _HEAD: Final = struct.Struct("<II")
 _READS_MAX: Final = 20
+UUID_CHARS: Final = 32
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,57 +104,91 @@ _encoder = msgspec.json.Encoder()
 class WorkerReportFile:
     """The report file of a living worker."""
 
-    def __init__(self, log_dir: str, worker: str) -> None:
+    def __init__(self, log: Log, worker: str) -> None:
         """Name the file; `write` creates it."""
-        self._path = Path(log_dir) / FOLDER / f"{worker}{SUFFIX}"
-        self._fd: int | None = None
-        self._size = 0
+        self._places = [_Place(path) for path in _paths(log, worker)]
 
     def write(self, report: WorkerReport) -> bool:
         """Replace the report; False: it could not be written, and the last one stays."""
         body = _encoder.encode(report)
         data = _HEAD.pack(len(body), zlib.crc32(body)) + body
-        try:
-            self._make_room(len(data))
-            assert self._fd is not None
-            return os.pwrite(self._fd, data, 0) == len(data)
-        except OSError:  # a full disk, or a folder that somebody removed
-            return False
+        for number, place in enumerate(self._places):
+            if place.write(data):
+                for other in self._places[number + 1 :]:
+                    other.remove()
+                return True
+        return False
 
     def remove(self) -> None:
         """Remove the file, at the end of the worker."""
+        for place in self._places:
+            place.remove()
+
+
+class _Place:
+    """A file that is overwritten in place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+        self._size = 0
+
+    def write(self, data: bytes) -> bool:
+        """Overwrite the file; False: there is no room, or somebody removed its folder."""
+        try:
+            return os.pwrite(self._opened(len(data)), data, 0) == len(data)
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the file, if it was created."""
         if self._fd is not None:
             os.close(self._fd)
-            self._fd = None
-        self._path.unlink(missing_ok=True)
+            self._fd, self._size = None, 0
+            self._path.unlink(missing_ok=True)
 
-    def _make_room(self, size: int) -> None:
-        """Create the file, or make it larger, with all its blocks."""
+    def _opened(self, size: int) -> int:
+        """Return the open file; it has all blocks for so many bytes."""
         if self._fd is None:
             self._path.parent.mkdir(exist_ok=True)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self._path, flags, 0o644)
         if size > self._size:
             wanted = -(-size // STEP) * STEP
             os.posix_fallocate(self._fd, 0, wanted)
             self._size = wanted
+        return self._fd
 
 
-def read_reports(log_dir: str, living: Collection[str]) -> dict[str, WorkerReport]:
+def read_reports(log: Log, living: Iterable[str]) -> dict[str, WorkerReport]:
     """Return the reports of living workers by UUID; a worker without a whole one is left out.
 
     Args:
-        log_dir: The log directory.
+        log: The log.
         living: UUIDs of the living workers: other reports are stale.
     """
-    found = {uuid: _read(Path(log_dir) / FOLDER / f"{uuid}{SUFFIX}") for uuid in living}
-    return {uuid: report for uuid, report in found.items() if report is not None}
+    found = {}
+    for uuid in living:
+        reports = [report for path in _paths(log, uuid) if (report := _read(path)) is not None]
+        if reports:
+            found[uuid] = max(reports, key=lambda report: report.written_us)
+    return found
 
 
-def remove_stale(log_dir: str, living: Collection[str]) -> None:
+def remove_stale(log: Log, living: Collection[str]) -> None:
     """Remove the reports of workers that were killed."""
-    for path in (Path(log_dir) / FOLDER).glob(f"*{SUFFIX}"):
-        if path.name.removesuffix(SUFFIX) not in living:
-            path.unlink(missing_ok=True)
+    for pattern in _paths(log, "*"):
+        for path in pattern.parent.glob(pattern.name):
+            if path.name.removesuffix(SUFFIX)[-UUID_CHARS:] not in living:
+                path.unlink(missing_ok=True)
+
+
+def _paths(log: Log, worker: str) -> tuple[Path, Path]:
+    """Return where the report of a worker may be: in the log, or in memory."""
+    return (
+        Path(log.path) / FOLDER / f"{worker}{SUFFIX}",
+        MEMORY / f"streamfn-{log.uuid}-{worker}{SUFFIX}",
+    )
 
 
 def _read(path: Path) -> WorkerReport | None:

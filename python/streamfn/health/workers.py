@@ -54,7 +54,7 @@ def living_workers(log: _core.Log) -> dict[str, frozenset[str]]:
 def read_workers(log: _core.Log) -> Sequence[Worker]:
     """Return the living workers with their reports, by UUID."""
     announced = _announced(log)
-    reports = read_reports(log.path, announced)
+    reports = read_reports(log, announced)
     return [
         Worker(uuid, pid, mappings, reports.get(uuid))
         for uuid, (pid, mappings) in sorted(announced.items())

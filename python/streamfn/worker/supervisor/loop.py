@@ -107,9 +107,9 @@ class SupervisorLoop:
         self._was_registered = False
         self._announcement = Announcement(membership)
         self._readings = Readings(self._registry, self._scheduler, self._runners, self._tally)
-        file = WorkerReportFile(log.path, membership.uuid)
+        file = WorkerReportFile(log, membership.uuid)
         self._health = HealthWatch(self._registry, file, membership.uuid, clock, self._report)
-        remove_stale(log.path, living_workers(log))
+        remove_stale(log, living_workers(log))
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
     def run(self, signals: SignalBox) -> int:
