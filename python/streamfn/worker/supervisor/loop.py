@@ -25,6 +25,7 @@ from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
 from streamfn.units import to_microseconds
 from streamfn.worker.messages import Start
+from streamfn.worker.shared_counts import SharedCounts
 
 from .announcement import Announcement, living_workers
 from .child_events import ChildEvents
@@ -94,6 +95,7 @@ class SupervisorLoop:
             self._scheduler,
             self._verdicts,
             self._tally,
+            SharedCounts(log, self._tally, self._report),
             clock,
             self._report,
         )
