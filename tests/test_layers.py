@@ -19,6 +19,7 @@ PYTHON_FLOORS = [
     {"_core"},
     {"model"},
     {"log", "app"},
+    {"telemetry"},
     {"engine", "aio", "health"},
     {"worker"},
     {"demo", "testing", "bench"},
@@ -40,6 +41,7 @@ RUST_FLOORS = [
     {"format", "control", "memory", "memory_fs"},
     {"log"},
     {"stream"},
+    {"counts"},
     {"checkpoint", "filter"},
     {"lane", "fsck"},
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "WORKER_DEATHS_MAX",
     "ArrowBatch",
     "Board",
+    "Counts",
     "Entry",
     "Filter",
     "Finding",
@@ -523,7 +524,47 @@ class Board:
     def cells(self) -> list[tuple[int, int, float | None, int | None]]:
         """Return (cell, lane, deadline, running sequence number) of the calls in progress."""
     def add(self, mapping: int, counter: int, amount: int) -> None: ...
+    def count_in(self, mapping: int, counts: Counts, /) -> None:
+        """Count what is added for a mapping in its shared counts, too. The first ones given stay."""
+    def time_calls(self, cell: int, mapping: int, calls: int, records: int) -> None:
+        """Note in the shared counts how long the cell's last calls took, together.
+
+        Args:
+            cell: The cell, after `end`.
+            mapping: The mapping with the counts.
+            calls: Number of calls, one after the other; each counts with the mean.
+            records: Records that they got together.
+        """
     def counters(self, mapping: int) -> list[int]: ...
+
+@final
+class Counts:
+    """What all processes have counted for a mapping: `metrics/<mapping>.counts`, mapped memory.
+
+    No death of a process takes a count back. After a power cut they may be lower, or begin again.
+    """
+
+    DURATION_BOUNDS_NS: list[int]
+    """Upper bounds of the buckets for durations of calls, in nanoseconds."""
+    SIZE_BOUNDS: list[int]
+    """Upper bounds of the buckets for the records of calls."""
+
+    @staticmethod
+    def open(log: Log, mapping: str) -> Counts:
+        """Open the counts of a mapping; a file that is missing or damaged is made anew.
+
+        Raises:
+            LogFull: The disk is full.
+            StorageIO: The file cannot be made.
+        """
+    @staticmethod
+    def read(
+        log: Log, mapping: str
+    ) -> tuple[list[int], tuple[int, list[int]], tuple[int, list[int]]] | None:
+        """Return the counts as `values` does; None if nothing was counted yet."""
+    def add(self, counter: int, amount: int) -> None: ...
+    def values(self) -> tuple[list[int], tuple[int, list[int]], tuple[int, list[int]]]:
+        """Return (counters, durations, sizes); histograms are (sum, number in each bucket)."""
 
 # ---------------------------------------------------------------- event patterns
 

@@ -1,41 +1,19 @@
-"""The counters of a mapping, and their numbers on the board.
-
-The board is memory that a runner shares with its supervisor, so the counts of a killed runner are
-not lost.
-"""
+"""Counting what a runner does for one mapping."""
 
 from __future__ import annotations
 
-from enum import IntEnum
+from typing import Final
 
 from streamfn._core import Board
+from streamfn.engine.outcome import Condition
 from streamfn.errors import FunctionTimedOut
+from streamfn.telemetry.counters import Counter
 
-
-class Counter(IntEnum):
-    """Number of a counter on the board."""
-
-    CALLS = 0
-    RECORDS_DONE = 1
-    FAILED_CALLS = 2
-    RETRIES = 3
-    """Back-off waits before a retry of the same records."""
-    BISECTS = 4
-    DEAD_LETTERS = 5
-    CRASHES = 6
-    TIMEOUTS = 7
-    DROPPED = 8
-    """Records dropped with `on_failure=None`."""
-    REDRIVEN_OK = 9
-    """Redriven records that succeeded."""
-    LOST = 10
-    """Sequence numbers of damaged records that were skipped."""
-    MATCHED = Board.MATCHED
-    """Records that match the mapping's filter. The lanes count this and the next two."""
-    FILTERED = Board.FILTERED
-    """Records that do not match the filter."""
-    NOT_JSON = Board.NOT_JSON
-    """Records that do not match the filter and whose data is not JSON."""
+_REASONS: Final[dict[Condition, Counter]] = {
+    "RetryAttemptsExhausted": Counter.EXHAUSTED,
+    "RecordAgeExceeded": Counter.TOO_OLD,
+    "Rejected": Counter.REJECTED,
+}
 
 
 class MappingCounts:
@@ -55,19 +33,32 @@ class MappingCounts:
         """Count calls that were made."""
         self._board.add(self._index, Counter.CALLS, amount)
 
+    def succeeded(self, calls: int, records: int) -> None:
+        """Count calls that succeeded, and the records that they processed."""
+        self._board.add(self._index, Counter.SUCCEEDED, calls)
+        self._board.add(self._index, Counter.RECORDS_DONE, records)
+
     def records_done(self, amount: int) -> None:
-        """Count records that the function processed."""
+        """Count records that a call processed which failed for others."""
         self._board.add(self._index, Counter.RECORDS_DONE, amount)
 
     def failed_call(self, error_type: str | None) -> None:
         """Count a failed call, and a cancellation at the timeout.
 
         Args:
-            error_type: Name of the error's type; None: records failed for several reasons.
+            error_type: Name of the error's type; None: some of the records failed.
         """
+        kind = Counter.ERRORS
+        if error_type is None:
+            kind = Counter.PARTIAL
+        elif error_type == FunctionTimedOut.__name__:
+            kind = Counter.TIMEOUTS
         self._board.add(self._index, Counter.FAILED_CALLS, 1)
-        if error_type == FunctionTimedOut.__name__:
-            self._board.add(self._index, Counter.TIMEOUTS, 1)
+        self._board.add(self._index, kind, 1)
+
+    def took(self, cell: int, calls: int, records: int) -> None:
+        """Count how long the last calls of a cell took, and how many records they got."""
+        self._board.time_calls(cell, self._index, calls, records)
 
     def retry(self) -> None:
         """Count a wait before the same records are called again."""
@@ -77,9 +68,10 @@ class MappingCounts:
         """Count a batch that was split."""
         self._board.add(self._index, Counter.BISECTS, 1)
 
-    def discarded(self, *, is_dropped: bool) -> None:
+    def discarded(self, condition: Condition, *, is_dropped: bool) -> None:
         """Count a record that was given up: a dead letter, or dropped."""
         self._board.add(self._index, Counter.DROPPED if is_dropped else Counter.DEAD_LETTERS, 1)
+        self._board.add(self._index, _REASONS[condition], 1)
 
     def redriven_ok(self, amount: int) -> None:
         """Count redriven records that succeeded."""

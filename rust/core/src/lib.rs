@@ -25,6 +25,7 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod control;
+pub mod counts;
 pub mod error;
 pub mod filter;
 pub mod format;

@@ -1,8 +1,10 @@
-//! Memory that a process shares with its child processes: a `memfd` of atomic words.
+//! Memory that processes share: atomic words in a mapped file.
 //!
-//! It has no name. The system frees it when no process has it open or mapped any more.
+//! [`SharedMemory`] is for a process and its children: a `memfd`, which has no name. The system frees
+//! it when no process has it open or mapped any more.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -13,12 +15,65 @@ use crate::sys;
 
 const WORD_BYTES: usize = 8;
 
+/// The words of a mapped file.
+#[derive(Debug)]
+pub struct MappedWords {
+    map: MmapRaw,
+    words: usize,
+}
+
+impl MappedWords {
+    /// Maps the first `words` words of a file that is at least so long, open for reading and
+    /// writing. Nobody may cut the file: a store beyond its end kills the process.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn map(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(words * WORD_BYTES).map_raw(fd.as_raw_fd())?;
+        Ok(Self { map, words })
+    }
+
+    /// Maps the words of a file that is open for reading only. Storing to them kills the process.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn map_for_reading(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(words * WORD_BYTES).map_raw_read_only(fd.as_raw_fd())?;
+        Ok(Self { map, words })
+    }
+
+    /// Words of this process alone, for a simulated file system, whose files cannot be mapped.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn anonymous(words: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(words * WORD_BYTES).map_anon()?.into();
+        Ok(Self { map, words })
+    }
+
+    /// One word.
+    ///
+    /// # Panics
+    /// If there is no such word.
+    #[expect(unsafe_code, reason = "this room turns mapped bytes into atomics")]
+    pub fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words, "word {index} of {}", self.words);
+        let first = self.map.as_mut_ptr();
+        assert!(first.addr().is_multiple_of(WORD_BYTES), "a mapping begins at a page");
+        #[expect(clippy::cast_ptr_alignment, reason = "just asserted")]
+        let first = first.cast::<u64>();
+        // SAFETY: in bounds (asserted; the file is as long as the mapping, and nobody cuts it) and
+        // aligned (asserted); the mapping lives as long as `self`; the bytes are only ever reached
+        // through atomics, in every process.
+        unsafe { AtomicU64::from_ptr(first.add(index)) }
+    }
+}
+
 /// A fixed number of 64-bit words, zero at first.
 #[derive(Debug)]
 pub struct SharedMemory {
     fd: OwnedFd,
-    map: MmapRaw,
-    words: usize,
+    words: MappedWords,
 }
 
 impl SharedMemory {
@@ -61,11 +116,9 @@ impl SharedMemory {
     }
 
     fn map(fd: OwnedFd, words: usize) -> Result<Self> {
-        let map = MmapOptions::new()
-            .len(words * WORD_BYTES)
-            .map_raw(fd.as_raw_fd())
+        let words = MappedWords::map(fd.as_fd(), words)
             .map_err(|error| Error::config("fd", error.to_string()))?;
-        Ok(Self { fd, map, words })
+        Ok(Self { fd, words })
     }
 
     /// The descriptor, to be passed on.
@@ -77,17 +130,8 @@ impl SharedMemory {
     ///
     /// # Panics
     /// If there is no such word.
-    #[expect(unsafe_code, reason = "this room turns mapped bytes into atomics")]
     pub fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(index < self.words, "word {index} of {}", self.words);
-        let first = self.map.as_mut_ptr();
-        assert!(first.addr().is_multiple_of(WORD_BYTES), "a mapping begins at a page");
-        #[expect(clippy::cast_ptr_alignment, reason = "just asserted")]
-        let first = first.cast::<u64>();
-        // SAFETY: in bounds (asserted; the file is as long as the mapping and sealed against
-        // shrinking) and aligned (asserted); the mapping lives as long as `self`;
-        // the bytes are only ever reached through atomics, in every process.
-        unsafe { AtomicU64::from_ptr(first.add(index)) }
+        self.words.word(index)
     }
 }
 

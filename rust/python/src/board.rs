@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use streamfn_core::lane::board;
 
+use crate::counts::Counts;
 use crate::error::IntoPy;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -73,6 +74,14 @@ impl Board {
 
     fn add(&self, mapping: usize, counter: usize, amount: u64) -> PyResult<()> {
         self.inner.add(mapping, counter, amount).into_py()
+    }
+
+    fn count_in(&self, mapping: usize, counts: &Counts) -> PyResult<()> {
+        self.inner.count_in(mapping, Arc::clone(counts.inner())).into_py()
+    }
+
+    fn time_calls(&self, cell: usize, mapping: usize, calls: u64, records: u64) -> PyResult<()> {
+        self.inner.time_calls(cell, mapping, calls, records).into_py()
     }
 
     fn counters(&self, mapping: usize) -> PyResult<Vec<u64>> {

@@ -5,6 +5,7 @@
 mod arguments;
 mod arrow;
 mod board;
+mod counts;
 mod error;
 mod filter;
 mod fsck;
@@ -38,6 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     log::register(m)?;
     reader::register(m)?;
     board::register(m)?;
+    counts::register(m)?;
     mapping::register(m)?;
     lanes::register(m)?;
     fsck::register(m)?;

@@ -26,6 +26,7 @@ from streamfn.worker.messages import (
     decode_command,
     receive_lines,
 )
+from streamfn.worker.shared_counts import SharedCounts
 
 from .exhaustion import is_starved
 from .lane_job import LaneAddress, LaneJob
@@ -40,6 +41,7 @@ class CommandHandler:
         self._log, self._threads, self._link = log, threads, link
         self._lanes, self._functions = threads.lanes, threads.functions
         self._mappings: dict[str, _core.Mapping] = {}
+        self._counts = SharedCounts(log, threads.board, link.report)
         threads.left = self._on_left
 
     def listen(self, connection: socket.socket, lines: Lines) -> None:
@@ -98,6 +100,7 @@ class CommandHandler:
             is_open=command.is_open,
         )
         self._threads.jobs[command.lane] = job
+        self._counts.use(job.index, function.mapping.name)
         answer: Answer
         reason = ""
         try:

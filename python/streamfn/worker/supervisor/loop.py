@@ -24,6 +24,7 @@ from streamfn.health.workers import living_workers
 from streamfn.model.worker import WorkerConfig
 from streamfn.units import to_microseconds
 from streamfn.worker.messages import Start
+from streamfn.worker.shared_counts import SharedCounts
 
 from .announcement import Announcement
 from .child_events import ChildEvents
@@ -95,6 +96,7 @@ class SupervisorLoop:
             self._scheduler,
             self._verdicts,
             self._tally,
+            SharedCounts(log, self._tally, self._report),
             clock,
             self._report,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streamfn.worker.counters import Counter
+from streamfn.telemetry.counters import Counter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from streamfn.worker.messages import (
     RunnerReport,
 )
 from streamfn.worker.report import Report
+from streamfn.worker.shared_counts import SharedCounts
 
 from .deadlines import DeadlineWatch
 from .lane_scheduler import LaneScheduler
@@ -50,6 +51,7 @@ class SupervisorParts:
     scheduler: LaneScheduler
     verdicts: VerdictWriter
     tally: Tally
+    counts: SharedCounts
     clock: Clock
     report: Report
 
@@ -162,6 +164,8 @@ class RunnerMessageHandler:
             raise ConfigError("APP", f"the app has {len(mappings)} functions, {most}")
         only = chosen(mappings, self._config.only)
         parts.registry.register(mappings, message.asynchronous, only)
+        for each in parts.registry:
+            parts.counts.use(each.index, each.mapping.name)
         self.is_registered = True
 
     def _not_ready(self, runner: RunnerProcess, message: NotReady) -> None:

@@ -1,11 +1,14 @@
-"""Counts of all runners of a worker: boards of live runners, sums of exited ones."""
+"""Counts of all runners of a worker: boards of live runners, sums of exited ones.
+
+What only the supervisor saw is counted here too, and in the mapping's shared counts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streamfn._core import Board
-from streamfn.worker.counters import Counter
+from streamfn._core import Board, Counts
+from streamfn.telemetry.counters import Counter
 
 
 class Tally:
@@ -13,10 +16,17 @@ class Tally:
 
     def __init__(self) -> None:
         self._sums: dict[int, list[int]] = {}
+        self._shared: dict[int, Counts] = {}
+
+    def count_in(self, mapping: int, counts: Counts) -> None:
+        """Count what is added for a mapping in its shared counts, too."""
+        self._shared[mapping] = counts
 
     def add(self, mapping: int, counter: Counter, amount: int = 1) -> None:
         """Count something that only the supervisor saw."""
         self._of(mapping)[counter] += amount
+        if mapping in self._shared:
+            self._shared[mapping].add(counter, amount)
 
     def absorb(self, board: Board, mappings: Iterable[int]) -> None:
         """Add the counts of a runner that has exited."""

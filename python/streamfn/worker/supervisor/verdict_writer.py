@@ -13,8 +13,8 @@ from streamfn._core import InFlight, LaneJudge, LaneStatus
 from streamfn.clock import Clock
 from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
 from streamfn.errors import StreamfnError
+from streamfn.telemetry.counters import Counter
 from streamfn.units import to_microseconds
-from streamfn.worker.counters import Counter
 from streamfn.worker.report import Report
 
 from .mapping_registry import MappingRegistry, fields_of, was_removed
@@ -185,6 +185,7 @@ class VerdictWriter:
                 if entry.first < verdict.running <= entry.last
             )
             tally.add(index, Counter.CALLS, done + 1)
+            tally.add(index, Counter.SUCCEEDED, done)
             if not self._writes_on_success(key):
                 tally.add(index, Counter.RECORDS_DONE, done)
         if verdict.cause != CAUSE_NONE:

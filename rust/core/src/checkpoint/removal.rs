@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::mapping::Mapping;
 use super::slot::replayed;
 use crate::clock::Patience;
+use crate::counts;
 use crate::error::{Error, Result};
 use crate::stream::Log;
 
@@ -40,6 +41,7 @@ pub fn remove_mapping(log: &Arc<Log>, name: &str, patience: &Patience<'_>) -> Re
         trim_redrives(log, name, patience)?;
         // Its replays first: without the function nobody would end them.
         all.iter().rev().try_for_each(Mapping::erase)?;
+        counts::remove(log, name)?;
         drop(leases);
         log.bump();
         Ok(true)

@@ -39,8 +39,17 @@ use top_lock::TopLock;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 const PAGE_BYTES: usize = 4096;
 /// Names in the log directory itself.
-const TOP: [&str; 8] =
-    ["FORMAT", "lock", "topology.lock", "control", "workers", "streams", "mappings", "quarantine"];
+const TOP: [&str; 9] = [
+    "FORMAT",
+    "lock",
+    "topology.lock",
+    "control",
+    "workers",
+    "streams",
+    "mappings",
+    "metrics",
+    "quarantine",
+];
 
 /// How a log is examined.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 //! ```text
 //! word 0                        magic
 //! word 8 + 8 c                  cell c, a cache line: mark | deadline | running | 0 ...
-//! word 8 + 8 CELLS + 16 m       counters of mapping m
+//! word 8 + 8 CELLS + 24 m       counters of mapping m
 //! mark := call number << 32 | lane + 1, or only the call number between two calls
 //! deadline := bits of an f64, or NO_DEADLINE
 //! running := sequence number + 1, or 0
@@ -15,7 +15,11 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use crate::clock::Stopwatch;
+use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::memory::SharedMemory;
 use crate::sys;
@@ -25,15 +29,14 @@ use crate::types::SequenceNumber;
 pub const CELLS: usize = 256;
 /// Mappings that can be counted.
 pub const MAPPINGS: usize = 256;
-/// Counters of a mapping.
-pub const COUNTERS: usize = 16;
+pub use crate::counts::COUNTERS;
 /// The counters that lanes write: records that their filter took, that it did not take, and that it
 /// could not take because their data is not JSON. The caller numbers the others.
-pub const MATCHED: usize = 13;
+pub const MATCHED: usize = 21;
 /// See [`MATCHED`].
-pub const FILTERED: usize = 14;
+pub const FILTERED: usize = 22;
 /// See [`MATCHED`].
-pub const NOT_JSON: usize = 15;
+pub const NOT_JSON: usize = 23;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SFBOARD\x01");
 const LINE: usize = 8;
@@ -64,6 +67,18 @@ pub struct Call {
 pub struct Board {
     memory: SharedMemory,
     fork_generation: u64,
+    /// The counts of each mapping that all processes share, where this process has them open.
+    shared_counts: Box<[OnceLock<Arc<Counts>>]>,
+    clock: Stopwatch,
+    timers: Box<[Timer]>,
+}
+
+/// When a cell's call began, on the board's clock, and how long its last one took; nanoseconds. Only
+/// this process reads it.
+#[derive(Debug, Default)]
+struct Timer {
+    begun: AtomicU64,
+    took: AtomicU64,
 }
 
 impl Board {
@@ -91,7 +106,25 @@ impl Board {
 
     fn of(memory: SharedMemory) -> Self {
         sys::watch_forks();
-        Self { memory, fork_generation: sys::fork_generation() }
+        Self {
+            memory,
+            fork_generation: sys::fork_generation(),
+            shared_counts: (0..MAPPINGS).map(|_| OnceLock::new()).collect(),
+            clock: Stopwatch::start(),
+            timers: (0..CELLS).map(|_| Timer::default()).collect(),
+        }
+    }
+
+    /// Counts what is added for a mapping in its shared counts, too. The first ones given stay.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no such mapping.
+    pub fn count_in(&self, mapping: usize, counts: Arc<Counts>) -> Result<()> {
+        let Some(place) = self.shared_counts.get(mapping) else {
+            return Err(Error::config("mapping", format!("{mapping} is not below {MAPPINGS}")));
+        };
+        place.get_or_init(|| counts);
+        Ok(())
     }
 
     /// The descriptor, to be passed on.
@@ -117,6 +150,7 @@ impl Board {
         end.store(deadline.map_or(NO_DEADLINE, f64::to_bits), Ordering::Relaxed);
         running.store(0, Ordering::Relaxed);
         mark.store(call | (u64::from(lane) + 1), Ordering::Release);
+        self.timers[cell].begun.store(self.nanoseconds(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -136,9 +170,31 @@ impl Board {
         if self.is_forked() {
             return Ok(());
         }
+        let timer = &self.timers[cell];
+        let took = self.nanoseconds().saturating_sub(timer.begun.load(Ordering::Relaxed));
+        timer.took.store(took, Ordering::Relaxed);
         let call = mark.load(Ordering::Relaxed) & !u64::from(u32::MAX);
         mark.store(call, Ordering::Release);
         Ok(())
+    }
+
+    /// Notes in the shared counts of a mapping, if there are any, how long the calls took that the
+    /// cell noted last: `calls` calls, one after the other, with `records` records together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no such cell or mapping.
+    pub fn time_calls(&self, cell: usize, mapping: usize, calls: u64, records: u64) -> Result<()> {
+        self.cell(cell)?;
+        self.counter(mapping, 0)?;
+        if let Some(counts) = self.shared_counts[mapping].get().filter(|_| !self.is_forked()) {
+            let took = self.timers[cell].took.load(Ordering::Relaxed);
+            counts.add_calls(calls, Duration::from_nanos(took), records);
+        }
+        Ok(())
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The calls in progress.
@@ -166,11 +222,15 @@ impl Board {
     /// # Errors
     /// [`Error::Config`] if there is no such mapping or counter.
     pub fn add(&self, mapping: usize, counter: usize, amount: u64) -> Result<()> {
-        let counter = self.counter(mapping, counter)?;
-        if !self.is_forked() {
-            counter.fetch_add(amount, Ordering::Relaxed);
+        let ours = self.counter(mapping, counter)?;
+        if self.is_forked() {
+            return Ok(());
         }
-        Ok(())
+        ours.fetch_add(amount, Ordering::Relaxed);
+        match self.shared_counts[mapping].get() {
+            Some(shared) => shared.add(counter, amount),
+            None => Ok(()),
+        }
     }
 
     /// The counters of a mapping.
@@ -209,6 +269,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::{Log, OpenOptions};
     use std::sync::atomic::AtomicBool;
 
     #[test]
@@ -245,11 +306,33 @@ mod tests {
     fn counters_add_up_from_both_sides() {
         let ours = Board::create().unwrap();
         let theirs = Board::attach(ours.fd()).unwrap();
-        ours.add(255, 15, 2).unwrap();
-        theirs.add(255, 15, 3).unwrap();
+        ours.add(255, 23, 2).unwrap();
+        theirs.add(255, 23, 3).unwrap();
 
-        assert_eq!(5, ours.counters(255).unwrap()[15]);
+        assert_eq!(5, ours.counters(255).unwrap()[23]);
         assert_eq!([0; COUNTERS], ours.counters(0).unwrap());
+    }
+
+    #[test]
+    fn what_is_added_is_in_the_shared_counts_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+        let counts = Arc::new(Counts::open(&log, "app.f").unwrap());
+        let board = Board::create().unwrap();
+        board.count_in(3, Arc::clone(&counts)).unwrap();
+        board.add(3, 0, 2).unwrap();
+        board.add(4, 0, 5).unwrap();
+        board.begin(7, 1, None).unwrap();
+        board.end(7).unwrap();
+        board.time_calls(7, 3, 1, 100).unwrap();
+        board.time_calls(7, 4, 1, 100).unwrap();
+
+        let now = counts.now();
+        assert_eq!(2, now.counters[0]);
+        assert_eq!(1, now.durations.buckets.iter().sum::<u64>());
+        assert!(now.durations.sum > 0);
+        assert_eq!(100, now.sizes.sum);
+        assert!(board.count_in(MAPPINGS, counts).is_err());
     }
 
     #[test]
@@ -260,6 +343,8 @@ mod tests {
         assert!(board.add(MAPPINGS, 0, 1).is_err());
         assert!(board.add(0, COUNTERS, 1).is_err());
         assert!(board.counters(MAPPINGS).is_err());
+        assert!(board.time_calls(CELLS, 0, 1, 1).is_err());
+        assert!(board.time_calls(0, MAPPINGS, 1, 1).is_err());
         board.run(CELLS, 0);
     }
 

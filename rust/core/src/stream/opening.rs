@@ -78,7 +78,16 @@ pub(super) fn prepare_folder(path: &Path, options: &OpenOptions) -> Result<PathB
         return Ok(path);
     }
     // What a creator that was killed can have left behind.
-    let ours = ["lock", "FORMAT.new", "control", "topology.lock", "streams", "mappings", "workers"];
+    let ours = [
+        "lock",
+        "FORMAT.new",
+        "control",
+        "topology.lock",
+        "streams",
+        "mappings",
+        "workers",
+        "metrics",
+    ];
     if let Some(foreign) = names.iter().find(|name| !ours.contains(&name.as_str())) {
         let reason = format!(
             "{} is not a log directory: it has `{foreign}` but no FORMAT file",

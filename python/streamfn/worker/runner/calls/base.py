@@ -171,7 +171,7 @@ class LaneCalls(ABC):
         is_redriven = self._job.function.destination.is_redriven
         meant = self._mapping.failure_stream
         for place, (discarded, stream) in enumerate(zip(self._discarded, streams, strict=True)):
-            self._counts.discarded(is_dropped=stream is None)
+            self._counts.discarded(discarded.condition, is_dropped=stream is None)
             if place >= REPORTED_MAX:
                 continue
             self._report(

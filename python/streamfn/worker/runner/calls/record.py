@@ -40,6 +40,8 @@ class RecordCalls(LaneCalls):
         swept = self._sweep(record_range, thread)
         if isinstance(swept.outcome, Failed) and self._is_victim(swept.outcome):
             self._is_over, swept = True, replace(swept, outcome=None)
+        called = swept.done + (swept.outcome is not None and not isinstance(swept.outcome, Expired))
+        self._counts.took(thread.cell, called, called)
         outcome = self._counted(record_range, swept)
         self._pass.settled(record_range, swept.done, outcome)
         self._refresh()
@@ -86,7 +88,7 @@ class RecordCalls(LaneCalls):
         records = record_range.records
         if done:
             self._backoff.succeeded()
-            self._counts.records_done(done)
+            self._counts.succeeded(done, done)
             if self._job.function.destination.is_redriven(records[0]):
                 self._resolved = list(records[:done])
         self._counts.calls(done)

@@ -144,6 +144,7 @@ class FinalWindowCalls(LaneCalls):
             )
         finally:
             self._context.board.end(thread.cell)
+        self._counts.took(thread.cell, 1, 0)
         if isinstance(outcome, Disturbed) and self._is_own(outcome):
             outcome = Failed(outcome.failure)
         if self._is_victim(outcome):
@@ -159,6 +160,7 @@ class FinalWindowCalls(LaneCalls):
             self._failed(outcome)
         else:
             self._outputs = list(outcome.outputs) if isinstance(outcome, Success) else []
+            self._counts.succeeded(1, 0)
             self._backoff.succeeded()
             self._is_done = True
 

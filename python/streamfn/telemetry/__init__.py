@@ -1,0 +1,1 @@
+"""What is measured: counters, histograms, their history, and the page of metrics."""
