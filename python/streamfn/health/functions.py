@@ -15,8 +15,9 @@ from streamfn import _core
 from streamfn._core import LaneStatus
 from streamfn.errors import StreamfnError
 from streamfn.model.mapping import function_of
+from streamfn.telemetry.counters import NOTHING, Counter, Counters, read_counters
 
-from .lag import oldest_unprocessed_us, records_behind
+from .lag import oldest_unprocessed_us, records_behind, unread_streams
 from .state import State, worst
 from .worker_report import FunctionReport, Trouble
 from .workers import Worker, read_workers
@@ -52,7 +53,8 @@ class FunctionHealth:
     rate_out: float | None
     p50_seconds: float | None
     p99_seconds: float | None
-    retries: int | None
+    retries: int
+    """Waits before the same records were called again, since it was registered."""
     code_version: str | None
     workers: tuple[Worker, ...]
     """The living workers that run it."""
@@ -101,8 +103,16 @@ def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int)
     first = next((each for each in troubles if each.state == state), None)
     streams = {lane.stream for lane in lanes if "." not in lane.stream}
     streams |= {each.stream for each in reports}
-    oldest = oldest_unprocessed_us(log, lanes)
-    behind = records_behind(lanes) + _unseen(log, streams, lanes)
+    unread = unread_streams(log, streams - {lane.stream for lane in lanes})
+    behind = records_behind(lanes) + unread.records
+    oldest = min(
+        (
+            time
+            for time in (oldest_unprocessed_us(log, lanes), unread.oldest_us)
+            if time is not None
+        ),
+        default=None,
+    )
     return FunctionHealth(
         name=name,
         state=state,
@@ -124,7 +134,7 @@ def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int)
         p99_seconds=max(
             (r.p99_seconds for r in reports if r.p99_seconds is not None), default=None
         ),
-        retries=_sum(report.retries for report in reports),
+        retries=_counters(log, name)[Counter.RETRIES],
         code_version=next((r.code_version for r in reports if r.code_version), None),
         workers=tuple(having),
         mapping=mapping,
@@ -237,18 +247,13 @@ def _concerned(state: State, troubles: Iterable[Trouble], lanes: Iterable[LaneSt
     return len(own) or sum("." not in lane.stream and not lane.is_finished for lane in lanes)
 
 
-def _unseen(log: _core.Log, streams: Iterable[str], lanes: Iterable[LaneStatus]) -> int:
-    """Count the records of streams in which a function has no lanes yet.
-
-    WHY: on a full disk a worker cannot make them, and all records wait for it.
-    """
-    seen, existing = {lane.stream for lane in lanes}, set(log.streams())
-    shards = [
-        shard for name in (set(streams) - seen) & existing for shard in log.stream(name).shards()
-    ]
-    return sum(max(shard.end - shard.trim_horizon, 0) for shard in shards)
+def _counters(log: _core.Log, name: str) -> Counters:
+    try:
+        return read_counters(log, function_of(name))
+    except StreamfnError:  # they are figures only
+        return NOTHING
 
 
-def _sum(values: Iterable[float | int | None]) -> float | None:
+def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None

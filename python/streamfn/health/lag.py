@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from streamfn._core import LaneStatus, Log, Records, Stream, slot_of
@@ -42,6 +43,31 @@ def oldest_unprocessed_us(log: Log, lanes: Iterable[LaneStatus]) -> int | None:
     )
     times = [_first_unprocessed_us(log, lane) for lane in behind[:LANES_MAX]]
     return min((time for time in times if time is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The records of streams in which a function has no lanes."""
+
+    records: int
+    oldest_us: int | None
+    """When the oldest one was appended, in µs since 1970."""
+
+
+def unread_streams(log: Log, streams: Iterable[str]) -> Unread:
+    """Return what waits in streams in which a function has no lanes yet.
+
+    WHY: on a full disk a worker cannot make the lanes, and all records wait for it.
+    """
+    records, times = 0, list[int]()
+    for name in set(streams) & set(log.streams()):
+        stream = log.stream(name)
+        for shard in stream.shards():
+            if shard.end > shard.trim_horizon:
+                records += shard.end - shard.trim_horizon
+                reader = stream.reader(shard.shard_id, "trim_horizon", skip_corruption=True)
+                times += [record.timestamp_us for record in reader.poll(1)]
+    return Unread(records, min(times, default=None))
 
 
 def _first_unprocessed_us(log: Log, lane: LaneStatus) -> int | None:

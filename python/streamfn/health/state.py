@@ -31,7 +31,7 @@ class State(StrEnum):
     IDLE = "idle", "has processed all records"
 
 
-_ORDER = list(State)
+_WEIGHTS = {state: place for place, state in enumerate(State)}
 
 HEALTHY = frozenset({State.RUNNING, State.IDLE})
 """States that need no reason."""
@@ -39,6 +39,11 @@ BAD = frozenset({State.FAILING, State.BLOCKED})
 """States for which `streamfn status` exits with 1."""
 
 
+def by_weight(state: State) -> int:
+    """Return the place of a state in the order of `State`, for sorting."""
+    return _WEIGHTS[state]
+
+
 def worst(states: Iterable[State]) -> State:
     """Return the state that counts for the whole; `idle` if there are none."""
-    return min(states, key=_ORDER.index, default=State.IDLE)
+    return min(states, key=by_weight, default=State.IDLE)

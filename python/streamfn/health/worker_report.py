@@ -60,15 +60,12 @@ class FunctionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """When it came into this state."""
     troubles: list[Trouble] = []
     """What is wrong, worst first; the first one explains the state. At most `TROUBLES_MAX`."""
-    lanes_concerned: int = 0
-    """Number of lanes with a trouble of this state."""
-    retries: int | None = None
-    """Back-off waits before a retry, since the worker started."""
     rate_in: float | None = None
     """Records per second that were appended to its stream in the last seconds."""
     rate_out: float | None = None
     """Records per second that this worker processed in the last seconds."""
     p50_seconds: float | None = None
+    """Duration that half of the calls of the last seconds did not exceed, by all workers."""
     p99_seconds: float | None = None
     code_version: str | None = None
 

@@ -19,7 +19,7 @@ from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.errors import StreamNotFound
-from streamfn.health.worker_report import WorkerReportFile, remove_stale
+from streamfn.health.worker_report import remove_stale
 from streamfn.health.workers import living_workers
 from streamfn.model.worker import WorkerConfig
 from streamfn.units import to_microseconds
@@ -109,8 +109,7 @@ class SupervisorLoop:
         self._was_registered = False
         self._announcement = Announcement(membership)
         self._readings = Readings(self._registry, self._scheduler, self._runners, self._tally)
-        file = WorkerReportFile(log, membership.uuid)
-        self._health = HealthWatch(self._registry, file, membership.uuid, clock, self._report)
+        self._health = HealthWatch(log, membership.uuid, self._registry, clock, self._report)
         remove_stale(log, living_workers(log))
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
