@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .console import output, write_listing
 from .times import iso_microseconds
@@ -13,6 +12,15 @@ if TYPE_CHECKING:
     from streamfn import _core
     from streamfn.health.functions import FunctionHealth, Health
     from streamfn.log import Log
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+TWO_FIGURES: Final = 9.95
+"""From here on the part before the point has two figures."""
+_UNITS: Final = (
+    ("s", 1.0, 1e-9), ("µs", 1e-6, 0.9995e-3), ("ms", 1e-3, 0.9995), ("s", 1.0, 2 * MINUTE),
+    ("m", MINUTE, 2 * HOUR), ("h", HOUR, 2 * DAY),
+)  # fmt: skip
+"""Unit, its seconds, and up to which duration it is used."""
 
 
 def health_of(log: Log, name: str | None = None) -> tuple[Health, int]:
@@ -128,24 +136,21 @@ def write_reasons(functions: Sequence[FunctionHealth], now_us: int) -> None:
 
 
 def short_seconds(seconds: float | None) -> str | None:
-    """Return a duration for a table: `0 s`, `1.2 ms`, `3 m`, `2 h`; None stays None."""
-    from streamfn.units import format_duration
-
+    """Return a duration for a table, with two figures: `0s`, `850µs`, `1.2ms`, `3m`, `2h`, `4d`."""
     if seconds is None:
         return None
-    minute, hour, day = 60, 3600, 86_400
-    if seconds < minute:
-        return format_duration(timedelta(seconds=seconds))
-    if seconds < hour:
-        return f"{seconds / minute:.0f} m"
-    return f"{seconds / hour:.0f} h" if seconds < 2 * day else f"{seconds / day:.0f} d"
+    for unit, size, most in _UNITS:
+        if seconds < most:
+            amount = seconds / size
+            return f"{amount:.1f}{unit}" if 0 < amount < TWO_FIGURES else f"{amount:.0f}{unit}"
+    return f"{seconds / DAY:.0f}d"
 
 
 def short_rate(rate: float | None) -> str | None:
     """Return records per second for a table: `0.3/s`, `1,204/s`; None stays None."""
     if rate is None:
         return None
-    return f"{rate:,.0f}/s" if rate == 0 or rate >= 10 else f"{rate:.1f}/s"  # noqa: PLR2004
+    return f"{rate:.1f}/s" if 0 < rate < TWO_FIGURES else f"{rate:,.0f}/s"
 
 
 def _time(microseconds: int | None) -> str | None:

@@ -47,3 +47,9 @@ def by_weight(state: State) -> int:
 def worst(states: Iterable[State]) -> State:
     """Return the state that counts for the whole; `idle` if there are none."""
     return min(states, key=by_weight, default=State.IDLE)
+
+
+def worst_function(states: Iterable[State]) -> State:
+    """Return the state for a worker with functions in these states; a pause is nobody's trouble."""
+    known = set(states)
+    return worst(known - {State.PAUSED} or known)

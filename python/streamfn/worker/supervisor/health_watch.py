@@ -17,7 +17,7 @@ from typing import Any, Final
 from streamfn import _core
 from streamfn.clock import Clock
 from streamfn.errors import StreamfnError
-from streamfn.health.state import worst
+from streamfn.health.state import worst_function
 from streamfn.health.worker_report import FunctionReport, WorkerReport, WorkerReportFile
 from streamfn.model.mapping import function_of
 from streamfn.telemetry.counters import NOTHING, Counters, read_counters
@@ -94,7 +94,7 @@ class HealthWatch:
             host=socket.gethostname(),
             started_us=self._started_us,
             written_us=now_us,
-            state=worst(each.state for each in functions),
+            state=worst_function(each.state for each in functions),
             is_draining=seen.is_draining,
             runners=list(seen.runners),
             in_code=list(self._registry.in_code),
