@@ -16,6 +16,7 @@ from streamfn.units import format_count
 from .console import output, write_json, write_listing
 from .exits import CommandError, Exit
 from .functions import mapping_name, other_destination, replays_of
+from .history import history
 from .params import (
     CommandGroup,
     Duration,
@@ -46,6 +47,9 @@ def _timeout_option(command: _Command) -> _Command:
 @click.group("fn", cls=CommandGroup)
 def command() -> None:
     """List, show, pause, resume, seek and remove functions."""
+
+
+command.add_command(history)
 
 
 @command.command("ls")

@@ -18,7 +18,8 @@ from .exits import CommandError, Exit, exit_code, one_line
 from .params import CommandGroup, output_options
 
 COMMANDS = (
-    "worker", "put", "tail", "replay", "dlq", "stream", "fn", "filter", "metrics", "fsck", "bench", "demo",
+    "worker", "put", "tail", "replay", "dlq", "stream", "fn", "filter", "metrics", "fsck", "bench",
+    "demo",
 )  # fmt: skip
 """In the order of `--help`; each is the attribute `command` of the module of that name."""
 

@@ -16,7 +16,7 @@ from .params import json_option, log_dir_option, open_log, output_options
 @log_dir_option
 @output_options
 def command(*, as_json: bool, log_dir: str) -> None:
-    """Print the metrics of this log in Prometheus' text format.
+    r"""Print the metrics of this log in Prometheus' text format.
 
     The numbers are of all workers together and survive the death of any process. docs/operations.md
     lists them. For the textfile collector of Prometheus' node exporter:

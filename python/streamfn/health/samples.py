@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from streamfn import _core
+from streamfn._core import __version__
+from streamfn.engine.deadletter import DeadLetters
 from streamfn.errors import StreamfnError, StreamNotFound
 from streamfn.log import Log
 from streamfn.model.mapping import function_of
@@ -53,8 +55,6 @@ def log_samples(log: Log) -> Iterator[Sample]:
 
     A function or stream that is removed meanwhile, or cannot be read, is left out.
     """
-    from streamfn import __version__
-
     versions = {"version": __version__, "python": platform.python_version()}
     yield Sample("streamfn_build_info", versions, 1)
     for name in sorted(_core.Mapping.names(log.core)):
@@ -91,8 +91,6 @@ def counter_samples(function: str, counters: Counters) -> Iterator[Sample]:
 
 def _now(log: Log, function: str) -> Iterator[Sample]:
     """Return the samples of what waits for a function."""
-    from streamfn.engine.deadletter import DeadLetters
-
     mapping = _core.Mapping.open(log.core, function)
     if mapping is None:
         return

@@ -123,7 +123,11 @@ def _histogram_lines(name: str, labels: Mapping[str, str], value: Histogram) -> 
         for bound, count in zip(bounds, reached, strict=True)
     ]
     shown = _labels(labels)
-    return [*buckets, f"{name}_sum{shown} {_number(value.sum)}", f"{name}_count{shown} {value.count}"]
+    return [
+        *buckets,
+        f"{name}_sum{shown} {_number(value.sum)}",
+        f"{name}_count{shown} {value.count}",
+    ]
 
 
 def _labels(labels: Mapping[str, str]) -> str:

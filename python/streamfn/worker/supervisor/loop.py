@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTSTP, SIGUSR1
 from typing import Final
 
@@ -20,9 +20,8 @@ from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.errors import StreamNotFound
-from streamfn.health.lag import records_behind
-from streamfn.model.mapping import function_of
 from streamfn.model.worker import WorkerConfig
+from streamfn.telemetry.history import METRICS_FOLDER
 from streamfn.units import to_microseconds
 from streamfn.worker.messages import Start
 from streamfn.worker.shared_counts import SharedCounts
@@ -32,11 +31,13 @@ from .child_events import ChildEvents
 from .deadlines import TICK, kill_if_late
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
-from .progress import MappingProgress, Observer
+from .progress import Observer
+from .progress_reporter import ProgressReporter
 from .quiescence import QuiescenceCheck
 from .runner_group import APP_GROUP
 from .runner_messages import RunnerMessageHandler, SupervisorParts
 from .runner_pool import PoolSize, RunnerPool
+from .sampler import Sampler
 from .shutdown import Shutdown
 from .signals import SignalBox
 from .stacks import write_stacks
@@ -100,6 +101,9 @@ class SupervisorLoop:
             self._report,
         )
         self._handler = RunnerMessageHandler(config, parts)
+        self._progress = ProgressReporter(parts, setup.observer)
+        folder = Path(config.log_dir) / METRICS_FOLDER
+        self._sampler = Sampler(self._registry, folder, clock, self._report)
         self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
         self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
         self._quiescence = QuiescenceCheck()
@@ -118,7 +122,8 @@ class SupervisorLoop:
                 if self._handler.has_given_up:
                     return self._not_started()
                 self._events.wait(self._pause_seconds())
-            self._show_progress()
+            self._progress.report()
+            self._sampler.sample(self._scheduler.found)
             self._report("worker_stopped", exit_code=self._shutdown.exit_code)
             return self._shutdown.exit_code or 0
         finally:
@@ -138,7 +143,8 @@ class SupervisorLoop:
             self._runners.start_missing(self._pool_sizes())
         if now - self._last_progress >= PROGRESS_EVERY.total_seconds():
             self._last_progress = now
-            self._show_progress()
+            self._progress.report()
+            self._sampler.sample(self._scheduler.found)
 
     def _pause_seconds(self) -> float:
         """Return how long to sleep if nothing happens."""
@@ -261,26 +267,6 @@ class SupervisorLoop:
             group: PoolSize(shared, solos.get(group, 0)) for group, shared in self._pools.items()
         }
 
-    def _show_progress(self) -> None:
-        """Report the progress of the mappings to the observer."""
-        cells = [cell for runner in self._runners for cell in runner.cells()]
-        calling = Counter(function_of(self._scheduler.key_of(cell.lane).mapping) for cell in cells)
-        lanes: defaultdict[str, list[_core.LaneStatus]] = defaultdict(list)
-        for found in self._scheduler.found:
-            lanes[found.key.mapping].append(found.status)
-        behind: Counter[str] = Counter()
-        for mapping, of_mapping in lanes.items():
-            behind[function_of(mapping)] += records_behind(of_mapping)
-        boards = [runner.board for runner in self._runners]
-        progress = [
-            MappingProgress.of(
-                name, self._tally.total(each.index, boards), calling[name], behind[name]
-            )
-            for each in self._registry
-            for name in (each.mapping.name,)
-        ]
-        self._observer.on_progress(progress)
-
     def _not_started(self) -> int:
         sys.stderr.write(
             "error: runner processes end before they have imported the app "
@@ -293,6 +279,7 @@ class SupervisorLoop:
 
     def _clean_up(self) -> None:
         """Kill all runners that are left."""
+        self._sampler.close()
         for runner in self._runners:
             runner.kill()
         for runner in self._runners:
