@@ -524,7 +524,7 @@ class Board:
     def cells(self) -> list[tuple[int, int, float | None, int | None]]:
         """Return (cell, lane, deadline, running sequence number) of the calls in progress."""
     def add(self, mapping: int, counter: int, amount: int) -> None: ...
-    def count_in(self, mapping: int, counts: Counts, /) -> None:
+    def count_in(self, mapping: int, counts: Counts) -> None:
         """Count what is added for a mapping in its shared counts, too. The first ones given stay."""
     def time_calls(self, cell: int, mapping: int, calls: int, records: int) -> None:
         """Note in the shared counts how long the cell's last calls took, together.

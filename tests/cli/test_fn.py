@@ -1,8 +1,13 @@
 """Tests for `streamfn fn`."""
 
+import io
+from contextlib import redirect_stdout
+
 import pytest
 
 from streamfn import Log, _core
+from streamfn.cli.health_rows import write_functions
+from streamfn.health.state import State
 
 
 @pytest.fixture
@@ -26,6 +31,27 @@ def behind(run):
 
 class TestLs:
     """Tests for `fn ls`."""
+
+    def test_its_help_has_the_meaning_of_each_state(self, run):
+        shown = run("fn", "ls", "--help").stdout.decode()
+
+        assert [line for line in shown.splitlines() if line.startswith("  paused ")]
+        assert all(f"{state:<12}{state.meaning}" in shown for state in State)
+
+    def test_its_table_fits_80_columns(self, run, function):
+        [row] = run("fn", "ls", "--json").json
+        row |= {
+            "name": "shop.notify-customer", "state": "not-in-code", "streams": ["orders"],
+            "records_behind": 1_204_333, "iterator_age_seconds": 3599.0, "rate_out": 1033.0,
+            "p99_seconds": 0.0142, "retries": 1207, "dead_letters": 35,
+        }  # fmt: skip
+        output = io.BytesIO()
+        with redirect_stdout(io.TextIOWrapper(output, write_through=True)):
+            write_functions([row], none="")
+
+        head, line = output.getvalue().decode().splitlines()
+        assert len(head) == len(line) <= 80
+        assert line.split()[3:] == ["1,204,333", "60m", "1,033/s", "14ms", "1,207", "35"]
 
     def test_nothing_is_in_flight_that_no_worker_holds(self, run, function, log_dir):
         with Log.open(log_dir) as log:
@@ -81,16 +107,18 @@ class TestInfo:
         ended = run("fn", "info", "total")
 
         head, first, second = ended.stdout.decode().splitlines()
-        assert head.split()[:5] == ["STREAM", "SHARD", "LANE", "CHECKPOINT", "END"]
-        assert first.split()[:5] == ["orders", "shardId-000000000000", "0", "0", "10"]
+        assert head.split()[:6] == ["STREAM", "SHARD", "LANE", "STATE", "CHECKPOINT", "END"]
+        place = ["orders", "shardId-000000000000", "0"]
+        assert first.split()[:6] == [*place, "no-worker", "0", "10"]
         assert second.split()[2] == "1"
-        assert "shop.total: stopped, 10 records behind, 0 open dead letters" in ended.stderr
+        assert "shop.total: no-worker, 10 records behind (" in ended.stderr
+        assert "s), 0 open dead letters" in ended.stderr
 
     def test_json_has_all_that_is_known(self, run, function):
         shown = run("fn", "info", "shop.total", "--json").json
 
         assert (shown["name"], shown["state"], shown["records_behind"]) == (
-            "shop.total", "stopped", 10
+            "shop.total", "no-worker", 10
         )  # fmt: skip
         assert [lane["checkpoint"] for lane in shown["lane_list"]] == [0, 0]
         assert shown["lane_list"][0]["in_flight"] is None

@@ -65,6 +65,8 @@ def test_each_state_is_the_same_word_everywhere(
         log.create_stream("torn", compression="none").put_many([b"x" * 200] * 3)
         _core.Mapping.register(log.core, "states.not_in_code", factor=1).prepare("orders")
         _core.Mapping.register(log.core, "others.no_worker", factor=1).prepare("orders")
+        # It has nothing to read from the start: the log tells late that a function became idle.
+        _core.Mapping.register(log.core, "states.idle", factor=1, start="latest").prepare("orders")
         _core.Mapping.register(log.core, "states.paused", factor=1).set_paused(True)
     damage(log_dir)
     wanted = {name: str(state) for state, name in STATES.items()}
@@ -98,6 +100,10 @@ def test_each_state_is_the_same_word_everywhere(
     }  # fmt: skip
     [listed] = json.loads(shown.run("workers", "--json").stdout)
     assert (listed["pid"], listed["state"]) == (worker.pid, "blocked")
+
+    page = shown.run("metrics").stdout
+    for name, state in wanted.items():
+        assert f'streamfn_function_state{{function="{name}",state="{state}"}} 1' in page, name
 
     logged = {STATES[state]: str(state) for state in HAS_WORKER}
 

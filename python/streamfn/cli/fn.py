@@ -25,6 +25,7 @@ from .health_rows import (
     write_info,
     write_reasons,
 )
+from .history import history
 from .params import (
     CommandGroup,
     Duration,
@@ -54,6 +55,9 @@ def _timeout_option(command: _Command) -> _Command:
 @click.group("fn", cls=CommandGroup)
 def command() -> None:
     """List, show, pause, resume, seek and remove functions."""
+
+
+command.add_command(history)
 
 
 LS_HELP: Final = """List the functions of this log: state, how far behind, how fast.

@@ -19,7 +19,7 @@ from .params import CommandGroup, output_options
 
 COMMANDS = (
     "worker", "workers", "status", "put", "tail", "replay", "dlq", "stream", "fn", "filter",
-    "fsck", "bench", "demo",
+    "metrics", "fsck", "bench", "demo",
 )  # fmt: skip
 """In the order of `--help`; each is the attribute `command` of the module of that name."""
 

@@ -17,10 +17,10 @@ from typing import Final
 import msgspec
 
 from streamfn._core import Log
+from streamfn.telemetry.history import METRICS_FOLDER
 
 from .state import State
 
-FOLDER: Final = "metrics"
 SUFFIX: Final = ".worker"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- the name has the UUIDs of log and worker
 STEP: Final = 16 * 2**10
@@ -183,7 +183,7 @@ def remove_stale(log: Log, living: Collection[str]) -> None:
 def _paths(log: Log, worker: str) -> tuple[Path, Path]:
     """Return where the report of a worker may be: in the log, or in memory."""
     return (
-        Path(log.path) / FOLDER / f"{worker}{SUFFIX}",
+        Path(log.path) / METRICS_FOLDER / f"{worker}{SUFFIX}",
         MEMORY / f"streamfn-{log.uuid}-{worker}{SUFFIX}",
     )
 

@@ -13,7 +13,7 @@ from streamfn.worker.report import Report
 class CountsTaker(Protocol):
     """Where counts go: a board, or the tally of a supervisor."""
 
-    def count_in(self, mapping: int, counts: Counts, /) -> None:
+    def count_in(self, mapping: int, counts: Counts) -> None:
         """Count what is added for the mapping with this index in these counts, too."""
         ...
 

@@ -18,7 +18,13 @@ from streamfn import _core
 from streamfn.clock import Clock
 from streamfn.errors import StreamfnError
 from streamfn.health.state import worst_function
-from streamfn.health.worker_report import FunctionReport, WorkerReport, WorkerReportFile
+from streamfn.health.worker_report import (
+    FunctionReport,
+    WorkerReport,
+    WorkerReportFile,
+    remove_stale,
+)
+from streamfn.health.workers import living_workers
 from streamfn.model.mapping import function_of
 from streamfn.telemetry.counters import NOTHING, Counters, read_counters
 from streamfn.units import from_microseconds, to_microseconds
@@ -62,6 +68,8 @@ class HealthWatch:
         clock: Clock,
         report: Report,
     ) -> None:
+        """Watch the functions of a registry; removes the reports of dead workers."""
+        remove_stale(log, living_workers(log))
         self._log, self._worker, self._registry = log, worker, registry
         self._clock, self._report = clock, report
         self._file = WorkerReportFile(log, worker)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTSTP, SIGUSR1
 from typing import Final
 
@@ -19,9 +20,9 @@ from streamfn import _core
 from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.errors import StreamNotFound
-from streamfn.health.worker_report import remove_stale
 from streamfn.health.workers import living_workers
 from streamfn.model.worker import WorkerConfig
+from streamfn.telemetry.history import METRICS_FOLDER
 from streamfn.units import to_microseconds
 from streamfn.worker.messages import Start
 from streamfn.worker.shared_counts import SharedCounts
@@ -33,11 +34,13 @@ from .health_watch import HealthWatch
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
 from .progress import Observer
+from .progress_reporter import ProgressReporter
 from .quiescence import QuiescenceCheck
-from .readings import Readings
+from .readings import health_input
 from .runner_group import APP_GROUP
 from .runner_messages import RunnerMessageHandler, SupervisorParts
 from .runner_pool import PoolSize, RunnerPool
+from .sampler import Sampler
 from .shutdown import Shutdown
 from .signals import SignalBox
 from .stacks import write_stacks
@@ -90,7 +93,7 @@ class SupervisorLoop:
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
         self._verdicts = VerdictWriter(context)
         self._scheduler = LaneScheduler(self._registry, self._runners, self._verdicts, self._report)
-        parts = SupervisorParts(
+        parts = self._parts = SupervisorParts(
             self._runners,
             self._registry,
             self._scheduler,
@@ -101,6 +104,9 @@ class SupervisorLoop:
             self._report,
         )
         self._handler = RunnerMessageHandler(config, parts)
+        self._progress = ProgressReporter(parts, setup.observer)
+        folder = Path(config.log_dir) / METRICS_FOLDER
+        self._sampler = Sampler(self._registry, folder, clock, self._report)
         self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
         self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
         self._quiescence = QuiescenceCheck()
@@ -108,9 +114,7 @@ class SupervisorLoop:
         """Number of shared runners that each group should have."""
         self._was_registered = False
         self._announcement = Announcement(membership)
-        self._readings = Readings(self._registry, self._scheduler, self._runners, self._tally)
         self._health = HealthWatch(log, membership.uuid, self._registry, clock, self._report)
-        remove_stale(log, living_workers(log))
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
     def run(self, signals: SignalBox) -> int:
@@ -122,7 +126,8 @@ class SupervisorLoop:
                 if self._handler.has_given_up:
                     return self._not_started()
                 self._events.wait(self._pause_seconds())
-            self._show_progress()
+            self._progress.report()
+            self._sampler.sample(self._scheduler.found)
             self._report("worker_stopped", exit_code=self._shutdown.exit_code)
             return self._shutdown.exit_code or 0
         finally:
@@ -142,9 +147,11 @@ class SupervisorLoop:
             self._runners.start_missing(self._pool_sizes())
         if now - self._last_progress >= PROGRESS_EVERY.total_seconds():
             self._last_progress = now
-            self._show_progress()
+            self._progress.report()
+            self._sampler.sample(self._scheduler.found)
         if self._was_registered and self._health.is_due(now):
-            self._health.look(self._readings.health(is_draining=self._shutdown.has_begun))
+            is_draining = self._shutdown.has_begun
+            self._health.look(health_input(self._parts, is_draining=is_draining))
 
     def _pause_seconds(self) -> float:
         """Return how long to sleep if nothing happens."""
@@ -267,10 +274,6 @@ class SupervisorLoop:
             group: PoolSize(shared, solos.get(group, 0)) for group, shared in self._pools.items()
         }
 
-    def _show_progress(self) -> None:
-        """Report the progress of the mappings to the observer."""
-        self._observer.on_progress(self._readings.progress())
-
     def _not_started(self) -> int:
         sys.stderr.write(
             "error: runner processes end before they have imported the app "
@@ -285,6 +288,7 @@ class SupervisorLoop:
     def _clean_up(self) -> None:
         """Kill all runners that are left, and remove the report."""
         self._health.close()
+        self._sampler.close()
         for runner in self._runners:
             runner.kill()
         for runner in self._runners:

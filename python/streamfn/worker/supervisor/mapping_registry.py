@@ -75,7 +75,7 @@ class MappingRegistry:
             report: Gets events about missing streams and lanes that cannot be read.
             is_strict: Raise errors when lanes are read, instead of continuing without them.
         """
-        self._log, self._report, self._is_strict = log, report, is_strict
+        self.log, self._report, self._is_strict = log, report, is_strict
         self._trouble: dict[str, str] = {}
         self._mappings: dict[str, RegisteredMapping] = {}
         self._replays: dict[str, RegisteredMapping] = {}
@@ -131,7 +131,7 @@ class MappingRegistry:
                 continue
             self._mappings[mapping.name] = RegisteredMapping(
                 mapping,
-                register_mapping(self._log, mapping),
+                register_mapping(self.log, mapping),
                 index,
                 mapping.name in loops,
                 mapping.compiled_filter(),
@@ -179,12 +179,12 @@ class MappingRegistry:
 
     def _look_for_replays(self) -> None:
         """Find new replays of our functions."""
-        for name in _core.Mapping.names(self._log):
+        for name in _core.Mapping.names(self.log):
             each = self._mappings.get(function_of(name))
             if each is None or name in self._mappings or name in self._running:
                 continue
             try:
-                record = _core.Mapping.open(self._log, name)
+                record = _core.Mapping.open(self.log, name)
                 if record is not None:
                     mapping = each.mapping
                     factor, windowed = mapping.parallelization_factor, mapping.tumbling is not None

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
+
+from streamfn.model.mapping import function_of
+from streamfn.telemetry.metrics import Sample
 
 from .functions import Health
 from .state import State
 
 
-class Sample(NamedTuple):
-    """One value of a gauge."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-
-
-def samples(health: Health) -> Iterator[Sample]:
-    """Yield the gauges; a value that is unknown is left out.
+def gauges(health: Health) -> Iterator[Sample]:
+    """Yield the gauges of all functions, without replays; a value that is unknown is left out.
 
     `streamfn_function_state` is 1 for the state of a function and 0 for all other states.
     """
     for each in health.functions:
+        if function_of(each.name) != each.name:
+            continue
         own = {"function": each.name}
         for state in State:
             labels = {**own, "state": str(state)}
