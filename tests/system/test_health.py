@@ -1,4 +1,4 @@
-"""Acceptance of health: each state, brought about by a real worker, is the same word everywhere."""
+"""Health: each state, brought about by a real worker, is the same word everywhere."""
 
 import json
 import subprocess
@@ -11,8 +11,9 @@ from streamfn.health.state import State
 
 STATES = {state: f"states.{str(state).replace('-', '_')}" for state in State}
 """The function in each state."""
-HAS_WORKER = [state for state in State if state not in {State.NOT_IN_CODE, State.NO_WORKER}]
-"""States that a worker logs; nobody runs the functions in the other two."""
+LOGGED = [state for state in State if state is not State.NO_WORKER]
+"""States that a worker logs: without one there is no log. A function that is not in the code is
+logged by a worker of its app."""
 
 
 def damage(log_dir):
@@ -105,7 +106,7 @@ def test_each_state_is_the_same_word_everywhere(
     for name, state in wanted.items():
         assert f'streamfn_function_state{{function="{name}",state="{state}"}} 1' in page, name
 
-    logged = {STATES[state]: str(state) for state in HAS_WORKER}
+    logged = {STATES[state]: str(state) for state in LOGGED}
 
     def last_told():
         return {name: told[-1]["state"] for name, told in state_changes(workers, worker).items()}

@@ -17,6 +17,7 @@ from streamfn.errors import StreamfnError
 from streamfn.model.mapping import function_of
 from streamfn.telemetry.counters import NOTHING, Counter, Counters, read_counters
 
+from .in_code import not_in_code, reason_not_in_code
 from .lag import oldest_unprocessed_us, records_behind, unread_streams
 from .state import State, worst
 from .worker_report import FunctionReport, Trouble
@@ -181,16 +182,14 @@ def _without_worker(
     name: str, workers: Sequence[Worker], log: _core.Log
 ) -> tuple[State, list[Trouble], int | None]:
     """Return the state of a function that no living worker says that it runs."""
-    app = name.partition(".")[0]
-    of_app = [
-        each
+    without = [
+        each.pid
         for each in workers
-        if each.report and any(known.partition(".")[0] == app for known in each.report.in_code)
+        if each.report and not_in_code([function_of(name)], each.report.in_code)
     ]
-    is_known = any(function_of(name) in each.report.in_code for each in of_app if each.report)
-    if of_app and not is_known:
-        pids = ", ".join(str(each.pid) for each in of_app)
-        reason = f"the code of app `{app}` that worker {pids} runs has no such function"
+    is_known = any(function_of(name) in each.report.in_code for each in workers if each.report)
+    if without and not is_known:
+        reason = reason_not_in_code(name, without)
         return State.NOT_IN_CODE, [_told(State.NOT_IN_CODE, reason)], None
     silent = [each for each in workers if each.report is None and not each.mappings]
     if silent and _is_full(log):

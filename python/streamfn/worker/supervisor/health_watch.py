@@ -17,7 +17,8 @@ from typing import Any, Final
 from streamfn import _core
 from streamfn.clock import Clock
 from streamfn.errors import StreamfnError
-from streamfn.health.state import worst_function
+from streamfn.health.in_code import not_in_code, reason_not_in_code
+from streamfn.health.state import BAD, State, worst_function
 from streamfn.health.worker_report import (
     FunctionReport,
     WorkerReport,
@@ -37,6 +38,8 @@ from .troubles import FAILURES, Troubles
 REPORT_EVERY: Final = timedelta(seconds=1)
 AT_ONCE: Final = timedelta(milliseconds=100)
 """Shortest interval between reports when something has happened."""
+ORPHANS_EVERY: Final = timedelta(seconds=10)
+"""Interval between looks for functions that are not in the code."""
 _NEWS: Final = FAILURES | {"lane_stopped", "delivery_failed", "state_not_written"}
 """Events after which the states are found at once."""
 
@@ -76,12 +79,14 @@ class HealthWatch:
         self._troubles = Troubles()
         self._watches: dict[str, FunctionWatch] = {}
         self._started_us = to_microseconds(clock.now())
-        self._last = -1e9
+        self._orphans: set[str] = set()
+        """Functions that are not in the code, of which the log has been told."""
+        self._last = self._last_orphans = -1e9
         self._has_news = False
 
     def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
         """Take in an event of the worker."""
-        self._has_news |= event in _NEWS
+        self._has_news |= event in _NEWS and not self._is_known_bad(fields)
         self._troubles.note(event, fields, to_microseconds(self._clock.now()))
 
     def is_due(self, now: float) -> bool:
@@ -109,11 +114,30 @@ class HealthWatch:
             functions=functions,
         )
         self._file.write(report)
+        if now - self._last_orphans >= ORPHANS_EVERY.total_seconds():
+            self._last_orphans = now
+            self._tell_orphans(now_us)
         return report
 
     def close(self) -> None:
         """Remove the report, at the end of the worker."""
         self._file.remove()
+
+    def _is_known_bad(self, fields: Mapping[str, Any]) -> bool:
+        """Whether an event is of a function whose state is bad already, so it changes nothing."""
+        watch = self._watches.get(str(fields.get("mapping")))
+        return watch is not None and watch.state in BAD
+
+    def _tell_orphans(self, now_us: int) -> None:
+        """Log the functions of this app that are recorded, not in its code, and run by nobody."""
+        found = not_in_code(_core.Mapping.names(self._log), self._registry.in_code)
+        if found:
+            run = set[str]().union(*living_workers(self._log).values())
+            found = [name for name in found if name not in run]
+        for name in set(found) - self._orphans:
+            reason = reason_not_in_code(name, [os.getpid()])
+            self._tell(name, State.NOT_IN_CODE, reason, now_us)
+        self._orphans = set(found)
 
     def _functions(self, seen: HealthInput, now: float, now_us: int) -> list[FunctionReport]:
         lanes: defaultdict[str, list[LaneSnapshot]] = defaultdict(list)
@@ -142,7 +166,9 @@ class HealthWatch:
             )
             reports.append(report)
             if self._watches[each.name].is_to_be_logged(now):
-                self._tell(report)
+                first = report.troubles[0] if report.troubles else None
+                since_us = first.since_us if first else report.since_us
+                self._tell(each.name, report.state, first.reason if first else None, since_us)
         return reports
 
     def _watch(self, each: RegisteredMapping) -> FunctionWatch:
@@ -150,14 +176,12 @@ class HealthWatch:
             each.name, function_of(each.name), self._troubles
         )
 
-    def _tell(self, report: FunctionReport) -> None:
-        first = report.troubles[0] if report.troubles else None
-        since_us = first.since_us if first else report.since_us
+    def _tell(self, name: str, state: State, reason: str | None, since_us: int) -> None:
         self._report(
             "state_changed",
-            mapping=report.name,
-            state=str(report.state),
-            reason=None if first is None else first.reason,
+            mapping=name,
+            state=str(state),
+            reason=reason,
             since=from_microseconds(since_us).isoformat(),
         )
 
