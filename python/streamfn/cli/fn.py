@@ -12,7 +12,6 @@ from streamfn import _core
 from streamfn.errors import LockTimeout
 from streamfn.health.state import State
 from streamfn.log import Log
-from streamfn.units import format_count
 
 from .console import output, write_json, write_listing
 from .exits import CommandError, Exit
@@ -23,6 +22,7 @@ from .health_rows import (
     lane_rows,
     write_functions,
     write_info,
+    write_queued,
     write_reasons,
 )
 from .history import history
@@ -100,6 +100,7 @@ def ls(*, as_json: bool, log_dir: str) -> None:
     none = "no functions yet (hint: `streamfn worker APP` registers the functions of an app)"
     write_functions(rows, none=none)
     write_reasons(health.functions, now_us)
+    write_queued(rows)
 
 
 @command.command("info")
@@ -120,8 +121,7 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
         return
     write_info(summary)
     write_reasons([shown], now_us)
-    if queued := summary["queued_dead_letters"]:
-        output.note(f"waiting for a worker: {format_count(queued, 'redriven dead letter')}")
+    write_queued([summary])
     if goes:
         output.note(goes)
     for replay in replays:

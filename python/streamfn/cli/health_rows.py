@@ -126,6 +126,17 @@ def write_info(row: Mapping[str, Any]) -> None:
         )
 
 
+def write_queued(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each function with redriven dead letters that no worker has retried yet."""
+    from streamfn.units import format_count
+
+    for row in rows:
+        if queued := row["queued_dead_letters"]:
+            waits = "waits" if queued == 1 else "wait"
+            told = format_count(queued, "redriven dead letter")
+            output.note(f"{row['name']}: {told} {waits} for a worker")
+
+
 def write_reasons(functions: Sequence[FunctionHealth], now_us: int) -> None:
     """Print a line for each function with which something is wrong."""
     from streamfn.health.sentences import sentence
