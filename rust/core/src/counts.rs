@@ -53,14 +53,16 @@ pub const DURATION_BOUNDS: [u64; 20] = [
 /// Upper bounds of the buckets for records of calls.
 pub const SIZE_BOUNDS: [u64; 13] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 /// Length of the file.
-pub const COUNTS_BYTES: u64 = 4096;
+pub const COUNTS_BYTES: u64 = WORDS as u64 * 8;
 /// Name of the folder in the log directory.
 pub const FOLDER: &str = "metrics";
 /// End of the name of a counts file.
 pub const SUFFIX: &str = ".counts";
+/// Ends of the names of all files that a mapping has in the folder; Python writes the history.
+const SUFFIXES: [&str; 2] = [SUFFIX, ".history"];
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SFCOUNT\x01");
-const WORDS: usize = COUNTS_BYTES as usize / 8;
+const WORDS: usize = 512;
 const COUNTERS_START: usize = 8;
 const DURATIONS_START: usize = 40;
 const SIZES_START: usize = 72;
@@ -117,7 +119,7 @@ impl Counts {
             return Ok(counts);
         }
         let mut page = vec![0; WORDS * 8];
-        page[..8].copy_from_slice(&MAGIC.to_le_bytes());
+        page.splice(..8, MAGIC.to_le_bytes());
         // WHY written whole: a store to a page that has no place on a full disk kills the process.
         fs::replace(&**fs, &path, &page).at(&path)?;
         Self::map(&**fs, &path, Open::Write)?
@@ -210,26 +212,34 @@ pub(crate) fn is_damaged(file: &dyn fs::File) -> io::Result<bool> {
     Ok(got < 8 || magic != MAGIC.to_le_bytes() || file.length()? != COUNTS_BYTES)
 }
 
-/// Removes the counts of a mapping that was removed, if there are any.
+/// Removes the counts and the history of a mapping that was removed, if there are any.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub(crate) fn remove(log: &Log, mapping: &str) -> Result<()> {
-    let path = path_of(log.root(), mapping);
-    match log.fs().remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&path, error)),
-        _ => Ok(()),
+    for suffix in SUFFIXES {
+        let path = folder_of(log.root()).join(format!("{mapping}{suffix}"));
+        unless_missing(log.fs().remove(&path), &path)?;
     }
+    Ok(())
 }
 
-/// Gives the counts of a mapping its new name, if there are any.
+/// Gives the counts and the history of a mapping its new name, if there are any.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub(crate) fn rename(log: &Log, from: &str, to: &str) -> Result<()> {
-    let path = path_of(log.root(), from);
-    match log.fs().rename(&path, &path_of(log.root(), to)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&path, error)),
+pub fn rename(log: &Log, from: &str, to: &str) -> Result<()> {
+    let folder = folder_of(log.root());
+    for suffix in SUFFIXES {
+        let path = folder.join(format!("{from}{suffix}"));
+        unless_missing(log.fs().rename(&path, &folder.join(format!("{to}{suffix}"))), &path)?;
+    }
+    Ok(())
+}
+
+fn unless_missing(result: io::Result<()>, path: &Path) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
         _ => Ok(()),
     }
 }
@@ -286,11 +296,14 @@ mod tests {
         let path = path_of(folder.path(), "app.f");
         Counts::open(&log, "app.f").unwrap().add(1, 9).unwrap();
         for damage in [&b""[..], b"SFCOUNT\x01", &[7; 4096]] {
-            std::fs::write(&path, damage).unwrap();
+            let file = log.fs().open(&path, Open::Write).unwrap();
+            file.truncate(0).unwrap();
+            file.write_at(&[damage], 0).unwrap();
             assert_eq!(None, Counts::read(&log, "app.f").unwrap());
             let counts = Counts::open(&log, "app.f").unwrap();
             assert_eq!([0; COUNTERS], counts.now().counters);
-            assert_eq!(COUNTS_BYTES, std::fs::metadata(&path).unwrap().len());
+            let file = log.fs().open(&path, Open::Read).unwrap();
+            assert_eq!(COUNTS_BYTES, file.length().unwrap());
         }
     }
 

@@ -223,6 +223,10 @@ kinds! {
     Leftover "leftover" Note
         "a replacement of a file that did not finish; the old file counts"
         "";
+    /// Counts of a mapping that cannot be read.
+    CountsDamaged "counts-damaged" Note
+        "the metrics of this function begin again at zero; no record and no position is touched"
+        "the next worker makes the file anew";
     /// What recovery or an earlier repair put aside.
     Quarantined "quarantined" Note
         "bytes that were put aside; nothing reads them"

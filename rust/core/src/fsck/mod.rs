@@ -11,6 +11,7 @@
 mod finding;
 mod lanes_bytes;
 mod mappings;
+mod metrics;
 mod repair;
 mod segment_bytes;
 mod shard;
@@ -207,6 +208,7 @@ impl<'x> Examination<'x> {
         }
         self.shared_pages();
         mappings::examine(self)?;
+        metrics::examine(self)?;
         (self.progress)(self.checked.bytes, self.total);
         Ok(())
     }

@@ -150,7 +150,9 @@ impl Board {
         end.store(deadline.map_or(NO_DEADLINE, f64::to_bits), Ordering::Relaxed);
         running.store(0, Ordering::Relaxed);
         mark.store(call | (u64::from(lane) + 1), Ordering::Release);
-        self.timers[cell].begun.store(self.nanoseconds(), Ordering::Relaxed);
+        if let Some(timer) = self.timers.get(cell) {
+            timer.begun.store(self.nanoseconds(), Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -170,9 +172,10 @@ impl Board {
         if self.is_forked() {
             return Ok(());
         }
-        let timer = &self.timers[cell];
-        let took = self.nanoseconds().saturating_sub(timer.begun.load(Ordering::Relaxed));
-        timer.took.store(took, Ordering::Relaxed);
+        if let Some(timer) = self.timers.get(cell) {
+            let took = self.nanoseconds().saturating_sub(timer.begun.load(Ordering::Relaxed));
+            timer.took.store(took, Ordering::Relaxed);
+        }
         let call = mark.load(Ordering::Relaxed) & !u64::from(u32::MAX);
         mark.store(call, Ordering::Release);
         Ok(())
@@ -186,11 +189,17 @@ impl Board {
     pub fn time_calls(&self, cell: usize, mapping: usize, calls: u64, records: u64) -> Result<()> {
         self.cell(cell)?;
         self.counter(mapping, 0)?;
-        if let Some(counts) = self.shared_counts[mapping].get().filter(|_| !self.is_forked()) {
-            let took = self.timers[cell].took.load(Ordering::Relaxed);
-            counts.add_calls(calls, Duration::from_nanos(took), records);
+        if let (Some(counts), Some(timer)) = (self.shared(mapping), self.timers.get(cell)) {
+            let took = Duration::from_nanos(timer.took.load(Ordering::Relaxed));
+            if !self.is_forked() {
+                counts.add_calls(calls, took, records);
+            }
         }
         Ok(())
+    }
+
+    fn shared(&self, mapping: usize) -> Option<&Counts> {
+        self.shared_counts.get(mapping)?.get().map(|counts| &**counts)
     }
 
     fn nanoseconds(&self) -> u64 {
@@ -227,7 +236,7 @@ impl Board {
             return Ok(());
         }
         ours.fetch_add(amount, Ordering::Relaxed);
-        match self.shared_counts[mapping].get() {
+        match self.shared(mapping) {
             Some(shared) => shared.add(counter, amount),
             None => Ok(()),
         }
