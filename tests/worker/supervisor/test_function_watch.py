@@ -85,8 +85,8 @@ def function():
     return Function(None)
 
 
-def failed_lane(attempts=1, cause=0, not_before=0.0, **fields):
-    entry = Entry(0, 4, attempts, cause=cause, first_failed_us=90_000_000)
+def failed_lane(attempts=1, cause=0, detail=0, not_before=0.0, **fields):
+    entry = Entry(0, 4, attempts, False, cause, detail, 90_000_000)
     return Lane(in_flight=Slot([entry], not_before), **fields)
 
 
@@ -104,12 +104,19 @@ class TestFailing:
         assert (trouble.shard_id, trouble.slot) == (SHARD, 0)
 
     @pytest.mark.parametrize(
-        ("cause", "kind"), [(1, "FunctionCrashed"), (2, "FunctionTimedOut"), (0, None)]
+        ("cause", "detail", "reason"),
+        [
+            (1, 9, "FunctionCrashed: the call killed its process (SIGKILL)"),
+            (1, -3, "FunctionCrashed: the call ended its process with exit code 3"),
+            (2, 0, "FunctionTimedOut: the call took longer than its timeout"),
+            (0, 0, "its last call failed"),
+        ],
     )
-    def test_without_a_message_of_a_runner_the_slot_says_why(self, function, cause, kind):
-        [trouble] = function.look(failed_lane(cause=cause)).troubles
+    def test_without_a_message_of_a_runner_the_slot_says_why(self, function, cause, detail, reason):
+        [trouble] = function.look(failed_lane(cause=cause, detail=detail)).troubles
+        [after] = function.look(failed_lane(attempts=2)).troubles
 
-        assert trouble.error_type == kind
+        assert trouble.reason == after.reason == reason
 
     def test_a_function_whose_records_are_given_up_at_once(self, function):
         function.look(Lane())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from streamfn._core import LaneStatus
+from streamfn._core import Entry, LaneStatus
 from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_TIMED_OUT
 from streamfn.errors import FunctionCrashed, FunctionTimedOut
 from streamfn.health.state import State
@@ -142,9 +142,10 @@ class Troubles:
         failed = [e for e in slot.entries if e.attempts or e.cause] if slot else []
         if slot is None or not failed:
             return None
-        error = self._errors.get((function, lane.stream, lane.shard_id), CallError(None, None))
-        if error.error_type is None:
-            error = _after_exit(failed[0].cause)
+        place = (function, lane.stream, lane.shard_id)
+        if (crash := _after_exit(failed[0])) is not None:  # no runner was left to tell of it
+            self._errors[place] = self._last[function] = crash
+        error = self._errors.get(place, CallError(None, None))
         now_us, monotonic = clock
         since = min((e.first_failed_us for e in failed if e.first_failed_us), default=now_us)
         wait = slot.not_before - monotonic
@@ -164,7 +165,7 @@ def failing(
     lane: tuple[str, str, int] | tuple[None, None, None] = (None, None, None),
 ) -> Trouble:
     """Return the trouble of a function whose calls fail, or of one of its lanes."""
-    kind = error.error_type or "several errors"
+    kind = error.error_type or "its last call failed"
     message = (error.error_message or "").splitlines()
     return Trouble(
         state=State.FAILING,
@@ -206,14 +207,16 @@ def blocked(
     )
 
 
-def _after_exit(cause: int) -> CallError:
+def _after_exit(entry: Entry) -> CallError | None:
     """Return the error of a call whose process ended, as the in-flight slot has it."""
-    match cause:
+    detail = entry.detail
+    match entry.cause:
         case c if c == CAUSE_CRASHED:
-            return CallError(FunctionCrashed.__name__, "the call ended its process")
+            error = FunctionCrashed(detail, None) if detail > 0 else FunctionCrashed(None, -detail)
+            return CallError(type(error).__name__, str(error))
         case c if c == CAUSE_TIMED_OUT:
             return CallError(FunctionTimedOut.__name__, "the call took longer than its timeout")
-    return CallError(None, None)
+    return None
 
 
 def _line(fields: Mapping[str, Any]) -> str:
