@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 from streamfn import _core
-from streamfn.clock import Clock
 from streamfn.errors import StreamfnError
 from streamfn.health.in_code import not_in_code, reason_not_in_code
 from streamfn.health.state import BAD, State, worst_function
@@ -29,10 +27,11 @@ from streamfn.health.workers import living_workers
 from streamfn.model.mapping import function_of
 from streamfn.telemetry.counters import NOTHING, Counters, read_counters
 from streamfn.units import from_microseconds, to_microseconds
-from streamfn.worker.report import Report
 
 from .function_watch import FunctionInput, FunctionWatch
-from .mapping_registry import LaneSnapshot, MappingRegistry, RegisteredMapping
+from .mapping_registry import LaneSnapshot, RegisteredMapping
+from .readings import HealthInput, health_input
+from .runner_messages import SupervisorParts
 from .troubles import FAILURES, Troubles
 
 REPORT_EVERY: Final = timedelta(seconds=1)
@@ -44,41 +43,24 @@ _NEWS: Final = FAILURES | {"lane_stopped", "delivery_failed", "state_not_written
 """Events after which the states are found at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthInput:
-    """What a look at the functions needs from the other parts of a supervisor."""
-
-    found: Sequence[LaneSnapshot]
-    """The result of the last scan."""
-    counts: Mapping[str, Sequence[int]]
-    """What this worker has counted for each function, see `Counter`."""
-    calling: Mapping[str, int]
-    """Calls in progress of each function."""
-    runners: Sequence[int]
-    """Process ids of the runners."""
-    has_ready_runner: bool
-    is_draining: bool
-
-
 class HealthWatch:
     """The health of the functions of a worker."""
 
-    def __init__(
-        self,
-        log: _core.Log,
-        worker: str,
-        registry: MappingRegistry,
-        clock: Clock,
-        report: Report,
-    ) -> None:
-        """Watch the functions of a registry; removes the reports of dead workers."""
+    def __init__(self, log: _core.Log, worker: str, parts: SupervisorParts) -> None:
+        """Watch the functions of a worker; removes the reports of dead workers.
+
+        Args:
+            log: The log.
+            worker: UUID of this worker.
+            parts: The parts of its supervisor.
+        """
         remove_stale(log, living_workers(log))
-        self._log, self._worker, self._registry = log, worker, registry
-        self._clock, self._report = clock, report
+        self._log, self._worker, self._parts = log, worker, parts
+        self._registry, self._clock, self._report = parts.registry, parts.clock, parts.report
         self._file = WorkerReportFile(log, worker)
         self._troubles = Troubles()
         self._watches: dict[str, FunctionWatch] = {}
-        self._started_us = to_microseconds(clock.now())
+        self._started_us = to_microseconds(self._clock.now())
         self._orphans: set[str] = set()
         """Functions that are not in the code, of which the log has been told."""
         self._last = self._last_orphans = -1e9
@@ -89,10 +71,11 @@ class HealthWatch:
         self._has_news |= event in _NEWS and not self._is_known_bad(fields)
         self._troubles.note(event, fields, to_microseconds(self._clock.now()))
 
-    def is_due(self, now: float) -> bool:
-        """Whether to look now."""
+    def look_if_due(self, now: float, *, is_draining: bool) -> None:
+        """Look if a second has passed since the last look, or something has happened."""
         interval = AT_ONCE if self._has_news else REPORT_EVERY
-        return now - self._last >= interval.total_seconds()
+        if now - self._last >= interval.total_seconds():
+            self.look(health_input(self._parts, is_draining=is_draining))
 
     def look(self, seen: HealthInput) -> WorkerReport:
         """Find the states, log what has changed, and write the report."""

@@ -36,7 +36,6 @@ from .mapping_registry import MappingRegistry
 from .progress import Observer
 from .progress_reporter import ProgressReporter
 from .quiescence import QuiescenceCheck
-from .readings import health_input
 from .runner_group import APP_GROUP
 from .runner_messages import RunnerMessageHandler, SupervisorParts
 from .runner_pool import PoolSize, RunnerPool
@@ -93,7 +92,7 @@ class SupervisorLoop:
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
         self._verdicts = VerdictWriter(context)
         self._scheduler = LaneScheduler(self._registry, self._runners, self._verdicts, self._report)
-        parts = self._parts = SupervisorParts(
+        parts = SupervisorParts(
             self._runners,
             self._registry,
             self._scheduler,
@@ -106,6 +105,7 @@ class SupervisorLoop:
         self._handler = RunnerMessageHandler(config, parts)
         self._progress = ProgressReporter(parts, setup.observer)
         folder = Path(config.log_dir) / METRICS_FOLDER
+        self._health = HealthWatch(log, membership.uuid, parts)
         self._sampler = Sampler(self._registry, folder, clock, self._report)
         self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
         self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
@@ -114,7 +114,6 @@ class SupervisorLoop:
         """Number of shared runners that each group should have."""
         self._was_registered = False
         self._announcement = Announcement(membership)
-        self._health = HealthWatch(log, membership.uuid, self._registry, clock, self._report)
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
 
     def run(self, signals: SignalBox) -> int:
@@ -149,9 +148,8 @@ class SupervisorLoop:
             self._last_progress = now
             self._progress.report()
             self._sampler.sample(self._scheduler.found)
-        if self._was_registered and self._health.is_due(now):
-            is_draining = self._shutdown.has_begun
-            self._health.look(health_input(self._parts, is_draining=is_draining))
+        if self._was_registered:
+            self._health.look_if_due(now, is_draining=self._shutdown.has_begun)
 
     def _pause_seconds(self) -> float:
         """Return how long to sleep if nothing happens."""

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from streamfn.model.mapping import function_of
 
-from .health_watch import HealthInput
+from .mapping_registry import LaneSnapshot
 from .runner_messages import SupervisorParts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthInput:
+    """What a look at the functions needs from the other parts of a supervisor."""
+
+    found: Sequence[LaneSnapshot]
+    """The result of the last scan."""
+    counts: Mapping[str, Sequence[int]]
+    """What this worker has counted for each function, see `Counter`."""
+    calling: Mapping[str, int]
+    """Calls in progress of each function."""
+    runners: Sequence[int]
+    """Process ids of the runners."""
+    has_ready_runner: bool
+    is_draining: bool
 
 
 def calls_in_progress(parts: SupervisorParts) -> Counter[str]:
