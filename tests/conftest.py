@@ -1,11 +1,16 @@
 """What tests of several rooms share: real files in `tmp_path`; nothing of ours is mocked."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # WHY: a shell starts `make test &` with SIGINT ignored, and so would be all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
