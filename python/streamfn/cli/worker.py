@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from streamfn.errors import StreamNotFound
 from streamfn.model.worker import WorkerConfig
 
 from .params import Duration, log_dir_option, open_log, output_options
+
+if TYPE_CHECKING:
+    from .worker_output import LogFormat
 
 
 class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -59,6 +63,21 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 )
 @click.option("--only", multiple=True, metavar="FN", help="Run only this function; repeatable.")
 @click.option("--factory", is_flag=True, help="APP names a callable that returns the app.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    envvar="STREAMFN_LOG_FORMAT",
+    default="auto",
+    show_default=True,
+    help="Lines of the log; auto: text on a terminal, else JSON [env: STREAMFN_LOG_FORMAT].",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    envvar="STREAMFN_LOG_LEVEL",
+    help="Lowest level of the log, and of what functions log "
+    "[env: STREAMFN_LOG_LEVEL; default: info].",
+)
 @log_dir_option
 @output_options
 def command(
@@ -70,6 +89,8 @@ def command(
     drain_timeout: timedelta,
     only: tuple[str, ...],
     factory: bool,
+    log_format: LogFormat,
+    log_level: str | None,
     log_dir: str,
 ) -> int:
     """Call the functions of APP with the records of their streams.
@@ -81,6 +102,7 @@ def command(
 
     from .worker_output import observer
 
+    worker_output = observer(log_format, log_level)
     config = WorkerConfig(
         app=app,
         log_dir=log_dir,
@@ -90,12 +112,13 @@ def command(
         drain_timeout=drain_timeout,
         only=only,
         factory=factory,
+        log_level=worker_output.least,
     )
-    worker_output = observer()
     try:
         code = Supervisor(config, worker_output).run()
     except StreamNotFound as error:
         with open_log(log_dir):  # adds a hint with the nearest name
             raise error from None
-    worker_output.summarise()
+    finally:
+        worker_output.close()
     return code

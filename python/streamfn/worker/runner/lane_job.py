@@ -98,6 +98,8 @@ class RunnerContext:
     report: Report
     released_alone: Callable[[int, float | None], None]
     """Called when a lane that runs alone is settled (None) or may continue in so many seconds."""
+    end_lines: Callable[[], None] = lambda: None
+    """Called at the end of a call that printed without a line break at the end."""
     can_be_replaced: bool = True
     """Whether another process takes over when this one is exhausted."""
     is_used_up: bool = False

@@ -27,6 +27,7 @@ from streamfn.engine.retry import LaneBackoff
 from streamfn.engine.settle import DiscardedRecord, SettleContext
 from streamfn.errors import StoragePoisoned, StreamfnError
 from streamfn.worker.counters import MappingCounts
+from streamfn.worker.runner.current_call import CURRENT_CALL, CurrentCall
 from streamfn.worker.runner.exhaustion import Exhausted, is_starved, is_victim
 from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
 
@@ -78,11 +79,21 @@ class LaneCalls(ABC):
     def _step(self, thread: CallThread) -> bool:
         """Make the next call and settle its outcome; False: the lane was released instead."""
 
-    def _begin(self, thread: CallThread) -> None:
+    def _begin(self, thread: CallThread, records: Records, attempt: int) -> None:
         """Note on the board that a call begins; the slot holds its records."""
-        self._context.board.begin(thread.cell, self._job.lane, self._deadline(thread))
+        board, cell = self._context.board, thread.cell
+        board.begin(cell, self._job.lane, self._deadline(thread))
+        CURRENT_CALL.set(CurrentCall(self._mapping.name, records, attempt, board, cell))
         if self._disturbed >= DISTURBED_MAX:
             raise InDoubt
+
+    def _end(self, thread: CallThread) -> None:
+        """Note on the board that the call has ended."""
+        self._context.board.end(thread.cell)
+        call = CURRENT_CALL.get()
+        if call is not None and call.partial:
+            self._context.end_lines()
+        CURRENT_CALL.set(None)
 
     def _is_own(self, outcome: Disturbed) -> bool:
         """Whether the call's own code must be the reason of the failure."""
