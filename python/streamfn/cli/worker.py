@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import click
 
 from streamfn.errors import StreamNotFound
 from streamfn.model.worker import WorkerConfig
 
+from .log_options import log_options
 from .params import Duration, log_dir_option, open_log, output_options
-
-if TYPE_CHECKING:
-    from .worker_output import LogFormat
 
 
 class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -63,21 +60,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 )
 @click.option("--only", multiple=True, metavar="FN", help="Run only this function; repeatable.")
 @click.option("--factory", is_flag=True, help="APP names a callable that returns the app.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "text", "json"]),
-    envvar="STREAMFN_LOG_FORMAT",
-    default="auto",
-    show_default=True,
-    help="Lines of the log; auto: text on a terminal, else JSON [env: STREAMFN_LOG_FORMAT].",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    envvar="STREAMFN_LOG_LEVEL",
-    help="Lowest level of the log, and of what functions log "
-    "[env: STREAMFN_LOG_LEVEL; default: info].",
-)
+@log_options
 @log_dir_option
 @output_options
 def command(
@@ -89,8 +72,6 @@ def command(
     drain_timeout: timedelta,
     only: tuple[str, ...],
     factory: bool,
-    log_format: LogFormat,
-    log_level: str | None,
     log_dir: str,
 ) -> int:
     """Call the functions of APP with the records of their streams.
@@ -102,7 +83,7 @@ def command(
 
     from .worker_output import observer
 
-    worker_output = observer(log_format, log_level)
+    worker_output = observer()
     config = WorkerConfig(
         app=app,
         log_dir=log_dir,

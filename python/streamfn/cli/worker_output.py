@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from streamfn.clock import SystemClock
 from streamfn.telemetry.distinct_failures import DistinctFailures
@@ -16,11 +16,11 @@ from streamfn.telemetry.log_lines import LineFormatter, TextLines, as_json
 from streamfn.units import format_count
 
 from .console import output, shows_colour
+from .log_options import log_settings
 
 if TYPE_CHECKING:
     from streamfn.worker.supervisor.progress import MappingProgress
 
-LogFormat = Literal["auto", "text", "json"]
 TOTALS_EVERY: Final = 60.0
 """Seconds between the lines of totals."""
 
@@ -137,18 +137,13 @@ def totals_of(each: MappingProgress) -> dict[str, Any]:
     }
 
 
-def observer(log_format: LogFormat = "auto", log_level: str | None = None) -> WorkerOutput:
-    """Return the observer that logs to stderr.
-
-    Args:
-        log_format: `auto` is text on a terminal, and JSON elsewhere.
-        log_level: Lowest level; None: INFO, or as `-q` and `-v` say.
-    """
+def observer() -> WorkerOutput:
+    """Return the observer that logs to stderr, as the options say."""
     least = ERROR if output.quiet else DEBUG if output.verbose else INFO
-    if log_level is not None:
-        least = level_of(log_level)
+    if log_settings.level is not None:
+        least = level_of(log_settings.level)
     is_terminal = sys.stderr.isatty()
-    if log_format == "json" or (log_format == "auto" and not is_terminal):
+    if log_settings.form == "json" or (log_settings.form == "auto" and not is_terminal):
         return WorkerOutput(as_json, least)
     return WorkerOutput(
         TextLines(

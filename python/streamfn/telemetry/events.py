@@ -83,7 +83,7 @@ FAILURES: Final = {
     "record_dropped": "dropped",
     "delivery_failed": "delivery failed",
 }
-"""Events of failures, of which each distinct one has a line a minute, and how a count names them."""
+"""Events of failures: each distinct one has a line a minute. The words are for its counts."""
 
 ERROR_CHARS_MAX: Final = 300
 """Characters of an error's first line in a message; the fields have more of it."""

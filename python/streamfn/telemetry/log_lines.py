@@ -98,6 +98,7 @@ class TextLines:
         """Return an event as `12:00:01.234 INFO  shop.total orders/3 #18231 message`."""
         clock = time.astimezone().strftime("%H:%M:%S.") + f"{time.microsecond // 1000:03d}"
         name = LEVELS[level].ljust(5)
+        message, *more = message.rstrip().splitlines() or [""]
         parts = [str(event.get("mapping") or ""), _location(event), message]
         left_out = _IN_MESSAGE if self.is_verbose else _IN_MESSAGE | _DETAIL
         parts += [
@@ -110,7 +111,7 @@ class TextLines:
             rest = fitting(rest, self.columns - len(f"{clock} {name} "))
         if self.is_coloured:
             clock, name = f"\x1b[2m{clock}\x1b[0m", f"\x1b[{COLOURS[level]}m{name}\x1b[0m"
-        line = f"{clock} {name} {rest}"
+        line = "\n".join([f"{clock} {name} {rest}", *(f"    {each}" for each in more)])
         if level >= ERROR and event.get("traceback") and self.is_verbose:
             line += "\n" + str(event["traceback"]).rstrip()
         return line

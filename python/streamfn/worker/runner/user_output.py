@@ -52,8 +52,9 @@ class OutputLink:
         line = orjson.dumps(fields, default=_text, option=orjson.OPT_NON_STR_KEYS) + b"\n"
         with self._lock:
             # WHY: a function may have closed the descriptor, and opened its own under that number.
-            is_ours = _identity(self._descriptor) == self._identity
-            descriptor = self._descriptor if is_ours else 2
+            descriptor = self._descriptor
+            if _identity(descriptor) != self._identity:
+                descriptor, line = 2, f"{fields.get('raw') or fields['message']}\n".encode()
             while line:
                 line = line[os.write(descriptor, line) :]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from streamfn._core import Entry, Record, Records, Work
 from streamfn.engine.invoker import CANCEL_GRACE, request_id
@@ -192,8 +192,7 @@ class LaneCalls(ABC):
                 partition_key=discarded.record.partition_key,
                 condition=discarded.condition,
                 attempts=discarded.attempts,
-                error_type=discarded.failure.error_type,
-                error_message=discarded.failure.error_message,
+                **self._failure_fields(discarded.failure, has_traceback=False),
             )
 
     def _report_failure(self, failure: Failure, records: Records, attempt: int) -> None:
@@ -207,10 +206,12 @@ class LaneCalls(ABC):
             last=records.last,
             records=len(records),
             attempt=attempt,
-            error_type=failure.error_type,
-            error_message=failure.error_message,
-            traceback=failure.traceback,
+            **self._failure_fields(failure),
         )
+
+    def _failure_fields(self, failure: Failure, *, has_traceback: bool = True) -> dict[str, Any]:
+        """Return the fields of an event that describe a failure."""
+        return self._context.failures.fields(self._mapping.name, failure, is_told=has_traceback)
 
     def _report_backoff(self, error: BaseException) -> None:
         told = Failure.of(error)

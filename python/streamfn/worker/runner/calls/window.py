@@ -209,7 +209,5 @@ class FinalWindowCalls(LaneCalls):
             event,
             window=f"{window.start.isoformat()} to {window.end.isoformat()}",
             attempt=attempt,
-            error_type=failure.error_type,
-            error_message=failure.error_message,
-            traceback=failure.traceback,
+            **self._failure_fields(failure),
         )
