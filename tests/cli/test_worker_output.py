@@ -4,9 +4,13 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from rich.cells import cell_len
 
 from streamfn.cli.console import CommandOutput, output
-from streamfn.cli.worker_output import observer
+from streamfn.cli.log_options import log_settings
+from streamfn.cli.worker_output import WorkerOutput, observer
+from streamfn.telemetry.log_lines import TextLines
+from streamfn.worker.supervisor.progress import MappingProgress
 
 FAILED = {
     "event": "function_failed",
@@ -41,11 +45,11 @@ def lines(capsys, monkeypatch):
     def lines(form, *events, **options):
         for field in ("quiet", "verbose", "no_color"):
             monkeypatch.setattr(output, field, options.get(field, getattr(CommandOutput(), field)))
-        monkeypatch.setenv("STREAMFN_LOG_FORMAT", form)
+        monkeypatch.setattr(log_settings, "form", form)
         worker_output = observer()
         for event in events:
             worker_output.on_event(event)
-        worker_output.summarise()
+        worker_output.close()
         return capsys.readouterr().err.splitlines()
 
     return lines
@@ -76,10 +80,11 @@ class TestJson:
         }
 
     def test_it_is_the_default_where_no_terminal_is(self, monkeypatch, capsys):
-        monkeypatch.delenv("STREAMFN_LOG_FORMAT", raising=False)
         monkeypatch.setattr(output, "quiet", False)
 
-        observer().on_event({"event": "worker_started", "runners": 2})
+        worker_output = observer()
+        worker_output.on_event({"event": "worker_started", "runners": 2})
+        worker_output.close()
         assert json.loads(capsys.readouterr().err)["runners"] == 2
 
 
@@ -94,6 +99,16 @@ class TestText:
         assert rest == (
             "WARN  shop.total orders/3 #18231 100 records failed, attempt 1: ValueError: no"
         )
+
+    def test_a_line_fits_the_terminal(self, monkeypatch, capsys):
+        for columns in (40, 80, 200):
+            worker_output = WorkerOutput(TextLines(columns=columns))
+            worker_output.on_event(FAILED | {"error_message": "näin 漢字 " * 100})
+            worker_output.close()
+            [line] = capsys.readouterr().err.splitlines()
+            assert cell_len(line) <= columns
+            assert cell_len(line) >= columns - 1
+            assert line.endswith("…")
 
     def test_what_the_words_leave_out_follows(self, lines):
         [line] = lines("text", DEAD)
@@ -132,11 +147,13 @@ class TestText:
 
 def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
     monkeypatch.setattr(output, "quiet", False)
-    monkeypatch.setenv("STREAMFN_LOG_FORMAT", "text")
+    monkeypatch.setattr(log_settings, "form", "text")
     worker_output = observer()
     figures = SimpleNamespace(
         name="shop.total",
         calls=543,
+        failures=35,
+        behind=0,
         records=6_064,
         retries=35,
         bisects=330,
@@ -148,7 +165,7 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
     )
 
     worker_output.on_progress([figures])
-    worker_output.summarise()
+    worker_output.close()
 
     assert (
         capsys.readouterr()
@@ -158,3 +175,27 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
             "2 lost, 6,064 matched, 10 filtered out, 3 not JSON"
         )
     )
+
+
+def test_totals_come_once_a_minute_where_something_has_changed(capsys, monkeypatch):
+    monkeypatch.setattr(log_settings, "form", "json")
+    now = [1000.0]
+    monkeypatch.setattr(
+        "streamfn.cli.worker_output.time", SimpleNamespace(monotonic=lambda: now[0])
+    )
+    worker_output = observer()
+    figures = dict.fromkeys(MappingProgress.__dataclass_fields__, 0) | {"name": "shop.total"}
+
+    def at(seconds, **changed):
+        now[0] = 1000.0 + seconds
+        worker_output.on_progress([MappingProgress(**figures | changed)])
+        worker_output._writer.flush()
+        return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    assert at(1, records=10, calls=1) == []
+    [line] = at(60, records=20, calls=2, behind=7)
+    assert (line["records"], line["calls"], line["behind"]) == (20, 2, 7)
+    assert at(119, records=30, calls=3) == []
+    assert len(at(120, records=30, calls=3)) == 1
+    assert at(180, records=30, calls=3) == []
+    worker_output.close()

@@ -71,20 +71,21 @@ class Workers:
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMFN_")}
         self.started = []
 
-    def start(self, app, *arguments, **environment):
-        """Start a worker and return its `Popen`; stderr goes to a file."""
+    def start(self, app, *arguments, errors=None, **environment):
+        """Start a worker and return its `Popen`; stderr goes to a file, or to a descriptor."""
         path = APPS / f"{app}.py"
         target = path if path.exists() else self.folder / f"{app}.py"
-        errors = open(self.folder / f"stderr-{len(self.started)}", "w+")  # noqa: SIM115, PTH123
+        path = self.folder / f"stderr-{len(self.started)}"
+        file = open(path, "w+")  # noqa: SIM115, PTH123
         arguments = [target, "--log-dir", self.log_dir, *map(str, arguments)]
         worker = subprocess.Popen(
             [sys.executable, "-m", "streamfn", "worker", *arguments],
             cwd=self.folder,
             env=self.environment | {k: str(v) for k, v in environment.items()},
             stdin=subprocess.DEVNULL,
-            stderr=errors,
+            stderr=file if errors is None else errors,
         )
-        worker.errors = errors
+        worker.errors = file
         self.started.append(worker)
         return worker
 

@@ -9,6 +9,7 @@ import click
 from streamfn.errors import StreamNotFound
 from streamfn.model.worker import WorkerConfig
 
+from .log_options import log_options
 from .params import Duration, log_dir_option, open_log, output_options
 
 
@@ -59,6 +60,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 )
 @click.option("--only", multiple=True, metavar="FN", help="Run only this function; repeatable.")
 @click.option("--factory", is_flag=True, help="APP names a callable that returns the app.")
+@log_options
 @log_dir_option
 @output_options
 def command(
@@ -81,6 +83,7 @@ def command(
 
     from .worker_output import observer
 
+    worker_output = observer()
     config = WorkerConfig(
         app=app,
         log_dir=log_dir,
@@ -90,12 +93,13 @@ def command(
         drain_timeout=drain_timeout,
         only=only,
         factory=factory,
+        log_level=worker_output.least,
     )
-    worker_output = observer()
     try:
         code = Supervisor(config, worker_output).run()
     except StreamNotFound as error:
         with open_log(log_dir):  # adds a hint with the nearest name
             raise error from None
-    worker_output.summarise()
+    finally:
+        worker_output.close()
     return code

@@ -26,6 +26,9 @@ class WorkerConfig:
     only: tuple[str, ...] = ()
     """Names of the functions to run; empty: all functions of the app."""
 
+    log_level: int = 1
+    """Lowest level of what functions log: 0 DEBUG, 1 INFO, 2 WARN, 3 ERROR."""
+
     # Performance
     processes: int | None = None
     """Runner processes. None: the number of cores, or of lanes with work if that is lower."""

@@ -32,6 +32,8 @@ class Start(Message, frozen=True, tag="start"):
     runner: int
     threads: int
     is_burst: bool
+    log_level: int = 1
+    """Lowest level of what user code logs, see `telemetry.events`."""
 
 
 class Assign(Message, frozen=True, tag="assign"):

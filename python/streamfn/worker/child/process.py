@@ -23,20 +23,21 @@ from .supervisor_link import SupervisorLink
 class SupervisedProcess:
     """The current process as a supervised child."""
 
-    def __init__(self, control: int, lifeline: int, *shared: int) -> None:
+    def __init__(self, control: int, lifeline: int, stacks: int, *shared: int) -> None:
         """Set the process up: signals, limits, the life-line, forked children.
 
         Args:
             control: Descriptor of the socket to the supervisor.
             lifeline: Descriptor of the pipe that closes when the supervisor exits.
+            stacks: Descriptor of the memory that takes stacks on SIGUSR1.
             shared: More inherited descriptors. Programs that user code starts do not inherit any of
                 these descriptors.
         """
-        for descriptor in (control, lifeline, *shared):
+        for descriptor in (control, lifeline, stacks, *shared):
             os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
         _core.exit_when_closed(lifeline, EXIT_ORPHANED)
         _core.raise_file_limit()
-        prepare_process()
+        prepare_process(stacks)
         self.connection, self.lines = socket.socket(fileno=control), Lines()
         self.link = SupervisorLink(self.connection)
         let_children_be(self.connection, lifeline)

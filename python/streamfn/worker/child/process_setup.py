@@ -19,10 +19,14 @@ SHIELDED: Final = (*IGNORED, signal.SIGUSR1)
 """Signals for which a child process installs a handler."""
 
 
-def prepare_process() -> None:
-    """Leave signals to the supervisor; print stacks on SIGUSR1 and on a crash."""
+def prepare_process(stacks: int) -> None:
+    """Leave signals to the supervisor; write stacks on SIGUSR1, and to stderr on a crash.
+
+    Args:
+        stacks: Descriptor of memory that the supervisor reads.
+    """
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     for number in IGNORED:
         # WHY a handler: programs that a function starts would inherit SIG_IGN.
         signal.signal(number, _ignore)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -14,6 +15,8 @@ from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Interrupt, Invoker
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.worker.report import Report
+
+from .failure_reports import FailureReports
 
 
 class InDoubt(BaseException):
@@ -98,6 +101,9 @@ class RunnerContext:
     report: Report
     released_alone: Callable[[int, float | None], None]
     """Called when a lane that runs alone is settled (None) or may continue in so many seconds."""
+    failures: FailureReports = field(default_factory=lambda: FailureReports(time.monotonic))
+    end_lines: Callable[[], None] = lambda: None
+    """Called at the end of a call that printed without a line break at the end."""
     can_be_replaced: bool = True
     """Whether another process takes over when this one is exhausted."""
     is_used_up: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Final, NoReturn
@@ -38,6 +39,7 @@ from streamfn.worker.messages import (
 from .commands import CommandHandler
 from .lane_job import LaneFunction, RunnerContext, lane_functions
 from .lane_threads import LaneThreads
+from .user_output import UserOutput
 
 OWN_FRAMES: Final = (f"{Path(__file__).parents[2]}/", importlib.__file__, "<frozen importlib")
 """Paths whose frames are removed from tracebacks of the app's import."""
@@ -47,21 +49,24 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
     """Run until drained, then exit.
 
     Args:
-        descriptors: Numbers of the three descriptors: control socket, life-line, board.
+        descriptors: Numbers of the descriptors: control socket, life-line, output, stacks, board.
         path: The original `sys.path`.
     """
-    control, lifeline, board = map(int, descriptors)
-    process = SupervisedProcess(control, lifeline, board)
+    control, lifeline, user_output, stacks, board = map(int, descriptors)
+    process = SupervisedProcess(control, lifeline, stacks, user_output, board)
     memory = Board.attach(board)
     os.close(board)
 
     def work() -> int:
         start = decode_command(process.first_line())
         assert isinstance(start, Start)
+        output = UserOutput(user_output)
         users_modules_first(path, start.app)
         app = _load(start, process)
+        output.catch_logging(start.log_level)
         with Log.open(start.log_dir) as log:
             runner = Runner(start, app, log, process.link)
+            runner.end_lines = output.end_lines
             process.link.send(runner.ready())
             if not runner.run(memory, process):
                 process.leave(EXIT_EXHAUSTED)
@@ -80,6 +85,8 @@ class Runner:
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
         self._functions = lane_functions(app.mappings, log.core, self._clock)
+        self.end_lines: Callable[[], None] = lambda: None
+        """Sends what a call printed without a line break at the end."""
 
     def ready(self) -> Ready:
         """Return a description of the app for the supervisor, which never imports it."""
@@ -120,6 +127,7 @@ class Runner:
             random=Random(),  # noqa: S311 -- spreads waits, keeps no secret
             report=self._link.report,
             released_alone=lambda lane, seconds: self._link.send(Alone(lane, seconds)),
+            end_lines=self.end_lines,
         )
 
     def _invoker(self, function: LaneFunction) -> Invoker:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from .child_output import OutputPipe
 from .child_process import ChildProcess
 from .signals import SignalBox
 
@@ -14,7 +15,11 @@ C_contra = TypeVar("C_contra", bound=ChildProcess, contravariant=True)
 
 
 class ChildHandler(Protocol[C_contra]):
-    """Handles the messages and exits of one kind of child."""
+    """Handles the messages, the output and the exits of one kind of child."""
+
+    def printed(self, child: C_contra, fields: dict[str, Any], /) -> None:
+        """Handle a line that the child printed or logged."""
+        ...
 
     def read(self, child: C_contra, /) -> None:
         """Handle the messages that have been received."""
@@ -35,6 +40,15 @@ class _Watched(Generic[C]):
 
     def read(self) -> None:
         self.handler.read(self.child)
+
+    def read_output(self, pipe: OutputPipe) -> None:
+        for fields in pipe.read():
+            self.handler.printed(self.child, fields)
+
+    def drain_output(self) -> None:
+        for pipe in self.child.outputs:
+            for fields in pipe.drain():
+                self.handler.printed(self.child, fields)
 
     def exited(self) -> None:
         self.handler.exited(self.child)
@@ -57,6 +71,8 @@ class ChildEvents:
         watched = _Watched(child, handler)
         self._selector.register(child.connection, selectors.EVENT_READ, watched)
         self._selector.register(child.ended, selectors.EVENT_READ, watched)
+        for pipe in child.outputs:
+            self._selector.register(pipe, selectors.EVENT_READ, watched)
 
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most for `seconds`, and call the handlers."""
@@ -66,6 +82,10 @@ class ChildEvents:
             watched = key.data
             if not isinstance(watched, _Watched):
                 watched()
+            elif isinstance(key.fileobj, OutputPipe):
+                watched.read_output(key.fileobj)
+                if key.fileobj.is_closed:
+                    self._selector.unregister(key.fileobj)
             elif key.fileobj is watched.child.connection:
                 watched.read()
                 if watched.child.is_silent:  # it would stay readable forever
@@ -81,8 +101,10 @@ class ChildEvents:
 
     def _reap(self, watched: _Watched[C]) -> None:
         child = watched.child
+        watched.drain_output()
         watched.exited()
         self._selector.unregister(child.ended)
-        if child.connection in self._selector.get_map():
-            self._selector.unregister(child.connection)
+        for source in (child.connection, *child.outputs):
+            if source in self._selector.get_map():
+                self._selector.unregister(source)
         child.close()

@@ -21,6 +21,8 @@ from typing import Final, Literal
 
 from streamfn.worker.messages import Lines, Message, encode
 
+from .child_output import OutputPipe
+
 State = Literal["starting", "ready", "draining"]
 
 CLOSE_SECONDS: Final = 5.0
@@ -75,10 +77,20 @@ class ChildProcess:
             lifeline, self._lifeline = os.pipe()
             theirs.callback(os.close, lifeline)
             ours.callback(os.close, self._lifeline)
-            inherited = (control.fileno(), lifeline, *shared)
+            self.outputs = (OutputPipe(is_raw=True), OutputPipe(is_raw=False))
+            """What it writes to stdout and stderr; and what its Python code prints and logs."""
+            for pipe in self.outputs:
+                theirs.callback(os.close, pipe.writing_end)
+                ours.callback(pipe.close)
+            self._stacks = os.memfd_create("streamfn-stacks", os.MFD_CLOEXEC)
+            ours.callback(os.close, self._stacks)
+            raw, lines = self.outputs
+            inherited = (control.fileno(), lifeline, lines.writing_end, self._stacks, *shared)
             self._process = subprocess.Popen(  # noqa: S603 -- this very Python
                 [sys.executable, "-P", START_CHILD, module, *map(str, inherited)],
                 stdin=subprocess.DEVNULL,
+                stdout=raw.writing_end,
+                stderr=raw.writing_end,
                 pass_fds=inherited,
                 process_group=0,
             )
@@ -162,9 +174,17 @@ class ChildProcess:
                 os.killpg(self._process.pid, number)
 
     def dump_stacks(self) -> None:
-        """Make it write the stacks of its threads to stderr."""
+        """Make it write the stacks of its threads, see `stacks`."""
+        os.ftruncate(self._stacks, 0)
+        os.lseek(self._stacks, 0, os.SEEK_SET)  # its descriptor has the same position
         if self.state != "starting":  # without its handler, SIGUSR1 would kill it
-            signal.pidfd_send_signal(self.ended, signal.SIGUSR1)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.ended, signal.SIGUSR1)
+
+    def stacks(self) -> str:
+        """Return the stacks that it has written since `dump_stacks`, perhaps not all yet."""
+        size = os.fstat(self._stacks).st_size
+        return os.pread(self._stacks, size, 0).decode("utf-8", "backslashreplace")
 
     def exit_detail(self) -> int:
         """Reap the exited process; return its signal number, or minus its exit code.
@@ -181,5 +201,8 @@ class ChildProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_SECONDS)
         self.connection.close()
+        for pipe in self.outputs:
+            pipe.close()
+        os.close(self._stacks)
         os.close(self.ended)
         os.close(self._lifeline)

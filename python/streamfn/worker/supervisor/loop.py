@@ -42,7 +42,7 @@ from .runner_pool import PoolSize, RunnerPool
 from .sampler import Sampler
 from .shutdown import Shutdown
 from .signals import SignalBox
-from .stacks import write_stacks
+from .stacks import StackDump
 from .tally import Tally
 from .verdict_writer import VerdictContext, VerdictWriter
 
@@ -85,6 +85,7 @@ class SupervisorLoop:
             runner=0,
             threads=config.threads,
             is_burst=config.burst,
+            log_level=config.log_level,
         )
         self._runners = RunnerPool(start, clock.monotonic, self._report)
         self._registry = MappingRegistry(log, self._report, is_strict=config.burst)
@@ -108,6 +109,9 @@ class SupervisorLoop:
         self._health = HealthWatch(log, membership.uuid, parts)
         self._sampler = Sampler(self._registry, folder, clock, self._report)
         self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
+        self._stacks = StackDump(
+            self._runners, self._scheduler, lambda text: self._report("block", text=text.rstrip())
+        )
         self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
         self._quiescence = QuiescenceCheck()
         self._pools = {APP_GROUP: 1}
@@ -139,6 +143,7 @@ class SupervisorLoop:
             runner.flush()
         self._watch_deadlines(now)
         self._end_what_does_not_leave(now)
+        self._stacks.write_when_done(now)
         self._verdicts.write_pending()
         if not self._shutdown.has_begun:
             if self._handler.is_registered and self._is_scan_due(now):
@@ -159,7 +164,7 @@ class SupervisorLoop:
     def _answer(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             if number == SIGUSR1:
-                write_stacks(self._runners, self._scheduler)
+                self._stacks.begin(self._clock.monotonic())
             elif number == SIGTSTP:
                 self._pause()
             else:

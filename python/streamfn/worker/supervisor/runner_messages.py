@@ -79,6 +79,10 @@ class RunnerMessageHandler:
         for message in runner.receive():
             self._handle(runner, message)
 
+    def printed(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
+        """Log a line that user code printed or logged."""
+        self._parts.report("output", runner=runner.number, **fields)
+
     def exited(self, runner: RunnerProcess) -> None:
         """Handle the exit of a runner: its last messages, its calls, its lanes and its seat."""
         self.read(runner)

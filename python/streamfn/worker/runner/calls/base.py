@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from streamfn._core import Entry, Record, Records, Work
 from streamfn.engine.invoker import CANCEL_GRACE, request_id
@@ -27,6 +27,7 @@ from streamfn.engine.retry import LaneBackoff
 from streamfn.engine.settle import DiscardedRecord, SettleContext
 from streamfn.errors import StoragePoisoned, StreamfnError
 from streamfn.worker.counters import MappingCounts
+from streamfn.worker.runner.current_call import CURRENT_CALL, CurrentCall
 from streamfn.worker.runner.exhaustion import Exhausted, is_starved, is_victim
 from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
 
@@ -78,11 +79,21 @@ class LaneCalls(ABC):
     def _step(self, thread: CallThread) -> bool:
         """Make the next call and settle its outcome; False: the lane was released instead."""
 
-    def _begin(self, thread: CallThread) -> None:
+    def _begin(self, thread: CallThread, records: Records, attempt: int) -> None:
         """Note on the board that a call begins; the slot holds its records."""
-        self._context.board.begin(thread.cell, self._job.lane, self._deadline(thread))
+        board, cell = self._context.board, thread.cell
+        board.begin(cell, self._job.lane, self._deadline(thread))
+        CURRENT_CALL.set(CurrentCall(self._mapping.name, records, attempt, board, cell))
         if self._disturbed >= DISTURBED_MAX:
             raise InDoubt
+
+    def _end(self, thread: CallThread) -> None:
+        """Note on the board that the call has ended."""
+        self._context.board.end(thread.cell)
+        call = CURRENT_CALL.get()
+        if call is not None and call.partial:
+            self._context.end_lines()
+        CURRENT_CALL.set(None)
 
     def _is_own(self, outcome: Disturbed) -> bool:
         """Whether the call's own code must be the reason of the failure."""
@@ -182,8 +193,7 @@ class LaneCalls(ABC):
                 partition_key=discarded.record.partition_key,
                 condition=discarded.condition,
                 attempts=discarded.attempts,
-                error_type=discarded.failure.error_type,
-                error_message=discarded.failure.error_message,
+                **self._failure_fields(discarded.failure, has_traceback=False),
             )
 
     def _report_failure(self, failure: Failure, records: Records, attempt: int) -> None:
@@ -197,10 +207,12 @@ class LaneCalls(ABC):
             last=records.last,
             records=len(records),
             attempt=attempt,
-            error_type=failure.error_type,
-            error_message=failure.error_message,
-            traceback=failure.traceback,
+            **self._failure_fields(failure),
         )
+
+    def _failure_fields(self, failure: Failure, *, has_traceback: bool = True) -> dict[str, Any]:
+        """Return the fields of an event that describe a failure."""
+        return self._context.failures.fields(self._mapping.name, failure, is_told=has_traceback)
 
     def _report_backoff(self, error: BaseException) -> None:
         told = Failure.of(error)

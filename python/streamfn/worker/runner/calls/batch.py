@@ -52,11 +52,11 @@ class BatchCalls(LaneCalls):
             return
         self._hold(self._open)
         self._counts.calls()
-        self._begin(thread)
+        self._begin(thread, records, attempt)
         try:
             outcome = self._invoke(thread, records, attempt)
         finally:
-            self._context.board.end(thread.cell)
+            self._end(thread)
         self._counts.took(thread.cell, 1, len(records))
         if isinstance(outcome, Disturbed) and self._is_own(outcome):
             outcome = Failed(outcome.failure)

@@ -52,13 +52,13 @@ class RecordCalls(LaneCalls):
     def _sweep(self, record_range: RecordRange, thread: CallThread) -> SweepResult:
         """Call the records until one fails; the timeout applies to each of them."""
         board, cell, records = self._context.board, thread.cell, record_range.records
-        self._begin(thread)
+        self._begin(thread, records, record_range.attempt)
         try:
             running = records.running(board, cell)
             interrupt = self._job.interrupt
             return thread.invoker.call_records(records, running, record_range.attempt, interrupt)
         finally:
-            board.end(cell)
+            self._end(thread)
 
     def _counted(
         self, record_range: RecordRange, swept: SweepResult

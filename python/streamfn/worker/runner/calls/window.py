@@ -137,13 +137,13 @@ class FinalWindowCalls(LaneCalls):
             self._hold([self._entry])
         self._counts.calls()
         attempt = self._entry.attempts + 1
-        self._begin(thread)
+        self._begin(thread, self._work.records, attempt)
         try:
             outcome, _ = thread.invoker.call_window(
                 self._turn, self._turn.state, self._work.records, attempt
             )
         finally:
-            self._context.board.end(thread.cell)
+            self._end(thread)
         self._counts.took(thread.cell, 1, 0)
         if isinstance(outcome, Disturbed) and self._is_own(outcome):
             outcome = Failed(outcome.failure)
@@ -210,7 +210,5 @@ class FinalWindowCalls(LaneCalls):
             event,
             window=f"{window.start.isoformat()} to {window.end.isoformat()}",
             attempt=attempt,
-            error_type=failure.error_type,
-            error_message=failure.error_message,
-            traceback=failure.traceback,
+            **self._failure_fields(failure),
         )
