@@ -127,6 +127,11 @@ HANDLERS ?= 2000
 unruly: $(VENV)/.tools $(VENV)/.built-for-tests ## run HANDLERS=2000 random unruly handlers beside calm ones, see that no innocent is harmed
 	@$(BIN)/python tests/unruly --seed $(SEED) --handlers $(HANDLERS)
 
+CALLS ?= 100000
+.PHONY: logs
+logs: $(VENV)/.tools $(VENV)/.built-for-tests ## make CALLS=100000 calls fail, and see what the log of their worker has of them
+	@$(BIN)/python tests/logs --calls $(CALLS)
+
 .PHONY: loom hand-overs
 loom: ## try every interleaving of the control page's protocol, one preemption deeper than make test
 	@STREAMFN_LOOM_DEEPER=$${STREAMFN_LOOM_DEEPER:-1} \
@@ -172,6 +177,7 @@ check-full: check ## check, and the campaigns in full (hours)
 	@.ci/stage "crash points" $(MAKE) crash
 	@.ci/stage "kills" $(MAKE) chaos
 	@.ci/stage "unruly handlers" $(MAKE) unruly
+	@.ci/stage "failures in the log" $(MAKE) logs
 	@.ci/stage "mutants" $(MAKE) mutants
 	@.ci/stage "poison" $(MAKE) poison
 	@.ci/stage "a model of the engine" $(MAKE) model

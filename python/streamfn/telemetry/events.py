@@ -17,6 +17,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_draining": (INFO, "{message}"),
     "worker_abandons": (WARN, "{message}"),
     "worker_death_noticed": (WARN, "another worker died: taking over its lane"),
+    "state_changed": (INFO, "{is_state}"),
     "waiting_for_stream": (INFO, "waiting for stream `{stream}`"),
     "factor_changed": (INFO, "this shard now has {factor} lanes"),
     "replay_started": (INFO, "replay started or continued"),
@@ -74,6 +75,9 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
 }
 """Level and message of each event; an event that is not listed is printed by name, at INFO."""
 
+STATE_LEVELS: Final = {"failing": WARN, "blocked": ERROR, "not-in-code": WARN}
+"""Levels of `state_changed` to a state that somebody should look at; INFO for the others."""
+
 FAILURES: Final = {
     "function_failed": "failed",
     "final_call_failed": "final call of a window failed",
@@ -103,6 +107,8 @@ def level_and_message(event: Mapping[str, Any]) -> tuple[int, str]:
     """Return the level of an event and its message."""
     name = event["event"]
     level, message = EVENTS.get(name, (INFO, name.replace("_", " ")))
+    if name == "state_changed":
+        level = STATE_LEVELS.get(str(event.get("state")), level)
     return level, message.format_map(_Fields(event))
 
 
@@ -115,6 +121,9 @@ class _Fields(dict[str, Any]):
                 return format_count(self.get("records", 0), "record")
             case "tries":
                 return format_count(self.get("attempts", 0), "attempt")
+            case "is_state":
+                reason = self.get("reason")
+                return f"is {self.get('state')}" + (f": {reason}" if reason else "")
             case "on_or_off":
                 return "on" if self.get("windows") else "off"
             case "error":

@@ -1,0 +1,114 @@
+"""What `streamfn worker` shows on a terminal of 80 and of 200 columns, driven by tmux."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.cells import cell_len
+
+APP = """
+import os, time
+from datetime import timedelta
+from pathlib import Path
+from streamfn import App, Backoff
+
+app = App("shop")
+QUICK = Backoff(base=timedelta(milliseconds=100), cap=timedelta(milliseconds=200))
+
+
+@app.stream("orders", batch_size=1, max_retries=-1, backoff=QUICK)
+def total(batch):
+    print("processing", batch[0].data.decode(), "with a remark that is so long that it does "
+          "not fit into a terminal of 80 columns, and that a terminal of 200 columns has to cut "
+          "as well, because it goes on and on")
+    if Path("broken").exists():
+        raise ConnectionError("refused by a far away host with a rather long name.example.org:5432")
+    if batch[0].data == b"last":
+        time.sleep(2)
+"""
+
+
+class Terminal:
+    """A program in a terminal of its own."""
+
+    def __init__(self, folder, columns):
+        self.columns = columns
+        self._tmux = ["tmux", "-S", folder / "tmux", "-f", "/dev/null"]
+        self._folder = folder
+
+    def start(self, *command):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMFN_")}
+        shell = " ".join(map(shlex.quote, map(str, command)))
+        subprocess.run(
+            [*self._tmux, "new-session", "-d", "-x", str(self.columns), "-y", "200", "-c",
+             self._folder, f"{shell}; echo ended with $?; sleep 600"],
+            env=environment | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+            check=True,
+        )  # fmt: skip
+
+    def screen(self):
+        """The lines on the screen."""
+        captured = subprocess.run([*self._tmux, "capture-pane", "-p"], capture_output=True,
+                                  text=True, check=True)  # fmt: skip
+        return captured.stdout.rstrip().splitlines()
+
+    def await_line(self, pattern):
+        """Wait for a line, and return the screen."""
+        for _ in range(600):
+            screen = self.screen()
+            if any(re.search(pattern, line) for line in screen):
+                return screen
+            time.sleep(0.1)
+        raise AssertionError("\n".join([f"no {pattern}", *screen]))
+
+    def press(self, key):
+        subprocess.run([*self._tmux, "send-keys", key], check=True)
+
+    def close(self):
+        subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.fixture(params=[80, 200])
+def terminal(request, tmp_path):
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed (Debian: apt install tmux)")
+    terminal = Terminal(tmp_path, request.param)
+    yield terminal
+    terminal.close()
+
+
+def test_a_worker_shows_its_work_a_failure_the_recovery_and_the_drain(terminal, log, tmp_path):
+    (tmp_path / "shop.py").write_text(APP)
+    orders = log.create_stream("orders")
+    terminal.start(sys.executable, "-m", "streamfn", "worker", "shop.py", "--log-dir", log.path)
+    terminal.await_line(r"INFO  worker started")
+    orders.put(b"first")
+    terminal.await_line(r"INFO  shop\.total orders/0 #0 processing first")
+
+    (tmp_path / "broken").touch()
+    orders.put(b"second")
+    terminal.await_line(r"WARN  shop\.total orders/0 #1 1 record failed, attempt 1: Connection")
+    terminal.await_line(r"WARN  shop\.total is failing: ConnectionError: refused")
+    (tmp_path / "broken").unlink()
+    terminal.await_line(r"INFO  shop\.total is (running|idle)")
+
+    orders.put(b"last")
+    terminal.await_line(r"#2 processing last")
+    terminal.press("C-c")
+    terminal.await_line(r"INFO  finishing 1 call in flight")
+    screen = terminal.await_line(r"ended with 0")
+
+    assert any("shop.total 3 records in" in line for line in screen)
+    lines = [line for line in screen if line and not line.startswith(("ended", "^C"))]
+    clock = re.compile(r"(\^C)?\d\d:\d\d:\d\d\.\d{3} (DEBUG|INFO |WARN |ERROR) ")
+    assert all(clock.match(line) for line in lines), "a line was folded, or has no time"
+    cut = [line for line in lines if line.endswith("…")]
+    assert cut
+    assert all(terminal.columns - 1 <= cell_len(line) <= terminal.columns for line in cut)
+    failed = [line for line in lines if "record failed" in line]
+    assert len(failed) == 1, "a failure that comes again is counted"
