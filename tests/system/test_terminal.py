@@ -92,8 +92,8 @@ def test_a_worker_shows_its_work_a_failure_the_recovery_and_the_drain(terminal, 
 
     (tmp_path / "broken").touch()
     orders.put(b"second")
-    terminal.await_line(r"WARN  shop\.total orders/0 #1 1 record failed, attempt 1: Connection")
-    terminal.await_line(r"WARN  shop\.total is failing: ConnectionError: refused")
+    terminal.await_line(r"WARN  shop\.total orders/0 #1 1 record failed, attempt 1: ")
+    terminal.await_line(r"WARN  shop\.total is failing: ConnectionError: ")
     (tmp_path / "broken").unlink()
     terminal.await_line(r"INFO  shop\.total is (running|idle)")
 
@@ -104,8 +104,8 @@ def test_a_worker_shows_its_work_a_failure_the_recovery_and_the_drain(terminal, 
     screen = terminal.await_line(r"ended with 0")
 
     assert any("shop.total 3 records in" in line for line in screen)
-    lines = [line for line in screen if line and not line.startswith(("ended", "^C"))]
-    clock = re.compile(r"(\^C)?\d\d:\d\d:\d\d\.\d{3} (DEBUG|INFO |WARN |ERROR) ")
+    lines = [line for line in screen if line and not line.startswith("ended") and line != "^C"]
+    clock = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (DEBUG|INFO |WARN |ERROR) ")
     assert all(clock.match(line) for line in lines), "a line was folded, or has no time"
     cut = [line for line in lines if line.endswith("…")]
     assert cut

@@ -28,13 +28,17 @@ TOTALS_EVERY: Final = 60.0
 class WorkerOutput:
     """Observes a supervisor and logs its events, and what functions print and log."""
 
-    def __init__(self, format_line: LineFormatter, least: int = INFO) -> None:
+    def __init__(
+        self, format_line: LineFormatter, least: int = INFO, *, is_terminal: bool = False
+    ) -> None:
         """Log to stderr.
 
         Args:
             format_line: Makes the lines.
             least: The lowest level that is logged.
+            is_terminal: Whether stderr is a terminal.
         """
+        self._is_terminal = is_terminal
         self._format, self.least = format_line, least
         self._clock = SystemClock()
         self._latest: list[MappingProgress] = []
@@ -51,6 +55,8 @@ class WorkerOutput:
         elif event["event"] == "block":
             self._writer.write(event["text"])
         elif self._failures.is_new(event, time.monotonic()):
+            if self._is_terminal and "Ctrl+C" in str(event.get("message")):
+                self._writer.write("")  # WHY: the terminal has just shown `^C`
             self._log(event)
 
     def on_progress(self, progress: list[MappingProgress]) -> None:
@@ -152,4 +158,5 @@ def observer() -> WorkerOutput:
             columns=shutil.get_terminal_size().columns if is_terminal else None,
         ),
         least,
+        is_terminal=is_terminal,
     )

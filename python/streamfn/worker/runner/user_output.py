@@ -73,8 +73,8 @@ class CapturedStream(io.TextIOBase):
         self.buffer = _CapturedBytes(self)
 
     name = property(lambda self: f"<{self._name}>")
-    encoding = property(lambda _: "utf-8")  # type: ignore[assignment]  # `TextIOBase` has a field
-    errors = property(lambda _: "backslashreplace")  # type: ignore[assignment]  # as above
+    encoding = property(lambda _: "utf-8")
+    errors = property(lambda _: "backslashreplace")
     line_buffering = property(lambda _: True)
 
     def writable(self) -> bool:
