@@ -277,14 +277,14 @@ mod tests {
         let (_folder, log) = log();
         let counts = Counts::open(&log, "app.f").unwrap();
         counts.add_calls(1, Duration::from_micros(100), 1);
-        counts.add_calls(4, Duration::from_micros(401), 8);
+        counts.add_calls(4, Duration::from_micros(400), 8);
         counts.add_calls(1, Duration::from_secs(31), 10_001);
         counts.add_calls(0, Duration::from_secs(9), 0);
 
         let now = counts.now();
         assert_eq!([5, 0], now.durations.buckets[..2]);
         assert_eq!(1, now.durations.buckets[DURATION_BOUNDS.len()]);
-        assert_eq!(31_000_501_000, now.durations.sum);
+        assert_eq!(31_000_500_000, now.durations.sum);
         assert_eq!([1, 4, 0], now.sizes.buckets[..3]);
         assert_eq!(1, now.sizes.buckets[SIZE_BOUNDS.len()]);
         assert_eq!(10_010, now.sizes.sum);
