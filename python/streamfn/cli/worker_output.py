@@ -34,6 +34,18 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "factor_changed": (INFO, "this shard now has {factor} lanes"),
     "replay_started": (INFO, "replay started or continued"),
     "replay_finished": (INFO, "replay finished"),
+    "reload_started": (INFO, "reloading the code"),
+    "reloaded": (INFO, "reloaded: all runners have the code {code_version}"),
+    "reload_failed": (ERROR, "reload failed: {error_message} (hint: {hint})"),
+    "code_changed": (
+        ERROR,
+        "runner refused: its code differs from this worker's in {files} (hint: {hint})",
+    ),
+    "runner_abandoned": (WARN, "old runner took too long to finish: {message}"),
+    "function_not_in_code": (
+        WARN,
+        "not in the code of this app, {count} behind{held_back} (hint: {hint})",
+    ),
     "runner_started": (DEBUG, "runner started"),
     "runner_stopped": (DEBUG, "runner stopped"),
     "runner_died": (ERROR, "runner died: {reason}"),
@@ -96,7 +108,7 @@ KEYS: Final = {
 _IN_MESSAGE: Final = {
     *("event", "level", "mapping", "stream", "shard_id", "sequence_number", "first", "last"),
     *("error_type", "error_message", "traceback", "records", "attempt", "attempts", "seconds"),
-    *("message", "reason", "factor", "timeout"),
+    *("message", "reason", "factor", "timeout", "hint", "changed", "holds_back"),
 }
 """Fields that a text line has in its message."""
 
@@ -223,6 +235,8 @@ class _Fields(dict[str, Any]):
     """Fields of an event for its message, and some that are derived from others."""
 
     def __missing__(self, name: str) -> str:
+        if name in {"files", "held_back"}:
+            return self._of_code(name)
         match name:
             case "count":
                 return format_count(self.get("records", 0), "record")
@@ -235,3 +249,9 @@ class _Fields(dict[str, Any]):
                 kind = str(self.get("error_type") or "unknown error")
                 return ": ".join(line[:ERROR_CHARS_MAX] for line in (kind, *message[:1]))
         return "?"
+
+    def _of_code(self, name: str) -> str:
+        if name == "files":
+            return ", ".join(map(str, self.get("changed", ())))
+        streams = ", ".join(f"`{stream}`" for stream in self.get("holds_back", ()))
+        return f", keeps records of {streams} from being deleted" if streams else ""

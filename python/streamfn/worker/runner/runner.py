@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from streamfn._core import Board, LaneSet
 from streamfn.app import App, load_app
+from streamfn.app.fingerprint import AppCode, app_code, app_files
 from streamfn.clock import SystemClock
 from streamfn.engine.forked import end_if_forked
 from streamfn.engine.invoker import Invoker
@@ -61,7 +62,8 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
         users_modules_first(path, start.app)
         app = _load(start, process)
         with Log.open(start.log_dir) as log:
-            runner = Runner(start, app, log, process.link)
+            code = app_code(start.app.partition(":")[0], app.mappings)
+            runner = Runner(start, app, log, process.link, code)
             process.link.send(runner.ready())
             if not runner.run(memory, process):
                 process.leave(EXIT_EXHAUSTED)
@@ -73,19 +75,23 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
 class Runner:
     """Builds the parts of a runner and runs it."""
 
-    def __init__(self, start: Start, app: App, log: Log, link: SupervisorLink) -> None:
+    def __init__(
+        self, start: Start, app: App, log: Log, link: SupervisorLink, code: AppCode
+    ) -> None:
         self._start, self._app, self._log, self._link = start, app, log, link
+        self._code = code
         self._clock = SystemClock()
         self._loops = LazyEventLoop(is_shielded=True)
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
-        self._functions = lane_functions(app.mappings, log.core, self._clock)
+        self._functions = lane_functions(app.mappings, log.core, self._clock, code.version)
 
     def ready(self) -> Ready:
         """Return a description of the app for the supervisor, which never imports it."""
         functions = self._functions.values()
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
-        return Ready([each.mapping.to_dict() for each in functions], names)
+        mappings = [each.mapping.to_dict() for each in functions]
+        return Ready(mappings, names, self._code.version, dict(self._code.files))
 
     def run(self, board: Board, process: SupervisedProcess) -> bool:
         """Carry out commands and run lanes until drained; then release all lanes.
@@ -136,10 +142,22 @@ def _load(start: Start, process: SupervisedProcess) -> App:
         field, reason = "", f"{type_of(error)}: {message_of(error)}"
         if isinstance(error, ConfigError):
             field, reason = str(error.field), cut(str(error.reason), MESSAGE_BYTES_MAX)
-        process.link.send(NotReady(field, reason, _traceback(error)))
+        files = _files_at_fault(start.app.partition(":")[0], error)
+        process.link.send(NotReady(field, reason, _traceback(error), files))
         process.leave(EXIT_NOT_READY)
     end_if_forked(pid)
     return app
+
+
+def _files_at_fault(place: str, error: BaseException) -> list[str]:
+    """Return the app's files that are loaded, and the file with the syntax error if it is one."""
+    files = set(app_files(place))
+    if Path(place).is_file():
+        files.add(str(Path(place).resolve()))
+    cause = error.__cause__ or error
+    if isinstance(cause, SyntaxError) and isinstance(cause.filename, str):
+        files.add(cause.filename)
+    return sorted(files)
 
 
 def _traceback(error: BaseException) -> str:

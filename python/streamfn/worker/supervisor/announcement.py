@@ -20,13 +20,15 @@ class Announcement:
         self._membership = membership
         self.mappings: frozenset[str] = frozenset()
         """Names of the mappings that this worker can run."""
+        self.in_code: frozenset[str] = frozenset()
+        """Names of all mappings in its code, also those that `--only` leaves out."""
         self._is_written = True
 
     def announce(self, mappings: Iterable[str]) -> None:
         """Announce mappings to the other workers; if the disk is full, `repeat` tries again."""
         self.mappings = frozenset(mappings)
         try:
-            self._membership.update(membership_body(self.mappings))
+            self._membership.update(membership_body(self.mappings, self.in_code))
         except LogFull:
             self._is_written = False
         else:
@@ -38,9 +40,14 @@ class Announcement:
             self.announce(self.mappings)
 
 
-def membership_body(mappings: Iterable[str]) -> bytes:
-    """Return the announcement as bytes for the membership file."""
-    return orjson.dumps({"pid": os.getpid(), "mappings": list(mappings)})
+def membership_body(mappings: Iterable[str], in_code: Iterable[str] = ()) -> bytes:
+    """Return the announcement as bytes for the membership file.
+
+    `functions`, all that are in the code, is read by `streamfn.health.orphans`.
+    """
+    return orjson.dumps(
+        {"pid": os.getpid(), "mappings": list(mappings), "functions": list(in_code)}
+    )
 
 
 def living_workers(log: _core.Log) -> dict[str, frozenset[str]]:
