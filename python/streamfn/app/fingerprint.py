@@ -66,11 +66,16 @@ def app_files(place: str) -> dict[str, str]:
     found = {}
     for path in _loaded_files():
         if any(_is_of_app(path, root) for root in roots):
-            try:
-                found[str(path)] = _digest(path.read_bytes())
-            except OSError:  # removed since its import
-                found[str(path)] = ""
+            found[str(path)] = digest_of(str(path))
     return found
+
+
+def digest_of(path: str) -> str:
+    """Return the digest of a file's content; "" if the file cannot be read."""
+    try:
+        return _digest(Path(path).read_bytes())
+    except OSError:
+        return ""
 
 
 def _roots(place: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from streamfn.app.fingerprint import digest_of
 from streamfn.worker.supervisor.file_watch import LOOK_EVERY, FileWatch
 
 
@@ -9,7 +10,8 @@ class Watched:
     def __init__(self, folder):
         self.path, self.now, self.changes = folder / "app.py", 0.0, 0
         self.path.write_text("1")
-        self.watch = FileWatch(lambda: [str(self.path)], self.changed)
+        self.imported = digest_of(str(self.path))
+        self.watch = FileWatch(lambda: {str(self.path): self.imported}, self.changed)
 
     def changed(self):
         self.changes += 1
@@ -29,6 +31,15 @@ class TestFileWatch:
     """Tests for `FileWatch`."""
 
     def test_the_first_look_is_no_change(self, watched):
+        assert [watched.look() for _ in range(3)] == [0, 0, 0]
+
+    def test_a_change_between_the_import_and_the_first_look_is_told(self, watched):
+        watched.path.write_text("2")
+        assert [watched.look() for _ in range(3)] == [0, 1, 1]
+
+    def test_of_a_file_that_was_not_imported_only_later_changes_count(self, watched):
+        watched.imported = ""
+        watched.path.write_text("2")
         assert [watched.look() for _ in range(3)] == [0, 0, 0]
 
     def test_a_change_is_told_once_when_the_file_is_at_rest(self, watched):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
+
+from streamfn.app.fingerprint import digest_of
 
 LOOK_EVERY: Final = timedelta(milliseconds=300)
 """Interval between two looks. A change counts once the files were the same at two looks, so that an
@@ -18,11 +20,12 @@ Signature = tuple[int, int, int] | None
 class FileWatch:
     """Calls a function when files have changed."""
 
-    def __init__(self, files: Callable[[], Iterable[str]], changed: Callable[[], None]) -> None:
+    def __init__(self, files: Callable[[], Mapping[str, str]], changed: Callable[[], None]) -> None:
         """Start without a look.
 
         Args:
-            files: Returns the paths to watch now.
+            files: Returns the paths to watch now, each with the digest that it had when it was
+                imported; "": unknown.
             changed: Called once for each change, or group of changes.
         """
         self._files, self._changed = files, changed
@@ -35,15 +38,23 @@ class FileWatch:
         if now < self._next_look:
             return
         self._next_look = now + LOOK_EVERY.total_seconds()
-        found = {path: _signature(path) for path in self._files()}
-        # A file that is new here was imported in this state: it has not changed.
-        has_changed = any(self._seen.get(path, sign) != sign for path, sign in found.items())
+        files = self._files()
+        found = {path: _signature(path) for path in files}
+        changes = [
+            self._seen[path] != sign if path in self._seen else _differs(path, files[path])
+            for path, sign in found.items()
+        ]
         self._seen |= found
-        if has_changed:
+        if any(changes):
             self._is_pending = True
         elif self._is_pending:
             self._is_pending = False
             self._changed()
+
+
+def _differs(path: str, imported: str) -> bool:
+    """Whether a file that is looked at for the first time has changed since its import."""
+    return bool(imported) and digest_of(path) != imported
 
 
 def _signature(path: str) -> Signature:

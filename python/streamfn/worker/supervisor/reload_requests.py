@@ -30,5 +30,5 @@ class ReloadRequests:
         self._rollover.ask()
         return False
 
-    def _files(self) -> set[str]:
-        return {*self._code.files, *self._rollover.at_fault}
+    def _files(self) -> dict[str, str]:
+        return {**dict.fromkeys(self._rollover.at_fault, ""), **self._code.files}
