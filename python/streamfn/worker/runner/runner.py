@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from streamfn._core import Board, LaneSet
 from streamfn.app import App, load_app
+from streamfn.app.bytecode import remove_doubtful_bytecode
 from streamfn.app.fingerprint import AppCode, app_code, app_files
 from streamfn.clock import SystemClock
 from streamfn.engine.forked import end_if_forked
@@ -63,6 +64,7 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
         app = _load(start, process)
         with Log.open(start.log_dir) as log:
             code = app_code(start.app.partition(":")[0], app.mappings)
+            remove_doubtful_bytecode(code.files)
             runner = Runner(start, app, log, process.link, code)
             process.link.send(runner.ready())
             if not runner.run(memory, process):
