@@ -749,6 +749,21 @@ class Mapping:
             LockTimeout: A lane is leased, and nothing has changed; or a lock was not free within
                 `timeout` seconds (30).
         """
+    @staticmethod
+    def rename(log: Log, old: str, new: str, *, timeout: float | None = None) -> None:
+        """Give a mapping another name, all or nothing.
+
+        It keeps its positions, batches in flight, windows, settings, replays, dead letters and
+        queued redrives. Open handles refuse every call from then on. If the process dies in the
+        middle, the next change of any mapping finishes the renaming.
+
+        Raises:
+            ConfigError: Field `name`: a name is not `<app>.<function>`; `mapping`: there is none of
+                the old name, or one of the new name; `stream`: there are dead letters or redrives
+                of the new name.
+            LockTimeout: A lane is leased, and nothing has changed; or a lock was not free within
+                `timeout` seconds (30).
+        """
     @property
     def name(self) -> str: ...
     @property

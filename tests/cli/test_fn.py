@@ -5,6 +5,7 @@ import pytest
 from streamfn import Log, _core
 from streamfn.cli.health_rows import write_functions
 from streamfn.health.state import State
+from streamfn.worker.supervisor.announcement import membership_body
 
 
 @pytest.fixture
@@ -225,3 +226,50 @@ class TestSeek:
 
         assert ended.code == 1
         assert "did you mean `total`?" in ended.stderr
+
+
+class TestRename:
+    """Tests for `fn rename`."""
+
+    def test_it_keeps_the_position(self, run, function, log_dir):
+        function.seek("orders", 4)
+        ended = run("fn", "rename", "total", "sum", "--json")
+        assert (ended.code, ended.json) == (0, {"renamed": "shop.total", "to": "shop.sum"})
+        [shown] = run("fn", "ls", "--json").json
+        assert (shown["name"], shown["records_behind"]) == ("shop.sum", 6)
+
+    def test_it_is_refused_while_a_runner_or_a_worker_has_it(self, run, function, log_dir):
+        with Log.open(log_dir) as log:
+            lanes = _core.LaneSet(log.core, worker="ab" * 16, runner=0)
+            limits = {"batch_size": 10, "batch_window": 0.0, "batch_bytes": 2**20}
+            lanes.add(0, function, "orders", "shardId-000000000000", 0, **limits)
+            leased = run("fn", "rename", "total", "sum")
+            lanes.close()
+            worker = _core.Membership.join(log.core, membership_body(["shop.sum"], ["shop.sum"]))
+            registered = run("fn", "rename", "total", "sum", "--replace", "--yes")
+            worker.leave()
+
+        assert (leased.code, registered.code) == (75, 75)
+        assert "`shop.total` is running" in leased.stderr
+        assert "a worker runs `shop.sum`" in registered.stderr
+        assert run("fn", "rename", "total", "sum").code == 0
+
+    def test_the_new_name_must_be_free_or_replaced(self, run, function, log_dir):
+        function.seek("orders", 4)
+        with Log.open(log_dir) as log:
+            _core.Mapping.register(log.core, "shop.sum", factor=1).prepare("orders")
+            log.core.create_stream("shop.sum.dlq", internal=True)
+        taken = run("fn", "rename", "total", "sum")
+        assert taken.code == 1
+        assert "--replace" in taken.stderr
+        assert run("fn", "rename", "total", "sum", "--replace").code == 2, "it asks first"
+        assert run("fn", "rename", "total", "sum", "--replace", "--yes").code == 0
+        [shown] = run("fn", "ls", "--json").json
+        assert (shown["name"], shown["records_behind"]) == ("shop.sum", 6)
+
+    def test_a_name_that_cannot_be_is_refused(self, run, function):
+        for name in ("a b", "shop.", "a.b.c", "x@replay-1"):
+            ended = run("fn", "rename", "total", name)
+            assert ended.code == 1, name
+            assert "not a function's name" in ended.stderr
+        assert "did you mean" in run("fn", "rename", "totl", "sum").stderr

@@ -35,13 +35,14 @@ class TestFailed:
             b"x", "k", sequence_number=7, stream="orders", timestamp_us=9, headers={"h": b"1"}
         )
 
-        headers = failed(letter(record), MAPPING, 11, TRACEBACK_BYTES_MAX)
+        headers = failed(letter(record), MAPPING, 11, TRACEBACK_BYTES_MAX, "0123456789ab")
 
         assert headers["h"] == b"1"
         assert header(headers) == {
             "kind": "failed",
             "function": "shop.total",
             "function_version": "abc",
+            "code_version": "0123456789ab",
             "condition": "RetryAttemptsExhausted",
             "error_type": "ValueError",
             "error_message": "no",

@@ -30,8 +30,8 @@ COMMANDS = [
     Drain(15.0),
 ]
 ANSWERS = [
-    Ready([{"name": "shop.total"}], ["shop.total"]),
-    NotReady("APP", "it does not import", "Traceback …"),
+    Ready([{"name": "shop.total"}], ["shop.total"], "0123456789ab", {"/app.py": "ab"}),
+    NotReady("APP", "it does not import", "Traceback …", ["/app.py"]),
     Assigned(1, "held"),
     Released(1),
     Limited("shop.total", 7),

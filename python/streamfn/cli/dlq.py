@@ -248,6 +248,7 @@ def _print(letter: DeadLetter) -> None:
     fields = {
         "id": letter.id,
         "function": f"{letter.function} (version {letter.function_version})",
+        "code": letter.code_version or None,
         "record": f"{letter.stream}/{letter.shard_id} #{letter.sequence_number}",
         "key": letter.partition_key or "–",
         "condition": letter.condition,

@@ -36,6 +36,7 @@ from .params import (
     output_options,
 )
 from .positions import PositionType, StreamPosition
+from .rename import command as rename
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 SEEK_POSITION = PositionType("beginning", "end", "@TIME", "SEQ")
@@ -54,7 +55,10 @@ def _timeout_option(command: _Command) -> _Command:
 
 @click.group("fn", cls=CommandGroup)
 def command() -> None:
-    """List, show, pause, resume, seek and remove functions."""
+    """List, show, pause, resume, seek, rename and remove functions."""
+
+
+command.add_command(rename)
 
 
 command.add_command(history)

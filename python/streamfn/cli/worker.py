@@ -50,6 +50,11 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     "for the network; they must be thread-safe. Functions with "
     'input="lambda" are called one at a time, unless concurrent=True.',
 )
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="Reload the code when the app's files change. Without it, SIGHUP does so.",
+)
 @click.option("--burst", is_flag=True, help="Exit when no record is left to process.")
 @click.option(
     "--drain-timeout",
@@ -63,11 +68,12 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 @log_options
 @log_dir_option
 @output_options
-def command(
+def command(  # noqa: PLR0913 -- one for each option
     *,
     app: str,
     processes: int | None,
     threads: int,
+    reload: bool,
     burst: bool,
     drain_timeout: timedelta,
     only: tuple[str, ...],
@@ -89,6 +95,7 @@ def command(
         log_dir=log_dir,
         processes=processes,
         threads=threads,
+        reload=reload,
         burst=burst,
         drain_timeout=drain_timeout,
         only=only,

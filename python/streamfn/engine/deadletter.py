@@ -77,6 +77,9 @@ class DeadLetter:
     first_failed: datetime
     last_failed: datetime
     function_version: str
+    """Changes with the code of the function itself."""
+    code_version: str
+    """The code of the app, all its files, in the process that gave the record up."""
     status: Status
     window: tuple[datetime, datetime] | None = None
     """Start and end of a window whose final call was given up; then `data` is its state."""
@@ -293,6 +296,7 @@ def _read_letter(record: Record, data: bytes, header: dict[str, Any], origin: Or
         first_failed=from_microseconds(header["first_failed_us"]),
         last_failed=from_microseconds(header["last_failed_us"]),
         function_version=header["function_version"],
+        code_version=header["code_version"],
         status="open",
         window=window,
         replay=origin.replay,

@@ -27,7 +27,10 @@ Put = tuple[bytes, str | None, dict[str, bytes]]
 class FailureDestination:
     """The `on_failure` of one mapping: its dead-letter stream, another stream, or nowhere."""
 
-    def __init__(self, log: Log, mapping: EventSourceMapping, clock: Clock) -> None:
+    def __init__(
+        self, log: Log, mapping: EventSourceMapping, clock: Clock, code_version: str = ""
+    ) -> None:
+        self._code_version = code_version
         self._log, self._mapping, self._clock = log, mapping, clock
         self._streams: dict[str, Stream] = {}
 
@@ -131,7 +134,9 @@ class FailureDestination:
 
     def _dead_letter(self, letter: DiscardedRecord, traceback_bytes: int) -> Put:
         now_us = to_microseconds(self._clock.now())
-        headers = letters_of.failed(letter, self._mapping, now_us, traceback_bytes)
+        headers = letters_of.failed(
+            letter, self._mapping, now_us, traceback_bytes, self._code_version
+        )
         return letter.record.data, letter.record.partition_key, headers
 
     def _put(self, name: str, records: Sequence[Put]) -> None:

@@ -105,7 +105,11 @@ def read(record: Record) -> dict[str, Any] | None:
 
 
 def failed(
-    letter: DiscardedRecord, mapping: EventSourceMapping, now_us: int, traceback_bytes: int
+    letter: DiscardedRecord,
+    mapping: EventSourceMapping,
+    now_us: int,
+    traceback_bytes: int,
+    code_version: str = "",
 ) -> dict[str, bytes]:
     """Return the headers of a dead letter: those of the record and the dead-letter header."""
     origin = Origin.of(letter.record, mapping)
@@ -115,6 +119,7 @@ def failed(
         "kind": "failed",
         "function": mapping.name,
         "function_version": mapping.version,
+        "code_version": code_version,
         "condition": letter.condition,
         "error_type": cut(failure.error_type, TYPE_BYTES_MAX),
         "error_message": cut(failure.error_message, MESSAGE_BYTES_MAX),

@@ -68,6 +68,7 @@ class FunctionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Duration that half of the calls of the last seconds did not exceed, by all workers."""
     p99_seconds: float | None = None
     code_version: str | None = None
+    """Version of the code that this worker runs, see `app.fingerprint`."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

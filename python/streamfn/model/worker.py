@@ -19,6 +19,8 @@ class WorkerConfig:
     """The log directory."""
     factory: bool = False
     """APP names a callable that returns the app."""
+    reload: bool = False
+    """Reload the app's code when its files change."""
     burst: bool = False
     """Close batch windows at once, and exit when all records are processed."""
     drain_timeout: timedelta = timedelta(seconds=30)

@@ -22,6 +22,18 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "factor_changed": (INFO, "this shard now has {factor} lanes"),
     "replay_started": (INFO, "replay started or continued"),
     "replay_finished": (INFO, "replay finished"),
+    "reload_started": (INFO, "reloading the code"),
+    "reloaded": (INFO, "reloaded: all runners have the code {code_version}"),
+    "reload_failed": (ERROR, "reload failed: {error_message} (hint: {hint})"),
+    "code_changed": (
+        ERROR,
+        "runner refused: its code differs from this worker's in {files} (hint: {hint})",
+    ),
+    "runner_abandoned": (WARN, "old runner took too long to finish: {message}"),
+    "function_not_in_code": (
+        WARN,
+        "not in the code of this app, {count} behind{held_back} (hint: {hint})",
+    ),
     "runner_started": (DEBUG, "runner started"),
     "runner_stopped": (DEBUG, "runner stopped"),
     "runner_died": (ERROR, "runner died: {reason}"),
@@ -116,18 +128,33 @@ class _Fields(dict[str, Any]):
     """Fields of an event for its message, and some that are derived from others."""
 
     def __missing__(self, name: str) -> str:
+        text = self._of_a_change(name)
+        if text is None:
+            text = self._of_a_failure(name)
+        return "?" if text is None else text
+
+    def _of_a_change(self, name: str) -> str | None:
         match name:
-            case "count":
-                return format_count(self.get("records", 0), "record")
-            case "tries":
-                return format_count(self.get("attempts", 0), "attempt")
+            case "files":
+                return ", ".join(map(str, self.get("changed", ())))
+            case "held_back":
+                streams = ", ".join(f"`{stream}`" for stream in self.get("holds_back", ()))
+                return f", keeps records of {streams} from being deleted" if streams else ""
             case "is_state":
                 reason = self.get("reason")
                 return f"is {self.get('state')}" + (f": {reason}" if reason else "")
             case "on_or_off":
                 return "on" if self.get("windows") else "off"
+        return None
+
+    def _of_a_failure(self, name: str) -> str | None:
+        match name:
+            case "count":
+                return format_count(self.get("records", 0), "record")
+            case "tries":
+                return format_count(self.get("attempts", 0), "attempt")
             case "error":
                 message = str(self.get("error_message") or "").splitlines()
                 kind = str(self.get("error_type") or "unknown error")
                 return ": ".join(line[:ERROR_CHARS_MAX] for line in (kind, *message[:1]))
-        return "?"
+        return None

@@ -83,6 +83,9 @@ class Ready(Message, frozen=True, tag="ready"):
     """`EventSourceMapping.to_dict` of each mapping."""
     asynchronous: list[str]
     """Names of the mappings with an `async` function."""
+    code_version: str
+    files: dict[str, str]
+    """`AppCode.version` and `AppCode.files` of the app as this runner imported it."""
 
 
 class NotReady(Message, frozen=True, tag="not_ready"):
@@ -92,6 +95,8 @@ class NotReady(Message, frozen=True, tag="not_ready"):
     """`ConfigError.field`; empty for other errors."""
     reason: str
     traceback: str
+    files: list[str]
+    """Files of the app that were loaded, and the one with the error if it is known."""
 
 
 class Assigned(Message, frozen=True, tag="assigned"):

@@ -344,6 +344,11 @@ impl Page<'_> {
         self.is_owned() && self.word(8).load(Ordering::Acquire) == owner
     }
 
+    /// Makes the page that of a shard under another name of its stream.
+    pub(crate) fn set_owner(&self, owner: u64) {
+        self.word(8).store(owner, Ordering::Release);
+    }
+
     /// Whether it is the page of any shard, even of a removed one.
     pub(crate) fn is_owned(&self) -> bool {
         self.word(0).load(Ordering::Acquire) == SHARD_MAGIC

@@ -123,7 +123,21 @@ impl Fs for MemoryFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut names = self.names.lock();
+        let mut guard = self.names.lock();
+        let names = &mut *guard;
+        if names.folders.contains_key(from) {
+            let moved = |path: &PathBuf| path.strip_prefix(from).ok().map(|rest| to.join(rest));
+            for all in [&mut names.folders, &mut names.files] {
+                let inside: Vec<_> =
+                    all.keys().filter_map(|p| Some((p.clone(), moved(p)?))).collect();
+                for (before, after) in inside {
+                    if let Some(inode) = all.remove(&before) {
+                        all.insert(after, inode);
+                    }
+                }
+            }
+            return Ok(());
+        }
         let inode = names.files.remove(from).ok_or_else(|| not_found(from))?;
         if let Some(replaced) = names.files.insert(to.to_owned(), inode) {
             replaced.is_removed.store(true, Ordering::Release);

@@ -30,6 +30,7 @@ mod newer_version;
 mod remove_mapping;
 mod remove_stream;
 mod removed_segments;
+mod rename_mapping;
 mod replay;
 mod reshard;
 mod retention;

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use streamfn_core::checkpoint::membership::parse_uuid;
 use streamfn_core::checkpoint::removal::remove_mapping;
+use streamfn_core::checkpoint::rename::rename_mapping;
 use streamfn_core::checkpoint::{self as core, Cause, RecordRange};
 use streamfn_core::lane::after_worker_death;
 use streamfn_core::lane::in_flight_editor::{InFlightEdit, InFlightEditor};
@@ -343,6 +344,19 @@ impl Mapping {
     fn remove(py: Python<'_>, log: &Log, name: &str, timeout: Option<f64>) -> PyResult<bool> {
         let log = log.inner()?;
         patiently(py, timeout, |patience| remove_mapping(log, name, patience))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (log, old, new, *, timeout = None))]
+    fn rename(
+        py: Python<'_>,
+        log: &Log,
+        old: &str,
+        new: &str,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let log = log.inner()?;
+        patiently(py, timeout, |patience| rename_mapping(log, old, new, patience))
     }
 
     #[getter]

@@ -45,7 +45,9 @@ class RunnerPool(list):
 def runner(number, *, is_solo=False, seat=0):
     told = []
     seat = Seat(seat, is_solo=is_solo)
-    return SimpleNamespace(number=number, seat=seat, state="ready", told=told, send=told.append)
+    return SimpleNamespace(
+        number=number, seat=seat, state="ready", is_outdated=False, told=told, send=told.append
+    )
 
 
 def found(mapping=FUNCTION, slot=0, *, is_leased=False, in_flight=None):

@@ -20,7 +20,7 @@ class Process:
 
     def __init__(self, number, seat, board):
         self.number, self.seat, self.state, self.told = number, seat, "ready", []
-        self.is_exhausted = self.is_broken = False
+        self.is_exhausted = self.is_broken = self.is_replacement = False
 
     def send(self, command):
         self.told.append(command)

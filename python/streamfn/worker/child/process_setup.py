@@ -13,7 +13,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 """Signals that the supervisor handles: it drains its children by messages."""
 SHIELDED: Final = (*IGNORED, signal.SIGUSR1)
 """Signals for which a child process installs a handler."""

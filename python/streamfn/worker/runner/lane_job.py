@@ -46,12 +46,14 @@ class LaneFunction:
 
 
 def lane_functions(
-    mappings: Iterable[EventSourceMapping], log: _core.Log, clock: Clock
+    mappings: Iterable[EventSourceMapping], log: _core.Log, clock: Clock, code_version: str = ""
 ) -> dict[str, LaneFunction]:
     """Return the functions of an app for a runner on this log, by the name of the mapping."""
     return {
         mapping.name: LaneFunction(
-            mapping, FailureDestination(log, mapping, clock), mapping.compiled_filter()
+            mapping,
+            FailureDestination(log, mapping, clock, code_version),
+            mapping.compiled_filter(),
         )
         for mapping in mappings
     }

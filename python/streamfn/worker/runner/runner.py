@@ -16,6 +16,8 @@ from typing import Final, NoReturn
 
 from streamfn._core import Board, LaneSet
 from streamfn.app import App, load_app
+from streamfn.app.bytecode import remove_doubtful_bytecode
+from streamfn.app.fingerprint import AppCode, app_code, app_files
 from streamfn.clock import SystemClock
 from streamfn.engine.forked import end_if_forked
 from streamfn.engine.invoker import Invoker
@@ -65,7 +67,9 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
         app = _load(start, process)
         output.catch_logging(start.log_level)
         with Log.open(start.log_dir) as log:
-            runner = Runner(start, app, log, process.link)
+            code = app_code(start.app.partition(":")[0], app.mappings)
+            remove_doubtful_bytecode(code.files)
+            runner = Runner(start, app, log, process.link, code)
             runner.end_lines = output.end_lines
             process.link.send(runner.ready())
             if not runner.run(memory, process):
@@ -78,13 +82,16 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
 class Runner:
     """Builds the parts of a runner and runs it."""
 
-    def __init__(self, start: Start, app: App, log: Log, link: SupervisorLink) -> None:
+    def __init__(
+        self, start: Start, app: App, log: Log, link: SupervisorLink, code: AppCode
+    ) -> None:
         self._start, self._app, self._log, self._link = start, app, log, link
+        self._code = code
         self._clock = SystemClock()
         self._loops = LazyEventLoop(is_shielded=True)
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
         self._lanes.set_burst(start.is_burst)
-        self._functions = lane_functions(app.mappings, log.core, self._clock)
+        self._functions = lane_functions(app.mappings, log.core, self._clock, code.version)
         self.end_lines: Callable[[], None] = lambda: None
         """Sends what a call printed without a line break at the end."""
 
@@ -92,7 +99,8 @@ class Runner:
         """Return a description of the app for the supervisor, which never imports it."""
         functions = self._functions.values()
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
-        return Ready([each.mapping.to_dict() for each in functions], names)
+        mappings = [each.mapping.to_dict() for each in functions]
+        return Ready(mappings, names, self._code.version, dict(self._code.files))
 
     def run(self, board: Board, process: SupervisedProcess) -> bool:
         """Carry out commands and run lanes until drained; then release all lanes.
@@ -144,10 +152,22 @@ def _load(start: Start, process: SupervisedProcess) -> App:
         field, reason = "", f"{type_of(error)}: {message_of(error)}"
         if isinstance(error, ConfigError):
             field, reason = str(error.field), cut(str(error.reason), MESSAGE_BYTES_MAX)
-        process.link.send(NotReady(field, reason, _traceback(error)))
+        files = _files_at_fault(start.app.partition(":")[0], error)
+        process.link.send(NotReady(field, reason, _traceback(error), files))
         process.leave(EXIT_NOT_READY)
     end_if_forked(pid)
     return app
+
+
+def _files_at_fault(place: str, error: BaseException) -> list[str]:
+    """Return the app's files that are loaded, and the file with the syntax error if it is one."""
+    files = set(app_files(place))
+    if Path(place).is_file():
+        files.add(str(Path(place).resolve()))
+    cause = error.__cause__ or error
+    if isinstance(cause, SyntaxError) and isinstance(cause.filename, str):
+        files.add(cause.filename)
+    return sorted(files)
 
 
 def _traceback(error: BaseException) -> str:

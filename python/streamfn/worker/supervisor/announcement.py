@@ -19,13 +19,15 @@ class Announcement:
         self._membership = membership
         self.mappings: frozenset[str] = frozenset()
         """Names of the mappings that this worker can run."""
+        self.in_code: frozenset[str] = frozenset()
+        """Names of all mappings in its code, also those that `--only` leaves out."""
         self._is_written = True
 
     def announce(self, mappings: Iterable[str]) -> None:
         """Announce mappings to the other workers; if the disk is full, `repeat` tries again."""
         self.mappings = frozenset(mappings)
         try:
-            self._membership.update(membership_body(self.mappings))
+            self._membership.update(membership_body(self.mappings, self.in_code))
         except LogFull:
             self._is_written = False
         else:
@@ -37,6 +39,13 @@ class Announcement:
             self.announce(self.mappings)
 
 
-def membership_body(mappings: Iterable[str]) -> bytes:
-    """Return the announcement as bytes for the membership file."""
-    return orjson.dumps({"pid": os.getpid(), "mappings": list(mappings)})
+def membership_body(mappings: Iterable[str], in_code: Iterable[str] = ()) -> bytes:
+    """Return the announcement as bytes for the membership file.
+
+    Args:
+        mappings: Names of the functions that the worker runs.
+        in_code: Names of all functions in its code.
+    """
+    return orjson.dumps(
+        {"pid": os.getpid(), "mappings": list(mappings), "functions": list(in_code)}
+    )

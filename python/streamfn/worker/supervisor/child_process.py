@@ -1,7 +1,10 @@
 """A child process of the supervisor: start, messages, signals, exit.
 
     starting ──Ready──> ready ──a drain, or it leaves──> draining
-        └──────────────────┴──────────────────────────────┴──> exited, seen on `ended`
+        ├──> standby ──────┘│                              │
+        └───────────────────┴──────────────────────────────┴──> exited, seen on `ended`
+
+A child on `standby` is ready, and waits until the one before it has exited (see `rollover`).
 
 A runner is the first kind (`runner_process`). The child's own half is `worker.child`.
 """
@@ -23,7 +26,7 @@ from streamfn.worker.messages import Lines, Message, encode
 
 from .child_output import OutputPipe
 
-State = Literal["starting", "ready", "draining"]
+State = Literal["starting", "standby", "ready", "draining"]
 
 CLOSE_SECONDS: Final = 5.0
 """How long a killed process may take to exit."""
@@ -160,6 +163,11 @@ class ChildProcess:
         if self._leaving_since is not None and now - self._leaving_since > LEAVE_SECONDS:
             self._leaving_since = None
             self.kill()
+
+    def end(self) -> None:
+        """Kill it for a reason unrelated to its calls: they are made again, and not counted."""
+        self.is_blameless = True
+        self.kill()
 
     def kill(self) -> None:
         """Kill the process and its group at once."""

@@ -43,6 +43,7 @@ class FunctionInput:
     """Why its lanes could not be read or made."""
     start_error: str | None
     """Why no runner can start."""
+    code_version: str | None
     now_us: int
     now: float
     """Now, on the monotonic clock."""
@@ -89,6 +90,7 @@ class FunctionWatch:
             rate_out=None if seen.each.is_replay else self._rate_out.per_second(),
             p50_seconds=p50,
             p99_seconds=p99,
+            code_version=seen.code_version,
         )
 
     def is_to_be_logged(self, now: float) -> bool:

@@ -143,6 +143,7 @@ class HealthWatch:
                     is_stream_missing=each.mapping.stream in self._registry.missing,
                     error=self._registry.troubles.get(each.name),
                     start_error=self._troubles.start_error,
+                    code_version=self._parts.code.version or None,
                     now_us=now_us,
                     now=now,
                 )

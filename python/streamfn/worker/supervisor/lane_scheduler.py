@@ -317,6 +317,7 @@ class LaneScheduler:
                 if each.seat.group == group
             }
             permits = self._permits.setdefault(name, Permits(most))
+            permits.most = most  # new code may have another limit
             for told in permits.share_out(wanted):
                 runner = self._runners.get(told.runner)
                 if runner is not None:
@@ -386,4 +387,4 @@ def _was_calling(slot: InFlight | None) -> bool:
 
 
 def _is_open(runner: RunnerProcess) -> bool:
-    return runner.state == "ready"
+    return runner.state == "ready" and not runner.is_outdated

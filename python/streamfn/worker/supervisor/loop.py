@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from signal import SIGCONT, SIGSTOP, SIGTSTP, SIGUSR1
+from signal import SIGCONT, SIGHUP, SIGSTOP, SIGTSTP, SIGUSR1
 from typing import Final
 
 from streamfn import _core
@@ -24,21 +24,25 @@ from streamfn.health.workers import living_workers
 from streamfn.model.worker import WorkerConfig
 from streamfn.telemetry.history import METRICS_FOLDER
 from streamfn.units import to_microseconds
-from streamfn.worker.messages import Start
+from streamfn.worker.messages import Ready, Start
 from streamfn.worker.shared_counts import SharedCounts
 
 from .announcement import Announcement
+from .app_code import PinnedCode, gives_up
 from .child_events import ChildEvents
 from .deadlines import TICK, kill_if_late
 from .health_watch import HealthWatch
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
+from .not_in_code import report_not_in_code
+from .pool_sizes import PoolSizes
 from .progress import Observer
 from .progress_reporter import ProgressReporter
 from .quiescence import QuiescenceCheck
-from .runner_group import APP_GROUP
+from .reload_requests import ReloadRequests
+from .rollover import Rollover
 from .runner_messages import RunnerMessageHandler, SupervisorParts
-from .runner_pool import PoolSize, RunnerPool
+from .runner_pool import RunnerPool
 from .sampler import Sampler
 from .shutdown import Shutdown
 from .signals import SignalBox
@@ -93,6 +97,12 @@ class SupervisorLoop:
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
         self._verdicts = VerdictWriter(context)
         self._scheduler = LaneScheduler(self._registry, self._runners, self._verdicts, self._report)
+        self._code = PinnedCode(self._report)
+        self._rollover = Rollover(
+            self._runners, self._code, clock, self._report, config.drain_timeout
+        )
+        self._rollover.register = self._register_again
+        self._reloads = ReloadRequests(self._code, self._rollover, is_watching=config.reload)
         parts = SupervisorParts(
             self._runners,
             self._registry,
@@ -102,6 +112,8 @@ class SupervisorLoop:
             SharedCounts(log, self._tally, self._report),
             clock,
             self._report,
+            self._code,
+            self._rollover,
         )
         self._handler = RunnerMessageHandler(config, parts)
         self._progress = ProgressReporter(parts, setup.observer)
@@ -114,8 +126,7 @@ class SupervisorLoop:
         )
         self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
         self._quiescence = QuiescenceCheck()
-        self._pools = {APP_GROUP: 1}
-        """Number of shared runners that each group should have."""
+        self._sizes = PoolSizes(config, self._registry, self._scheduler)
         self._was_registered = False
         self._announcement = Announcement(membership)
         self._last_scan = self._scan_seconds = self._last_progress = -1e9
@@ -126,7 +137,7 @@ class SupervisorLoop:
         try:
             while not self._shutdown.is_over():
                 self._turn()
-                if self._handler.has_given_up:
+                if self._handler.has_given_up and not self._shutdown.has_begun:
                     return self._not_started()
                 self._events.wait(self._pause_seconds())
             self._progress.report()
@@ -142,13 +153,15 @@ class SupervisorLoop:
         for runner in self._runners:
             runner.flush()
         self._watch_deadlines(now)
-        self._end_what_does_not_leave(now)
+        for runner in self._runners:
+            runner.end_if_it_does_not_leave(now)
         self._stacks.write_when_done(now)
         self._verdicts.write_pending()
         if not self._shutdown.has_begun:
             if self._handler.is_registered and self._is_scan_due(now):
                 self._look_at_lanes(now)
-            self._runners.start_missing(self._pool_sizes())
+            self._reloads.turn(now)
+            self._runners.start_missing(self._sizes.now)
         if now - self._last_progress >= PROGRESS_EVERY.total_seconds():
             self._last_progress = now
             self._progress.report()
@@ -167,7 +180,7 @@ class SupervisorLoop:
                 self._stacks.begin(self._clock.monotonic())
             elif number == SIGTSTP:
                 self._pause()
-            else:
+            elif number != SIGHUP or self._reloads.hang_up():
                 self._shutdown.on_signal(number)
                 self._announcement.announce(())
 
@@ -193,10 +206,6 @@ class SupervisorLoop:
                     timeout=timeout.total_seconds(),
                 )
 
-    def _end_what_does_not_leave(self, now: float) -> None:
-        for runner in self._runners:
-            runner.end_if_it_does_not_leave(now)
-
     def _is_scan_due(self, now: float) -> bool:
         passed = now - self._last_scan
         if self._handler.has_news or self._quiescence.is_near:
@@ -210,17 +219,17 @@ class SupervisorLoop:
         self._announcement.repeat()
         self._handler.has_news = False
         self._scheduler.scan()
-        self._set_pools()
+        self._sizes.set()
         ours = self._announcement.mappings
         context = PlanContext(
             worker=self._membership.uuid,
             living=living_workers(self._log) | {self._membership.uuid: ours},
-            pools=self._pools,
+            pools=self._sizes.shared,
             now=now,
         )
         self._scheduler.judge_orphans(context)
         self._scheduler.arrange(context)
-        self._runners.stop_idle(self._scheduler.busy, self._pool_sizes())
+        self._runners.stop_idle(self._scheduler.busy, self._sizes.now)
         if self._config.burst:
             self._end_if_done()
         self._last_scan = self._clock.monotonic()
@@ -240,48 +249,39 @@ class SupervisorLoop:
         if is_over and not any(name in replays for name, _ in lanes):
             self._shutdown.drain(EXIT_CORRUPT if stopped else 0)
 
+    def _register_again(self, message: Ready) -> None:
+        """Register the mappings of reloaded code, and announce them to the other workers."""
+        self._handler.register(message)
+        self._announce()
+        report_not_in_code(self._log, self._registry, self._report)
+
+    def _announce(self) -> list[str]:
+        names = [each.mapping.name for each in self._registry]
+        self._announcement.in_code = self._registry.in_code
+        self._announcement.announce(names)
+        return names
+
     def _begin(self) -> None:
         """Announce the mappings to the other workers and report that the worker has started."""
         self._was_registered = True
         missing = self._registry.missing_stream()
         if self._config.burst and missing is not None:
             raise StreamNotFound(missing)
-        names = [each.mapping.name for each in self._registry]
-        self._announcement.announce(names)
+        names = self._announce()
         self._report(
             "worker_started",
             worker=self._membership.uuid,
             pid=os.getpid(),
             functions=names,
+            code_version=self._code.version,
             processes=self._config.processes or "auto",
             threads=self._config.threads,
         )
-
-    def _set_pools(self) -> None:
-        """Set the number of shared runners per group; `auto` grows with the lanes with work."""
-        cores = len(os.sched_getaffinity(0))
-        for group in self._registry.groups:
-            wanted = self._config.processes
-            if wanted is None:
-                has_work = sum(
-                    found.status.in_flight is not None or found.status.checkpoint < found.status.end
-                    for found in self._scheduler.found
-                    if self._registry[found.key.mapping].group == group
-                )
-                wanted = max(self._pools.get(group, 1), min(cores, has_work))
-            self._pools[group] = wanted
-
-    def _pool_sizes(self) -> dict[str, PoolSize]:
-        solos = self._scheduler.solos
-        return {
-            group: PoolSize(shared, solos.get(group, 0)) for group, shared in self._pools.items()
-        }
+        report_not_in_code(self._log, self._registry, self._report)
 
     def _not_started(self) -> int:
-        sys.stderr.write(
-            "error: runner processes end before they have imported the app "
-            "(hint: import it with `python -X faulthandler` to see where)\n"
-        )
+        sys.stderr.write(f"error: {gives_up(self._code.refusal)}\n")
+        self._report("worker_stopped", exit_code=EXIT_NOT_STARTED)
         return EXIT_NOT_STARTED
 
     def _report(self, event: str, /, **fields: object) -> None:

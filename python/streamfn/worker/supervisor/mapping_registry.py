@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from streamfn import _core
-from streamfn._core import LaneStatus, Log
+from streamfn._core import Board, LaneStatus, Log
 from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
 from streamfn.model.mapping import EventSourceMapping, function_of
 from streamfn.worker.registration import register_mapping
@@ -78,6 +78,12 @@ class MappingRegistry:
         self.log, self._report, self._is_strict = log, report, is_strict
         self._trouble: dict[str, str] = {}
         self._mappings: dict[str, RegisteredMapping] = {}
+        self.new: tuple[str, ...] = ()
+        """Names of those that were not in the log before they were registered last."""
+        self._gone: dict[str, RegisteredMapping] = {}
+        """Mappings that a reload removed; their last calls may still be looked up."""
+        self._indexes: dict[str, int] = {}
+        """Index of each mapping on the boards, which never changes."""
         self._replays: dict[str, RegisteredMapping] = {}
         """All replays seen, including finished ones, which may still be looked up."""
         self._running: set[str] = set()
@@ -94,7 +100,7 @@ class MappingRegistry:
 
     def __getitem__(self, name: str) -> RegisteredMapping:
         """Return a mapping, or a replay, by its name."""
-        return self._mappings.get(name) or self._replays[name]
+        return self._mappings.get(name) or self._replays.get(name) or self._gone[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self._mappings or name in self._replays
@@ -119,24 +125,52 @@ class MappingRegistry:
     ) -> None:
         """Register the app's mappings in the log; starts are resolved and durable on return.
 
+        After a reload the new mappings take the place of the old ones.
+
         Args:
-            mappings: All mappings of the app, in the order of the boards.
+            mappings: All mappings of the app.
             asynchronous: Names of the mappings with an `async` function.
             only: Names of the mappings to run; empty: all.
+
+        Raises:
+            ConfigError: There are more mappings than a board has room for, those of the code before
+                included.
+            StreamfnError: The log cannot be written. The mappings are as before.
         """
-        loops = set(asynchronous)
-        self.in_code = tuple(mapping.name for mapping in mappings)
-        for index, mapping in enumerate(mappings):
-            if only and mapping.name not in only:
-                continue
-            self._mappings[mapping.name] = RegisteredMapping(
+        loops, known = set(asynchronous), set(_core.Mapping.names(self.log))
+        indexes = self._indexes_with(mappings)
+        new = {
+            mapping.name: RegisteredMapping(
                 mapping,
                 register_mapping(self.log, mapping),
-                index,
+                indexes[mapping.name],
                 mapping.name in loops,
                 mapping.compiled_filter(),
             )
+            for mapping in mappings
+            if not only or mapping.name in only
+        }
+        self.in_code = tuple(each.name for each in mappings)
+        self.new = tuple(sorted(new.keys() - known))
+        self._gone |= self._mappings
+        self._indexes, self._mappings = indexes, new
+        self._renew_replays()
         self.prepare()
+
+    def _indexes_with(self, mappings: Sequence[EventSourceMapping]) -> dict[str, int]:
+        names = dict.fromkeys([*self._indexes, *(each.name for each in mappings)])
+        if len(names) > Board.MAPPINGS:
+            before = f", {len(self._indexes)} of them before the reload" if self._indexes else ""
+            reason = f"the app has {len(names)} functions{before}; it can have {Board.MAPPINGS}"
+            raise ConfigError("APP", reason)
+        return {name: index for index, name in enumerate(names)}
+
+    def _renew_replays(self) -> None:
+        """Run the replays that are not finished with the new mappings of their functions."""
+        self._running = {name for name in self._running if function_of(name) in self._mappings}
+        for name in self._running:
+            each = self._mappings[function_of(name)]
+            self._replays[name] = replace(each, record=self._replays[name].record)
 
     def missing_stream(self) -> str | None:
         """Return the name of a source stream that does not exist, if there is one."""
@@ -269,17 +303,3 @@ def was_removed(error: StreamfnError) -> bool:
 def fields_of(error: BaseException) -> dict[str, str]:
     """Return the fields of an event that describe an error."""
     return {"error_type": type(error).__name__, "error_message": str(error)}
-
-
-def chosen(mappings: Sequence[EventSourceMapping], only: Sequence[str]) -> set[str]:
-    """Return the full names of the functions that `--only` names.
-
-    Raises:
-        ConfigError: One of them is not in the app.
-    """
-    names = {name: each.name for each in mappings for name in (each.name, each.function)}
-    for name in only:
-        if name not in names:
-            known = ", ".join(f"`{each.function}`" for each in mappings)
-            raise ConfigError("only", f"the app has no function `{name}`, it has {known}")
-    return {names[name] for name in only}

@@ -42,7 +42,8 @@ class Permits:
         Args:
             most: The limit.
         """
-        self._most = most
+        self.most = most
+        """The limit; a change counts from the next `share_out`."""
         self._holdings: dict[int, Holding] = {}
         self._number = 0
 
@@ -80,7 +81,7 @@ class Permits:
         return self._holdings.setdefault(runner, Holding())
 
     def _free(self) -> int:
-        return self._most - sum(holding.owned for holding in self._holdings.values())
+        return self.most - sum(holding.owned for holding in self._holdings.values())
 
     def _tell(self, runner: int, holding: Holding) -> Told:
         self._number += 1

@@ -61,6 +61,11 @@ class RestartBackoff(Generic[S]):
         history.failed_starts = min(history.failed_starts + 1, FAILED_STARTS_COUNTED_MAX)
         history.not_before = now + pause.total_seconds()
 
+    def forgive(self) -> None:
+        """Let every seat start at once: what failed before has changed."""
+        for history in self._histories.values():
+            history.failed_starts, history.not_before = 0, 0.0
+
     def worked(self, seat: S) -> None:
         """Note that an exited process had worked: the next one starts at once."""
         self[seat].failed_starts = 0

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from signal import Signals
 from typing import Any, Final
 
-from streamfn._core import Board
 from streamfn.clock import Clock
 from streamfn.engine.invoker import CANCEL_GRACE
 from streamfn.errors import ConfigError
@@ -25,13 +24,16 @@ from streamfn.worker.messages import (
     Released,
     RunnerReport,
 )
+from streamfn.worker.registration import chosen
 from streamfn.worker.report import Report
 from streamfn.worker.shared_counts import SharedCounts
 
+from .app_code import PinnedCode
 from .deadlines import DeadlineWatch
 from .lane_scheduler import LaneScheduler
-from .mapping_registry import MappingRegistry, chosen
+from .mapping_registry import MappingRegistry
 from .planner import LaneKey
+from .rollover import Rollover
 from .runner_pool import RunnerPool
 from .runner_process import RunnerProcess
 from .tally import Tally
@@ -39,7 +41,8 @@ from .verdict import RunnerExit
 from .verdict_writer import VerdictWriter
 
 FAILED_STARTS_MAX: Final = 3
-"""Failed starts in a row after which the worker gives up, if no runner ever had a lane."""
+"""Failed starts in a row after which the worker gives up: if no runner ever had a lane, or if none
+is left and the last ones did not import the app."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class SupervisorParts:
     counts: SharedCounts
     clock: Clock
     report: Report
+    code: PinnedCode
+    rollover: Rollover
 
 
 class RunnerMessageHandler:
@@ -64,7 +69,7 @@ class RunnerMessageHandler:
         self.is_registered = False
         """Whether the first runner is ready, so that the mappings are known."""
         self.has_given_up = False
-        """Whether the worker gives up because no runner started and took a lane."""
+        """Whether the worker gives up because no runner starts."""
         self.stopped: set[LaneKey] = set()
         """Lanes that stopped at damage."""
         self.has_news = False
@@ -115,7 +120,12 @@ class RunnerMessageHandler:
             reason="drained" if was_drained else reason_of(exit_),
             in_flight=in_flight,
         )
-        if not parts.runners.has_worked and history.failed_starts >= FAILED_STARTS_MAX:
+        parts.rollover.exited(runner)
+        # A new runner of a reload may still save the worker.
+        others = [each for each in parts.runners if each.is_replacement or each.state != "starting"]
+        is_last = runner.state == "starting" and not others
+        may_give_up = is_last or not parts.runners.has_worked
+        if may_give_up and history.failed_starts >= FAILED_STARTS_MAX:
             self.has_given_up = True
 
     def _handle(self, runner: RunnerProcess, message: RunnerReport) -> None:
@@ -155,35 +165,46 @@ class RunnerMessageHandler:
 
     def _ready(self, runner: RunnerProcess, message: Ready) -> None:
         parts = self._parts
-        parts.runners.became_ready(runner)
         runner.watch = DeadlineWatch(self._timeout_of, parts.clock.monotonic())
         self.has_news = True
-        if self.is_registered:
-            return
+        if parts.rollover.is_new(runner):
+            parts.rollover.ready(runner, message)
+        elif parts.code.is_other(message):
+            parts.code.refuse(runner, message)
+        else:
+            parts.runners.became_ready(runner)
+            parts.code.refusal = ""
+            if not self.is_registered:
+                self.register(message)
+                parts.code.pin(message)
+
+    def register(self, message: Ready) -> None:
+        """Register the mappings of an app that a runner has imported.
+
+        Raises:
+            ConfigError: The app has no function, too many, or not those of `--only`.
+            StreamfnError: The log cannot be written.
+        """
         mappings = [EventSourceMapping.from_dict(each) for each in message.mappings]
         if not mappings:
             raise ConfigError("APP", "the app has no function, add one with `@app.stream`")
-        if len(mappings) > Board.MAPPINGS:
-            most = f"an app can have {Board.MAPPINGS}"
-            raise ConfigError("APP", f"the app has {len(mappings)} functions, {most}")
         only = chosen(mappings, self._config.only)
-        parts.registry.register(mappings, message.asynchronous, only)
-        for each in parts.registry:
-            parts.counts.use(each.index, each.mapping.name)
+        registry = self._parts.registry
+        registry.register(mappings, message.asynchronous, only)
+        for each in registry:
+            self._parts.counts.use(each.index, each.mapping.name)
         self.is_registered = True
 
     def _not_ready(self, runner: RunnerProcess, message: NotReady) -> None:
-        runner.is_blameless = True
         if not self.is_registered:
+            runner.is_blameless = True
             sys.stderr.write(message.traceback)
             sys.stderr.flush()
             raise ConfigError(message.field or "APP", message.reason)
-        self._parts.report(
-            "runner_not_ready",
-            runner=runner.number,
-            error_message=message.reason,
-            traceback=message.traceback,
-        )
+        if self._parts.rollover.is_new(runner):
+            self._parts.rollover.not_ready(runner, message)
+        else:
+            self._parts.code.not_imported(runner, message)
 
     def _timeout_of(self, lane: int) -> float:
         each = self._parts.registry[self._parts.scheduler.key_of(lane).mapping]

@@ -77,10 +77,21 @@ class RunnerPool:
             for each in histories
         )
 
+    def start_replacement(self, seat: Seat) -> RunnerProcess | None:
+        """Start a runner in a seat that another one has; None: the system has no room for it."""
+        runner = self._spawn(seat, self._monotonic())
+        if runner is not None:
+            runner.is_replacement = True
+        return runner
+
     def became_ready(self, runner: RunnerProcess) -> None:
-        """Note that a runner is ready."""
-        runner.state = "ready"
+        """Note that a runner is ready, and that the seat is its own."""
+        runner.state, runner.is_replacement = "ready", False
         self._backoff.came_up(runner.seat)
+
+    def forgive(self) -> None:
+        """Start missing runners at once: the code has changed."""
+        self._backoff.forgive()
 
     def remove(self, runner: RunnerProcess, *, was_busy: bool) -> SeatHistory:
         """Remove a runner that has exited, and return the history of its seat."""
@@ -88,7 +99,8 @@ class RunnerPool:
         del self._runners[runner.number]
         self._idle_since.pop(runner.number, None)
         age = now - self._started.pop(runner.number)
-        if runner.state == "draining" and not runner.is_exhausted:
+        is_drained = runner.state == "draining" and not runner.is_exhausted
+        if is_drained or runner.is_replacement:
             return self._backoff[runner.seat]
         is_old = runner.state != "starting" and age >= YOUNG.total_seconds()
         if was_busy or (is_old and not runner.is_broken):
@@ -132,7 +144,7 @@ class RunnerPool:
         empty = (seat for seat in solos if seat not in taken)
         return [seat for seat in shared if seat not in taken] + list(islice(empty, max(missing, 0)))
 
-    def _spawn(self, seat: Seat, now: float) -> None:
+    def _spawn(self, seat: Seat, now: float) -> RunnerProcess | None:
         number = self._next_number
         self._next_number += 1
         try:
@@ -140,7 +152,7 @@ class RunnerPool:
         except (OSError, StreamfnError) as error:  # no process, descriptor or memory left now
             self._backoff.failed(seat, now)
             self._report("runner_not_started", runner=number, error_message=str(error))
-            return
+            return None
         self._runners[number] = runner
         self._started[number] = now
         self._backoff.started(seat, now)
@@ -148,3 +160,4 @@ class RunnerPool:
         threads = 1 if seat.is_solo else self._start.threads
         runner.send(msgspec.structs.replace(self._start, runner=number, threads=threads))
         self._report("runner_started", runner=number, pid=runner.pid, is_solo=seat.is_solo)
+        return runner

@@ -46,6 +46,10 @@ class RunnerProcess(ChildProcess):
         """Calls past their timeout, for which it was killed."""
         self.is_in_doubt = False
         """Whether it exited by itself because calls failed in it because of other calls."""
+        self.is_replacement = False
+        """Whether another runner still has its seat, or had it until its import failed."""
+        self.is_outdated = False
+        """Whether it has code from before a reload: it gets no more lanes."""
 
     def receive(self) -> list[RunnerReport]:
         """Return the messages received so far; after the exit, the last ones."""

@@ -65,7 +65,7 @@ class Shutdown:
         self.exit_code = exit_code
         self._end_by = self._clock.monotonic() + self._timeout
         for runner in self._runners:
-            if runner.state == "ready":
+            if runner.state in {"ready", "standby"}:
                 runner.state = "draining"
                 runner.send(Drain(self._timeout * FINISH_PART))
             elif runner.state == "starting":

@@ -4,6 +4,7 @@ SIGTERM, first SIGINT     drain
 second SIGINT             abandon, exit code 130
 SIGQUIT                   abandon, exit code 131
 SIGUSR1                   write stacks and the calls in flight
+SIGHUP                    reload the code; drain if the worker's terminal was closed
 SIGTSTP                   stop the runners too, which are in their own process groups
 """
 
@@ -11,13 +12,17 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Self
 
-HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGTSTP)
+HANDLED: Final = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGHUP, signal.SIGTSTP),
+)
 
 
 class SignalBox:
@@ -37,7 +42,7 @@ class SignalBox:
                 self._writer.fileno(), warn_on_full_buffer=False
             )
             handler: Callable[[int, FrameType | None], None] = self._arrive
-            self._before = {number: signal.signal(number, handler) for number in HANDLED}
+            self._before = {n: signal.signal(n, handler) for n in HANDLED if not _is_nohup(n)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,3 +71,21 @@ class SignalBox:
 
     def _arrive(self, number: int, _frame: FrameType | None) -> None:
         self._arrived.append(number)
+
+
+def _is_nohup(number: int) -> bool:
+    """Whether the signal is SIGHUP and was ignored from the start, as `nohup` wants it."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
+class Terminal:
+    """The terminal that the worker was started on, if there is one."""
+
+    def __init__(self) -> None:
+        """Note whether stderr is a terminal."""
+        self._was_there = sys.stderr is not None and sys.stderr.isatty()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was there and was closed: then the kernel or the shell sends SIGHUP."""
+        return self._was_there and not sys.stderr.isatty()

@@ -10,6 +10,7 @@ mod erasing;
 mod folder;
 mod preparing;
 mod record_file;
+mod renaming;
 mod status;
 
 use std::collections::BTreeMap;
@@ -34,11 +35,16 @@ pub(crate) use folder::{folder_of, stream_of, RECORD, REMOVED};
 use folder::{has_folders, LANES_SUFFIX};
 pub(super) use preparing::resolve;
 pub(crate) use record_file::RANGES_START;
+pub(super) use renaming::OWN_STREAMS;
+pub(crate) use renaming::{RENAMING, RENAMING_STAGED};
 pub use status::LaneStatus;
 
 /// Longest wait for the lock: another process that makes lanes files for a large stream syncs each
 /// of them.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the mappings are listed until the list is whole.
+const LISTINGS_MAX: usize = 100;
+
 /// A mapping: the position of each of its lanes in each stream that it reads.
 #[derive(Debug)]
 pub struct Mapping {
@@ -80,7 +86,9 @@ impl Mapping {
         let factor = wanted.factor;
         let mapping = Self::at(log, name);
         let lock = mapping.lock_file()?;
-        let _locked = lock.lock(&Patience::of(LOCK_PATIENCE))?;
+        let patience = Patience::of(LOCK_PATIENCE);
+        let _locked = lock.lock(&patience)?;
+        Self::finish_renaming(log, &patience)?;
         let found = mapping.load()?;
         if found.as_ref().is_none_or(|record| record.begun.is_empty()) {
             mapping.check_start(start)?;
@@ -159,15 +167,27 @@ impl Mapping {
     /// # Errors
     /// As [`Mapping::register`]: what an unreadable mapping needs is unknown.
     pub(super) fn all(log: &Arc<Log>) -> Result<Vec<Self>> {
+        for _ in 0..LISTINGS_MAX {
+            if let Some(all) = Self::all_listed(log)? {
+                return Ok(all);
+            }
+        }
+        Err(Error::config("mapping", "functions are renamed or removed all the time".to_owned()))
+    }
+
+    /// All mappings, `None` if one went between the listing and its opening. WHY not without it: it
+    /// may have another name now, which the listing does not have.
+    fn all_listed(log: &Arc<Log>) -> Result<Option<Vec<Self>>> {
         let mut all = Vec::new();
         for (name, has_record) in Self::entries(log)? {
             if has_record {
-                all.extend(Self::open(log, &name)?);
+                let Some(mapping) = Self::open(log, &name)? else { return Ok(None) };
+                all.push(mapping);
             } else if Self::is_lost(log, &name)? {
                 all.push(Self::at(log, &name));
             }
         }
-        Ok(all)
+        Ok(Some(all))
     }
 
     /// The names in the folder of all mappings, and whether there is a record.
@@ -414,6 +434,7 @@ impl Mapping {
         let folder = log.root().join("mappings");
         let lock = LockedFile::open(log.fs(), &folder.join("lock"))?;
         let _locked = lock.lock(patience)?;
+        Self::finish_renaming(log, patience)?;
         work()
     }
 

@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod membership;
 mod operating;
 pub mod removal;
+pub mod rename;
 mod replay;
 mod resume_point;
 pub mod retention;

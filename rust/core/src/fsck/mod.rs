@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::checkpoint::mapping::{RENAMING, RENAMING_STAGED};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::control::{view_log, PageView, CONTROL_BYTES};
 use crate::error::{Error, IoContext, Result};
@@ -378,7 +379,7 @@ impl<'x> Examination<'x> {
             let path = folder.join(&name);
             if self.is_folder(&path)? {
                 folders.push(name);
-            } else if name != "lock" {
+            } else if !["lock", RENAMING, RENAMING_STAGED].contains(&name.as_str()) {
                 self.foreign(&path);
             }
         }

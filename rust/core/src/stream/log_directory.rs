@@ -37,7 +37,7 @@ pub trait Housekeeper: Send + Sync {
 pub struct Log {
     directory: Arc<Directory>,
     lock: Arc<dyn File>,
-    topology: Arc<Topology>,
+    pub(super) topology: Arc<Topology>,
     streams: Mutex<HashMap<String, Arc<Stream>>>,
     housekeepers: Mutex<Vec<Weak<dyn Housekeeper>>>,
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -230,6 +230,11 @@ impl Log {
         self.streams.lock().remove(name);
         self.bump();
         Ok(())
+    }
+
+    /// Drops the handle that this process has open on a stream.
+    pub(super) fn forget_stream(&self, name: &str) {
+        self.streams.lock().remove(name);
     }
 
     fn make_stream(

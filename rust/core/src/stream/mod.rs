@@ -8,6 +8,7 @@ mod manifests;
 mod opening;
 mod put;
 mod removal;
+mod renaming;
 mod reshard;
 pub mod routing;
 mod topology;

@@ -28,6 +28,14 @@ pub(super) fn folder_of(name: &str) -> &str {
     }
 }
 
+/// The name after a folder was renamed.
+fn moved(name: &Name, from: &str, to: &str) -> Name {
+    match name.strip_prefix(from) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{to}{rest}").into(),
+        _ => name.clone(),
+    }
+}
+
 /// Content of a file; a sector that is not there reads as zeros.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Content {
@@ -105,6 +113,23 @@ pub(crate) enum Change {
     SyncFailed(u64),
 }
 
+impl Change {
+    /// Has a change in a folder be one in the folder's new name.
+    fn follow(&mut self, from: &str, to: &str) {
+        match self {
+            Self::Mkdir(path)
+            | Self::Create(path, _)
+            | Self::Remove(path)
+            | Self::RemoveDir(path) => *path = moved(path, from, to),
+            Self::Rename(before, after) => {
+                *before = moved(before, from, to);
+                *after = moved(after, from, to);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Files, names and folders at one moment. Clones share what neither has changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
@@ -129,6 +154,7 @@ impl Disk {
             }
             Change::Write(inode, offset, bytes) => self.file(*inode).write(*offset, bytes),
             Change::Truncate(inode, length) => self.file(*inode).truncate(*length),
+            Change::Rename(from, to) if self.folders.contains(from) => self.move_folder(from, to),
             Change::Rename(from, to) => {
                 let names = Arc::make_mut(&mut self.names);
                 if let Some(inode) = names.remove(from) {
@@ -143,6 +169,14 @@ impl Disk {
             }
             Change::Sync(_) | Change::SyncDir(_) | Change::SyncFailed(_) => {}
         }
+    }
+
+    fn move_folder(&mut self, from: &Name, to: &Name) {
+        let folders = std::mem::take(Arc::make_mut(&mut self.folders));
+        self.folders = Arc::new(folders.iter().map(|name| moved(name, from, to)).collect());
+        let names = std::mem::take(Arc::make_mut(&mut self.names));
+        let names = names.iter().map(|(name, inode)| (moved(name, from, to), *inode)).collect();
+        self.names = Arc::new(names);
     }
 
     fn inode(&self, path: &Path) -> u64 {
@@ -313,6 +347,11 @@ impl Crasher {
                     std::mem::take(&mut self.names).into_iter().partition(is_in);
                 self.names = open;
                 for change in &settled {
+                    if let Change::Rename(from, to) = change {
+                        if self.durable.folders.contains(from) {
+                            self.names.iter_mut().for_each(|pending| pending.follow(from, to));
+                        }
+                    }
                     self.durable.apply(change);
                 }
             }

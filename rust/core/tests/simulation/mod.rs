@@ -551,7 +551,8 @@ impl Fs for SimFs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.whole(Call::Rename)?;
         let (from, to) = (name_of(from), name_of(to));
-        if !self.state().disk.names.contains_key(&from) {
+        let disk = self.state().disk.clone();
+        if !disk.names.contains_key(&from) && !disk.folders.contains(&from) {
             return Err(Self::missing());
         }
         self.change(Change::Rename(from, to));

@@ -1,6 +1,7 @@
 //! Forgetting a stream, or all of a mapping.
 
 use super::folder::{has_folders, remove_all, remove_empty, RECORD, REMOVED};
+use super::renaming::RENAMING_STAGED;
 use super::Mapping;
 use crate::checkpoint::lease::Lease;
 use crate::checkpoint::slot::replayed;
@@ -89,6 +90,11 @@ impl Mapping {
         let mut was_left = false;
         for mapping in fs.list(&mappings).at(&mappings)? {
             let folder = mappings.join(&mapping);
+            if mapping == RENAMING_STAGED {
+                fs.remove(&folder).at(&folder)?;
+                was_left = true;
+                continue;
+            }
             // What is no folder is the lock.
             let Some(names) = fs::names_in(&**fs, &folder).at(&folder)? else { continue };
             let has = |wanted: &str| names.iter().any(|name| name == wanted);
