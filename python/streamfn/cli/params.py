@@ -85,6 +85,17 @@ class StreamName(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         return str(value)
 
 
+def dry_run_option(command: _Command) -> _Command:
+    """Add `--dry-run`."""
+    help_ = "Only print what would change and what would be deleted."
+    return click.option("--dry-run", is_flag=True, help=help_)(command)
+
+
+def yes_option(command: _Command) -> _Command:
+    """Add `--yes`."""
+    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(command)
+
+
 def log_dir_option(command: _Command) -> _Command:
     """Add `--log-dir`."""
     return click.option(

@@ -31,6 +31,11 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_abandons": (WARN, "{message}"),
     "worker_death_noticed": (WARN, "another worker died: taking over its lane"),
     "waiting_for_stream": (INFO, "waiting for stream `{stream}`"),
+    "stream_created": (INFO, "created the declared stream `{stream}`"),
+    "stream_differs": (
+        WARN,
+        "stream `{stream}` has {field} {existing}, the app declares {declared} (hint: {hint})",
+    ),
     "factor_changed": (INFO, "this shard now has {factor} lanes"),
     "replay_started": (INFO, "replay started or continued"),
     "replay_finished": (INFO, "replay finished"),
@@ -97,6 +102,7 @@ _IN_MESSAGE: Final = {
     *("event", "level", "mapping", "stream", "shard_id", "sequence_number", "first", "last"),
     *("error_type", "error_message", "traceback", "records", "attempt", "attempts", "seconds"),
     *("message", "reason", "factor", "timeout"),
+    *("field", "declared", "existing", "hint"),
 }
 """Fields that a text line has in its message."""
 

@@ -81,6 +81,8 @@ class Ready(Message, frozen=True, tag="ready"):
     """`EventSourceMapping.to_dict` of each mapping."""
     asynchronous: list[str]
     """Names of the mappings with an `async` function."""
+    streams: list[dict[str, Any]] = []
+    """`StreamDeclaration.to_dict` of each stream that the app declares."""
 
 
 class NotReady(Message, frozen=True, tag="not_ready"):

@@ -85,7 +85,9 @@ class Runner:
         """Return a description of the app for the supervisor, which never imports it."""
         functions = self._functions.values()
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
-        return Ready([each.mapping.to_dict() for each in functions], names)
+        mappings = [each.mapping.to_dict() for each in functions]
+        streams = [each.to_dict() for each in self._app.declared_streams]
+        return Ready(mappings, names, streams)
 
     def run(self, board: Board, process: SupervisedProcess) -> bool:
         """Carry out commands and run lanes until drained; then release all lanes.

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from streamfn import _core
 from streamfn._core import LaneStatus, Log
 from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
+from streamfn.model.declaration import StreamDeclaration
 from streamfn.model.mapping import EventSourceMapping, function_of
-from streamfn.worker.registration import register_mapping
+from streamfn.worker.registration import declare_streams, register_mapping
 from streamfn.worker.report import Report
 
 from .planner import LaneKey
@@ -127,6 +128,10 @@ class MappingRegistry:
                 mapping.compiled_filter(),
             )
         self.prepare()
+
+    def declare(self, declared: Iterable[StreamDeclaration]) -> None:
+        """Create the app's declared streams that are missing; report how the others differ."""
+        declare_streams(self._log, declared, self._report)
 
     def missing_stream(self) -> str | None:
         """Return the name of a source stream that does not exist, if there is one."""

@@ -11,6 +11,7 @@ from streamfn._core import Board
 from streamfn.clock import Clock
 from streamfn.engine.invoker import CANCEL_GRACE
 from streamfn.errors import ConfigError
+from streamfn.model.declaration import StreamDeclaration
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.worker import WorkerConfig
 from streamfn.worker.exit_codes import OWN_EXITS
@@ -161,6 +162,7 @@ class RunnerMessageHandler:
             most = f"an app can have {Board.MAPPINGS}"
             raise ConfigError("APP", f"the app has {len(mappings)} functions, {most}")
         only = chosen(mappings, self._config.only)
+        parts.registry.declare(map(StreamDeclaration.from_dict, message.streams))
         parts.registry.register(mappings, message.asynchronous, only)
         self.is_registered = True
 
