@@ -73,11 +73,6 @@ def add(
     Without options a stream has one shard, keeps everything, is compressed and survives power
     loss. With --exist-ok, a stream that exists with other settings than those given is told, each
     difference in a line, and the exit code is 1.
-
-    \b
-    Examples:
-      streamfn stream add orders --shards 4 --retention 7d
-      streamfn stream add orders --shards 4 --exist-ok
     """
     wanted = declared_stream(name, retention=retention or ..., **settings)
     with Log.open(log_dir) as log:
@@ -125,12 +120,6 @@ def set_(
     Programs that have STREAM open use the new settings within two seconds. --retention replaces all
     limits of the stream. If records would be deleted at once, the command says how many, and which
     functions have not processed them, and asks.
-
-    \b
-    Examples:
-      streamfn stream set orders --retention 7d --retention 10GiB
-      streamfn stream set orders --retention everything
-      streamfn stream set orders --compression none --dry-run
     """
     if not retention and compression is None:
         raise click.UsageError("nothing to change: give --retention or --compression")

@@ -54,11 +54,6 @@ def trim(
     Says first how many records go, and which functions have not processed them. Deleted records
     cannot be read any more. The disk has room again when a whole file of deleted records goes: one
     holds up to 256 MiB.
-
-    \b
-    Examples:
-      streamfn stream trim orders --before @-30d --dry-run
-      streamfn stream trim orders --before 120000 --shard shardId-000000000001 --yes
     """
     first_kept = before.start
     assert not isinstance(first_kept, str), "TRIM_POSITION has no words"
