@@ -91,7 +91,7 @@ class BufferedPut:
             output.note("further bad lines are only counted (hint: -v prints all)")
 
     def _collect(self, record: InputRecord | BadLine | None) -> None:
-        if type(record) is InputRecord:
+        if isinstance(record, InputRecord):
             self._waiting.append(record)
             self._bytes += len(record.data)
         elif record is not None:

@@ -86,8 +86,7 @@ pub(crate) fn compression(text: &str) -> PyResult<Compression> {
 }
 
 pub(crate) fn retention(seconds: Option<f64>, bytes: Option<u64>, consumed: bool) -> Retention {
-    let age_us =
-        |s: f64| u64::try_from(crate::wait::seconds(s).as_micros()).unwrap_or(u64::MAX);
+    let age_us = |s: f64| u64::try_from(crate::wait::seconds(s).as_micros()).unwrap_or(u64::MAX);
     Retention { age_us: seconds.map(age_us), bytes, is_consumed: consumed }
 }
 
