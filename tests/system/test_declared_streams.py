@@ -58,7 +58,7 @@ def test_a_process_that_has_the_stream_open_takes_the_new_settings(cli, tmp_path
         stream = log.stream("ev")
         for _ in range(5):
             stream.put(b"x" * 600_000)
-        before = stream.info()
+        assert stream.info().bytes > 2 * 2**20
 
         options = ["--retention", "1MiB", "--compression", "zstd", "--yes"]
         ended = cli("stream", "set", "ev", *options)
@@ -69,12 +69,11 @@ def test_a_process_that_has_the_stream_open_takes_the_new_settings(cli, tmp_path
         while stream.core.compression != "zstd":
             assert time.monotonic() < limit
             time.sleep(0.05)
-        while stream.info().shards[0].trim_horizon == 0:
+        while stream.info().bytes > 2 * 2**20:
             assert time.monotonic() < limit
             time.sleep(0.05)
 
         kept = stream.info().bytes
         stream.put(b"x" * 600_000)
-        assert kept < before.bytes
         assert stream.info().bytes - kept < 100_000, "it is compressed"
         assert str(stream.retention) == "1MiB"

@@ -71,7 +71,8 @@ fn the_settings_are_the_old_or_the_new_ones_wherever_the_machine_stops() {
             continue;
         }
         for disk in crasher.states(point as u64, &Bound::few(4)) {
-            let stream = open(&SimFs::on(disk)).stream("s").unwrap();
+            let log = open(&SimFs::on(disk));
+            let stream = log.stream("s").unwrap();
             let config = stream.config();
             assert_eq!(vec![b"1".to_vec()], values(&stream), "point {point}");
             put(&stream, b"more");
