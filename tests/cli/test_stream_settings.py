@@ -3,15 +3,15 @@
 import pytest
 
 from streamfn import Log, _core
+from streamfn.model.retention import RetentionLimits
 
 SHARD = "shardId-000000000000"
 
 
 def settings_of(log_dir, name):
     with Log.open(log_dir) as log:
-        stream = log.stream(name)
-        info = stream.info()
-        return str(stream.retention), info.compression, len(info.shards)
+        info = log.stream(name).info()
+        return str(RetentionLimits(**info.retention)), info.compression, len(info.shards)
 
 
 @pytest.fixture

@@ -149,10 +149,13 @@ def _changes(
     stream: Stream, limits: RetentionLimits | None, compression: str | None
 ) -> dict[str, tuple[str, str]]:
     """Return the old and the new value of each setting that changes."""
-    stream.info()  # reads the settings as they are now
+    info = stream.info()
     pairs = {
-        "retention": (str(stream.retention), None if limits is None else str(limits)),
-        "compression": (stream.core.compression, compression),
+        "retention": (
+            str(RetentionLimits(**info.retention)),
+            None if limits is None else str(limits),
+        ),
+        "compression": (info.compression, compression),
     }
     return {
         field: (old, new) for field, (old, new) in pairs.items() if new is not None and old != new

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from streamfn.errors import StreamExists
 from streamfn.model.declaration import StreamDeclaration, StreamDifference
-from streamfn.model.retention import EVERYTHING
+from streamfn.model.retention import EVERYTHING, RetentionLimits
 
 from .handle import Log
 from .stream import Stream
@@ -58,7 +58,7 @@ def differences(stream: Stream, wanted: StreamDeclaration) -> list[StreamDiffere
             info.durability,
             "it cannot change: put into a new stream, or declare what exists",
         ),
-        ("retention", wanted.retention, stream.retention, f"{change}{limits}`"),
+        ("retention", wanted.retention, RetentionLimits(**info.retention), f"{change}{limits}`"),
         (
             "compression",
             wanted.compression,

@@ -12,7 +12,7 @@ from streamfn.errors import ConfigError
 from streamfn.model.batch import Batch
 from streamfn.model.mapping import OnCorruption
 from streamfn.model.put import PutResult, PutResults
-from streamfn.model.retention import Retention, RetentionLimits, parse_retention
+from streamfn.model.retention import Retention, parse_retention
 from streamfn.model.stream import Compression, ShardInfo, StreamInfo
 from streamfn.units import from_microseconds
 
@@ -224,11 +224,6 @@ class Stream:
         self._core.set(
             compression=compression, sets_retention=retention is not ..., timeout=timeout, **limits
         )
-
-    @property
-    def retention(self) -> RetentionLimits:
-        """What the stream keeps."""
-        return RetentionLimits(**self._core.retention)
 
     def trim(self, before: int | datetime, *, shard: str | None = None) -> int:
         """Delete old records. This cannot be undone: no process can read them any more.
