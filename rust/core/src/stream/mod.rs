@@ -114,14 +114,11 @@ impl Stream {
         if let Some(shard) = open.get(&id) {
             return Ok(Arc::clone(shard));
         }
-        let meta = self.known.lock().iter().find(|meta| meta.id == id).cloned();
-        let meta = match meta {
-            Some(meta) => Some(meta),
-            None => {
-                let all = reshard::visible(&load(&self.directory, &self.name)?);
-                all.into_iter().find(|meta| meta.id == id)
-            }
-        };
+        let mut meta = self.known.lock().iter().find(|meta| meta.id == id).cloned();
+        if meta.is_none() {
+            let all = reshard::visible(&load(&self.directory, &self.name)?);
+            meta = all.into_iter().find(|meta| meta.id == id);
+        }
         let meta = meta
             .ok_or_else(|| Error::config("shard", format!("stream `{}` has no {id}", self.name)))?;
         let folder = self.shard_folder(id);
