@@ -39,7 +39,9 @@ fn values(stream: &Stream) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Some((batch, after)) = shard.read(&cursor, &mut buffer).unwrap() {
         cursor = after;
-        found.extend((0..batch.count()).map(|index| batch.value(index).to_vec()));
+        if batch.control().is_none() {
+            found.extend((0..batch.count()).map(|index| batch.value(index).to_vec()));
+        }
     }
     found
 }
