@@ -106,7 +106,7 @@ fn a_process_that_has_the_stream_open_uses_the_new_settings_after_a_pass_of_rete
     let log = open(&fs);
     let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
     let stream = log.create_stream("s", &config, &patience()).unwrap();
-    let text = [b'x'; 100_000];
+    let text = b"x".repeat(100_000);
     let size = |stream: &Stream| stream.shard(ShardId(0)).unwrap().size().unwrap().1;
     put(&stream, &text);
     assert!(size(&stream) > 100_000);
@@ -123,7 +123,7 @@ fn a_process_that_has_the_stream_open_uses_the_new_settings_after_a_pass_of_rete
     let before = size(&stream);
     put(&stream, &text);
     assert!(size(&stream) - before < 10_000, "it is compressed");
-    assert_eq!(vec![text.to_vec(), text.to_vec()], values(&stream), "both kinds are read");
+    assert_eq!(vec![text.clone(), text], values(&stream), "both kinds are read");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn what_would_be_removed_is_what_is_removed() {
     };
     let stream = log.create_stream("s", &config, &patience()).unwrap();
     for number in 0..6 {
-        put(&stream, &[number; 600_000]);
+        put(&stream, &[number].repeat(600_000));
     }
     let limits = Retention { bytes: Some(1_500_000), ..Retention::default() };
     let id = ShardId(0);
