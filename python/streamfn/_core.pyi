@@ -380,6 +380,48 @@ class Stream:
         """
     def trim(self, shard_id: str, before: int | datetime, timeout: float | None = None) -> int:
         """Delete a shard's records before a sequence number or time; return the bytes freed."""
+    def trimmable(
+        self, shard_id: str, before: int | datetime, timeout: float | None = None
+    ) -> tuple[int, int, int]:
+        """Return what `trim` would do now: the new trim horizon, segments and bytes removed."""
+    def removable(
+        self,
+        shard_id: str,
+        *,
+        retention_seconds: float | None = None,
+        retention_bytes: int | None = None,
+        retention_consumed: bool = False,
+        timeout: float | None = None,
+    ) -> tuple[int, int, int]:
+        """Return what a pass with this retention would do now, in the form of `trimmable`."""
+    def set(
+        self,
+        *,
+        compression: str | None = None,
+        sets_retention: bool = False,
+        retention_seconds: float | None = None,
+        retention_bytes: int | None = None,
+        retention_consumed: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Change settings; the change is durable.
+
+        This process uses the new settings at once, other processes within two seconds.
+
+        Args:
+            compression: `zstd` or `none`, for new records. None: unchanged.
+            sets_retention: Whether the retention changes, to what the next three say.
+            retention_seconds: Oldest age kept. None: no such limit.
+            retention_bytes: Most bytes kept by a shard. None: no such limit.
+            retention_consumed: Whether consumed records may be removed.
+            timeout: Longest wait for the lock, in seconds. None: 30.
+
+        Raises:
+            ConfigError: `compression` is neither.
+            StreamNotFound: The stream was removed.
+            LockTimeout: Another process is changing streams; nothing has changed.
+            LogFull: No room for the manifest; nothing has changed.
+        """
     def reader(
         self, shard_id: str, start: _Start | None = None, *, skip_corruption: bool = False
     ) -> ShardReader: ...
@@ -793,8 +835,17 @@ class Mapping:
         """
     def wait_drained(self, timeout: float | None = None) -> None:
         """Wait until no lane is leased; `LockTimeout` after `timeout` seconds (30)."""
-    def seek(self, stream: str, start: _Start, *, timeout: float | None = None) -> dict[str, int]:
-        """Move all lanes to `start`, at most to the visible end; discard batches in flight.
+    def seek(
+        self,
+        stream: str,
+        start: _Start,
+        *,
+        shard_id: str | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, int]:
+        """Move all lanes, or those of one shard, to `start`, at most to the visible end.
+
+        Batches in flight are discarded.
 
         The change is durable. A crash during the call leaves the mapping paused.
 
@@ -802,6 +853,7 @@ class Mapping:
             The new starting position of each shard.
 
         Raises:
+            ConfigError: The mapping has no lanes in the shard.
             LockTimeout: A worker did not release its lanes in time; nothing has changed.
             SequenceTrimmed: The sequence number is no longer kept.
         """

@@ -181,6 +181,10 @@ class Stream:
         """Delete old records; see `streamfn.Stream.trim`."""
         return await self._run(partial(self._stream.trim, before, shard=shard))
 
+    async def set(self, **settings: Any) -> None:  # noqa: ANN401
+        """Change settings; see `streamfn.Stream.set`."""
+        await self._run(partial(self._stream.set, **settings))
+
     async def info(self) -> StreamInfo:
         """Return the stream's settings, shards and sizes."""
         return await self._run(self._stream.info)

@@ -97,7 +97,7 @@ def test_a_line_that_is_not_json(run_streamfn):
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("error: line 3 of standard input is not JSON (")
-    assert last.endswith("(hint: correct it, or use --format lines or csv)")
+    assert "(hint: correct it, or use --format lines or csv; go on there with --from-line 3" in last
     assert run_streamfn("tail", "s", "-e").stdout == '{"n":1}\n{"n":2}\n'
 
 

@@ -192,7 +192,6 @@ class TestSeek:
             ("beginning", 0),
             ("TRIM_HORIZON", 0),
             ("@-1h", 0),
-            ("@2100-01-01", 10),
             ("99", 10),
         ],
     )
@@ -219,13 +218,36 @@ class TestSeek:
             ended = run("fn", "seek", "total", "5")
 
         assert ended.code == 2
-        assert "belongs to one shard, and `shop.total` has 2: use @TIME" in ended.stderr
+        assert "belongs to one shard, and `shop.total` has 2: add --shard" in ended.stderr
 
     def test_an_unknown_function_is_told(self, run, function):
         ended = run("fn", "seek", "totl", "end")
 
         assert ended.code == 1
         assert "did you mean `total`?" in ended.stderr
+
+    def test_one_shard_of_several_is_moved(self, run, log_dir):
+        with Log.open(log_dir) as log:
+            keys = [str(number) for number in range(50)]
+            log.create_stream("orders", shards=2).put_many([b"x"] * 50, keys)
+            _core.Mapping.register(log.core, "shop.total", factor=1).prepare("orders")
+        second = "shardId-000000000001"
+
+        moved = run("fn", "seek", "total", 3, "--shard", second, "--json")
+        assert moved.json == [{"stream": "orders", "shard_id": second, "sequence_number": 3}]
+        lanes = run("fn", "info", "total", "--json").json["lane_list"]
+        assert {lane["shard_id"]: lane["checkpoint"] for lane in lanes} == {
+            "shardId-000000000000": 0,
+            second: 3,
+        }
+        unknown = run("fn", "seek", "total", 3, "--shard", "shardId-000000000009")
+        assert (unknown.code, "has no lanes in" in unknown.stderr) == (78, True)
+
+    def test_a_time_in_the_future_is_refused(self, run, function):
+        ended = run("fn", "seek", "total", "@2100-01-01")
+
+        assert ended.code == 2
+        assert "is in the future, no record is as new: use `end`" in ended.stderr
 
 
 class TestRename:

@@ -112,5 +112,9 @@ class TestStreamPosition:
         parse_position("end", ALL).check_shards(2, "s")
         with pytest.raises(click.UsageError, match="`5` belongs to one shard, and `s` has 2: add"):
             number.check_shards(2, "s")
-        with pytest.raises(click.UsageError, match="has 2: use @TIME"):
-            number.check_shards(2, "s", has_shard_option=False)
+
+    def test_a_time_in_the_future_is_no_position(self):
+        parse_position("@-5m", ALL).check_past()
+        parse_position("5", ALL).check_past()
+        with pytest.raises(click.UsageError, match="is in the future, no record is as new: use"):
+            parse_position("@9999-01-01", ALL).check_past()

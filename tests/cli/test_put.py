@@ -282,3 +282,101 @@ class TestRefusals:
 
         assert ended.code == 1
         assert "none.ndjson: No such file or directory" in ended.stderr
+
+
+class TestDirtyFiles:
+    """Tests for `--skip-bad`, `--from-line` and keys inside objects."""
+
+    BAD = b'1\nbad\n"' + b"x" * (10 * 2**20) + b'"\n' + b"y" * (12 * 2**20) + b"\n2\n\xff\n3"
+
+    def test_bad_lines_are_skipped_told_and_counted(self, run, contents):
+        """Also a record over the limit, and a line that no record could hold."""
+        ended = run("put", "clicks", "--skip-bad", input=self.BAD)
+
+        assert ended.code == 0
+        assert [data for _, data in contents("clicks")] == [b"1", b"2", b"3"]
+        skipped = [line for line in ended.stderr.splitlines() if line.startswith("skipped: ")]
+        assert [line.split(" of ")[0] for line in skipped] == [
+            f"skipped: line {number}" for number in (2, 3, 4, 6)
+        ]
+        assert "put 3 records into `clicks`\nskipped 4 bad lines of standard input\n" in (
+            ended.stderr
+        )
+
+    def test_only_the_first_ones_are_told_one_by_one(self, run):
+        ended = run("put", "clicks", "--skip-bad", input=b"bad\n" * 21 + b"1\n")
+
+        assert ended.stderr.count("skipped: ") == 20
+        assert "skipped 21 bad lines of standard input" in ended.stderr
+        assert run("put", "clicks", "--skip-bad", "-v", input=b"bad\n" * 21).stderr.count(
+            "skipped: "
+        ) == 21  # fmt: skip
+
+    def test_bad_rows_of_csv_are_skipped(self, run, contents):
+        rows = b'a,b\n1,2\n3\n\xff,4\n"x" y,5\n"two\nlines",6\n'
+
+        ended = run("put", "rows", "--format", "csv", "--skip-bad", input=rows)
+
+        assert ended.code == 0
+        assert [data for _, data in contents("rows")] == [
+            b'{"a":"1","b":"2"}', b'{"a":"two\\nlines","b":"6"}'
+        ]  # fmt: skip
+        assert "skipped 3 bad lines" in ended.stderr
+
+    def test_a_stopped_put_names_the_line_to_go_on_from_and_nothing_comes_twice(
+        self, run, contents
+    ):
+        ended = run("put", "clicks", input=b"1\n2\nbad\n4\n")
+        assert "go on there with --from-line 3" in ended.stderr
+
+        assert run("put", "clicks", "--from-line", 3, input=b"1\n2\n3\n4\n").code == 0
+        assert [data for _, data in contents("clicks")] == [b"1", b"2", b"3", b"4"]
+
+    def test_a_csv_file_keeps_its_header(self, run, contents):
+        rows = b'a\n"x\ny"\n1,2\n3\n'
+        ended = run("put", "rows", "--format", "csv", input=rows)
+        assert "go on there with --from-line 4" in ended.stderr
+
+        run("put", "rows", "--format", "csv", "--from-line", 5, input=rows)
+        assert [data for _, data in contents("rows")] == [b'{"a":"x\\ny"}', b'{"a":"3"}']
+
+    def test_a_line_behind_the_end_is_an_error_and_the_end_is_not(self, run):
+        assert run("put", "clicks", "--from-line", 3, input=b"1\n2\n").code == 0
+        ended = run("put", "clicks", "--from-line", 4, input=b"1\n2\n")
+        assert (ended.code, "has 2 lines, there is no line 4" in ended.stderr) == (1, True)
+
+    def test_a_call_that_fails_says_which_lines_are_in_doubt(self, run, contents, monkeypatch):
+        from streamfn import LogFull, Stream
+
+        run("put", "clicks", input=b"1\n")
+        put_many, calls = Stream.put_many, []
+
+        def full_at_the_second_call(stream, data, keys):
+            calls.append(len(data))
+            if len(calls) == 2:
+                raise LogFull("a")
+            return put_many(stream, data, keys)
+
+        monkeypatch.setattr(Stream, "put_many", full_at_the_second_call)
+        ended = run("put", "clicks", input=b"7\n" * 15_000)
+
+        assert ended.code == 75
+        assert f"the lines before {calls[0] + 1} were put, some of the lines" in ended.stderr
+        assert f"--from-line {calls[0] + 1} goes on there" in ended.stderr
+        assert len(contents("clicks")) == 1 + calls[0]
+
+    def test_a_key_may_be_inside_an_object(self, run, contents):
+        run("put", "clicks", "--key", "user.id", input=b'{"user":{"id":7}}\n{"user.id":"x"}\n')
+
+        assert [key for key, _ in contents("clicks")] == ["7", "x"]
+
+    def test_a_field_whose_name_has_a_dot_comes_first(self, run, contents):
+        run("put", "clicks", "--key", "a.b", input=b'{"a":{"b":1},"a.b":"exact"}\n')
+
+        assert [key for key, _ in contents("clicks")] == ["exact"]
+
+    @pytest.mark.parametrize("line", [b'{"user":3}', b'{"user":{}}', b'{"user":[{"id":1}]}'])
+    def test_an_object_without_it(self, line, run):
+        ended = run("put", "clicks", "--key", "user.id", input=line)
+
+        assert (ended.code, "has no field `user.id`" in ended.stderr) == (1, True)

@@ -14,9 +14,11 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable
+from types import EllipsisType
 from typing import TypeVar, Unpack
 
 from streamfn.errors import ConfigError
+from streamfn.model.declaration import StreamDeclaration, declared_stream
 from streamfn.model.function import (
     Handler,
     code_version,
@@ -26,6 +28,8 @@ from streamfn.model.function import (
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import StreamOptions, checked_name, mapping_fields, resolved
+from streamfn.model.retention import Retention
+from streamfn.model.stream import Compression, Durability
 
 _Handler = TypeVar("_Handler", bound=Handler)
 
@@ -41,6 +45,7 @@ class App:
         self.name = checked_name("App", name)
         self._mappings: dict[str, EventSourceMapping] = {}
         self._handlers: dict[str, Handler] = {}
+        self._declared: dict[str, StreamDeclaration] = {}
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {', '.join(self._handlers) or 'no functions'}>"
@@ -83,6 +88,47 @@ class App:
             return handler
 
         return register
+
+    def declare(
+        self,
+        name: str,
+        *,
+        shards: int | None = None,
+        durability: Durability | None = None,
+        retention: Retention | tuple[Retention, ...] | EllipsisType | None = ...,
+        compression: Compression | None = None,
+    ) -> None:
+        """Declare a stream: a worker creates it when it starts, if it does not exist.
+
+        A stream that exists is never changed. If it differs from its declaration, the worker logs
+        each difference as a warning, with the command that removes it. Settings that are not given
+        are not compared; a new stream gets the defaults of `Log.create_stream`.
+
+        Args:
+            name: 1 to 128 letters, digits, `_` or `-`.
+            shards: Number of open shards.
+            durability: `"group"` or `"process"`.
+            retention: `"7d"`, `"10GiB"`, `"consumed"`, or a tuple of these. None: keep all records.
+            compression: `"zstd"` or `"none"`.
+
+        Raises:
+            ConfigError: An argument is invalid, or the stream is declared already.
+        """
+        declared = declared_stream(
+            name,
+            shards=shards,
+            durability=durability,
+            retention=retention,
+            compression=compression,
+        )
+        if declared.name in self._declared:
+            raise ConfigError("name", f"`{name}` is declared already, declare a stream once")
+        self._declared[declared.name] = declared
+
+    @property
+    def declared_streams(self) -> tuple[StreamDeclaration, ...]:
+        """The streams that were declared, in order of declaration."""
+        return tuple(self._declared.values())
 
     @property
     def mappings(self) -> tuple[EventSourceMapping, ...]:

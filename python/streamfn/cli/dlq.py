@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from streamfn.model.mapping import function_of
 from streamfn.units import format_count
 
 from .console import output, shows_colour, write_json, write_line, write_listing
@@ -55,7 +56,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@click.argument("function", metavar="FN")
+@click.argument("function", metavar="[FN]", required=False)
 @click.option(
     "--status",
     type=click.Choice(STATUSES),
@@ -67,9 +68,13 @@ def command() -> None:
 @json_option
 @log_dir_option
 @output_options
-def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
-    """List the dead letters of FN."""
+def ls(*, function: str | None, status: str, as_json: bool, log_dir: str) -> None:
+    """List the dead letters of FN; without FN, the functions that have some."""
     from .shapes import dead_letter_shape
+
+    if function is None:
+        _list_functions(log_dir, cast("Status", status), as_json=as_json)
+        return
 
     with _letters(log_dir, function) as letters:
         found = letters.entries(cast("Status", status))
@@ -82,6 +87,18 @@ def ls(*, function: str, status: str, as_json: bool, log_dir: str) -> None:
         "last_failed": "LAST FAILED@",
     }  # fmt: skip
     write_listing(rows, columns, as_json=as_json, none=none)
+
+
+def _list_functions(log_dir: str, status: Status, *, as_json: bool) -> None:
+    from streamfn import _core
+    from streamfn.engine.deadletter import DeadLetters
+
+    with open_log(log_dir) as log:
+        names = sorted(name for name in _core.Mapping.names(log.core) if function_of(name) == name)
+        counts = {name: len(DeadLetters(log, name).entries(status)) for name in names}
+    rows = [{"function": name, "dead_letters": count} for name, count in counts.items() if count]
+    columns = {"function": "FUNCTION~", "dead_letters": f"{status.upper()}>"}
+    write_listing(rows, columns, as_json=as_json, none=f"no function has {status} dead letters")
 
 
 @command.command("show")

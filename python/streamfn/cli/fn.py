@@ -141,9 +141,10 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
 @command.command("pause")
 @click.argument("function", metavar="FN")
 @_timeout_option
+@json_option
 @log_dir_option
 @output_options
-def pause(*, function: str, timeout: timedelta, log_dir: str) -> None:
+def pause(*, function: str, timeout: timedelta, as_json: bool, log_dir: str) -> None:
     """Pause FN: running calls finish, no new ones start.
 
     FN stays paused until `fn resume`, even after a restart. The command waits until no worker
@@ -155,38 +156,52 @@ def pause(*, function: str, timeout: timedelta, log_dir: str) -> None:
         mapping.set_paused(True)
         _wait_drained(mapping, timeout)
     output.note(f"`{name}` is paused (hint: `streamfn fn resume {function}`)")
+    if as_json:
+        write_json({"name": name, "paused": True})
 
 
 @command.command("resume")
 @click.argument("function", metavar="FN")
+@json_option
 @log_dir_option
 @output_options
-def resume(*, function: str, log_dir: str) -> None:
+def resume(*, function: str, as_json: bool, log_dir: str) -> None:
     """Resume FN where it was paused."""
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         _open_mapping(log, name).set_paused(False)
     output.note(f"`{name}` is resumed")
+    if as_json:
+        write_json({"name": name, "paused": False})
 
 
 @command.command("seek")
 @click.argument("function", metavar="FN")
 @click.argument("position", type=SEEK_POSITION, metavar="POSITION")
+@click.option("--shard", metavar="SHARD", help="Move it in this shard only.")
 @_timeout_option
 @json_option
 @log_dir_option
 @output_options
 def seek(
-    *, function: str, position: StreamPosition, timeout: timedelta, as_json: bool, log_dir: str
+    *,
+    function: str,
+    position: StreamPosition,
+    shard: str | None,
+    timeout: timedelta,
+    as_json: bool,
+    log_dir: str,
 ) -> None:
     """Move FN to another position in its stream.
 
     POSITION is beginning (or trim_horizon), end (or latest), @TIME or SEQ. @TIME is ISO 8601
     (local time, unless it ends in a zone such as Z or +01:00), Unix seconds, or an age such as
-    @-5m. SEQ is a sequence number and needs a stream with one shard.
+    @-5m; it must be in the past. SEQ is a sequence number; it needs --shard, or a stream with one
+    shard.
 
     FN is paused during the move. Its batches in flight are forgotten, its dead letters stay.
     """
+    position.check_past()
     with open_log(log_dir) as log:
         name = mapping_name(log, function)
         mapping = _open_mapping(log, name)
@@ -194,10 +209,12 @@ def seek(
         if not streams:
             raise CommandError(f"`{name}` has no lanes yet: its stream does not exist")
         shards = sum(len(log.stream(each).info().shards) for each in streams)
-        position.check_shards(shards, name, has_shard_option=False)
+        position.check_shards(shards if shard is None else 1, name)
         try:
             begins = {
-                each: mapping.seek(each, position.start, timeout=timeout.total_seconds())
+                each: mapping.seek(
+                    each, position.start, shard_id=shard, timeout=timeout.total_seconds()
+                )
                 for each in streams
             }
         except LockTimeout as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Protocol, cast
 
 from streamfn._core import RECORD_BYTES_MAX
+from streamfn.units import format_count
 
 from .exits import CommandError
 
@@ -38,15 +39,33 @@ class Lines:
 
     `number` is the number of the last line returned, from 1. `next_may_block` is true when no
     further line is in memory: reading the next one may wait, so collected lines should be put now.
+    `on_too_long` takes the number of a line that no record could hold, and the reason; the line is
+    skipped then. Without it such a line is an error.
     """
 
     def __init__(self, source: Chunks, name: str) -> None:
         self.name = name
         self.number = 0
         self.next_may_block = False
+        self.on_too_long: Callable[[int, str], None] | None = None
         self._source = source
+        self._lines = self._read()
 
     def __iter__(self) -> Iterator[bytes]:
+        return self._lines
+
+    def skip_to(self, number: int) -> None:
+        """Pass over the lines before this one.
+
+        Raises:
+            CommandError: There are not as many.
+        """
+        while self.number < number - 1:
+            if next(self._lines, None) is None:
+                count = format_count(self.number, "line")
+                raise CommandError(f"{self.name} has {count}, there is no line {number}")
+
+    def _read(self) -> Iterator[bytes]:
         rest = b""
         while chunk := self._source.read1(CHUNK_BYTES):
             *lines, rest = (rest + chunk).split(b"\n") if rest else chunk.split(b"\n")
@@ -56,12 +75,24 @@ class Lines:
                 self.next_may_block = index == last
                 yield line
             if len(rest) > RECORD_BYTES_MAX:
-                message = f"line {self.number + 1} of {self.name} is longer than a record may be"
-                raise CommandError(message, f"the limit is {RECORD_BYTES_MAX:,} bytes")
-        if rest:
+                rest = self._pass_long_line()
+        for line in rest.removesuffix(b"\n").split(b"\n") if rest else ():
             self.number += 1
             self.next_may_block = True
-            yield rest
+            yield line
+
+    def _pass_long_line(self) -> bytes:
+        """Read to the end of a line that is too long; return what was read of the next ones."""
+        message = f"line {self.number + 1} of {self.name} is longer than a record may be"
+        if self.on_too_long is None:
+            raise CommandError(message, f"the limit is {RECORD_BYTES_MAX:,} bytes")
+        self.number += 1
+        self.on_too_long(self.number, message)
+        while chunk := self._source.read1(CHUNK_BYTES):
+            _, is_end, rest = chunk.partition(b"\n")
+            if is_end:
+                return rest
+        return b""
 
 
 class Frame(Protocol):

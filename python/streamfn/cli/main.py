@@ -14,6 +14,7 @@ from streamfn import __version__
 from streamfn.errors import StreamfnError
 
 from .console import output, shows_colour
+from .examples import with_examples
 from .exits import CommandError, Exit, exit_code, one_line
 from .params import CommandGroup, output_options
 
@@ -39,7 +40,7 @@ class LazyGroup(CommandGroup):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"streamfn.cli.{name}").command
-        return command
+        return with_examples(command, name)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- what the command returns
         """Run the command; a reader that closes the pipe early is not an error."""

@@ -13,6 +13,7 @@ import click
 from streamfn.errors import ConfigError, StreamNotFound
 
 from .console import output
+from .examples import with_examples
 from .exits import CONFIG_HINTS, CommandError, Exit
 
 if TYPE_CHECKING:
@@ -23,10 +24,26 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_LOG_DIR = ".streamfn"
+SENTENCE_MAX = 400
+"""Longest first sentence of a command's help, in characters."""
 
 
 class CommandGroup(click.Group):
-    """A group that suggests the nearest command for an unknown name."""
+    """A group that shows whole sentences, and suggests the nearest command for an unknown name."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return the command of that name, with its examples."""
+        command = super().get_command(ctx, name)
+        path = " ".join([*ctx.command_path.split()[1:], name])
+        return None if command is None else with_examples(command, path)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each command; click would cut it to one line."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(SENTENCE_MAX)) for name, command in commands
+                if command is not None and not command.hidden]  # fmt: skip
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -83,6 +100,17 @@ class StreamName(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         except ConfigError as error:
             self.fail(error.reason, param, ctx)
         return str(value)
+
+
+def dry_run_option(command: _Command) -> _Command:
+    """Add `--dry-run`."""
+    help_ = "Only print what would change and what would be deleted."
+    return click.option("--dry-run", is_flag=True, help=help_)(command)
+
+
+def yes_option(command: _Command) -> _Command:
+    """Add `--yes`."""
+    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(command)
 
 
 def log_dir_option(command: _Command) -> _Command:

@@ -71,22 +71,31 @@ class StreamPosition:
             return self.start > other.start
         return False
 
-    def check_shards(self, shards: int, name: str, *, has_shard_option: bool = True) -> None:
+    def check_past(self) -> None:
+        """Refuse a time in the future.
+
+        Raises:
+            UsageError: No record has this time yet.
+        """
+        from streamfn.clock import SystemClock
+
+        if isinstance(self.start, datetime) and self.start > SystemClock().now():
+            raise click.UsageError(f"{self} is in the future, no record is as new: use `end`")
+
+    def check_shards(self, shards: int, name: str) -> None:
         """Refuse a sequence number for several shards.
 
         Args:
             shards: How many shards the position is for.
             name: The stream, or the function that reads them.
-            has_shard_option: Whether the command can be limited to one shard.
 
         Raises:
             UsageError: The position is a sequence number and there are several shards.
         """
         if not isinstance(self.start, int) or shards <= 1:
             return
-        fix = "add --shard or use @TIME" if has_shard_option else "use @TIME"
         reason = f"sequence number `{self.text}` belongs to one shard, and `{name}` has {shards}"
-        raise click.UsageError(f"{reason}: {fix}")
+        raise click.UsageError(f"{reason}: add --shard or use @TIME")
 
 
 class PositionType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import click
 
-from streamfn import _core
-from streamfn.errors import RecordTooLarge, StreamNotFound
+from streamfn.errors import StreamNotFound
 from streamfn.log import Log, Stream
 from streamfn.model.stream import Durability
 from streamfn.units import format_count
 
+from .buffered_put import BufferedPut
 from .console import output, progress_bar
 from .exits import CommandError, Exit
-from .input_formats import FORMATS, InputRecord, InputRecords, with_earlier_lines
-from .lines import CHUNK_BYTES, STDIN, Lines, open_lines
+from .input_formats import FORMATS, BadLine
+from .lines import STDIN, open_lines
 from .params import StreamName, file_size, log_dir_option, output_options
-
-RECORDS_A_CALL = 10_000
 
 
 @click.command("put")
 @click.argument("stream", type=StreamName())
 @click.argument("file", default=STDIN, metavar="[FILE|-]")
-@click.option("--key", metavar="FIELD", help="Field of each record that becomes its partition key.")
+@click.option(
+    "--key",
+    metavar="FIELD",
+    help="Field of each record that becomes its partition key; `a.b` is field `b` of object `a`.",
+)
 @click.option(
     "--format",
     "kind",
@@ -38,6 +37,18 @@ RECORDS_A_CALL = 10_000
     default="ndjson",
     show_default=True,
     help="Format of the input; a CSV row becomes a JSON object.",
+)
+@click.option(
+    "--skip-bad",
+    is_flag=True,
+    help="Skip lines that cannot be put: the first 20 are told, all are counted.",
+)
+@click.option(
+    "--from-line",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Go on at line N of the input, after a put that stopped there.",
 )
 @click.option(
     "--shards",
@@ -59,28 +70,32 @@ def command(
     file: str,
     key: str | None,
     kind: str,
-    shards: int | None,
-    durability: str | None,
+    skip_bad: bool,
+    from_line: int,
     log_dir: str,
+    **new: Any,  # noqa: ANN401 -- shards and durability of a new stream
 ) -> None:
     """Put the lines of FILE or of standard input into STREAM.
 
     STREAM is created if it does not exist. FILE may be compressed (.gz, .zst). The command stops at
-    the first line that cannot be put; the lines before it were put.
+    the first line that cannot be put; the lines before it were put, and the message names the line
+    for --from-line. With --skip-bad it goes on without such lines, and exits with 0.
     """
     if key is not None and kind == "lines":
         raise click.UsageError("--key needs --format ndjson or csv: plain lines have no fields")
     if file == STDIN and sys.stdin.isatty():
         output.note("reading records from the terminal, one per line; Ctrl-D ends the input")
-    level = cast("Durability | None", durability)
     with ExitStack() as stack:
         # WHY first: an error of the log is reported before the command waits for input.
-        target = TargetStream(stack, log_dir, stream, shards=shards, durability=level)
+        target = TargetStream(stack, log_dir, stream, **new)
         lines, raw = stack.enter_context(open_lines(file))
         bar = progress_bar(f"put {stream}", file_size(file))
         with bar as show:
-            put = BufferedPut(target, lines, lambda: show(raw.tell()) if file != STDIN else None)
-            put.put_all(FORMATS[kind](lines, key))
+            progress = (lambda: None) if file == STDIN else lambda: show(raw.tell())
+            put = BufferedPut(target, lines, progress, skip_bad)
+            if skip_bad:
+                lines.on_too_long = lambda line, message: put.skip(BadLine(line, message))
+            put.put_all(FORMATS[kind](lines, key, from_line))
 
 
 class TargetStream:
@@ -147,81 +162,3 @@ class TargetStream:
             if wanted is not None and wanted != found:
                 message = f"`{self.name}` exists already, with {option} {found} and not {wanted}"
                 raise CommandError(message, f"omit {option}", Exit.CONFIG)
-
-
-@dataclass(slots=True)
-class BufferedPut:
-    """Collects records and puts many in one call."""
-
-    target: TargetStream
-    lines: Lines
-    show: Callable[[], object]
-    count: int = 0
-    _waiting: list[InputRecord] = field(default_factory=list)
-    _bytes: int = 0
-
-    def put_all(self, records: InputRecords) -> None:
-        """Put all records; on an error, those before the wrong one were put."""
-        began = time.monotonic()
-        try:
-            try:
-                for record in records:
-                    self._collect(record)
-            finally:
-                self._flush()
-            self.target.stream()  # created also if there is no record
-        finally:
-            took = time.monotonic() - began
-            if self.target.exists:
-                output.note(f"put {format_count(self.count, 'record')} into `{self.target.name}`")
-                output.detail(f"in {took:.2f} s, {self.count / max(took, 1e-6):,.0f} records/s")
-
-    def _collect(self, record: InputRecord | None) -> None:
-        if record is not None:
-            self._waiting.append(record)
-            self._bytes += len(record.data)
-        full = self._bytes >= CHUNK_BYTES or len(self._waiting) >= RECORDS_A_CALL
-        if full or self.lines.next_may_block:
-            self._flush()
-
-    def _flush(self) -> None:
-        records, self._waiting, self._bytes = self._waiting, [], 0
-        if not records:
-            return
-        try:
-            self._put(records)
-        except RecordTooLarge as error:
-            # WHY: the core refused the whole call; the lines before the one too large are put.
-            self._put(records[: error.index])
-            line = records[error.index].line
-            what = f"{error.size:,} {error.what}, the limit is {error.limit:,}"
-            message = f"line {line} of {self.lines.name} is too large: {what}"
-            raise CommandError(with_earlier_lines(message, line), error.hint) from None
-        self.show()
-
-    def _put(self, records: list[InputRecord]) -> None:
-        if records:
-            if not self.target.exists:
-                _check_size(records[0])
-            keys = [record.key for record in records]
-            data = [record.data for record in records]
-            self.target.stream().put_many(data, None if not any(keys) else keys)
-            self.count += len(records)
-
-
-def _check_size(record: InputRecord) -> None:
-    """Apply the limits of the core to a record before a stream is created for it.
-
-    Raises:
-        RecordTooLarge: The record is over a limit.
-    """
-    for size, limit, what in (
-        (
-            len(record.data) + len((record.key or "").encode()),
-            _core.RECORD_BYTES_MAX,
-            "record bytes",
-        ),
-        (len(record.key or ""), _core.PARTITION_KEY_CHARS_MAX, "partition key characters"),
-    ):
-        if size > limit:
-            raise RecordTooLarge(size, limit, what, 0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import click
 
-from streamfn.log import Log
-from streamfn.model.stream import Durability, ShardInfo, StreamInfo
+from streamfn.model.retention import RetentionLimits
+from streamfn.model.stream import ShardInfo, StreamInfo
 from streamfn.units import format_count, format_size
 
 from .console import output, write_json, write_listing
@@ -21,15 +21,18 @@ from .params import (
     open_log,
     output_options,
 )
-from .positions import SEQ_HELP, TIME_HELP, PositionType, StreamPosition
+from .stream_settings import add, set_
+from .stream_trim import trim
 from .times import iso_time, table_time
-
-TRIM_POSITION = PositionType("@TIME", "SEQ")
 
 
 @click.group("stream", cls=CommandGroup)
 def command() -> None:
     """List, create, inspect, change and remove streams."""
+
+
+for each in (add, set_, trim):
+    command.add_command(each)
 
 
 @command.command("ls")
@@ -56,64 +59,6 @@ def ls(*, internal: bool, as_json: bool, log_dir: str) -> None:
     write_listing(rows, columns, as_json=as_json, none=none)
 
 
-@command.command("add")
-@click.argument("name", type=StreamName())
-@click.option(
-    "--shards",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Number of shards; the partition key of a record chooses its shard.",
-)
-@click.option(
-    "--durability",
-    type=click.Choice(["group", "process"]),
-    default="group",
-    show_default=True,
-    help="Records survive power loss (group), or kills of processes (process).",
-)
-@click.option(
-    "--retention",
-    multiple=True,
-    metavar="7d|10GiB|consumed",
-    help="Limit what is kept, by age, by size of a shard, or to what some function still needs; "
-    "repeatable [default: keep everything].",
-)
-@click.option(
-    "--compression",
-    type=click.Choice(["zstd", "none"]),
-    default="zstd",
-    show_default=True,
-    help="Compression of the data on disk.",
-)
-@click.option("--exist-ok", is_flag=True, help="If the stream exists already, leave it unchanged.")
-@log_dir_option
-@output_options
-def add(
-    *,
-    name: str,
-    shards: int,
-    durability: str,
-    retention: tuple[str, ...],
-    compression: str,
-    exist_ok: bool,
-    log_dir: str,
-) -> None:  # fmt: skip
-    """Create the stream NAME."""
-    with Log.open(log_dir) as log:
-        made = log.create_stream(
-            name,
-            shards=shards,
-            durability=cast("Durability", durability),
-            retention=retention or None,
-            compression=cast("Any", compression),
-            exist_ok=exist_ok,
-        ).info()
-    count = format_count(len(made.shards), "shard")
-    output.note(f"stream `{name}`: {count}, durability {made.durability}")
-
-
 @command.command("info")
 @click.argument("name", type=StreamName(internal=True))
 @json_option
@@ -133,6 +78,7 @@ def info(*, name: str, as_json: bool, log_dir: str) -> None:
     output.note(
         f"{name}: {format_count(found.records, 'record')} in {format_size(found.bytes)}, "
         f"durability {found.durability}, compression {found.compression}, "
+        f"retention {RetentionLimits(**found.retention)}, "
         f"created {table_time(summary['created'])}"
     )
     if replays:
@@ -183,38 +129,6 @@ def merge(*, name: str, a: str, b: str, as_json: bool, log_dir: str) -> None:
     output.note(f"merged `{a}` and `{b}` of `{name}` into {child}")
     if as_json:
         write_json({"children": [child]})
-
-
-@command.command("trim")
-@click.argument("name", metavar="STREAM", type=StreamName(internal=True))
-@click.option(
-    "--before",
-    required=True,
-    type=TRIM_POSITION,
-    metavar=TRIM_POSITION.metavar,
-    help=f"First record to keep: {TIME_HELP}; {SEQ_HELP}.",
-)
-@click.option("--shard", metavar="SHARD", help="Trim only this shard.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@json_option
-@log_dir_option
-@output_options
-def trim(
-    *, name: str, before: StreamPosition, shard: str | None, yes: bool, as_json: bool, log_dir: str
-) -> None:
-    """Delete old records of STREAM permanently."""
-    first_kept = before.start
-    assert not isinstance(first_kept, str), "TRIM_POSITION has no words"
-    with open_log(log_dir) as log:
-        stream = log.stream(name)
-        before.check_shards(len(stream.info().shards) if shard is None else 1, name)
-        confirm(f"Delete records of {name} before {before}?", yes=yes)
-        freed = stream.trim(first_kept, shard=shard)
-        shards = stream.info().shards
-    output.note(f"trimmed `{name}`, {format_size(freed)} freed")
-    if as_json:
-        horizons = {each.shard_id: each.trim_horizon for each in shards}
-        write_json({"bytes": freed, "trim_horizons": horizons})
 
 
 @command.command("rm")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 from streamfn import _core
-from streamfn.errors import ConfigError
-from streamfn.model.stream import Durability, Retention
-from streamfn.units import parse_duration, parse_size
+from streamfn.model.retention import Retention, parse_retention
+from streamfn.model.stream import Compression, Durability
 
 from .stream import Stream
 
@@ -60,7 +59,7 @@ class Log:
         shards: int = 1,
         durability: Durability | None = None,
         retention: Retention | tuple[Retention, ...] | None = None,
-        compression: Literal["zstd", "none"] = "zstd",
+        compression: Compression = "zstd",
         exist_ok: bool = False,
     ) -> Stream:
         """Create a stream and return it.
@@ -83,7 +82,7 @@ class Log:
             durability=durability,
             compression=compression,
             exist_ok=exist_ok,
-            **_retention(retention),
+            **parse_retention(retention).arguments(),
         )
         return Stream(self._core, created)
 
@@ -135,34 +134,3 @@ class Log:
 
     def __repr__(self) -> str:
         return f"<Log {self.path}>"
-
-
-def _retention(given: Retention | tuple[Retention, ...] | None) -> dict[str, Any]:
-    """Return the core's arguments for `"7d"`, `"10GiB"`, `"consumed"` or a tuple of these."""
-    words = () if given is None else given if isinstance(given, tuple | list) else (given,)
-    limits: dict[str, Any] = {}
-    for word in words:
-        name, value = _limit(word)
-        if name in limits:
-            raise ConfigError("retention", f"`{word}` is a second limit of its kind, give one")
-        limits[name] = value
-    return limits
-
-
-def _limit(word: object) -> tuple[str, float | int | bool]:
-    if not isinstance(word, str):
-        raise ConfigError("retention", f"`{word}` is not a text, write `7d`, `10GiB` or `consumed`")
-    if word == "consumed":
-        return "retention_consumed", True
-    for name, parse in (("retention_seconds", _seconds), ("retention_bytes", parse_size)):
-        try:
-            value = parse(word)
-        except ValueError:
-            continue
-        if value > 0 and not word.strip().isdigit():  # a bare number could be either
-            return name, value
-    raise ConfigError("retention", f"`{word}` is not an age (7d), a size (10GiB) or `consumed`")
-
-
-def _seconds(word: str) -> float:
-    return parse_duration(word).total_seconds()

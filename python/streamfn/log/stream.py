@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import EllipsisType
 from typing import get_args
 
 from streamfn import _core
@@ -11,7 +12,8 @@ from streamfn.errors import ConfigError
 from streamfn.model.batch import Batch
 from streamfn.model.mapping import OnCorruption
 from streamfn.model.put import PutResult, PutResults
-from streamfn.model.stream import ShardInfo, StreamInfo
+from streamfn.model.retention import Retention, parse_retention
+from streamfn.model.stream import Compression, ShardInfo, StreamInfo
 from streamfn.units import from_microseconds
 
 from .reading import Follower, following, up_to
@@ -193,6 +195,35 @@ class Stream:
             StreamClosed: A shard is closed: it was split or merged before.
         """
         return self._core.merge(a, b, timeout)
+
+    def set(
+        self,
+        *,
+        retention: Retention | tuple[Retention, ...] | EllipsisType | None = ...,
+        compression: Compression | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Change settings of the stream; those that are not given stay as they are.
+
+        Programs that have the stream open, and their retention, use the new settings within two
+        seconds. The number of shards changes with `split` and `merge`. The durability cannot
+        change.
+
+        Args:
+            retention: `"7d"`, `"10GiB"`, `"consumed"`, or a tuple of these. None: keep all records.
+                A shorter retention deletes records for good, whether or not they were read.
+            compression: `"zstd"` or `"none"`, for the records that are put from now on.
+            timeout: Longest wait for the lock, in seconds. None: 30.
+
+        Raises:
+            ConfigError: An argument is invalid.
+            LogFull: The disk is full; nothing has changed.
+            LockTimeout: The lock was not free in time; nothing has changed.
+        """
+        limits = {} if retention is ... else parse_retention(retention).arguments()
+        self._core.set(
+            compression=compression, sets_retention=retention is not ..., timeout=timeout, **limits
+        )
 
     def trim(self, before: int | datetime, *, shard: str | None = None) -> int:
         """Delete old records. This cannot be undone: no process can read them any more.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 Durability = Literal["group", "process"]
 """What acknowledged records survive: `group` power loss, `process` the kill of any process."""
-Retention = str
-"""`"7d"`, `"10GiB"` or `"consumed"`."""
+Compression = Literal["zstd", "none"]
+"""How the data of new records is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,11 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_death_noticed": (WARN, "another worker died: taking over its lane"),
     "state_changed": (INFO, "{is_state}"),
     "waiting_for_stream": (INFO, "waiting for stream `{stream}`"),
+    "stream_created": (INFO, "created the declared stream `{stream}`"),
+    "stream_differs": (
+        WARN,
+        "stream `{stream}` has {field} {existing}, the app declares {declared} (hint: {hint})",
+    ),
     "factor_changed": (INFO, "this shard now has {factor} lanes"),
     "replay_started": (INFO, "replay started or continued"),
     "replay_finished": (INFO, "replay finished"),

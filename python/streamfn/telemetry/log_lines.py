@@ -37,7 +37,7 @@ _IN_MESSAGE: Final = {
     *("error_type", "error_message", "traceback", "records", "attempt", "attempts", "seconds"),
     *("message", "reason", "factor", "timeout", "logger", "location", "times", "of"),
     *("calls", "failures", "retries", "bisects", "dead_letters", "lost", "matched"),
-    *("hint", "changed", "holds_back"),
+    *("hint", "changed", "holds_back", "field", "existing", "declared"),
     *("filtered", "not_json", "behind", "lines", "state"),
 }
 """Fields that a text line has in its message."""

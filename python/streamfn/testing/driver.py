@@ -21,7 +21,7 @@ from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import nearest
 from streamfn.model.record import Record
 from streamfn.units import format_count, to_microseconds
-from streamfn.worker.registration import register_mapping
+from streamfn.worker.registration import declare_streams, register_mapping
 from streamfn.worker.runner.calls.kinds import calls_of
 from streamfn.worker.runner.lane_job import (
     CallThread,
@@ -137,6 +137,7 @@ class Driver:
         self._known: dict[tuple[str, LaneAddress], _Lane] = {}
         self._by_number: list[_Lane] = []
         self._functions: dict[str, tuple[LaneFunction, CrashableInvoker, _core.Mapping, int]] = {}
+        declare_streams(self.log.core, app.declared_streams, self._note_event)
         for index, mapping in enumerate(app.mappings):
             self._enter(mapping, index)
         self._start_runner()

@@ -86,6 +86,8 @@ class Ready(Message, frozen=True, tag="ready"):
     code_version: str
     files: dict[str, str]
     """`AppCode.version` and `AppCode.files` of the app as this runner imported it."""
+    streams: list[dict[str, Any]] = []
+    """`StreamDeclaration.to_dict` of each stream that the app declares."""
 
 
 class NotReady(Message, frozen=True, tag="not_ready"):

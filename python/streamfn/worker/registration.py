@@ -1,12 +1,31 @@
-"""Registers mappings in a log: which of an app's, and how; all callers use these functions."""
+"""Registers in a log what an app contains: its declared streams and its functions' mappings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from streamfn import _core
 from streamfn.errors import ConfigError
+from streamfn.log import Log
+from streamfn.log.declared import ensure_declared
+from streamfn.model.declaration import StreamDeclaration
 from streamfn.model.mapping import EventSourceMapping
+
+from .report import Report
+
+
+def declare_streams(log: _core.Log, declared: Iterable[StreamDeclaration], report: Report) -> None:
+    """Create the declared streams that are missing; report how the others differ.
+
+    Raises:
+        StreamfnError: The log cannot be written.
+    """
+    for wanted in declared:
+        found = ensure_declared(Log(log), wanted)
+        if found.is_new:
+            report("stream_created", stream=wanted.name)
+        for each in found.differences:
+            report("stream_differs", stream=wanted.name, **each._asdict())
 
 
 def register_mapping(log: _core.Log, mapping: EventSourceMapping) -> _core.Mapping:

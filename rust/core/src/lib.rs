@@ -44,5 +44,5 @@ pub use clock::{Deadline, Patience};
 pub use error::{Error, Result};
 pub use format::{Control, DecodedBatch, RecordBuilder};
 pub use log::{Cursor, ReadBuffer, ShardLog};
-pub use stream::{Log, OpenOptions, Retention, ShardMeta, Stream, StreamConfig};
+pub use stream::{Log, OpenOptions, Retention, SettingsChange, ShardMeta, Stream, StreamConfig};
 pub use types::{Compression, Durability, Position, SequenceNumber, ShardId, Start};

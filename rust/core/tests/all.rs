@@ -35,6 +35,7 @@ mod replay;
 mod reshard;
 mod retention;
 mod seal;
+mod set_stream;
 mod stale_page;
 mod torn_tail;
 mod windows;

@@ -79,10 +79,15 @@ fn durability(text: &str) -> PyResult<Durability> {
     })
 }
 
-fn compression(text: &str) -> PyResult<Compression> {
+pub(crate) fn compression(text: &str) -> PyResult<Compression> {
     Compression::parse(text).ok_or_else(|| {
         into_py(Error::config("compression", format!("`{text}` is not `zstd` or `none`")))
     })
+}
+
+pub(crate) fn retention(seconds: Option<f64>, bytes: Option<u64>, consumed: bool) -> Retention {
+    let age_us = |s: f64| u64::try_from(crate::wait::seconds(s).as_micros()).unwrap_or(u64::MAX);
+    Retention { age_us: seconds.map(age_us), bytes, is_consumed: consumed }
 }
 
 #[pymethods]
@@ -177,12 +182,7 @@ impl Log {
             } else {
                 durability.unwrap_or(log.durability())
             },
-            retention: Retention {
-                age_us: retention_seconds
-                    .map(|s| u64::try_from(seconds(s).as_micros()).unwrap_or(u64::MAX)),
-                bytes: retention_bytes,
-                is_consumed: retention_consumed,
-            },
+            retention: retention(retention_seconds, retention_bytes, retention_consumed),
             is_internal: internal && is_valid_internal_name(name),
             compression: self::compression(compression)?,
             segment_bytes: segment_bytes.unwrap_or(StreamConfig::default().segment_bytes),

@@ -402,16 +402,19 @@ impl Mapping {
         patiently(py, timeout, |patience| self.inner.wait_drained(patience))
     }
 
-    #[pyo3(signature = (stream, start, *, timeout = None))]
+    #[pyo3(signature = (stream, start, *, shard_id = None, timeout = None))]
     fn seek(
         &self,
         stream: &str,
         start: &Bound<'_, PyAny>,
+        shard_id: Option<&str>,
         timeout: Option<f64>,
     ) -> PyResult<BTreeMap<String, u64>> {
         let place = parse_start(Some(start))?;
-        let sought =
-            patiently(start.py(), timeout, |patience| self.inner.seek(stream, place, patience))?;
+        let shard = shard_id.map(self::shard_id).transpose()?;
+        let sought = patiently(start.py(), timeout, |patience| {
+            self.inner.seek(stream, place, shard, patience)
+        })?;
         Ok(sought.into_iter().map(|(shard, seq)| (shard.to_string(), seq)).collect())
     }
 

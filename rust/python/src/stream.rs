@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use streamfn_core::checkpoint::retention::removable;
 use streamfn_core::stream::{Put, PutOutcome};
-use streamfn_core::{SequenceNumber, ShardId, Start};
+use streamfn_core::{SequenceNumber, SettingsChange, ShardId};
 
 use crate::arguments::{bytes_of, each, key_of, owned_headers, EntryIndex};
 use crate::error::IntoPy;
-use crate::log::Handle;
+use crate::log::{compression, retention, Handle};
 use crate::memory_prefetch::MemoryPrefetch;
 use crate::reader::{parse_start, ShardReader};
 use crate::wait::patiently;
@@ -107,7 +108,7 @@ impl Stream {
 
     #[getter]
     fn retention<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let retention = &self.inner.config().retention;
+        let retention = self.inner.config().retention;
         let dict = PyDict::new(py);
         #[allow(clippy::cast_precision_loss, reason = "a retention is no longer than centuries")]
         dict.set_item("seconds", retention.age_us.map(|us| us as f64 / 1e6))?;
@@ -220,12 +221,68 @@ impl Stream {
         self.log.get()?;
         patiently(py, timeout, |patience| {
             let shard = self.inner.shard(shard)?;
-            let first_kept = match before {
-                Start::AtSequence(seq) => seq,
-                other => shard.cursor(other)?.next_seq,
-            };
-            Ok(shard.trim(first_kept, patience)?.bytes)
+            Ok(shard.trim(shard.sequence_number(before)?, patience)?.bytes)
         })
+    }
+
+    #[pyo3(signature = (shard_id, before, timeout = None))]
+    fn trimmable(
+        &self,
+        py: Python<'_>,
+        shard_id: &str,
+        before: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<(SequenceNumber, usize, u64)> {
+        let shard = self::shard_id(shard_id)?;
+        let before = parse_start(Some(before))?;
+        self.log.get()?;
+        patiently(py, timeout, |patience| {
+            let shard = self.inner.shard(shard)?;
+            let found = shard.trimmable(shard.sequence_number(before)?, patience)?;
+            Ok((found.horizon, found.segments, found.bytes))
+        })
+    }
+
+    #[pyo3(signature = (shard_id, *, retention_seconds = None, retention_bytes = None,
+        retention_consumed = false, timeout = None))]
+    fn removable(
+        &self,
+        py: Python<'_>,
+        shard_id: &str,
+        retention_seconds: Option<f64>,
+        retention_bytes: Option<u64>,
+        retention_consumed: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<(SequenceNumber, usize, u64)> {
+        let shard = self::shard_id(shard_id)?;
+        let limits = retention(retention_seconds, retention_bytes, retention_consumed);
+        let log = self.log.get()?;
+        patiently(py, timeout, |patience| {
+            let found = removable(log, &self.inner, shard, &limits, patience)?;
+            Ok((found.horizon, found.segments, found.bytes))
+        })
+    }
+
+    #[pyo3(signature = (*, compression = None, sets_retention = false, retention_seconds = None,
+        retention_bytes = None, retention_consumed = false, timeout = None))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python method")]
+    fn set(
+        &self,
+        py: Python<'_>,
+        compression: Option<&str>,
+        sets_retention: bool,
+        retention_seconds: Option<f64>,
+        retention_bytes: Option<u64>,
+        retention_consumed: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let limits = retention(retention_seconds, retention_bytes, retention_consumed);
+        let change = SettingsChange {
+            compression: compression.map(self::compression).transpose()?,
+            retention: sets_retention.then_some(limits),
+        };
+        self.log.get()?;
+        patiently(py, timeout, |patience| self.inner.set(&change, patience))
     }
 
     #[pyo3(signature = (shard_id, start = None, *, skip_corruption = false))]

@@ -100,7 +100,8 @@ class Runner:
         functions = self._functions.values()
         names = [each.mapping.name for each in functions if self._invoker(each).is_async]
         mappings = [each.mapping.to_dict() for each in functions]
-        return Ready(mappings, names, self._code.version, dict(self._code.files))
+        streams = [each.to_dict() for each in self._app.declared_streams]
+        return Ready(mappings, names, self._code.version, dict(self._code.files), streams)
 
     def run(self, board: Board, process: SupervisedProcess) -> bool:
         """Carry out commands and run lanes until drained; then release all lanes.

@@ -19,7 +19,7 @@ class Announcement:
         self._membership = membership
         self.mappings: frozenset[str] = frozenset()
         """Names of the mappings that this worker can run."""
-        self.in_code: frozenset[str] = frozenset()
+        self.in_code: tuple[str, ...] = ()
         """Names of all mappings in its code, also those that `--only` leaves out."""
         self._is_written = True
 

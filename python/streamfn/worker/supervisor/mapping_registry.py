@@ -9,8 +9,9 @@ from typing import NamedTuple
 from streamfn import _core
 from streamfn._core import Board, LaneStatus, Log
 from streamfn.errors import ConfigError, StreamfnError, StreamNotFound
+from streamfn.model.declaration import StreamDeclaration
 from streamfn.model.mapping import EventSourceMapping, function_of
-from streamfn.worker.registration import register_mapping
+from streamfn.worker.registration import declare_streams, register_mapping
 from streamfn.worker.report import Report
 
 from .planner import LaneKey
@@ -156,6 +157,10 @@ class MappingRegistry:
         self._indexes, self._mappings = indexes, new
         self._renew_replays()
         self.prepare()
+
+    def declare(self, declared: Iterable[StreamDeclaration]) -> None:
+        """Create the app's declared streams that are missing; report how the others differ."""
+        declare_streams(self.log, declared, self._report)
 
     def _indexes_with(self, mappings: Sequence[EventSourceMapping]) -> dict[str, int]:
         names = dict.fromkeys([*self._indexes, *(each.name for each in mappings)])

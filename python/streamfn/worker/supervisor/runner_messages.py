@@ -10,6 +10,7 @@ from typing import Any, Final
 from streamfn.clock import Clock
 from streamfn.engine.invoker import CANCEL_GRACE
 from streamfn.errors import ConfigError
+from streamfn.model.declaration import StreamDeclaration
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.worker import WorkerConfig
 from streamfn.worker.exit_codes import OWN_EXITS
@@ -190,6 +191,7 @@ class RunnerMessageHandler:
             raise ConfigError("APP", "the app has no function, add one with `@app.stream`")
         only = chosen(mappings, self._config.only)
         registry = self._parts.registry
+        registry.declare(map(StreamDeclaration.from_dict, message.streams))
         registry.register(mappings, message.asynchronous, only)
         for each in registry:
             self._parts.counts.use(each.index, each.mapping.name)

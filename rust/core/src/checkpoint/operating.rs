@@ -44,11 +44,12 @@ impl Mapping {
         Ok(())
     }
 
-    /// Makes all lanes of a stream begin at `start`, whatever they have done or have in flight;
-    /// returns where each shard begins now. Nothing is read beyond the visible end.
+    /// Makes all lanes of a stream, or of one of its shards, begin at `start`, whatever they have
+    /// done or have in flight; returns where each of these shards begins now. Nothing is read beyond the visible end.
     ///
     /// # Errors
-    /// [`Error::LockTimeout`] if a lane's owner does not release it (nothing has changed),
+    /// [`Error::Config`] if the mapping has no lanes in the shard; [`Error::LockTimeout`] if a lane's
+    /// owner does not release it (nothing has changed),
     /// [`Error::SequenceTrimmed`], [`Error::StreamNotFound`], errors of the lanes files.
     ///
     /// # Durability
@@ -57,9 +58,17 @@ impl Mapping {
         &self,
         stream: &str,
         start: Start,
+        only: Option<ShardId>,
         patience: &Patience<'_>,
     ) -> Result<Vec<(ShardId, SequenceNumber)>> {
-        let shards = self.prepare(stream)?;
+        let mut shards = self.prepare(stream)?;
+        if let Some(only) = only {
+            shards.retain(|shard| *shard == only);
+            if shards.is_empty() {
+                let reason = format!("the function has no lanes in {only} of `{stream}`");
+                return Err(Error::config("shard", reason));
+            }
+        }
         let source = self.log().stream(stream)?;
         let places = shards.iter().map(|&shard| {
             let mut place = resolve(&source, shard, start)?;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::sync::Mutex;
 
 use super::mapping::{LaneStatus, Mapping};
-use crate::clock::Stopwatch;
+use crate::clock::{Patience, Stopwatch};
 use crate::error::Result;
-use crate::log::{Keep, Trimmed};
-use crate::stream::{Housekeeper, Log, Stream};
+use crate::log::{Keep, Removable, Trimmed};
+use crate::stream::{Housekeeper, Log, Retention, Stream};
 use crate::types::{SequenceNumber, ShardId};
 
 /// Between two passes over all streams.
@@ -64,11 +64,12 @@ pub fn retain_all(log: &Arc<Log>) -> Result<Trimmed> {
 
 fn retain_stream(log: &Arc<Log>, name: &str) -> Result<Trimmed> {
     let stream = log.stream(name)?;
+    // WHY first: another process may have changed the retention.
+    let shards = stream.refresh()?;
     let retention = stream.config().retention;
     if retention.age_us.is_none() && retention.bytes.is_none() && !retention.is_consumed {
         return Ok(Trimmed::default());
     }
-    let shards = stream.shards()?;
     shards.iter().map(|meta| retain_shard(log, &stream, meta.id)).fold(Ok(Trimmed::default()), add)
 }
 
@@ -79,10 +80,29 @@ fn add(total: Result<Trimmed>, more: Result<Trimmed>) -> Result<Trimmed> {
 }
 
 fn retain_shard(log: &Arc<Log>, stream: &Stream, shard: ShardId) -> Result<Trimmed> {
-    let retention = stream.config().retention;
+    let keep = keep(log, stream, shard, &stream.config().retention)?;
+    stream.shard(shard)?.retain(&keep)
+}
+
+/// What a pass with this retention would remove from a shard.
+///
+/// # Errors
+/// As [`crate::log::ShardLog::removable`]; a lanes file cannot be read.
+pub fn removable(
+    log: &Arc<Log>,
+    stream: &Stream,
+    shard: ShardId,
+    retention: &Retention,
+    patience: &Patience<'_>,
+) -> Result<Removable> {
+    let keep = keep(log, stream, shard, retention)?;
+    stream.shard(shard)?.removable(&keep, patience)
+}
+
+fn keep(log: &Arc<Log>, stream: &Stream, shard: ShardId, retention: &Retention) -> Result<Keep> {
     let from = if retention.is_consumed { consumed(log, stream, shard)? } else { None };
     let since = retention.age_us.map(|age| log.clock().now().saturating_sub(age));
-    stream.shard(shard)?.retain(&Keep { since, bytes: retention.bytes, from })
+    Ok(Keep { since, bytes: retention.bytes, from })
 }
 
 /// The lowest checkpoint of all mappings on a shard, including mappings whose record is lost;

@@ -17,7 +17,7 @@ use crate::format::compression::{self, compress, decompress};
 use crate::format::record_batch::RECORDS_MAX;
 use crate::format::{align8, BatchHeader, Control, DecodedBatch, RecordBuilder, SharedBytes};
 use crate::fs::File;
-use crate::types::{Compression, Durability, Position, SequenceNumber, ShardId};
+use crate::types::{Durability, Position, SequenceNumber, ShardId};
 
 use super::segment::Segment;
 use super::{recovery, scan, ShardLog, BATCH_BYTES_TARGET, SEGMENT_START};
@@ -354,9 +354,11 @@ impl ShardLog {
     }
 
     fn encode(&self, records: RecordBuilder) -> Result<Prepared> {
-        let (raw_len, raw_crc) = match self.config.compression {
-            Compression::None => records.with_body(|parts| (length_of(parts), crc32c_of(parts))),
-            Compression::Zstd => (records.with_body(length_of), 0),
+        let is_compressing = self.is_compressing.load(Ordering::Relaxed);
+        let (raw_len, raw_crc) = if is_compressing {
+            (records.with_body(length_of), 0)
+        } else {
+            records.with_body(|parts| (length_of(parts), crc32c_of(parts)))
         };
         let mut header = BatchHeader {
             has_keys: records.has_keys(),
@@ -367,7 +369,7 @@ impl ShardLog {
             shard_epoch: self.page().epoch(),
             ..BatchHeader::default()
         };
-        if self.config.compression == Compression::None {
+        if !is_compressing {
             return Ok(Prepared { header, body: Body::Records(records) });
         }
         let bytes = match compress(&records, raw_len).at(&self.folder)? {

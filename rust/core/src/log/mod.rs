@@ -16,6 +16,7 @@ mod failure;
 pub(crate) mod holes;
 mod kept_file;
 mod locks;
+mod preview;
 mod read;
 mod read_buffer;
 pub(crate) mod recovery;
@@ -30,7 +31,7 @@ mod sync;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crate::sync::Mutex;
@@ -49,6 +50,7 @@ pub use cursor::Cursor;
 pub use damage::Skipped;
 pub use directory::Directory;
 pub(crate) use locks::{wait_for, Locked, LockedFile};
+pub use preview::Removable;
 pub use read_buffer::{ReadBuffer, SpentBuffers};
 pub(crate) use resync::{Candidate, Resync};
 pub use retention::{Keep, Trimmed};
@@ -87,7 +89,7 @@ pub struct ShardConfig {
     pub successors: Vec<ShardId>,
     /// What an acknowledgement survives.
     pub durability: Durability,
-    /// How batches are stored.
+    /// How batches are stored when the shard is opened; see [`ShardLog::set_compression`].
     pub compression: Compression,
     /// Size at which a new segment begins.
     pub segment_bytes: u64,
@@ -111,6 +113,8 @@ pub(crate) fn owner_of(stream: &str, id: ShardId) -> u64 {
 #[derive(Debug)]
 pub struct ShardLog {
     config: ShardConfig,
+    /// Whether batches are compressed from now on.
+    is_compressing: AtomicBool,
     directory: Arc<Directory>,
     folder: PathBuf,
     segments: Segments,
@@ -177,6 +181,7 @@ impl ShardLog {
             kept_files: kept_file::KeptFiles::default(),
             directory: Arc::clone(directory),
             folder,
+            is_compressing: AtomicBool::new(config.compression == Compression::Zstd),
             config,
             queue: Mutex::default(),
             writer: Mutex::default(),
@@ -222,6 +227,11 @@ impl ShardLog {
     /// The shard.
     pub fn id(&self) -> ShardId {
         self.config.id
+    }
+
+    /// Changes how batches are stored from now on.
+    pub(crate) fn set_compression(&self, compression: Compression) {
+        self.is_compressing.store(compression == Compression::Zstd, Ordering::Relaxed);
     }
 
     /// The shard's folder.

@@ -129,7 +129,7 @@ impl ShardLog {
     }
 
     /// The first sequence number to be kept.
-    fn horizon(&self, keep: &Keep) -> Result<SequenceNumber> {
+    pub(super) fn horizon(&self, keep: &Keep) -> Result<SequenceNumber> {
         let segments = self.segments.list()?;
         let last_kept = self.last_needed();
         let mut left: u64 = 0;
@@ -167,14 +167,7 @@ impl ShardLog {
     }
 
     fn cut_before(&self, horizon: SequenceNumber) -> Result<Trimmed> {
-        let segments = self.segments.list()?;
-        let needed = self.last_needed();
-        let whole = |pair: &&[Arc<Segment>]| match pair {
-            [old, next] => next.base_seq <= horizon && old.ordinal < needed,
-            _ => false,
-        };
-        let gone: Vec<_> =
-            segments.windows(2).take_while(whole).filter_map(|pair| pair.first()).collect();
+        let gone = self.whole_below(horizon)?;
         let mut trimmed = Trimmed::default();
         if gone.is_empty() {
             return Ok(trimmed);
@@ -197,6 +190,18 @@ impl ShardLog {
         fs.sync_dir(&self.folder).at(&self.folder).map_err(|error| self.fail_stop(&error))?;
         self.segments.list()?;
         Ok(trimmed)
+    }
+
+    /// The segments that hold nothing from `horizon` on, and that no writer needs.
+    pub(super) fn whole_below(&self, horizon: SequenceNumber) -> Result<Vec<Arc<Segment>>> {
+        let segments = self.segments.list()?;
+        let needed = self.last_needed();
+        let whole = |pair: &&[Arc<Segment>]| match pair {
+            [old, next] => next.base_seq <= horizon && old.ordinal < needed,
+            _ => false,
+        };
+        let gone = segments.windows(2).take_while(whole).filter_map(|pair| pair.first().cloned());
+        Ok(gone.collect())
     }
 
     /// Whether all records of the first of these segments, which is closed, are older than `since`.

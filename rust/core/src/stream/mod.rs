@@ -11,6 +11,7 @@ mod removal;
 mod renaming;
 mod reshard;
 pub mod routing;
+mod settings;
 mod topology;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub(crate) use manifests::holds_records;
 pub use opening::OpenOptions;
 pub use put::{Put, PutOutcome};
 pub(crate) use removal::MARKER as REMOVED_MARKER;
+pub use settings::SettingsChange;
 pub(crate) use topology::Topology;
 
 /// A named set of shards.
@@ -42,7 +44,9 @@ pub struct Stream {
     directory: Arc<Directory>,
     topology: Arc<Topology>,
     folder: PathBuf,
-    config: StreamConfig,
+    /// The settings as this process last read them; any process may change them (`settings.rs`).
+    settings: Mutex<StreamConfig>,
+    is_internal: bool,
     created: Micros,
     /// The shards as this process last read them; a producer that meets a CLOSE reads them again.
     known: Mutex<Arc<[ShardMeta]>>,
@@ -70,7 +74,8 @@ impl Stream {
             topology: Arc::clone(topology),
             folder,
             known: Mutex::new(reshard::visible(&manifest).into()),
-            config: manifest.config,
+            is_internal: manifest.config.is_internal,
+            settings: Mutex::new(manifest.config),
             created: manifest.created,
             shards: Mutex::default(),
             next_keyless: AtomicUsize::default(),
@@ -82,9 +87,9 @@ impl Stream {
         &self.name
     }
 
-    /// How it was set up.
-    pub fn config(&self) -> &StreamConfig {
-        &self.config
+    /// Its settings, as this process last read them: at most a second ago, while it has the log open.
+    pub fn config(&self) -> StreamConfig {
+        self.settings.lock().clone()
     }
 
     /// When it was made, µs UTC.
@@ -97,8 +102,7 @@ impl Stream {
     /// # Errors
     /// The manifest cannot be read.
     pub fn shards(&self) -> Result<Vec<ShardMeta>> {
-        self.directory.check()?;
-        Ok(reshard::visible(&load(&self.directory, &self.name)?))
+        self.refresh()
     }
 
     /// One shard's log.
@@ -111,11 +115,11 @@ impl Stream {
         if let Some(shard) = open.get(&id) {
             return Ok(Arc::clone(shard));
         }
-        let meta = self.known.lock().iter().find(|meta| meta.id == id).cloned();
-        let meta = match meta {
-            Some(meta) => Some(meta),
-            None => self.shards()?.into_iter().find(|meta| meta.id == id),
-        };
+        let mut meta = self.known.lock().iter().find(|meta| meta.id == id).cloned();
+        if meta.is_none() {
+            let all = reshard::visible(&load(&self.directory, &self.name)?);
+            meta = all.into_iter().find(|meta| meta.id == id);
+        }
         let meta = meta
             .ok_or_else(|| Error::config("shard", format!("stream `{}` has no {id}", self.name)))?;
         let folder = self.shard_folder(id);
@@ -158,7 +162,7 @@ impl Stream {
     }
 
     pub(crate) fn shard_config(&self, meta: &ShardMeta) -> ShardConfig {
-        shard_config(&self.name, &self.config, meta, &self.known.lock())
+        shard_config(&self.name, &self.config(), meta, &self.known.lock())
     }
 }
 

@@ -91,7 +91,7 @@ impl Stream {
         targets.sort_unstable();
         let keyless = self.next_keyless.fetch_add(1, Ordering::Relaxed) % targets.len().max(1);
         let builders = vec![Vec::new(); targets.len()];
-        let extra = if self.config.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
+        let extra = if self.is_internal { DEAD_LETTER_BYTES_EXTRA } else { 0 };
         Ok(Put {
             stream: self,
             targets,

@@ -111,7 +111,7 @@ impl Stream {
         });
         let children: Vec<ShardMeta> = children.collect();
         for child in &children {
-            let config = shard_config(&self.name, &self.config, child, &[]);
+            let config = shard_config(&self.name, &self.config(), child, &[]);
             ShardLog::create(&self.directory, &self.shard_folder(child.id), &config)?;
         }
         let ids: Vec<ShardId> = children.iter().map(|child| child.id).collect();

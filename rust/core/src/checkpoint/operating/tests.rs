@@ -36,7 +36,7 @@ impl World {
     }
 
     fn seek(&self, start: Start) -> Result<Vec<(ShardId, SequenceNumber)>> {
-        self.mapping.seek(STREAM, start, &Patience::of(SHORT))
+        self.mapping.seek(STREAM, start, None, &Patience::of(SHORT))
     }
 
     fn checkpoints(&self) -> Vec<SequenceNumber> {
