@@ -215,3 +215,22 @@ def handle(record):
     assert letters == [(b"close", "ValueError")]
     result = run_streamfn("fsck", log.path, "--deep")
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("kind", ["record", "batch"])
+def test_a_destination_whose_files_the_function_closed_is_reached_by_the_next_process(run, kind):
+    """Nothing of the lane itself is closed, so only the delivery of the dead letter fails."""
+    errors, letters = run(
+        f"""
+@app.stream("orders", input="{kind}", batch_size=1, max_retries=0)
+def handle(event):
+    for name in os.listdir("/proc/self/fd"):
+        path = "/proc/self/fd/" + name
+        if os.path.lexists(path) and os.readlink(path).endswith("topology.lock"):
+            os.close(int(name))
+    raise ValueError("no")
+""",
+        ["r1", "r2"],
+    )
+    assert [data for data, _ in letters] == [b"r1", b"r2"]
+    assert "a function closed" in errors

@@ -43,6 +43,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "fn resume": ("fn resume total",),
     "fn seek": ("fn seek total @-1h", "fn seek total 100 --shard shardId-000000000001"),
     "fn rm": ("fn rm total",),
+    "fn rename": ("fn rename shop.total sum", "fn rename total sum --replace"),
+    "fn history": ("fn history total --last 24h --every 1h",),
+    "workers": ("workers --json",),
+    "status": ("status --max-lag 1m --max-dead-letters 0",),
+    "metrics": ("metrics --log-dir /var/lib/shop",),
 }
 """By command, the arguments of `streamfn`."""
 

@@ -47,15 +47,11 @@ if TYPE_CHECKING:
 def history(
     *, function: str, last: timedelta, every: timedelta, as_json: bool, log_dir: str
 ) -> None:  # fmt: skip
-    r"""Show how FN was: records in and out, calls, failures and their durations.
+    """Show how FN was: records in and out, calls, failures and their durations.
 
     IN and OUT are records a second: put into its stream, and processed. P50 and P99 are durations
     of calls: the middle of all seconds, and the worst of them. BEHIND is at the end of the time.
     There are no lines for times in which no worker with FN ran.
-
-    \b
-    Example, the last day in steps of an hour:
-        streamfn fn history score --last 24h --every 1h
     """
     from streamfn.telemetry.history import METRICS_FOLDER, read_history, thinned
 

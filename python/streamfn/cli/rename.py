@@ -31,15 +31,12 @@ OWN_STREAMS = (".dlq", ".redrive")
 @log_dir_option
 @output_options
 def command(*, old: str, new: str, replace: bool, yes: bool, as_json: bool, log_dir: str) -> None:
-    r"""Rename OLD to NEW, as it was renamed in the code.
+    """Rename OLD to NEW, as it was renamed in the code.
 
     NEW continues at the position of OLD: checkpoints, batches in flight, windows, a pause,
     replays, dead letters and queued redrives stay. Stop the workers that run OLD or NEW first.
 
     NEW is a function's name; it stays in its app. `<app>.<function>` moves it to another app.
-
-    \b
-    Example: streamfn fn rename shop.total sum
     """
     with open_log(log_dir) as log:
         before = mapping_name(log, old)

@@ -42,8 +42,6 @@ def command(
       1  a function is failing or blocked, or is over a limit
       2  wrong usage
       3  otherwise, if there is no worker, or a function without one
-
-    Example: streamfn status --max-lag 1m --max-dead-letters 0
     """
     from streamfn.engine.deadletter import DeadLetters
     from streamfn.health.findings import Limits, findings

@@ -47,7 +47,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "process_broken": (ERROR, "process failed and is replaced: {error}"),
     "runner_exhausted": (
         WARN,
-        "runner replaced: it is out of descriptors, memory or threads (does a function leak them?)",
+        "runner replaced: out of descriptors, memory or threads, or a function closed ours",
     ),
     "runner_in_doubt": (
         WARN,

@@ -28,7 +28,7 @@ from streamfn.worker.messages import (
 )
 from streamfn.worker.shared_counts import SharedCounts
 
-from .exhaustion import is_starved
+from .exhaustion import is_disabled
 from .lane_job import LaneAddress, LaneJob
 from .lane_request import add_lane
 from .lane_threads import LaneThreads
@@ -115,7 +115,7 @@ class CommandHandler:
         except StreamfnError as error:
             answer, reason = "refused", str(error)
             self._mappings.pop(command.mapping, None)  # it may have been removed: open it again
-            if is_starved(error):
+            if is_disabled(error):
                 self._threads.retire()
         if answer == "ok":
             job.is_added = True

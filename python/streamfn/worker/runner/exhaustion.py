@@ -8,21 +8,31 @@ process, they run alone, and then the failure counts for them.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from typing import Final
 
 from streamfn.engine.outcome import Disturbed, Failed, Outcome, Partial, Success
 from streamfn.engine.starvation import is_starved
+from streamfn.errors import StreamfnError
 
 RESERVE: Final = 16
 """With fewer descriptors left, a failed call is considered a victim of the calls before it."""
 
-__all__ = ["Exhausted", "are_descriptors_used_up", "is_starved", "is_victim"]
+__all__ = ["Exhausted", "are_descriptors_used_up", "is_disabled", "is_starved", "is_victim"]
 
 
 class Exhausted(Exception):
-    """This process is out of descriptors, memory or threads; nothing was settled."""
+    """This process is out of descriptors, memory or threads, or lost some; nothing was settled."""
+
+
+def is_disabled(error: StreamfnError) -> bool:
+    """Whether an error of the log means that only a new process can go on with a lane.
+
+    Besides exhaustion, that is a descriptor of ours which user code closed.
+    """
+    return is_starved(error) or getattr(error, "errno", None) == errno.EBADF
 
 
 def is_victim(outcome: Outcome | Disturbed) -> bool:

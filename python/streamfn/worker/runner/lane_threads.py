@@ -25,7 +25,7 @@ from streamfn.worker.runner.calls.kinds import calls_of
 
 from .async_threads import AsyncThreads
 from .concurrency_limiter import ConcurrencyLimiters
-from .exhaustion import Exhausted, is_starved
+from .exhaustion import Exhausted, is_disabled, is_starved
 from .lane_job import CallThread, InDoubt, LaneFunction, LaneJob, RunnerContext
 
 NEXT_SECONDS: Final = 1.0
@@ -150,7 +150,7 @@ class LaneThreads:
                 if job.is_added and job.lane not in held:
                     self._lose(job)
         except (SequenceTrimmed, StorageIO) as error:
-            if is_starved(error):
+            if is_disabled(error):
                 raise Exhausted from error
             self._context.report(
                 "lane_trouble", error_type=type(error).__name__, error_message=str(error)

@@ -28,7 +28,7 @@ from streamfn.engine.settle import DiscardedRecord, SettleContext
 from streamfn.errors import StoragePoisoned, StreamfnError
 from streamfn.worker.counters import MappingCounts
 from streamfn.worker.runner.current_call import CURRENT_CALL, CurrentCall
-from streamfn.worker.runner.exhaustion import Exhausted, is_starved, is_victim
+from streamfn.worker.runner.exhaustion import Exhausted, is_disabled, is_victim
 from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
 
 DELIVERY_PAUSE: Final = timedelta(milliseconds=100)
@@ -143,7 +143,7 @@ class LaneCalls(ABC):
         except StoragePoisoned:
             raise  # WHY: only a new process can open that stream again
         except StreamfnError as error:
-            if self._context.can_be_replaced and is_starved(error):
+            if self._context.can_be_replaced and is_disabled(error):
                 raise Exhausted from error
             self._put_off_delivery(error)
             return False
