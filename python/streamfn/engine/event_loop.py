@@ -26,6 +26,7 @@ from .disturbance import Disturbance
 from .forked import end_if_forked
 from .loop_call import CALL, Call, blame_or_disturbance, make_task
 from .loop_parts import SharedParts
+from .sturdy_thread import SturdyThread
 
 FILES_MAX: Final = 1024
 """`select` accepts file descriptors below this (FD_SETSIZE)."""
@@ -71,7 +72,7 @@ class EventLoop:
         self._is_unseen = False
         """Whether a call has ended since the last check of the shared parts."""
         self._has_turned = self._is_closing = self.is_dead = False
-        self._thread = threading.Thread(target=self._run, name="async-functions", daemon=True)
+        self._thread = SturdyThread(self._run, "async-functions", runs=1)
         self._thread.start()
 
     def finish(self, returned: object, timeout_seconds: float) -> object:

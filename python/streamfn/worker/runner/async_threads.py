@@ -6,6 +6,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
+
+from streamfn.engine.sturdy_thread import SturdyThread
 
 Task = Callable[[int], None]
 """A task of such a thread; its argument is the thread's cell on the board."""
@@ -25,7 +28,7 @@ class AsyncThreads:
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._idle = 0
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[SturdyThread] = []
 
     @property
     def are_all_busy(self) -> bool:
@@ -53,8 +56,7 @@ class AsyncThreads:
             thread.join()
 
     def _start(self, cell: int) -> None:
-        thread = threading.Thread(target=self._work, args=(cell,), name=f"async-{cell}")
-        thread.daemon = True
+        thread = SturdyThread(partial(self._work, cell), f"async-{cell}")
         thread.start()
         self._threads.append(thread)
 

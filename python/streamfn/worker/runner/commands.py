@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
+import time
 from typing import assert_never
 
 from streamfn import _core
+from streamfn.engine.sturdy_thread import SturdyThread
 from streamfn.errors import ConfigError, StreamfnError
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import function_of
@@ -56,7 +57,7 @@ class CommandHandler:
                 self._threads.failed(error)
             self._link.hang_up()
 
-        threading.Thread(target=run, name="control", daemon=True).start()
+        SturdyThread(run, "control").start()
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -171,7 +172,7 @@ class CommandHandler:
             self._threads.jobs.pop(job.lane, None)
             self._link.send(Released(job.lane))
 
-        threading.Thread(target=run, name=f"release-{job.lane}", daemon=True).start()
+        SturdyThread(run, f"release-{job.lane}").start()
 
     def _drain(self, finish_seconds: float) -> None:
         """Stop polling; finish batches for `finish_seconds`, and after that only running calls.
@@ -185,7 +186,10 @@ class CommandHandler:
                     job.interrupt.is_set = True
 
         interrupt(is_per_record=True)
-        timer = threading.Timer(finish_seconds, interrupt, kwargs={"is_per_record": False})
-        timer.daemon = True
-        timer.start()
+
+        def interrupt_later() -> None:
+            time.sleep(finish_seconds)
+            interrupt(is_per_record=False)
+
+        SturdyThread(interrupt_later, "drain").start()
         self._threads.stop()

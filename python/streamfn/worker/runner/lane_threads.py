@@ -11,11 +11,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from streamfn._core import Board, LaneSet, Work
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.outcome import Failure
+from streamfn.engine.sturdy_thread import SturdyThread
 from streamfn.errors import LeaseLost, SequenceTrimmed, StorageIO
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
@@ -55,7 +57,7 @@ class LaneThreads:
         self.is_exhausted = False
         """Whether this process is out of descriptors, memory or threads, see `exhaustion`."""
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[SturdyThread] = []
         self._async_threads: AsyncThreads | None = None
         """Threads for the lanes of `async` functions."""
         self._are_mixed = False
@@ -78,8 +80,7 @@ class LaneThreads:
         # WHY `pass_on`: a released lane may have work while all threads that could take it sleep.
         self._async_threads = AsyncThreads(range(count, Board.CELLS), self._context.lanes.pass_on)
         for cell in range(1, count):
-            thread = threading.Thread(target=self.run, args=(cell,), name=f"lanes-{cell}")
-            thread.daemon = True
+            thread = SturdyThread(partial(self.run, cell), f"lanes-{cell}")
             thread.start()
             self._threads.append(thread)
 
