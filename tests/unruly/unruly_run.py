@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from unruly_plan import RECORDS, Burst, Handler
+from unruly_tricks import OWN
 
 from streamfn import Log
 from streamfn.engine.deadletter import DeadLetters
@@ -88,6 +89,7 @@ def run(burst: Burst, folder: Path) -> Outcome:
         names = [*CALM, *(each.name for each in burst.handlers)]
         dead = {name: _dead(log, name) for name in names}
     files = sorted(str(each.relative_to(scratch)) for each in scratch.rglob("*"))
+    files = [name for name in files if not name.startswith(OWN)]
     return Outcome(burst, code, _read_journal(journal), dead, left, files, seconds)
 
 

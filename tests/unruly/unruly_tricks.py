@@ -21,6 +21,8 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+OWN = "own-"
+"""How the names of temporary files begin that a handler makes, and a kill may leave behind."""
 AGES = 3600.0
 """Seconds that nobody waits for."""
 kept = []
@@ -265,7 +267,7 @@ def replace_a_module(chance):
 
 
 def elsewhere(chance):
-    folder = tempfile.mkdtemp()
+    folder = tempfile.mkdtemp(prefix=OWN)  # a kill between these lines leaves it behind
     os.chdir(folder)
     Path(folder).rmdir()
 
