@@ -547,6 +547,10 @@ class Board:
     """Most mappings with counters."""
     COUNTERS: int
     """Counters of one mapping."""
+    SUCCEEDED: int
+    """Counter of calls that succeeded."""
+    RECORDS_DONE: int
+    """Counter of records that calls processed."""
     MATCHED: int
     """Counter of records that match the filter. The lanes count it and the next two."""
     FILTERED: int
@@ -577,6 +581,8 @@ class Board:
             calls: Number of calls, one after the other; each counts with the mean.
             records: Records that they got together.
         """
+    def succeeded(self, cell: int, mapping: int, calls: int, records: int) -> None:
+        """Count calls that succeeded and their records; otherwise as `time_calls`."""
     def counters(self, mapping: int) -> list[int]: ...
 
 @final

@@ -22,7 +22,7 @@ class Counter(IntEnum):
 
     CALLS = 0
     """Calls of the function; with `input="record"` one per record."""
-    RECORDS_DONE = 1
+    RECORDS_DONE = Board.RECORDS_DONE
     """Records that the function processed."""
     FAILED_CALLS = 2
     """All calls that did not succeed: the sum of `ERRORS`, `PARTIAL`, `TIMEOUTS` and `CRASHES`."""
@@ -39,7 +39,7 @@ class Counter(IntEnum):
     """Redriven records that succeeded."""
     LOST = 10
     """Sequence numbers of damaged records that were skipped."""
-    SUCCEEDED = 11
+    SUCCEEDED = Board.SUCCEEDED
     """Calls that succeeded."""
     PARTIAL = 12
     """Calls that succeeded for some of their records."""

@@ -33,10 +33,14 @@ class MappingCounts:
         """Count calls that were made."""
         self._board.add(self._index, Counter.CALLS, amount)
 
-    def succeeded(self, calls: int, records: int) -> None:
-        """Count calls that succeeded, and the records that they processed."""
+    def succeeded(self, cell: int, calls: int, records: int) -> None:
+        """Count the last calls of a cell, which succeeded, with their duration and records."""
+        self._board.succeeded(cell, self._index, calls, records)
+
+    def succeeded_before_a_failure(self, calls: int) -> None:
+        """Count calls with one record that succeeded; `took` has their duration."""
         self._board.add(self._index, Counter.SUCCEEDED, calls)
-        self._board.add(self._index, Counter.RECORDS_DONE, records)
+        self._board.add(self._index, Counter.RECORDS_DONE, calls)
 
     def records_done(self, amount: int) -> None:
         """Count records that a call processed which failed for others."""
@@ -57,7 +61,7 @@ class MappingCounts:
         self._board.add(self._index, kind, 1)
 
     def took(self, cell: int, calls: int, records: int) -> None:
-        """Count how long the last calls of a cell took, and how many records they got."""
+        """Count the duration of the last calls of a cell, one of which failed."""
         self._board.time_calls(cell, self._index, calls, records)
 
     def retry(self) -> None:

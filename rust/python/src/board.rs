@@ -37,6 +37,10 @@ impl Board {
     #[classattr]
     const COUNTERS: usize = board::COUNTERS;
     #[classattr]
+    const SUCCEEDED: usize = board::SUCCEEDED;
+    #[classattr]
+    const RECORDS_DONE: usize = board::RECORDS_DONE;
+    #[classattr]
     const MATCHED: usize = board::MATCHED;
     #[classattr]
     const FILTERED: usize = board::FILTERED;
@@ -82,6 +86,10 @@ impl Board {
 
     fn time_calls(&self, cell: usize, mapping: usize, calls: u64, records: u64) -> PyResult<()> {
         self.inner.time_calls(cell, mapping, calls, records).into_py()
+    }
+
+    fn succeeded(&self, cell: usize, mapping: usize, calls: u64, records: u64) -> PyResult<()> {
+        self.inner.succeeded(cell, mapping, calls, records).into_py()
     }
 
     fn counters(&self, mapping: usize) -> PyResult<Vec<u64>> {

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from streamfn._core import Board, Records
 from streamfn.engine.invoker import request_id
 
+CurrentCall: TypeAlias = tuple[str, Records, int, Board, int]
+"""Mapping, records, attempt, the board with the running record, the thread's cell on it.
 
-class CurrentCall:
-    """A call in progress. Code that it starts (tasks, `copy_context`) knows it too."""
+WHY a tuple: one is made for each call, and hardly ever looked at.
+"""
 
-    __slots__ = ("_attempt", "_board", "_cell", "_mapping", "_records", "partial")
+CURRENT_CALL: Final[ContextVar[CurrentCall | None]] = ContextVar(
+    "streamfn_current_call", default=None
+)
+"""None: the code belongs to no call, such as a thread that the app started.
 
-    def __init__(
-        self, mapping: str, records: Records, attempt: int, board: Board, cell: int
-    ) -> None:
-        """Note a call; nothing is computed before somebody asks.
+Code that a call starts (tasks, `copy_context`) has the same.
+"""
 
-        Args:
-            mapping: Name of the mapping.
-            records: The records of the call, or of calls one after the other.
-            attempt: 1 for the first call of these records.
-            board: Has the record that is running, if there is one call per record.
-            cell: The cell of the thread on the board.
-        """
-        self._mapping, self._records, self._attempt = mapping, records, attempt
-        self._board, self._cell = board, cell
-        self.partial: dict[str, str] = {}
-        """What it wrote without a line break yet, by the name of the stream."""
-
-    def fields(self) -> dict[str, Any]:
-        """Return function, place, attempt and request id, as fields of a log event."""
-        records = self._records
-        fields: dict[str, Any] = {"mapping": self._mapping}
-        if records:
-            running = {cell: seq for cell, _, _, seq in self._board.cells()}.get(self._cell)
-            if running is not None:
-                records = records.between(running, running) or records
-            fields |= {
-                "stream": records.stream,
-                "shard_id": records.shard_id,
-                "sequence_number": records.first,
-                "request_id": request_id(self._mapping, records),
-            }
-        return {**fields, "attempt": self._attempt}
+PARTIAL_LINES: Final[dict[tuple[str, int], str]] = {}
+"""What was written without a line break yet, by the stream and the `id` of the call or thread."""
 
 
-CURRENT_CALL: ContextVar[CurrentCall | None] = ContextVar("streamfn_current_call", default=None)
-"""None: the code belongs to no call, such as a thread that the app started."""
+def fields_of(call: CurrentCall) -> dict[str, Any]:
+    """Return function, place, attempt and request id of a call, as fields of a log event."""
+    mapping, records, attempt, board, cell = call
+    fields: dict[str, Any] = {"mapping": mapping}
+    if records:
+        running = {found: seq for found, _, _, seq in board.cells()}.get(cell)
+        if running is not None:
+            records = records.between(running, running) or records
+        fields |= {
+            "stream": records.stream,
+            "shard_id": records.shard_id,
+            "sequence_number": records.first,
+            "request_id": request_id(mapping, records),
+        }
+    return {**fields, "attempt": attempt}

@@ -22,7 +22,7 @@ from streamfn.error_text import message_of, traceback_of, type_of
 from streamfn.telemetry.events import DEBUG, ERROR, INFO, WARN
 from streamfn.texts import cut
 
-from .current_call import CURRENT_CALL
+from .current_call import CURRENT_CALL, PARTIAL_LINES, fields_of
 
 LINE_BYTES_MAX: Final = 64 * 2**10
 """Longest line; the rest of a longer one is cut off, and the end says so."""
@@ -68,8 +68,6 @@ class CapturedStream(io.TextIOBase):
 
     def __init__(self, name: str, descriptor: int, link: OutputLink) -> None:
         self._name, self._descriptor, self._link = name, descriptor, link
-        self._partial: dict[int, str] = {}
-        """What threads without a call wrote without a line break yet."""
         self.buffer = _CapturedBytes(self)
 
     name = property(lambda self: f"<{self._name}>")
@@ -120,24 +118,20 @@ class CapturedStream(io.TextIOBase):
             self._link.send({"raw": line})
         elif line.strip():
             call = CURRENT_CALL.get()
-            fields = {} if call is None else call.fields()
+            fields = {} if call is None else fields_of(call)
             message = cut(line, LINE_BYTES_MAX)
             self._link.send({"message": message, "logger": self._name, **fields})
 
     def _take_partial(self) -> str:
-        call = CURRENT_CALL.get()
-        if call is not None:
-            return call.partial.pop(self._name, "")
-        return self._partial.pop(threading.get_ident(), "")
+        return PARTIAL_LINES.pop(self._key(), "") if PARTIAL_LINES else ""
 
     def _keep_partial(self, rest: str) -> None:
+        if rest:
+            PARTIAL_LINES[self._key()] = rest
+
+    def _key(self) -> tuple[str, int]:
         call = CURRENT_CALL.get()
-        if not rest:
-            return
-        if call is not None:
-            call.partial[self._name] = rest
-        else:
-            self._partial[threading.get_ident()] = rest
+        return self._name, threading.get_ident() if call is None else id(call)
 
 
 class _CapturedBytes(io.BufferedIOBase):
@@ -175,7 +169,7 @@ class LogHandler(logging.Handler):
             call = CURRENT_CALL.get()
             fields = {name: value if isinstance(value, _PLAIN) else _text(value)
                       for name, value in vars(record).items() if name not in _ORDINARY}  # fmt: skip
-            fields |= {} if call is None else call.fields()
+            fields |= {} if call is None else fields_of(call)
             error = record.exc_info[1] if record.exc_info else None
             if error is not None:
                 fields |= {"error_type": type_of(error), "error_message": message_of(error),

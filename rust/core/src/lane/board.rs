@@ -30,6 +30,10 @@ pub const CELLS: usize = 256;
 /// Mappings that can be counted.
 pub const MAPPINGS: usize = 256;
 pub use crate::counts::COUNTERS;
+/// The counters of calls that succeeded, and of the records that they processed.
+pub const SUCCEEDED: usize = 11;
+/// See [`SUCCEEDED`].
+pub const RECORDS_DONE: usize = 1;
 /// The counters that lanes write: records that their filter took, that it did not take, and that it
 /// could not take because their data is not JSON. The caller numbers the others.
 pub const MATCHED: usize = 21;
@@ -198,6 +202,16 @@ impl Board {
         Ok(())
     }
 
+    /// As [`Board::time_calls`], for calls that succeeded: counts them and their records, too.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no such cell or mapping.
+    pub fn succeeded(&self, cell: usize, mapping: usize, calls: u64, records: u64) -> Result<()> {
+        self.time_calls(cell, mapping, calls, records)?;
+        self.add(mapping, SUCCEEDED, calls)?;
+        self.add(mapping, RECORDS_DONE, records)
+    }
+
     fn shared(&self, mapping: usize) -> Option<&Counts> {
         self.shared_counts.get(mapping)?.get().map(|counts| &**counts)
     }
@@ -334,7 +348,8 @@ mod tests {
         board.begin(7, 1, None).unwrap();
         board.end(7).unwrap();
         board.time_calls(7, 3, 1, 100).unwrap();
-        board.time_calls(7, 4, 1, 100).unwrap();
+        board.succeeded(7, 4, 1, 100).unwrap();
+        assert_eq!(100, board.counters(4).unwrap()[RECORDS_DONE]);
 
         let now = counts.now();
         assert_eq!(2, now.counters[0]);

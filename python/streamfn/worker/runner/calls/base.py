@@ -27,7 +27,7 @@ from streamfn.engine.retry import LaneBackoff
 from streamfn.engine.settle import DiscardedRecord, SettleContext
 from streamfn.errors import StoragePoisoned, StreamfnError
 from streamfn.worker.counters import MappingCounts
-from streamfn.worker.runner.current_call import CURRENT_CALL, CurrentCall
+from streamfn.worker.runner.current_call import CURRENT_CALL, PARTIAL_LINES
 from streamfn.worker.runner.exhaustion import Exhausted, is_disabled, is_victim
 from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
 
@@ -83,15 +83,14 @@ class LaneCalls(ABC):
         """Note on the board that a call begins; the slot holds its records."""
         board, cell = self._context.board, thread.cell
         board.begin(cell, self._job.lane, self._deadline(thread))
-        CURRENT_CALL.set(CurrentCall(self._mapping.name, records, attempt, board, cell))
+        CURRENT_CALL.set((self._mapping.name, records, attempt, board, cell))
         if self._disturbed >= DISTURBED_MAX:
             raise InDoubt
 
     def _end(self, thread: CallThread) -> None:
         """Note on the board that the call has ended."""
         self._context.board.end(thread.cell)
-        call = CURRENT_CALL.get()
-        if call is not None and call.partial:
+        if PARTIAL_LINES:
             self._context.end_lines()
         CURRENT_CALL.set(None)
 

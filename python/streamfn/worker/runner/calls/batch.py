@@ -57,7 +57,6 @@ class BatchCalls(LaneCalls):
             outcome = self._invoke(thread, records, attempt)
         finally:
             self._end(thread)
-        self._counts.took(thread.cell, 1, len(records))
         if isinstance(outcome, Disturbed) and self._is_own(outcome):
             outcome = Failed(outcome.failure)
         if self._is_victim(outcome):
@@ -72,8 +71,9 @@ class BatchCalls(LaneCalls):
             self._outputs = list(outcome.outputs)
         if isinstance(outcome, Success):
             self._backoff.succeeded()
-            self._counts.succeeded(1, len(records))
+            self._counts.succeeded(thread.cell, 1, len(records))
         else:
+            self._counts.took(thread.cell, 1, len(records))
             self._counts.failed_call(
                 None if isinstance(outcome, Partial) else outcome.failure.error_type
             )

@@ -40,8 +40,7 @@ class RecordCalls(LaneCalls):
         swept = self._sweep(record_range, thread)
         if isinstance(swept.outcome, Failed) and self._is_victim(swept.outcome):
             self._is_over, swept = True, replace(swept, outcome=None)
-        called = swept.done + (swept.outcome is not None and not isinstance(swept.outcome, Expired))
-        self._counts.took(thread.cell, called, called)
+        self._count_calls(thread.cell, swept)
         outcome = self._counted(record_range, swept)
         self._pass.settled(record_range, swept.done, outcome)
         self._refresh()
@@ -59,6 +58,15 @@ class RecordCalls(LaneCalls):
             return thread.invoker.call_records(records, running, record_range.attempt, interrupt)
         finally:
             self._end(thread)
+
+    def _count_calls(self, cell: int, swept: SweepResult) -> None:
+        """Count the records that succeeded, and the duration of all calls."""
+        done = swept.done
+        if swept.outcome is None or isinstance(swept.outcome, Expired):
+            self._counts.succeeded(cell, done, done)
+        else:
+            self._counts.took(cell, done + 1, done + 1)
+            self._counts.succeeded_before_a_failure(done)
 
     def _counted(
         self, record_range: RecordRange, swept: SweepResult
@@ -88,7 +96,6 @@ class RecordCalls(LaneCalls):
         records = record_range.records
         if done:
             self._backoff.succeeded()
-            self._counts.succeeded(done, done)
             if self._job.function.destination.is_redriven(records[0]):
                 self._resolved = list(records[:done])
         self._counts.calls(done)

@@ -144,7 +144,6 @@ class FinalWindowCalls(LaneCalls):
             )
         finally:
             self._end(thread)
-        self._counts.took(thread.cell, 1, 0)
         if isinstance(outcome, Disturbed) and self._is_own(outcome):
             outcome = Failed(outcome.failure)
         if self._is_victim(outcome):
@@ -155,12 +154,13 @@ class FinalWindowCalls(LaneCalls):
             return
         self._disturbed = 0
         if isinstance(outcome, Failed | Rejected):
+            self._counts.took(thread.cell, 1, 0)
             self._counts.failed_call(outcome.failure.error_type)
             self._report_final_call("final_call_failed", outcome.failure, attempt)
             self._failed(outcome)
         else:
             self._outputs = list(outcome.outputs) if isinstance(outcome, Success) else []
-            self._counts.succeeded(1, 0)
+            self._counts.succeeded(thread.cell, 1, 0)
             self._backoff.succeeded()
             self._is_done = True
 
