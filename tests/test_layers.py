@@ -22,6 +22,7 @@ PYTHON_FLOORS = [
     {"telemetry"},
     {"engine", "aio"},
     {"health"},
+    {"invocation"},
     {"worker"},
     {"demo", "testing", "bench"},
     {"cli"},
@@ -33,6 +34,7 @@ WORKER_ROOMS = {
     "supervisor": {"shared"},
     "child": {"shared"},
     "runner": {"shared", "child"},
+    "function_runner": {"shared", "child"},
 }
 """Rooms of `worker`, and what each may import of the others: `shared` are the files in the folder
 itself. A supervisor and its runners are different processes and do not know each other."""

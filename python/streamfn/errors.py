@@ -23,7 +23,10 @@
     │   └── DestinationUnavailable · DestinationRejected
     ├── Reject                          raised by a function: to the dead letters at once
     ├── InvocationError                 how a call of a function ended
-    │   └── FunctionFailed · FunctionTimedOut · FunctionCrashed · InvalidResponse
+    │   ├── FunctionFailed · FunctionTimedOut · FunctionCrashed · InvalidResponse
+    │   └── FunctionError               a call by request failed; what its caller gets
+    ├── InvocationRefused               a call by request was not made
+    │   └── FunctionNotFound · Throttled · WorkerUnavailable · InvalidRequest(ValueError)
     └── PluginError
         └── PluginNotFound · PluginConflict
 
@@ -36,6 +39,7 @@ from __future__ import annotations
 
 import os
 import signal as signals
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -386,6 +390,96 @@ class FunctionCrashed(InvocationError):
 
 class InvalidResponse(InvocationError):
     """The function returned something that is neither success nor a report of failures."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class FunctionError(InvocationError):
+    """A function called by request failed: it raised, timed out or ended its process.
+
+    The fields are those of AWS Lambda's error object.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        error_type: str,
+        error_message: str,
+        stack_trace: Sequence[str] = (),
+        request_id: str = "",
+    ) -> None:
+        super().__init__(error_type, error_message, tuple(stack_trace), request_id)
+        self.error_type, self.error_message = error_type, error_message
+        self.stack_trace, self.request_id = tuple(stack_trace), request_id
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.error_message}"
+
+
+# ---------------------------------------------------------------- calls that were not made
+
+
+class InvocationRefused(StreamfnError):
+    """A call by request was not made: no code of the function has run for it."""
+
+
+class FunctionNotFound(InvocationRefused):
+    """There is no function of that name, in the app or in the workers of the log."""
+
+    def __init__(self, name: str, advice: str = "") -> None:
+        super().__init__(name, advice)
+        self.name, self.advice = name, advice
+
+    def __str__(self) -> str:
+        return f"there is no function `{self.name}` to call by request"
+
+    @property
+    def hint(self) -> str | None:
+        """The nearest name, if one is near."""
+        return self.advice or None
+
+
+class Throttled(InvocationRefused):
+    """The function is at its `concurrency`, or no runner was free within its timeout."""
+
+    retryable = True
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"`{self.name}` was not called: {self.reason}"
+
+    @property
+    def hint(self) -> str | None:
+        """Wait, or allow more calls at once."""
+        return "try again later, or raise `concurrency` or `--max-runners`"
+
+
+class WorkerUnavailable(InvocationRefused):
+    """No worker of the log answers for the function."""
+
+    retryable = True
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"`{self.name}` was not called: {self.reason}"
+
+    @property
+    def hint(self) -> str | None:
+        """Start one, or call in this process."""
+        return 'start one with `streamfn worker APP`, or call with `where="local"`'
+
+
+class InvalidRequest(InvocationRefused, ValueError):
+    """The payload is no JSON value, or too large."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

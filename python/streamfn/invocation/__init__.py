@@ -1,0 +1,1 @@
+"""Calling functions by request: through a worker of the log, or in this process."""
