@@ -1112,6 +1112,20 @@ class Membership:
     def update(self, body: bytes) -> None: ...
     def leave(self) -> None: ...
 
+def run_front(listener: int, control: int, lifeline: int) -> None:
+    """Run the front of a worker (docs/front.md) until it is drained.
+
+    The process is ended with code 71 when the life-line closes. The GIL is released.
+
+    Args:
+        listener: Descriptor of the listening socket `workers/<uuid>.sock`.
+        control: Descriptor of the connection to the supervisor.
+        lifeline: Descriptor of the pipe that closes when the supervisor exits.
+
+    Raises:
+        OSError: One of the descriptors cannot be used.
+    """
+
 def exit_when_closed(fd: int, code: int) -> None:
     """Start a native thread that calls `_exit(code)` when `fd` reaches end of file."""
 
