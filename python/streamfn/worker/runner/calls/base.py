@@ -20,7 +20,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from streamfn._core import Entry, Record, Records, Work
-from streamfn.engine.invoker import CANCEL_GRACE, request_id
+from streamfn.engine.handling import CANCEL_GRACE
+from streamfn.engine.invoker import request_id
 from streamfn.engine.outcome import Disturbed, Failure, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.retry import LaneBackoff
