@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Final, TypeVar, Unpack, overload
+from typing import Any, Final, TypeVar, Unpack, overload
 
 from streamfn.errors import ConfigError
 from streamfn.model.declaration import StreamDeclaration, declared_stream
@@ -95,9 +95,12 @@ class App:
     @overload
     def function(self, **options: Unpack[FunctionOptions]) -> Callable[[_Handler], _Handler]: ...
 
-    def function(
-        self, handler: _Handler | None = None, /, **options: Unpack[FunctionOptions]
-    ) -> _Handler | Callable[[_Handler], _Handler]:
+    def function(  # type: ignore[misc]  # mypy compares `Unpack` with `Any` by its names only
+        self,
+        handler: object = None,
+        /,
+        **options: Any,
+    ) -> object:
         """Register a function that is called by request: its caller waits for the answer.
 
         This is a decorator, with arguments or without parentheses. It returns the function
