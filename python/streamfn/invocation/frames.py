@@ -75,18 +75,36 @@ class Frames:
             BadFrame: The data is no frame.
         """
         self._data += data
-        frames, start = [], 0
-        while len(self._data) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._data, start)
-            if not _HEAD.size <= length <= FRAME_BYTES_MAX:
-                raise BadFrame(f"a frame cannot have {length:,} bytes")
-            begin, end = start + _LENGTH.size, start + _LENGTH.size + length
-            if len(self._data) < end:
-                break
-            frames.append(_decoded(bytes(memoryview(self._data)[begin:end])))
-            start = end
-        del self._data[:start]
+        frames, used = split(self._data)
+        del self._data[:used]
         return frames
+
+
+def split(data: bytes | bytearray) -> tuple[list[Frame], int]:
+    """Return the complete frames at the beginning of data, and how many bytes they have.
+
+    Raises:
+        BadFrame: The data is no frame.
+    """
+    frames, start = list[Frame](), 0
+    while (end := start + frame_bytes(data, start)) <= len(data):
+        frames.append(_decoded(bytes(memoryview(data)[start + _LENGTH.size : end])))
+        start = end
+    return frames, start
+
+
+def frame_bytes(data: bytes | bytearray, start: int = 0) -> int:
+    """Return the bytes of the frame that begins at `start`: 4 at least, until its length is there.
+
+    Raises:
+        BadFrame: The data is no frame.
+    """
+    if len(data) - start < _LENGTH.size:
+        return _LENGTH.size
+    (length,) = _LENGTH.unpack_from(data, start)
+    if not _HEAD.size <= length <= FRAME_BYTES_MAX:
+        raise BadFrame(f"a frame cannot have {length:,} bytes")
+    return _LENGTH.size + int(length)
 
 
 def receive(connection: socket.socket, frames: Frames) -> list[Frame] | None:
