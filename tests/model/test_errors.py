@@ -39,6 +39,7 @@ EXAMPLES = [
     errors.FunctionFailed("ValueError: no"),
     errors.FunctionTimedOut(1.5),
     errors.FunctionCrashed(11, None),
+    errors.FunctionOutOfMemory(512 * 2**20),
     errors.InvalidResponse("an identifier that is not in the batch"),
     errors.PluginError("plug-in"),
     errors.PluginNotFound("kafka"),
@@ -97,6 +98,11 @@ class TestMessages:
         assert str(errors.FunctionCrashed(64, None)).endswith("(SIGRTMAX)")
         assert str(errors.FunctionCrashed(99, None)).endswith("(signal 99)")
         assert str(errors.FunctionCrashed(None, 1)).endswith("exit code 1")
+
+    def test_a_death_for_memory_names_the_limit(self):
+        said = str(errors.FunctionOutOfMemory(512 * 2**20))
+
+        assert said == "the call's process exceeded its memory limit of 512 MiB"
 
     def test_an_os_error_keeps_its_number_and_file(self):
         error = errors.StorageIO(errno.EACCES, "/log", "Permission denied")
