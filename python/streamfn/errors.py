@@ -43,8 +43,6 @@ import signal as signals
 from collections.abc import Sequence
 from typing import ClassVar
 
-from streamfn.units import format_size
-
 
 class StreamfnError(Exception):
     """Base of every error of this package."""
@@ -399,7 +397,8 @@ class FunctionOutOfMemory(InvocationError):
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"the call's process exceeded its memory limit of {format_size(self.limit)}"
+        mebibytes = f"{self.limit / 2**20:,.1f}".removesuffix(".0")
+        return f"the call's process exceeded its memory limit of {mebibytes} MiB"
 
 
 class InvalidResponse(InvocationError):

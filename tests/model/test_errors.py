@@ -100,9 +100,11 @@ class TestMessages:
         assert str(errors.FunctionCrashed(None, 1)).endswith("exit code 1")
 
     def test_a_death_for_memory_names_the_limit(self):
-        said = str(errors.FunctionOutOfMemory(512 * 2**20))
+        said = "the call's process exceeded its memory limit of"
 
-        assert said == "the call's process exceeded its memory limit of 512 MiB"
+        assert str(errors.FunctionOutOfMemory(512 * 2**20)) == f"{said} 512 MiB"
+        assert str(errors.FunctionOutOfMemory(2**41)) == f"{said} 2,097,152 MiB"
+        assert str(errors.FunctionOutOfMemory(20_000_000)) == f"{said} 19.1 MiB"
 
     def test_an_os_error_keeps_its_number_and_file(self):
         error = errors.StorageIO(errno.EACCES, "/log", "Permission denied")

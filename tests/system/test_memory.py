@@ -7,7 +7,7 @@ import pytest
 from streamfn.engine.deadletter import DeadLetters
 
 HEAD = """
-import os
+import os, time
 from streamfn import App
 app = App("shop")
 LEAKED = []
@@ -36,6 +36,9 @@ class Run:
     def letters(self, name):
         entries = DeadLetters(self._log, name).entries()
         return [(e.data.decode(), e.error_type, e.error_message) for e in entries]
+
+    def attempts(self, name):
+        return [e.attempts for e in DeadLetters(self._log, name).entries()]
 
     def records(self, name):
         return Counter(text for _, each, text in self.calls if each == name)
@@ -74,7 +77,7 @@ def test_a_leak_costs_no_record(run, kind):
 def handle(event):
     for record in [event] if "{kind}" == "record" else event:
         LEAKED.append(bytearray(20 * MIB))
-        import time; time.sleep(0.06)
+        time.sleep(0.06)
         note("handle", record)
 """,
         records,
@@ -95,7 +98,6 @@ def test_a_record_that_eats_memory_is_found_and_no_other(run):
 def handle(record):
     note("handle", record)
     if record.text() == "bad":
-        import time
         eaten = bytearray(1024 * MIB)
         time.sleep(5)
 """,
@@ -105,4 +107,89 @@ def handle(record):
     assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
     assert set(ran.records("handle")) == set(records)
     assert max(v for k, v in ran.records("handle").items() if k != "bad") == 1
+    assert ran.has_untouched_neighbour(records)
+
+
+def test_a_slow_leak_of_many_calls_blames_none(run):
+    records = [f"r{n}" for n in range(200)]
+    ran = run(
+        """
+@app.stream("orders", input="record", batch_size=50, max_retries=0, memory="64MiB")
+def handle(record):
+    LEAKED.append(bytearray(MIB))
+    time.sleep(0.01)
+    note("handle", record)
+""",
+        records,
+    )
+
+    assert ran.letters("shop.handle") == []
+    assert set(ran.records("handle")) == set(records)
+    assert len(ran.processes("handle")) > 2
+    assert ran.has_untouched_neighbour(records)
+
+
+def test_a_leak_ends_too_where_a_success_must_be_written(run, log):
+    """What records return is in the memory of the process that is killed: they are called again."""
+    records = [f"r{n}" for n in range(20)]
+    ran = run(
+        """
+@app.stream("orders", input="record", max_retries=0, memory="128MiB", to="results")
+def handle(record):
+    LEAKED.append(bytearray(20 * MIB))
+    time.sleep(0.06)
+    note("handle", record)
+    return record.data
+""",
+        records,
+    )
+
+    assert ran.letters("shop.handle") == []
+    assert {r.text() for batch in log.stream("results").read() for r in batch} == set(records)
+
+
+@pytest.mark.parametrize("head", ["def", "async def"])
+def test_in_company_only_the_call_that_eats_memory_is_blamed(run, head):
+    records = [f"r{n}" for n in range(40)] + ["bad"] + [f"s{n}" for n in range(40)]
+    ran = run(
+        f"""
+import asyncio
+
+@app.stream("orders", input="record", max_retries=1, memory="128MiB", parallelization_factor=4)
+{head} handle(record):
+    note("handle", record)
+    if record.text() == "bad":
+        eaten = bytearray(1024 * MIB)
+        time.sleep(5)
+    {"await asyncio" if head != "def" else "time"}.sleep(0.02)
+""",
+        records,
+        "--threads=4",
+        shards=2,
+        keys=records,
+    )
+
+    assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
+    assert ran.attempts("shop.handle") == [2]
+    assert set(ran.records("handle")) == set(records)
+    assert ran.has_untouched_neighbour(records)
+
+
+def test_a_batch_is_split_until_the_record_that_eats_memory_is_alone(run):
+    records = [f"r{n}" for n in range(7)] + ["bad"] + [f"s{n}" for n in range(8)]
+    ran = run(
+        """
+@app.stream("orders", max_retries=0, memory="128MiB")
+def handle(batch):
+    for record in batch:
+        note("handle", record)
+        if record.text() == "bad":
+            eaten = bytearray(1024 * MIB)
+            time.sleep(5)
+""",
+        records,
+    )
+
+    assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
+    assert set(ran.records("handle")) == set(records)
     assert ran.has_untouched_neighbour(records)
