@@ -176,6 +176,14 @@ class TestMemoryWatch:
 
         assert child.looks <= 4
 
+    def test_one_that_is_ready_can_be_looked_at_before_the_next_look(self, watch):
+        child = Child(limit=1)
+        watch.look([child], 1.0)
+        child.used = 2
+        watch.look_at(child)
+
+        assert (child.is_killed, child.memory_found) == (True, 2)
+
     def test_it_remembers_the_highest_of_each_group(self, watch):
         one, other, heavy = (Child(limit=100), Child(limit=100), Child(limit=100, group="shop.h"))
         for now, used in enumerate([(5, 7, 1), (9, 2, 3), (1, 1, 2)]):

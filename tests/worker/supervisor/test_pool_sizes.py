@@ -62,7 +62,7 @@ def test_by_themselves_groups_grow_with_their_own_work_up_to_the_cores(stage):
 
 
 def test_a_group_without_functions_needs_no_runner(stage):
-    """Where each function has a limit, the runner that told the functions is not needed any more."""
+    """Where each function has a limit, the runner that told the functions is not needed."""
     sizes = stage.sizes(processes=2)
     stage.registry.groups = {HEAVY}
     sizes.set()

@@ -150,7 +150,7 @@ def test_runners_of_a_group_without_functions_are_stopped_once_they_are_idle(sta
 def test_a_limit_that_a_process_exceeds_without_a_call_fails_its_start(
     stage, was_busy, failed_starts
 ):
-    """However long its import took; otherwise it would be started again and again without a pause."""
+    """However long its import took; otherwise it would be started again without a pause."""
     stage.runners.start_missing(app(0))
     [runner] = stage.runners
     stage.clock.advance(LONG)

@@ -117,6 +117,7 @@ class SupervisorLoop:
             self._report,
             self._code,
             self._rollover,
+            self._memory,
         )
         self._handler = RunnerMessageHandler(config, parts)
         self._progress = ProgressReporter(parts, setup.observer)

@@ -106,10 +106,17 @@ class MemoryWatch:
         every = LOOK_EVERY.total_seconds()
         self._due = max(self._due + every, now + every / 2)
         for child in children:
-            if child.memory_limit is not None and not child.is_killed:
-                self._look_at(child, child.memory_limit)
+            self.look_at(child)
 
-    def _look_at(self, child: WatchedChild, limit: int) -> None:
+    def look_at(self, child: WatchedChild) -> None:
+        """Kill one child if it exceeds its limit, and report it.
+
+        Call this for a child that is ready, before it gets calls: none of them is to blame for what
+        its process has used at its start.
+        """
+        limit = child.memory_limit
+        if limit is None or child.is_killed:
+            return
         found = child.memory()
         if found > self.highest.get(child.group, 0):
             self.highest[child.group] = found

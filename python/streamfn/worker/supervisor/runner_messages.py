@@ -35,6 +35,7 @@ from .app_code import PinnedCode
 from .deadlines import DeadlineWatch
 from .lane_scheduler import LaneScheduler
 from .mapping_registry import MappingRegistry
+from .memory_watch import MemoryWatch
 from .planner import LaneKey
 from .rollover import Rollover
 from .runner_pool import RunnerPool
@@ -62,6 +63,7 @@ class SupervisorParts:
     report: Report
     code: PinnedCode
     rollover: Rollover
+    memory: MemoryWatch
 
 
 class RunnerMessageHandler:
@@ -190,6 +192,7 @@ class RunnerMessageHandler:
                 self.register(message)
                 parts.code.pin(message)
         runner.memory_limit = parts.registry.memory_limit_of(runner.group)  # of its own code
+        parts.memory.look_at(runner)
 
     def register(self, message: Ready) -> None:
         """Register the mappings of an app that a runner has imported.
