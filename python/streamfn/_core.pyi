@@ -673,10 +673,17 @@ class Entry:
         """Whether it belongs to the same call as the entry before it."""
     @property
     def cause(self) -> int:
-        """Failure that the supervisor found after the runner exited: 0 none, 1 crash, 2 timeout."""
+        """Failure that the supervisor found after the runner exited.
+
+        0 none, 1 crash, 2 timeout, 3 memory limit exceeded.
+        """
     @property
     def detail(self) -> int:
-        """For cause 1: the signal's number, or the exit code as a negative number."""
+        """Of the cause.
+
+        For cause 1 the signal's number, or the exit code as a negative number; for cause 3 the
+        limit in KiB.
+        """
     @property
     def first_failed_us(self) -> int:
         """When the first call failed; 0: none has failed."""

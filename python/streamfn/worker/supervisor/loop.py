@@ -34,6 +34,7 @@ from .deadlines import TICK, kill_if_late
 from .health_watch import HealthWatch
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
+from .memory_watch import MemoryWatch
 from .not_in_code import report_not_in_code
 from .pool_sizes import PoolSizes
 from .progress import Observer
@@ -93,6 +94,8 @@ class SupervisorLoop:
         )
         self._runners = RunnerPool(start, clock.monotonic, self._report)
         self._registry = MappingRegistry(log, self._report, is_strict=config.burst)
+        self._runners.memory_limit_of = self._registry.memory_limit_of
+        self._memory = MemoryWatch(self._report)
         self._tally = Tally()
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
         self._verdicts = VerdictWriter(context)
@@ -114,6 +117,7 @@ class SupervisorLoop:
             self._report,
             self._code,
             self._rollover,
+            self._memory,
         )
         self._handler = RunnerMessageHandler(config, parts)
         self._progress = ProgressReporter(parts, setup.observer)
@@ -153,6 +157,7 @@ class SupervisorLoop:
         for runner in self._runners:
             runner.flush()
         self._watch_deadlines(now)
+        self._memory.look(self._runners, now)
         for runner in self._runners:
             runner.end_if_it_does_not_leave(now)
         self._stacks.write_when_done(now)

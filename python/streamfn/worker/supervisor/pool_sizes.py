@@ -25,6 +25,7 @@ class PoolSizes:
     def set(self) -> None:
         """Set the numbers by the last scan."""
         cores = len(os.sched_getaffinity(0))
+        sizes = {}
         for group in self._registry.groups:
             wanted = self._config.processes
             if wanted is None:
@@ -34,7 +35,8 @@ class PoolSizes:
                     if self._registry[found.key.mapping].group == group
                 )
                 wanted = max(self.shared.get(group, 1), min(cores, has_work))
-            self.shared[group] = wanted
+            sizes[group] = wanted
+        self.shared = sizes
 
     @property
     def now(self) -> dict[str, PoolSize]:
