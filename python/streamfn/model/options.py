@@ -193,7 +193,7 @@ def mapping_fields(
         if values.get(count) is not None:
             fields[count] = whole_number(count, values[count])
     if values.get("memory") is not None:
-        fields["memory"] = _read("memory", parse_size, values["memory"])
+        fields["memory"] = parsed("memory", parse_size, values["memory"])
     _check_bounds(fields, bounds or {})
     return fields
 

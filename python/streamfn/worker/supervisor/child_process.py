@@ -98,7 +98,7 @@ class ChildProcess:
             raw, lines = self.outputs
             inherited = (control.fileno(), lifeline, lines.writing_end, self._stacks, *shared)
             self._process = subprocess.Popen(  # noqa: S603 -- this very Python
-                [sys.executable, "-P", START_CHILD, module, *map(str, inherited)],
+                [sys.executable, *self._arguments(module, inherited)],
                 stdin=subprocess.DEVNULL,
                 stdout=raw.writing_end,
                 stderr=raw.writing_end,
@@ -110,6 +110,10 @@ class ChildProcess:
             self.ended = os.pidfd_open(self._process.pid)
             """A descriptor that is readable once the process has exited."""
             ours.pop_all()
+
+    def _arguments(self, module: str, inherited: Sequence[int]) -> list[str]:
+        """Return the arguments of the interpreter; `inherited` are as `module` gets them."""
+        return ["-P", START_CHILD, module, *map(str, inherited)]
 
     @property
     def pid(self) -> int:

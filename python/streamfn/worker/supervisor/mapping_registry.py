@@ -95,6 +95,10 @@ class MappingRegistry:
         self.troubles: dict[str, StreamfnError] = {}
         """Errors of the last scan, by the name of the mapping or replay."""
 
+    def __bool__(self) -> bool:
+        """Whether there are mappings."""
+        return bool(self._mappings)
+
     def __iter__(self) -> Iterator[RegisteredMapping]:
         """Iterate over the app's mappings, without replays."""
         return iter(self._mappings.values())

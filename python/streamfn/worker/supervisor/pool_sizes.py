@@ -24,6 +24,9 @@ class PoolSizes:
 
     def set(self) -> None:
         """Set the numbers by the last scan."""
+        if not self._registry:
+            self.shared = {APP_GROUP: 0}
+            return
         cores = len(os.sched_getaffinity(0))
         sizes = {}
         for group in self._registry.groups:

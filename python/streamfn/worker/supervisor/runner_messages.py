@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from signal import SIGKILL, Signals
+from signal import SIGKILL
 from typing import Any, Final
 
 from streamfn.clock import Clock
 from streamfn.engine.handling import CANCEL_GRACE
 from streamfn.errors import ConfigError
 from streamfn.model.declaration import StreamDeclaration
+from streamfn.model.function_config import FunctionConfig
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.worker import WorkerConfig
 from streamfn.telemetry.counters import Counter
@@ -32,6 +33,7 @@ from streamfn.worker.report import Report
 from streamfn.worker.shared_counts import SharedCounts
 
 from .app_code import PinnedCode
+from .by_request import ByRequest
 from .deadlines import DeadlineWatch
 from .lane_scheduler import LaneScheduler
 from .mapping_registry import MappingRegistry
@@ -40,6 +42,7 @@ from .planner import LaneKey
 from .rollover import Rollover
 from .runner_pool import RunnerPool
 from .runner_process import RunnerProcess
+from .signals import signal_name
 from .tally import Tally
 from .verdict import RunnerExit
 from .verdict_writer import VerdictWriter
@@ -64,6 +67,7 @@ class SupervisorParts:
     code: PinnedCode
     rollover: Rollover
     memory: MemoryWatch
+    by_request: ByRequest
 
 
 class RunnerMessageHandler:
@@ -202,14 +206,17 @@ class RunnerMessageHandler:
             StreamfnError: The log cannot be written.
         """
         mappings = [EventSourceMapping.from_dict(each) for each in message.mappings]
-        if not mappings:
-            raise ConfigError("APP", "the app has no function, add one with `@app.stream`")
-        only = chosen(mappings, self._config.only)
+        functions = [FunctionConfig.from_dict(each) for each in message.functions]
+        if not (mappings or functions):
+            hint = "add one with `@app.stream` or `@app.function`"
+            raise ConfigError("APP", f"the app has no function, {hint}")
+        only = chosen([*mappings, *functions], self._config.only)
         registry = self._parts.registry
         registry.declare(map(StreamDeclaration.from_dict, message.streams))
         registry.register(mappings, message.asynchronous, only)
         for each in registry:
             self._parts.counts.use(each.index, each.mapping.name)
+        self._parts.by_request.register(functions, only)
         self.is_registered = True
 
     def _not_ready(self, runner: RunnerProcess, message: NotReady) -> None:
@@ -237,9 +244,4 @@ def reason_of(ended: RunnerExit) -> str:
         return "killed, a call passed its timeout"
     if -ended.detail in OWN_EXITS:
         return OWN_EXITS[-ended.detail]
-    if ended.detail <= 0:
-        return f"exit code {-ended.detail}"
-    try:
-        return Signals(ended.detail).name
-    except ValueError:
-        return f"signal {ended.detail}"
+    return signal_name(ended.detail) if ended.detail > 0 else f"exit code {-ended.detail}"

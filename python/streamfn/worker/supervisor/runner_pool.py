@@ -39,13 +39,20 @@ class PoolSize:
 class RunnerPool:
     """Runner processes by number."""
 
-    def __init__(self, start: Start, monotonic: Callable[[], float], report: Report) -> None:
+    def __init__(
+        self,
+        start: Start,
+        monotonic: Callable[[], float],
+        report: Report,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        """Start without runners; `numbers` are those that the next runners get."""
         self._start, self._monotonic, self._report = start, monotonic, report
+        self._numbers = count() if numbers is None else numbers
         self._runners: dict[int, RunnerProcess] = {}
         self._backoff: RestartBackoff[Seat] = RestartBackoff()
         self._started: dict[int, float] = {}
         self._idle_since: dict[int, float] = {}
-        self._next_number = 0
         self.on_start: Callable[[RunnerProcess], None] = lambda _: None
         """Called with each new process."""
         self.memory_limit_of: Callable[[str], int | None] = lambda _: None
@@ -146,6 +153,13 @@ class RunnerPool:
         runner.state = "draining"
         runner.send(Drain(0.0))
 
+    def drain_all(self) -> None:
+        """Let all ready runners exit: there are no lanes for them."""
+        for runner in self:
+            if runner.state == "ready":
+                runner.state = "draining"
+                runner.send(Drain(0.0))
+
     def _missing(self, group: str, size: PoolSize) -> Iterable[Seat]:
         """Return the empty seats of a group in which runners must start."""
         taken = {runner.seat for runner in self if runner.seat.group == group}
@@ -158,8 +172,7 @@ class RunnerPool:
         return [seat for seat in shared if seat not in taken] + list(islice(empty, max(missing, 0)))
 
     def _spawn(self, seat: Seat, now: float) -> RunnerProcess | None:
-        number = self._next_number
-        self._next_number += 1
+        number = next(self._numbers)
         try:
             runner = RunnerProcess(number, seat, Board.create())
         except (OSError, StreamfnError) as error:  # no process, descriptor or memory left now
