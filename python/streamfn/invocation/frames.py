@@ -33,6 +33,10 @@ class Kind(IntEnum):
     LEAVE = 8
 
 
+_KINDS: Final = {each.value: each for each in Kind}
+"""WHY: this is three times as fast as `Kind(number)`."""
+
+
 class BadFrame(StreamfnError):
     """The other side does not speak this protocol; the connection cannot be used any more."""
 
@@ -88,7 +92,7 @@ def split(data: bytes | bytearray) -> tuple[list[Frame], int]:
     """
     frames, start = list[Frame](), 0
     while (end := start + frame_bytes(data, start)) <= len(data):
-        frames.append(_decoded(bytes(memoryview(data)[start + _LENGTH.size : end])))
+        frames.append(_decoded(data, start, end))
         start = end
     return frames, start
 
@@ -118,13 +122,15 @@ def receive(connection: socket.socket, frames: Frames) -> list[Frame] | None:
     return frames.feed(data) if data else None
 
 
-def _decoded(data: bytes) -> Frame:
-    kind, length = _HEAD.unpack_from(data)
-    end = _HEAD.size + length
-    if end > len(data):
+def _decoded(data: bytes | bytearray, start: int, end: int) -> Frame:
+    """Return the frame that is at this place in the data."""
+    _, kind, length = _START.unpack_from(data, start)
+    begin = start + _START.size
+    if begin + length > end:
         raise BadFrame("the header of a frame is longer than the frame")
     try:
-        header = orjson.loads(data[_HEAD.size : end])
-        return Frame(Kind(kind), header, data[end:])
+        header = orjson.loads(data[begin : begin + length])
+        body = bytes(memoryview(data)[begin + length : end])
+        return Frame(_KINDS.get(kind) or Kind(kind), header, body)
     except ValueError as error:
         raise BadFrame(f"a frame cannot be read: {error}") from None

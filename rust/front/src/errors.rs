@@ -98,9 +98,10 @@ pub fn error_object(kind: &str, message: String) -> Vec<u8> {
 /// Returns the error object of a call whose runner ended.
 pub fn died(request_id: &str, end: Option<&End>, seat: usize, timeout: Duration) -> Vec<u8> {
     let (kind, message) = match end {
-        Some(End { reason: Reason::Timeout, late, .. }) if late.contains(&seat) => {
-            ("Sandbox.Timedout", format!("Task timed out after {:.2} seconds", timeout.as_secs_f64()))
-        }
+        Some(End { reason: Reason::Timeout, late, .. }) if late.contains(&seat) => (
+            "Sandbox.Timedout",
+            format!("Task timed out after {:.2} seconds", timeout.as_secs_f64()),
+        ),
         Some(End { reason: Reason::Memory, detail, .. }) => (
             "Runtime.OutOfMemory",
             format!("Runtime exceeded its memory limit of {} MiB", detail >> 20),
@@ -108,9 +109,10 @@ pub fn died(request_id: &str, end: Option<&End>, seat: usize, timeout: Duration)
         Some(End { reason: Reason::Exit, detail, .. }) if *detail != 0 => {
             ("Runtime.ExitError", format!("Runtime exited with error: exit status {detail}"))
         }
-        Some(End { reason: Reason::Signal | Reason::Timeout, detail, .. }) if *detail != 0 => {
-            ("Runtime.ExitError", format!("Runtime exited with error: signal: {}", name_of(*detail)))
-        }
+        Some(End { reason: Reason::Signal | Reason::Timeout, detail, .. }) if *detail != 0 => (
+            "Runtime.ExitError",
+            format!("Runtime exited with error: signal: {}", name_of(*detail)),
+        ),
         _ => ("Runtime.ExitError", "Runtime exited without providing a reason".to_owned()),
     };
     error_object(kind, format!("RequestId: {request_id} Error: {message}"))

@@ -38,7 +38,10 @@ class Front:
 
     def accept(self):
         """Greet the next runner, and return the header of its first frame."""
-        self.connection, _ = self._listener.accept()
+        connection, _ = self._listener.accept()
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = connection
         self._frames, self._waiting = Frames(), []
         self.send(Kind.HELLO, version=1, worker=self.worker)
         kind, header, _ = self.receive()
@@ -52,7 +55,10 @@ class Front:
         """Return the next frame; None: the runner has closed."""
         self.connection.settimeout(timeout)
         while not self._waiting:
-            data = self.connection.recv(1 << 16)
+            try:
+                data = self.connection.recv(1 << 16)
+            except ConnectionResetError:  # it has not read all that was sent
+                data = b""
             if not data:
                 return None
             self._waiting += self._frames.feed(data)

@@ -182,15 +182,16 @@ class FrontLink:
         if connection is None:
             return
         self._check(connection)
-        view = memoryview(data)
-        while (done := sum(sent)) < len(data):
+        rest = memoryview(data)
+        while rest:
             try:
                 # WHY MSG_NOSIGNAL: a function may have restored the default action of SIGPIPE.
-                sent.extend(map(connection.send, (view[done:],), (socket.MSG_NOSIGNAL,)))
+                sent.extend(map(connection.send, (rest,), (socket.MSG_NOSIGNAL,)))
             except OSError:
                 return  # the thread that receives notices
             except BaseException as error:  # noqa: BLE001 -- thrown into this thread
                 self._strayed(error)
+            rest = memoryview(data)[sum(sent) :]
 
     def _check(self, connection: socket.socket) -> None:
         """End the process if a function closed the descriptor: nothing can be answered any more."""

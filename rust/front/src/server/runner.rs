@@ -67,8 +67,13 @@ impl Front {
 
     async fn take_answers(&self, runner: u64, reader: &mut Reader) -> io::Result<()> {
         while let Some(frame) = frame::read(reader).await? {
-            if frame.kind != Kind::Result {
-                return Err(io::ErrorKind::InvalidData.into());
+            match frame.kind {
+                Kind::Result => {}
+                Kind::Leave => {
+                    self.change(|state| state.runner_leaves(runner));
+                    continue;
+                }
+                _ => return Err(io::ErrorKind::InvalidData.into()),
             }
             let header: AnswerHeader = serde_json::from_slice(frame.header())?;
             let AnswerHeader { seat, failed, log } = header;

@@ -157,6 +157,8 @@ struct Runner {
     seats: Vec<Seat>,
     idle_since: Option<Duration>,
     is_dismissed: bool,
+    /// It wants no more calls.
+    is_leaving: bool,
     /// When its connection or its process ended, whichever was first.
     lost: Option<Duration>,
     end: Option<End>,
@@ -164,13 +166,16 @@ struct Runner {
 
 impl Runner {
     fn free_seat(&self) -> Option<usize> {
-        let takes = self.peer.is_some() && !self.is_dismissed && self.end.is_none();
+        let takes = self.is_there() && !self.is_leaving;
         self.seats.iter().position(|seat| takes && *seat == Seat::Free)
     }
 
+    fn is_there(&self) -> bool {
+        self.peer.is_some() && !self.is_dismissed && self.end.is_none()
+    }
+
     fn is_idle(&self) -> bool {
-        let is_there = self.peer.is_some() && !self.is_dismissed && self.end.is_none();
-        is_there && self.seats.iter().all(|seat| *seat == Seat::Free)
+        self.is_there() && self.seats.iter().all(|seat| *seat == Seat::Free)
     }
 }
 
@@ -228,9 +233,8 @@ impl<B> State<B> {
 
     /// Returns what runs and waits, if it has changed since the last time.
     pub fn take_load(&mut self) -> Option<BTreeMap<String, Load>> {
-        std::mem::take(&mut self.is_load_changed).then(|| {
-            self.functions.iter().map(|(name, each)| (name.clone(), each.load)).collect()
-        })
+        std::mem::take(&mut self.is_load_changed)
+            .then(|| self.functions.iter().map(|(name, each)| (name.clone(), each.load)).collect())
     }
 
     // ---------------------------------------------------------------- the supervisor
@@ -277,6 +281,7 @@ impl<B> State<B> {
             seats: Vec::new(),
             idle_since: None,
             is_dismissed: false,
+            is_leaving: false,
             lost: None,
             end: None,
         };
@@ -345,6 +350,7 @@ impl<B> State<B> {
         let lost = std::mem::take(&mut runner.seats);
         runner.peer = Some(peer);
         runner.lost = None;
+        runner.is_leaving = false;
         runner.idle_since = Some(now);
         runner.seats = (0..seats)
             .map(|seat| if busy.contains(&seat) { Seat::Orphan } else { Seat::Free })
@@ -380,8 +386,23 @@ impl<B> State<B> {
         }
     }
 
+    /// A runner wants no more calls: it is dismissed once its seats are free.
+    pub fn runner_leaves(&mut self, number: u64) {
+        if let Some(runner) = self.runners.get_mut(&number) {
+            runner.is_leaving = true;
+            self.dismiss_if_idle(number);
+        }
+    }
+
     /// A runner has answered. Answers for nobody are dropped.
-    pub fn answered(&mut self, number: u64, seat: usize, is_failed: bool, answer: B, now: Duration) {
+    pub fn answered(
+        &mut self,
+        number: u64,
+        seat: usize,
+        is_failed: bool,
+        answer: B,
+        now: Duration,
+    ) {
         let Some(runner) = self.runners.get_mut(&number) else { return };
         let Some(place) = runner.seats.get_mut(seat) else { return };
         let was = std::mem::replace(place, Seat::Free);
@@ -391,13 +412,14 @@ impl<B> State<B> {
         if runner.is_idle() {
             runner.idle_since = Some(now);
         }
+        let is_leaving = runner.is_leaving || self.is_draining;
         if let Seat::Call(call) = was {
             if let Some(call) = self.calls.remove(&call) {
                 self.load(&call.function, |load| load.running = load.running.saturating_sub(1));
                 self.answer(call, is_failed, Answer::OfRunner(answer));
             }
         }
-        if self.is_draining {
+        if is_leaving {
             self.dismiss_if_idle(number);
             return;
         }
@@ -485,16 +507,19 @@ impl<B> State<B> {
 
     /// Does what is due: ends waits, gives up on words that do not come, dismisses idle runners.
     pub fn tick(&mut self, now: Duration) {
-        let late: Vec<u64> = self.waiting().filter(|number| {
-            self.calls.get(number).is_some_and(|call| call.wait_until <= now)
-        }).collect();
+        let late: Vec<u64> = self
+            .waiting()
+            .filter(|number| self.calls.get(number).is_some_and(|call| call.wait_until <= now))
+            .collect();
         for group in self.groups.values_mut() {
             group.queue.retain(|number| !late.contains(number));
         }
         for number in late {
             self.refuse(number, |_| Refusal::no_seat());
         }
-        let lost: Vec<u64> = self.runners.iter()
+        let lost: Vec<u64> = self
+            .runners
+            .iter()
             .filter(|(_, each)| each.lost.is_some_and(|lost| lost + WORD_AFTER <= now))
             .map(|(number, _)| *number)
             .collect();
@@ -506,7 +531,9 @@ impl<B> State<B> {
             }
         }
         let idle_after = Duration::try_from_secs_f64(self.settings.idle_seconds);
-        let idle: Vec<u64> = self.runners.iter()
+        let idle: Vec<u64> = self
+            .runners
+            .iter()
             .filter(|(_, each)| each.is_idle())
             .filter(|(_, each)| match (each.idle_since, &idle_after) {
                 (Some(since), Ok(after)) => since.saturating_add(*after) <= now,
@@ -524,7 +551,10 @@ impl<B> State<B> {
         let waits = self.waiting().filter_map(|number| Some(self.calls.get(&number)?.wait_until));
         let words = self.runners.values().filter_map(|each| Some(each.lost? + WORD_AFTER));
         let idle_after = Duration::try_from_secs_f64(self.settings.idle_seconds).ok();
-        let idle = self.runners.values().filter(|each| each.is_idle())
+        let idle = self
+            .runners
+            .values()
+            .filter(|each| each.is_idle())
             .filter_map(|each| each.idle_since?.checked_add(idle_after?));
         waits.chain(words).chain(idle).min().map(|due| due.max(now))
     }
@@ -582,7 +612,9 @@ impl<B> State<B> {
         }
         while let Some(number) = of_group.free.last().copied() {
             let runner = self.runners.get(&number);
-            if let Some((seat, peer)) = runner.and_then(|each| Some((each.free_seat()?, each.peer?))) {
+            if let Some((seat, peer)) =
+                runner.and_then(|each| Some((each.free_seat()?, each.peer?)))
+            {
                 return Some((number, seat, peer));
             }
             of_group.free.pop();
@@ -610,8 +642,14 @@ impl<B> State<B> {
         let mut names: Vec<String> = self.groups.keys().cloned().collect();
         names.sort_unstable();
         for name in names {
-            let seats = self.functions.values().filter(|each| each.spec.group == name)
-                .map(|each| each.spec.per_process).max().unwrap_or(1).max(1);
+            let seats = self
+                .functions
+                .values()
+                .filter(|each| each.spec.group == name)
+                .map(|each| each.spec.per_process)
+                .max()
+                .unwrap_or(1)
+                .max(1);
             loop {
                 let starting: usize =
                     self.groups.values().map(|each| each.requested + each.starting).sum();
@@ -638,7 +676,9 @@ impl<B> State<B> {
         if self.runners.values().any(|each| each.is_dismissed) {
             return;
         }
-        let longest = self.runners.iter()
+        let longest = self
+            .runners
+            .iter()
             .filter(|(_, each)| each.group != group && each.is_idle())
             .min_by_key(|(_, each)| each.idle_since)
             .map(|(number, _)| *number);
@@ -686,7 +726,10 @@ impl<B> State<B> {
         if end.is_none() {
             runner.lost = None; // the word is not awaited any more
         }
-        let calls: Vec<(usize, u64)> = runner.seats.iter_mut().enumerate()
+        let calls: Vec<(usize, u64)> = runner
+            .seats
+            .iter_mut()
+            .enumerate()
             .filter_map(|(seat, place)| match std::mem::replace(place, Seat::Orphan) {
                 Seat::Call(call) => Some((seat, call)),
                 _ => None,
