@@ -2,6 +2,9 @@
 
 supervisor ──> runner    Start · Assign · Release · Limit · Drain
 runner ──> supervisor    Ready | NotReady · Assigned · Released · Limited · Alone · Event · Leaving
+
+supervisor ──> function runner    StartFunctions · Go · Drain
+function runner ──> supervisor    Ready | NotReady · Event · Leaving
 """
 
 from __future__ import annotations
@@ -34,6 +37,29 @@ class Start(Message, frozen=True, tag="start"):
     is_burst: bool
     log_level: int = 1
     """Lowest level of what user code logs, see `telemetry.events`."""
+
+
+class StartFunctions(Message, frozen=True, tag="start_functions"):
+    """The first message of a supervisor to a function runner: its settings."""
+
+    app: str
+    factory: bool
+    log_dir: str
+    worker: str
+    """UUID of the worker."""
+    runner: int
+    group: str
+    """It runs the functions of this group, see `FunctionConfig.group`."""
+    token: str
+    """Shown to the front, see docs/front.md."""
+    log_level: int = 1
+    """Lowest level of what user code logs, see `telemetry.events`."""
+    socket: str = ""
+    """Path of the front's socket, relative to the log directory."""
+
+
+class Go(Message, frozen=True, tag="go"):
+    """The code of this function runner is the worker's: connect to the front, and take calls."""
 
 
 class Assign(Message, frozen=True, tag="assign"):
@@ -88,6 +114,8 @@ class Ready(Message, frozen=True, tag="ready"):
     """`AppCode.version` and `AppCode.files` of the app as this runner imported it."""
     streams: list[dict[str, Any]] = []
     """`StreamDeclaration.to_dict` of each stream that the app declares."""
+    functions: list[dict[str, Any]] = []
+    """`FunctionConfig.to_dict` of each function of the app that is called by request."""
 
 
 class NotReady(Message, frozen=True, tag="not_ready"):
@@ -144,9 +172,11 @@ class Leaving(Message, frozen=True, tag="leaving"):
 
 
 Command = Start | Assign | Release | Limit | Drain
+FunctionCommand = StartFunctions | Go | Drain
 RunnerReport = Ready | NotReady | Assigned | Released | Limited | Alone | Event | Leaving
 
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_function_commands: msgspec.json.Decoder[FunctionCommand] = msgspec.json.Decoder(FunctionCommand)
 _reports: msgspec.json.Decoder[RunnerReport] = msgspec.json.Decoder(RunnerReport)
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -159,6 +189,11 @@ def encode(message: Message) -> bytes:
 def decode_command(line: bytes) -> Command:
     """Decode a line from a supervisor."""
     return _commands.decode(line)
+
+
+def decode_function_command(line: bytes) -> FunctionCommand:
+    """Decode a line from a supervisor to a function runner."""
+    return _function_commands.decode(line)
 
 
 def decode_report(line: bytes) -> RunnerReport:
