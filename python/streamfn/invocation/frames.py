@@ -33,6 +33,10 @@ class Kind(IntEnum):
     LEAVE = 8
 
 
+_KINDS: Final = {int(kind): kind for kind in Kind}
+"""WHY a table: `Kind(1)` takes several times as long, and each call has two frames."""
+
+
 class BadFrame(StreamfnError):
     """The other side does not speak this protocol; the connection cannot be used any more."""
 
@@ -74,6 +78,10 @@ class Frames:
         Raises:
             BadFrame: The data is no frame.
         """
+        if not self._data and len(data) >= _START.size:
+            (length,) = _LENGTH.unpack_from(data)
+            if length == len(data) - _LENGTH.size <= FRAME_BYTES_MAX:
+                return [_decoded(data[_LENGTH.size :])]  # the usual case: no copy into a buffer
         self._data += data
         frames, start = [], 0
         while len(self._data) - start >= _LENGTH.size:
@@ -107,6 +115,8 @@ def _decoded(data: bytes) -> Frame:
         raise BadFrame("the header of a frame is longer than the frame")
     try:
         header = orjson.loads(data[_HEAD.size : end])
-        return Frame(Kind(kind), header, data[end:])
     except ValueError as error:
-        raise BadFrame(f"a frame cannot be read: {error}") from None
+        raise BadFrame(f"the header of a frame cannot be read: {error}") from None
+    if kind not in _KINDS:
+        raise BadFrame(f"there is no kind {kind} of frames")
+    return Frame(_KINDS[kind], header, data[end:])
