@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from itertools import islice
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final
 
 from .texts import HEAVY, bounded_repr, cut, is_heavy, shown
@@ -71,6 +71,31 @@ def traceback_of(error: BaseException, hidden: tuple[str, ...] = ()) -> str:
         except BaseException:  # noqa: BLE001 -- too deep in the stack, or out of memory
             return ""
     return cut(text, TRACEBACK_BYTES_MAX)
+
+
+def stack_of(frames: TracebackType | None) -> list[str]:
+    """Return each frame as `traceback.format_list` prints it; of too many, the innermost.
+
+    They have `TRACEBACK_BYTES_MAX` together; the outermost that do not fit are left out.
+
+    Args:
+        frames: A traceback without the frames that are not to be shown.
+    """
+    try:
+        told = traceback.StackSummary.extract(_innermost(frames), lookup_lines=False)
+        # WHY no columns: AWS's texts have no line of `^^^` below the source.
+        plain = [(each.filename, each.lineno, each.name, each.line) for each in _readable(told, ())]
+        texts = traceback.format_list(plain)
+    except BaseException:  # noqa: BLE001 -- too deep in the stack, or out of memory
+        return []
+    room, kept = TRACEBACK_BYTES_MAX, list[str]()
+    for text in reversed(texts):
+        shown_text = cut(text, TRACEBACK_BYTES_MAX)
+        room -= len(shown_text.encode())
+        if room < 0:
+            break
+        kept.append(shown_text)
+    return kept[::-1]
 
 
 def frames_of(error: BaseException) -> TracebackType | None:
@@ -202,13 +227,26 @@ def _stack(error: BaseException, hidden: tuple[str, ...]) -> Iterator[str]:
     """Yield the frames of one exception; of too many, the innermost."""
     frames = frames_of(error)
     left_out = max(_depth(frames) - FRAMES_MAX, 0)
-    for _ in range(left_out):
-        assert frames is not None
-        frames = frames.tb_next
+    frames = _without_outermost(frames, left_out)
     if left_out:
         yield f"  … {left_out:,} frames left out …\n"
     told = traceback.TracebackException(Exception, Exception(), frames)
     yield from _readable(told.stack, hidden).format()
+
+
+def _innermost(frames: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    """Yield the innermost `FRAMES_MAX` frames with their lines, the outermost of them first."""
+    frames = _without_outermost(frames, max(_depth(frames) - FRAMES_MAX, 0))
+    while frames is not None:
+        yield frames.tb_frame, frames.tb_lineno
+        frames = frames.tb_next
+
+
+def _without_outermost(frames: TracebackType | None, count: int) -> TracebackType | None:
+    for _ in range(count):
+        assert frames is not None
+        frames = frames.tb_next
+    return frames
 
 
 def _depth(frames: TracebackType | None, most: int | None = None) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from streamfn.engine import event_loop
 from streamfn.engine.event_loop import BEAT, _new_loop, _Pulse, _PunctualSelector
-from streamfn.engine.invoker import CANCEL_GRACE
+from streamfn.engine.handling import CANCEL_GRACE
 
 TIMEOUT = 60.0
 GRACE = CANCEL_GRACE.total_seconds()

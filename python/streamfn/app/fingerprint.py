@@ -1,4 +1,4 @@
-"""The fingerprint of an app's code: its files and mappings as one short text.
+"""The fingerprint of an app's code: its files and functions as one short text.
 
 The files of an app are the files of all loaded modules below the app's folder or the current
 folder. Not among them: the standard library, installed packages, virtual environments and streamfn.
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from streamfn.model.function_config import FunctionConfig
 from streamfn.model.mapping import EventSourceMapping
 
 VERSION_BYTES: Final = 6
@@ -33,17 +34,22 @@ class AppCode:
     """The code of an app as one process imported it."""
 
     version: str
-    """12 hexadecimal digits; equal texts mean the same files and mappings."""
+    """12 hexadecimal digits; equal texts mean the same files and functions."""
     files: Mapping[str, str]
     """Digest of each of the app's files, by absolute path."""
 
 
-def app_code(place: str, mappings: Iterable[EventSourceMapping]) -> AppCode:
+def app_code(
+    place: str,
+    mappings: Iterable[EventSourceMapping],
+    functions: Iterable[FunctionConfig] = (),
+) -> AppCode:
     """Return the code of an imported app.
 
     Args:
         place: The module or file of the APP argument, without the attribute.
         mappings: The app's mappings.
+        functions: The app's functions by request.
     """
     files = app_files(place)
     roots = _roots(place)
@@ -51,8 +57,9 @@ def app_code(place: str, mappings: Iterable[EventSourceMapping]) -> AppCode:
         {name: value for name, value in each.to_dict().items() if name not in NOT_IN_VERSION}
         for each in mappings
     ]
+    called = [each.to_dict() for each in functions]
     contents = sorted((_relative(Path(path), roots), digest) for path, digest in files.items())
-    text = json.dumps([contents, described], sort_keys=True, default=str)
+    text = json.dumps([contents, described, called], sort_keys=True, default=str)
     return AppCode(_digest(text.encode()), files)
 
 

@@ -7,43 +7,43 @@ app = App("shop")
 @app.stream("orders", batch_size=500)
 def total(batch: Batch) -> None:
     ...
+
+@app.function(timeout="5s")
+def price(order: dict) -> dict:
+    ...
 """
 
 from __future__ import annotations
 
-import inspect
-import typing
 from collections.abc import Callable
 from types import EllipsisType
-from typing import TypeVar, Unpack
+from typing import Final, TypeVar, Unpack, overload
 
 from streamfn.errors import ConfigError
 from streamfn.model.declaration import StreamDeclaration, declared_stream
-from streamfn.model.function import (
-    Handler,
-    code_version,
-    is_generator,
-    positional_parameters,
-)
-from streamfn.model.inputs import INPUTS
+from streamfn.model.function import Handler, code_version, is_async
+from streamfn.model.function_config import FunctionConfig
+from streamfn.model.function_options import FunctionOptions, check_names, function_fields
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.options import StreamOptions, checked_name, mapping_fields, resolved
 from streamfn.model.retention import Retention
 from streamfn.model.stream import Compression, Durability
 
+from .signature import check_function, check_stream_function, check_window, function_name
+
 _Handler = TypeVar("_Handler", bound=Handler)
 
-_WAYS_OUT = {"on_failure": ", or leave it out to use the function's own dead-letter stream"}
-_LONGEST_FILE_NAME = 255
+_LONGEST_FILE_NAME: Final = 255
 """Internal streams are folders named after the mapping, so Linux's limit for names applies."""
 
 
 class App:
-    """A named set of functions and the streams that they read."""
+    """A named set of functions, and of the streams that some of them read."""
 
     def __init__(self, name: str) -> None:
         self.name = checked_name("App", name)
         self._mappings: dict[str, EventSourceMapping] = {}
+        self._functions: dict[str, FunctionConfig] = {}
         self._handlers: dict[str, Handler] = {}
         self._declared: dict[str, StreamDeclaration] = {}
 
@@ -73,7 +73,7 @@ class App:
         fields = mapping_fields(values, bounds)
 
         def register(handler: _Handler) -> _Handler:
-            function = _function_name(name, handler)
+            function = function_name(name, handler)
             mapping = EventSourceMapping(
                 name=f"{self.name}.{function}",
                 app=self.name,
@@ -82,12 +82,58 @@ class App:
                 version=code_version(handler),
                 **fields,
             )
-            _check_window(mapping)
-            _check_signature(handler, mapping)
-            self._add(mapping, handler)
+            check_window(mapping)
+            check_stream_function(handler, mapping)
+            self._add_mapping(mapping, handler)
             return handler
 
         return register
+
+    @overload
+    def function(self, handler: _Handler, /) -> _Handler: ...
+
+    @overload
+    def function(self, **options: Unpack[FunctionOptions]) -> Callable[[_Handler], _Handler]: ...
+
+    def function(
+        self, handler: _Handler | None = None, /, **options: Unpack[FunctionOptions]
+    ) -> _Handler | Callable[[_Handler], _Handler]:
+        """Register a function that is called by request: its caller waits for the answer.
+
+        This is a decorator, with arguments or without parentheses. It returns the function
+        unchanged. A call receives the payload: a JSON value, or if the parameter is annotated with
+        a dataclass, a msgspec struct, a pydantic model or a type made of these, an object of that
+        type. If the function has a second positional parameter, it receives the `FunctionContext`.
+        What the function returns is its answer, as JSON.
+
+        Args:
+            handler: The function, if the decorator is written without parentheses.
+            **options: See `FunctionOptions`.
+
+        Raises:
+            ConfigError: An argument is invalid, or another function of the app has the same name.
+        """
+        if handler is not None and not callable(handler):
+            reason = f"arguments have names: write `@app.function(name={handler!r})`"
+            raise ConfigError("function", reason)
+        check_names(options)
+
+        def register(handler: _Handler) -> _Handler:
+            function = function_name(options.get("name"), handler)
+            check_function(handler, function)
+            waits = is_async(handler) or is_async(type(handler).__call__)
+            config = FunctionConfig(
+                name=f"{self.name}.{function}",
+                app=self.name,
+                function=function,
+                version=code_version(handler),
+                **function_fields(options, is_async=waits),
+            )
+            self._add(config.name, function, handler)
+            self._functions[config.name] = config
+            return handler
+
+        return register if handler is None else register(handler)
 
     def declare(
         self,
@@ -132,28 +178,40 @@ class App:
 
     @property
     def mappings(self) -> tuple[EventSourceMapping, ...]:
-        """The mappings of all registered functions, in order of registration."""
+        """The mappings of all functions on streams, in order of registration."""
         return tuple(self._mappings.values())
 
-    def handler(self, mapping_name: str) -> Handler:
-        """Return the function registered under `<app>.<function>`.
+    @property
+    def functions(self) -> tuple[FunctionConfig, ...]:
+        """All functions that are called by request, in order of registration."""
+        return tuple(self._functions.values())
+
+    def handler(self, name: str) -> Handler:
+        """Return the function registered under `<app>.<function>`, of either kind.
 
         Raises:
             KeyError: There is no such function.
         """
-        return self._handlers[mapping_name]
+        return self._handlers[name]
 
-    def _add(self, mapping: EventSourceMapping, handler: Handler) -> None:
-        if mapping.name in self._mappings:
-            reason = f"`{mapping.function}` is registered already, give this one `name=`"
-            raise ConfigError("name", reason)
+    def _add_mapping(self, mapping: EventSourceMapping, handler: Handler) -> None:
+        self._refuse_known(mapping.name, mapping.function)
         longest = max(mapping.dlq_stream, mapping.redrive_stream, key=len)
         if len(longest) > _LONGEST_FILE_NAME:
             most = _LONGEST_FILE_NAME - len(longest) + len(mapping.name)
             reason = f"app and function are too long together, at most {most} with the dot"
             raise ConfigError("name", reason)
+        self._add(mapping.name, mapping.function, handler)
         self._mappings[mapping.name] = mapping
-        self._handlers[mapping.name] = handler
+
+    def _add(self, name: str, function: str, handler: Handler) -> None:
+        self._refuse_known(name, function)
+        self._handlers[name] = handler
+
+    def _refuse_known(self, name: str, function: str) -> None:
+        if name in self._handlers:
+            reason = f"`{function}` is registered already, give this one `name=`"
+            raise ConfigError("name", reason)
 
 
 def _stream_name(source: str) -> str:
@@ -164,86 +222,3 @@ def _stream_name(source: str) -> str:
         reason = f"the connector for `{scheme}://` comes in a later release, name a stream"
         raise ConfigError("source", reason)
     return checked_name("source", source)
-
-
-def _function_name(name: str | None, handler: Handler) -> str:
-    if not callable(handler):
-        raise ConfigError("function", f"`{handler!r}` cannot be called")
-    if name is not None:
-        return checked_name("name", name)
-    own = getattr(handler, "__name__", type(handler).__name__)
-    if own == "<lambda>":
-        raise ConfigError("name", "a lambda has no name of its own, give it one with `name=`")
-    return checked_name("name", own)
-
-
-def _check_window(mapping: EventSourceMapping) -> None:
-    """Refuse tumbling windows for an input that cannot show their state."""
-    if mapping.tumbling is not None and not INPUTS[mapping.input].has_state:
-        able = " or ".join(f'`input="{each.name}"`' for each in INPUTS.values() if each.has_state)
-        reason = f'`input="{mapping.input}"` does not show the state of a window, use {able}'
-        raise ConfigError("tumbling_window", reason)
-
-
-def _check_signature(handler: Handler, mapping: EventSourceMapping) -> None:
-    """Refuse a function whose signature does not fit its mapping."""
-    if is_generator(handler) and mapping.to is None:
-        # WHY here: a call would only make the generator and run none of its body.
-        reason = (
-            f"`{mapping.function}` is a generator but has no `to=` stream: "
-            "add `to=`, or write it without `yield`"
-        )
-        raise ConfigError("function", reason)
-    for field, stream in mapping.targets.items():
-        if stream == mapping.stream:
-            reason = f"`{mapping.function}` reads `{stream}` and would read its own output forever"
-            raise ConfigError(field, f"{reason}: name another stream{_WAYS_OUT.get(field, '')}")
-    try:
-        parameters = positional_parameters(handler)
-        variadic = any(
-            parameter.kind is parameter.VAR_POSITIONAL
-            for parameter in inspect.signature(handler).parameters.values()
-        )
-    except ValueError:  # a builtin without a signature: the first call shows whether it fits
-        return
-    if not parameters and not variadic:
-        reason = f"`{mapping.function}` takes no positional parameter, add one for the records"
-        raise ConfigError("function", reason)
-    keywords = [
-        each
-        for each in inspect.signature(handler).parameters.values()
-        if each.kind is each.KEYWORD_ONLY
-    ]
-    required = [each for each in parameters[2:] + keywords if each.default is each.empty]
-    if required:
-        reason = (
-            f"`{mapping.function}` requires `{required[0].name}`, "
-            f"but a call passes only {mapping.input} and context"
-        )
-        raise ConfigError("function", reason)
-    if not parameters:
-        return
-    _check_annotation(_annotated_class(handler, parameters[0]), mapping)
-
-
-def _check_annotation(wanted: str, mapping: EventSourceMapping) -> None:
-    """Refuse a parameter annotated with the class of another input."""
-    kind = INPUTS[mapping.input]
-    others = [each.name for each in INPUTS.values() if each.takes == wanted]
-    if wanted and wanted != kind.takes and others:
-        takes = f", or take a `{kind.takes}`" if kind.takes else ""
-        reason = f'`{mapping.function}` takes a `{wanted}`: say `input="{others[0]}"`{takes}'
-        raise ConfigError("input", reason)
-
-
-def _annotated_class(handler: Handler, parameter: inspect.Parameter) -> str:
-    """Return the last part of the parameter's annotation; empty without one."""
-    annotation = parameter.annotation
-    if annotation is parameter.empty:
-        return ""
-    if isinstance(annotation, str):
-        try:
-            annotation = typing.get_type_hints(handler).get(parameter.name, annotation)
-        except Exception:  # noqa: BLE001 -- names that only the type checker knows: use the text
-            return str(annotation).rpartition(".")[2].strip("'\" ")
-    return getattr(annotation, "__name__", "")

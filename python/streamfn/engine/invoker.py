@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from sys import getprofile, getrecursionlimit, gettrace
-from types import TracebackType
+from sys import getprofile, gettrace
 from typing import Final
 from uuid import UUID, uuid5
 
 from streamfn._core import Record, Records
 from streamfn.clock import Clock
-from streamfn.error_text import frames_of
 from streamfn.model.batch import Batch
 from streamfn.model.context import Context
-from streamfn.model.function import Handler, is_async, takes_context
+from streamfn.model.function import Handler
 from streamfn.model.handles import LogHandle
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
@@ -29,6 +27,7 @@ from streamfn.model.mapping import EventSourceMapping
 from . import response
 from .disturbance import Disturbance
 from .forked import end_if_forked
+from .handling import Handling, end_call
 from .lazy_event_loop import LazyEventLoop
 from .outcome import (
     Disturbed,
@@ -46,9 +45,6 @@ from .output import Output, Outputs
 from .settle import age_horizon
 from .surroundings import SURROUNDINGS
 from .windows import State, WindowTurn
-
-CANCEL_GRACE: Final = timedelta(seconds=1)
-"""How long a cancelled `async` call may take to end; after that its process is killed."""
 
 _REQUESTS: Final = UUID("6f9c2f0e-52d7-4f0e-9a43-6d1f0c6e7a11")
 """UUID namespace of request ids."""
@@ -86,12 +82,11 @@ class Invoker:
     ) -> None:
         self._mapping, self._handler, self._log, self._clock = mapping, handler, log, clock
         self._input = INPUTS[mapping.input]
-        self._takes_context = _takes_context(handler)
-        self.is_async = is_async(handler) or is_async(type(handler).__call__)
+        self._handling = Handling(handler, loops, __file__)
+        self._takes_context = self._handling.takes_context
+        self.is_async = self._handling.is_async
         """Whether the function runs on the event loop; then a call is cancelled at its timeout."""
-        self._loops = loops
         self._outputs = Outputs(mapping, clock)
-        self._own_frames: tuple[str, ...] = (__file__,)
 
     def call_batch(self, records: Records, attempt: int) -> Outcome | Disturbed:
         """Call the function with one batch.
@@ -113,7 +108,7 @@ class Invoker:
                 if isinstance(outcome, Success):
                     outcome = self._sent_on(values, returned, batch)
             finally:
-                self._end_call(tracer, profiler)
+                end_call(tracer, profiler)
         except BaseException as error:  # noqa: BLE001 -- an exit is this call's, not the runner's
             return self._ended(error, process, is_first=is_first)
         end_if_forked(process)
@@ -142,7 +137,7 @@ class Invoker:
                 if isinstance(outcome, Success):
                     outcome = self._sent_on(values, returned, batch)
             finally:
-                self._end_call(tracer, profiler)
+                end_call(tracer, profiler)
         except BaseException as error:  # noqa: BLE001 -- as above
             return self._ended(error, process, is_first=is_first), state
         end_if_forked(process)
@@ -180,7 +175,7 @@ class Invoker:
                         response.check_ran(returned)
                     last = record  # WHY no count: it would add a tenth to the cost around a call
             finally:
-                self._end_call(tracer, profiler)
+                end_call(tracer, profiler)
         except BaseException as error:  # noqa: BLE001 -- as above
             outcome = self._ended(error, process, is_first=is_first and last is None)
         end_if_forked(process)
@@ -300,16 +295,7 @@ class Invoker:
 
     def _finish(self, returned: object) -> object:
         """Run an `async` call to its end."""
-        loop = self._loops.get()
-        self._own_frames = (__file__, *loop.FRAMES)
-        return loop.finish(returned, self._mapping.timeout.total_seconds())
-
-    def _end_call(self, tracer: object, profiler: object) -> None:
-        """Undo what the function set in this thread, so that later calls do not see it."""
-        SURROUNDINGS.is_unseen = True
-        is_as_before = gettrace() is tracer and getprofile() is profiler
-        if not is_as_before or getrecursionlimit() < SURROUNDINGS.depth:
-            SURROUNDINGS.restore_thread(tracer, profiler)
+        return self._handling.finish(returned, self._mapping.timeout.total_seconds())
 
     def _ended(
         self, error: BaseException, process: int, *, is_first: bool
@@ -324,28 +310,14 @@ class Invoker:
         end_if_forked(process, error)
         if type(error) is Disturbance:
             cause = error.cause
-            return Disturbed(Failure.of(cause, self._users_frames(cause)), error.is_fatal)
-        outcome = ended(error, self._users_frames(error))
+            return Disturbed(Failure.of(cause, self._handling.frames(cause)), error.is_fatal)
+        outcome = ended(error, self._handling.frames(error))
         if not SURROUNDINGS.look() or isinstance(outcome, Rejected):
             return outcome
         return Disturbed(outcome.failure, is_fatal=False, may_be_own=is_first)
-
-    def _users_frames(self, error: BaseException) -> TracebackType | None:
-        """Return the traceback without our own frames at its top."""
-        frames = frames_of(error)
-        while frames and frames.tb_frame.f_code.co_filename.startswith(self._own_frames):
-            frames = frames.tb_next
-        return frames
 
 
 def request_id(mapping_name: str, records: Records) -> str:
     """Return the UUID of all calls of these records; it is the same after a crash."""
     numbers = f"{records.first}-{records.last}x{len(records)}"
     return str(uuid5(_REQUESTS, f"{mapping_name}/{records.stream}/{records.shard_id}/{numbers}"))
-
-
-def _takes_context(handler: Handler) -> bool:
-    try:
-        return takes_context(handler)
-    except ValueError:  # a builtin without a signature
-        return False

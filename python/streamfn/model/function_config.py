@@ -55,7 +55,8 @@ class FunctionConfig:
         """The group of processes that may run it, see `worker.supervisor.runner_group`."""
         if self.memory is not None:
             return self.name
-        return f"{self.app}/async" if self.per_process > 1 else self.app
+        # WHY the number: all processes of a group have the same seats.
+        return self.app if self.per_process == 1 else f"{self.app}/async-{self.per_process}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object with all fields; `timeout` in seconds."""

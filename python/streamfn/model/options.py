@@ -177,7 +177,7 @@ def mapping_fields(
         "concurrent": _concurrent(values.get("concurrent", False), kind),
         "start": _start(values.get("start", "trim_horizon")),
         "filter": checked_patterns(values.get("filter")),
-        "timeout": _read("timeout", parse_duration, values.get("timeout", DEFAULT_TIMEOUT)),
+        "timeout": parsed("timeout", parse_duration, values.get("timeout", DEFAULT_TIMEOUT)),
         "on_failure": _destination("on_failure", values.get("on_failure", "dlq")),
         "to": _destination("to", values.get("to")),
         "on_success": _destination("on_success", values.get("on_success")),
@@ -188,7 +188,7 @@ def mapping_fields(
     }
     for count in ("parallelization_factor", "max_concurrency"):
         if values.get(count) is not None:
-            fields[count] = _whole(count, values[count])
+            fields[count] = whole_number(count, values[count])
     _check_bounds(fields, bounds or {})
     return fields
 
@@ -213,17 +213,17 @@ def _check_bounds(fields: Mapping[str, Any], bounds: Mapping[str, Bound]) -> Non
 def _batch_policy(values: Mapping[str, Any]) -> BatchPolicy:
     given: dict[str, Any] = {}
     if "batch_size" in values:
-        given["size"] = _whole("batch_size", values["batch_size"])
+        given["size"] = whole_number("batch_size", values["batch_size"])
     if "batch_window" in values:
-        given["window"] = _read("batch_window", parse_duration, values["batch_window"])
+        given["window"] = parsed("batch_window", parse_duration, values["batch_window"])
     if "batch_bytes" in values:
-        given["bytes"] = _read("batch_bytes", parse_size, values["batch_bytes"])
+        given["bytes"] = parsed("batch_bytes", parse_size, values["batch_bytes"])
     return BatchPolicy(**given)
 
 
 def _window_policy(values: Mapping[str, Any]) -> WindowPolicy | None:
     given = values.get("tumbling_window")
-    width = None if given is None else _read("tumbling_window", parse_duration, given)
+    width = None if given is None else parsed("tumbling_window", parse_duration, given)
     if not width:
         return None
     return WindowPolicy(width=width, state_bytes_max=values.get("state_bytes_max"))
@@ -232,7 +232,7 @@ def _window_policy(values: Mapping[str, Any]) -> WindowPolicy | None:
 def _retry_policy(values: Mapping[str, Any]) -> RetryPolicy:
     given: dict[str, Any] = {}
     if "max_retries" in values:
-        given["max_retries"] = _whole("max_retries", values["max_retries"])
+        given["max_retries"] = whole_number("max_retries", values["max_retries"])
     if values.get("max_record_age") is not None:
         given["max_record_age"] = _record_age(values["max_record_age"])
     if values.get("backoff") is not None:
@@ -252,7 +252,7 @@ def _record_age(value: object) -> timedelta:
     if _is_minus_one(value):
         reason = f'on AWS `{value}` means no limit: leave it out, or use `preset="aws"`'
         raise ConfigError("max_record_age", reason)
-    return _read("max_record_age", parse_duration, value)
+    return parsed("max_record_age", parse_duration, value)
 
 
 def _is_minus_one(value: object) -> bool:
@@ -309,13 +309,23 @@ def _destination(field: str, value: object) -> str | None:
     return checked_name(field, value)
 
 
-def _whole(field: str, value: object) -> int:
+def whole_number(field: str, value: object) -> int:
+    """Return an argument that is a whole number.
+
+    Raises:
+        ConfigError: It is not.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(field, f"`{value}` is not a whole number")
     return value
 
 
-def _read(field: str, parse: Callable[[Any], _T], value: object) -> _T:
+def parsed(field: str, parse: Callable[[Any], _T], value: object) -> _T:
+    """Return an argument as `parse` reads it.
+
+    Raises:
+        ConfigError: `parse` refuses it.
+    """
     try:
         return parse(value)
     except ValueError as error:

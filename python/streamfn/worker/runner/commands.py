@@ -11,6 +11,7 @@ from streamfn.engine.sturdy_thread import SturdyThread
 from streamfn.errors import ConfigError, StreamfnError
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import function_of
+from streamfn.worker.child.exhaustion import is_disabled
 from streamfn.worker.child.supervisor_link import SupervisorLink
 from streamfn.worker.messages import (
     Answer,
@@ -29,7 +30,6 @@ from streamfn.worker.messages import (
 )
 from streamfn.worker.shared_counts import SharedCounts
 
-from .exhaustion import is_disabled
 from .lane_job import LaneAddress, LaneJob
 from .lane_request import add_lane
 from .lane_threads import LaneThreads

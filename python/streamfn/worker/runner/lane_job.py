@@ -14,9 +14,8 @@ from streamfn.clock import Clock
 from streamfn.engine.destination import FailureDestination
 from streamfn.engine.invoker import Interrupt, Invoker
 from streamfn.model.mapping import EventSourceMapping
+from streamfn.worker.child.failure_reports import FailureReports
 from streamfn.worker.report import Report
-
-from .failure_reports import FailureReports
 
 
 class InDoubt(BaseException):

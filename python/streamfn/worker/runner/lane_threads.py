@@ -21,13 +21,13 @@ from streamfn.engine.sturdy_thread import SturdyThread
 from streamfn.errors import LeaseLost, SequenceTrimmed, StorageIO
 from streamfn.model.inputs import INPUTS
 from streamfn.model.mapping import EventSourceMapping
+from streamfn.worker.child.exhaustion import Exhausted, is_disabled, is_starved
 from streamfn.worker.counters import MappingCounts
 from streamfn.worker.exit_codes import EXIT_BROKEN, EXIT_IN_DOUBT
 from streamfn.worker.runner.calls.kinds import calls_of
 
 from .async_threads import AsyncThreads
 from .concurrency_limiter import ConcurrencyLimiters
-from .exhaustion import Exhausted, is_disabled, is_starved
 from .lane_job import CallThread, InDoubt, LaneFunction, LaneJob, RunnerContext
 
 NEXT_SECONDS: Final = 1.0

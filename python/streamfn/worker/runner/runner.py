@@ -7,44 +7,30 @@ of the threads that run lanes; another thread carries out the supervisor's comma
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from streamfn._core import Board, LaneSet
-from streamfn.app import App, load_app
-from streamfn.app.bytecode import remove_doubtful_bytecode
-from streamfn.app.fingerprint import AppCode, app_code, app_files
+from streamfn.app import App
+from streamfn.app.fingerprint import AppCode
 from streamfn.clock import SystemClock
-from streamfn.engine.forked import end_if_forked
 from streamfn.engine.invoker import Invoker
 from streamfn.engine.lazy_event_loop import LazyEventLoop
-from streamfn.error_text import MESSAGE_BYTES_MAX, message_of, traceback_of, type_of
-from streamfn.errors import ConfigError
 from streamfn.log import Log
-from streamfn.texts import cut
+from streamfn.worker.child.app_import import code_of, import_app
+from streamfn.worker.child.description import described
 from streamfn.worker.child.process import SupervisedProcess
 from streamfn.worker.child.start_child import users_modules_first
 from streamfn.worker.child.supervisor_link import SupervisorLink
-from streamfn.worker.exit_codes import EXIT_EXHAUSTED, EXIT_NOT_READY
-from streamfn.worker.messages import (
-    Alone,
-    NotReady,
-    Ready,
-    Start,
-    decode_command,
-)
+from streamfn.worker.child.user_output import UserOutput
+from streamfn.worker.exit_codes import EXIT_EXHAUSTED
+from streamfn.worker.messages import Alone, Start, decode_command
 
 from .commands import CommandHandler
 from .lane_job import LaneFunction, RunnerContext, lane_functions
 from .lane_threads import LaneThreads
-from .user_output import UserOutput
-
-OWN_FRAMES: Final = (f"{Path(__file__).parents[2]}/", importlib.__file__, "<frozen importlib")
-"""Paths whose frames are removed from tracebacks of the app's import."""
 
 
 def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
@@ -64,14 +50,13 @@ def run_process(descriptors: list[str], path: list[str]) -> NoReturn:
         assert isinstance(start, Start)
         output = UserOutput(user_output)
         users_modules_first(path, start.app)
-        app = _load(start, process)
+        app = import_app(start.app, process, factory=start.factory)
         output.catch_logging(start.log_level)
         with Log.open(start.log_dir) as log:
-            code = app_code(start.app.partition(":")[0], app.mappings)
-            remove_doubtful_bytecode(code.files)
+            code = code_of(start.app, app)
             runner = Runner(start, app, log, process.link, code)
             runner.end_lines = output.end_lines
-            process.link.send(runner.ready())
+            process.link.send(described(app, code))
             if not runner.run(memory, process):
                 process.leave(EXIT_EXHAUSTED)
         return 0
@@ -86,7 +71,6 @@ class Runner:
         self, start: Start, app: App, log: Log, link: SupervisorLink, code: AppCode
     ) -> None:
         self._start, self._app, self._log, self._link = start, app, log, link
-        self._code = code
         self._clock = SystemClock()
         self._loops = LazyEventLoop(is_shielded=True)
         self._lanes = LaneSet(log.core, worker=start.worker, runner=start.runner)
@@ -94,14 +78,6 @@ class Runner:
         self._functions = lane_functions(app.mappings, log.core, self._clock, code.version)
         self.end_lines: Callable[[], None] = lambda: None
         """Sends what a call printed without a line break at the end."""
-
-    def ready(self) -> Ready:
-        """Return a description of the app for the supervisor, which never imports it."""
-        functions = self._functions.values()
-        names = [each.mapping.name for each in functions if self._invoker(each).is_async]
-        mappings = [each.mapping.to_dict() for each in functions]
-        streams = [each.to_dict() for each in self._app.declared_streams]
-        return Ready(mappings, names, self._code.version, dict(self._code.files), streams)
 
     def run(self, board: Board, process: SupervisedProcess) -> bool:
         """Carry out commands and run lanes until drained; then release all lanes.
@@ -142,38 +118,3 @@ class Runner:
     def _invoker(self, function: LaneFunction) -> Invoker:
         handler = self._app.handler(function.mapping.name)
         return Invoker(function.mapping, handler, self._log, self._clock, self._loops)
-
-
-def _load(start: Start, process: SupervisedProcess) -> App:
-    pid = os.getpid()
-    try:
-        app = load_app(start.app, factory=start.factory)
-    except BaseException as error:  # noqa: BLE001 -- whatever an import may raise
-        end_if_forked(pid, error)
-        field, reason = "", f"{type_of(error)}: {message_of(error)}"
-        if isinstance(error, ConfigError):
-            field, reason = str(error.field), cut(str(error.reason), MESSAGE_BYTES_MAX)
-        files = _files_at_fault(start.app.partition(":")[0], error)
-        process.link.send(NotReady(field, reason, _traceback(error), files))
-        process.leave(EXIT_NOT_READY)
-    end_if_forked(pid)
-    return app
-
-
-def _files_at_fault(place: str, error: BaseException) -> list[str]:
-    """Return the app's files that are loaded, and the file with the syntax error if it is one."""
-    files = set(app_files(place))
-    if Path(place).is_file():
-        files.add(str(Path(place).resolve()))
-    cause = error.__cause__ or error
-    if isinstance(cause, SyntaxError) and isinstance(cause.filename, str):
-        files.add(cause.filename)
-    return sorted(files)
-
-
-def _traceback(error: BaseException) -> str:
-    """Return the traceback of the user's error, without our frames."""
-    cause: BaseException | None = error
-    if isinstance(error, ConfigError) and error.field == "APP":
-        cause = error.__cause__
-    return "" if cause is None else traceback_of(cause, OWN_FRAMES)

@@ -8,7 +8,7 @@ from signal import Signals
 from typing import Any, Final
 
 from streamfn.clock import Clock
-from streamfn.engine.invoker import CANCEL_GRACE
+from streamfn.engine.handling import CANCEL_GRACE
 from streamfn.errors import ConfigError
 from streamfn.model.declaration import StreamDeclaration
 from streamfn.model.mapping import EventSourceMapping

@@ -20,15 +20,17 @@ from datetime import timedelta
 from typing import Any, Final
 
 from streamfn._core import Entry, Record, Records, Work
-from streamfn.engine.invoker import CANCEL_GRACE, request_id
+from streamfn.engine.handling import CANCEL_GRACE
+from streamfn.engine.invoker import request_id
 from streamfn.engine.outcome import Disturbed, Failure, Outcome
 from streamfn.engine.output import Output
 from streamfn.engine.retry import LaneBackoff
 from streamfn.engine.settle import DiscardedRecord, SettleContext
 from streamfn.errors import StoragePoisoned, StreamfnError
+from streamfn.worker.child.current_call import CURRENT_CALL, PARTIAL_LINES
+from streamfn.worker.child.exhaustion import Exhausted, is_disabled, is_victim
 from streamfn.worker.counters import MappingCounts
-from streamfn.worker.runner.current_call import CURRENT_CALL, PARTIAL_LINES
-from streamfn.worker.runner.exhaustion import Exhausted, is_disabled, is_victim
+from streamfn.worker.runner.lane_call import fields_of_lane_call
 from streamfn.worker.runner.lane_job import CallThread, InDoubt, LaneJob, RunnerContext
 
 DELIVERY_PAUSE: Final = timedelta(milliseconds=100)
@@ -83,7 +85,9 @@ class LaneCalls(ABC):
         """Note on the board that a call begins; the slot holds its records."""
         board, cell = self._context.board, thread.cell
         board.begin(cell, self._job.lane, self._deadline(thread))
-        CURRENT_CALL.set((self._mapping.name, records, attempt, board, cell))
+        CURRENT_CALL.set(
+            (fields_of_lane_call, None, self._mapping.name, records, attempt, board, cell)
+        )
         if self._disturbed >= DISTURBED_MAX:
             raise InDoubt
 

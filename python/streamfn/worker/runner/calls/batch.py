@@ -8,7 +8,7 @@ from streamfn._core import Record, Records, Work
 from streamfn.engine.outcome import Disturbed, Failed, Outcome, Partial, Success
 from streamfn.engine.settle import Decision, expire, settle, take_verdict
 from streamfn.engine.worklist import Worklist
-from streamfn.worker.runner.exhaustion import Exhausted
+from streamfn.worker.child.exhaustion import Exhausted
 from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
 
 from .base import REPORTED_MAX, LaneCalls

@@ -8,7 +8,7 @@ from streamfn._core import Work
 from streamfn.engine.invoker import SweepResult
 from streamfn.engine.outcome import Disturbed, Expired, Failed, Rejected
 from streamfn.engine.record_pass import RecordPass, RecordRange
-from streamfn.worker.runner.exhaustion import Exhausted
+from streamfn.worker.child.exhaustion import Exhausted
 from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
 
 from .base import LaneCalls

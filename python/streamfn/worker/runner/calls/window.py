@@ -28,7 +28,7 @@ from streamfn.engine.settle import Decision, DiscardedRecord, age_horizon, settl
 from streamfn.engine.windows import WindowTurn, around, keeps_state
 from streamfn.engine.worklist import amended
 from streamfn.errors import LogFull
-from streamfn.worker.runner.exhaustion import Exhausted
+from streamfn.worker.child.exhaustion import Exhausted
 from streamfn.worker.runner.lane_job import CallThread, LaneJob, RunnerContext
 
 from .base import LaneCalls

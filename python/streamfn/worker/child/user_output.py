@@ -21,8 +21,9 @@ import orjson
 from streamfn.error_text import message_of, traceback_of, type_of
 from streamfn.telemetry.events import DEBUG, ERROR, INFO, WARN
 from streamfn.texts import cut
+from streamfn.units import from_microseconds
 
-from .current_call import CURRENT_CALL, PARTIAL_LINES, fields_of
+from .current_call import CURRENT_CALL, PARTIAL_LINES, fields_of_current, tail_of_current
 
 LINE_BYTES_MAX: Final = 64 * 2**10
 """Longest line; the rest of a longer one is cut off, and the end says so."""
@@ -64,7 +65,7 @@ class OutputLink:
 
 
 class CapturedStream(io.TextIOBase):
-    """`sys.stdout` or `sys.stderr` of a runner: each line becomes an event."""
+    """`sys.stdout` or `sys.stderr` of a child process: each line becomes an event."""
 
     def __init__(self, name: str, descriptor: int, link: OutputLink) -> None:
         self._name, self._descriptor, self._link = name, descriptor, link
@@ -91,6 +92,9 @@ class CapturedStream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         with contextlib.suppress(Exception):
+            tail = tail_of_current()
+            if tail is not None:
+                tail.write(text)
             *lines, rest = (self._take_partial() + text).split("\n")
             for line in lines:
                 self._send(line)
@@ -117,10 +121,8 @@ class CapturedStream(io.TextIOBase):
         if is_json_object(line):
             self._link.send({"raw": line})
         elif line.strip():
-            call = CURRENT_CALL.get()
-            fields = {} if call is None else fields_of(call)
             message = cut(line, LINE_BYTES_MAX)
-            self._link.send({"message": message, "logger": self._name, **fields})
+            self._link.send({"message": message, "logger": self._name, **fields_of_current()})
 
     def _take_partial(self) -> str:
         return PARTIAL_LINES.pop(self._key(), "") if PARTIAL_LINES else ""
@@ -163,13 +165,15 @@ class LogHandler(logging.Handler):
         """Send one record."""
         try:
             message = record.getMessage()
+            tail = tail_of_current()
+            if tail is not None:
+                tail.write(_line_of(record, message))
             if is_json_object(message):
                 self._link.send({"raw": message})
                 return
-            call = CURRENT_CALL.get()
             fields = {name: value if isinstance(value, _PLAIN) else _text(value)
                       for name, value in vars(record).items() if name not in _ORDINARY}  # fmt: skip
-            fields |= {} if call is None else fields_of(call)
+            fields |= fields_of_current()
             error = record.exc_info[1] if record.exc_info else None
             if error is not None:
                 fields |= {"error_type": type_of(error), "error_message": message_of(error),
@@ -241,6 +245,17 @@ def _level(number: int) -> int:
     if number >= logging.WARNING:
         return WARN
     return INFO if number >= logging.INFO else DEBUG
+
+
+def _line_of(record: logging.LogRecord, message: str) -> str:
+    """Return a log record as AWS writes it for a tail, with the traceback."""
+    if is_json_object(message):
+        return f"{message}\n"
+    time = from_microseconds(int(record.created * 1e6)).isoformat(timespec="milliseconds")
+    request_id = fields_of_current().get("request_id", "")
+    line = f"[{record.levelname}]\t{time.replace('+00:00', 'Z')}\t{request_id}\t{message}\n"
+    error = record.exc_info[1] if record.exc_info else None
+    return line if error is None else line + traceback_of(error)
 
 
 def _text(value: object) -> str:

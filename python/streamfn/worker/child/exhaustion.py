@@ -1,4 +1,4 @@
-"""Detects a runner that is out of descriptors, memory or threads; it exits and is replaced.
+"""Detects a process that is out of descriptors, memory or threads; it exits and is replaced.
 
 Calls leak resources, and the failure comes later, in whichever call needs the next descriptor. So a
 failure in an exhausted process is not counted. Its lane is left as if the process had been killed
