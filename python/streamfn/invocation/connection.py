@@ -11,43 +11,20 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NoReturn
-
-from streamfn.errors import StreamfnError
+from typing import Final
 
 from .address import connect
 from .frames import BadFrame, Frame, Frames, Kind, encode, receive
+from .liveness import IDLE_SECONDS, SILENCE_SECONDS, AnswerLost, NotCalled, Watch
 from .request import Request
 
-SILENCE_SECONDS: Final = 0.2
-"""Longest wait for a sign of life before CALL. Source: docs/front.md."""
-IDLE_SECONDS: Final = 0.1
-"""A connection that was not used for longer is pinged before it carries a call."""
 SEND_SECONDS: Final = 2.0
 """Longest time in which a front may take nothing of a call."""
-ENDED_SECONDS: Final = 1.0
-"""How long the answer of a worker that has ended may be on its way."""
-ASK_SECONDS: Final = 1.0
-"""During a call, a front that is silent is pinged this often."""
-DEAF_SECONDS: Final = 30.0
-"""A front that says nothing for so long during a call, not even to pings, is given up."""
 
 _ANSWERS: Final = (Kind.RESULT, Kind.REFUSED)
 _BACKLOG_SECONDS: Final = 0.005
 _TICK: Final = struct.pack("ll", 0, int(SILENCE_SECONDS * 1e6))
 """`struct timeval`."""
-
-
-class NotCalled(StreamfnError):
-    """Nothing was called: the front did not answer, or did not take the whole frame."""
-
-
-class AnswerLost(StreamfnError):
-    """The call was sent, and its answer will not come."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Connection:
@@ -149,13 +126,13 @@ class Connection:
         return frame
 
     def _answer(self, call: int, is_living: Callable[[], bool]) -> Frame:
-        watch: _Watch | None = None
+        watch: Watch | None = None
         while True:
             try:
                 frame = self._next()
             except BlockingIOError:  # nothing came for a tick
-                watch = watch or _Watch(is_living, self._ask)
-                watch.silent()
+                watch = watch or Watch(self._ask)
+                watch.silent(is_living=is_living())
                 continue
             except (OSError, BadFrame) as error:
                 raise AnswerLost(f"the connection to the worker ended ({error})") from None
@@ -184,35 +161,6 @@ class Connection:
         self._number += 1
         with contextlib.suppress(OSError):
             self._socket.send(encode(Kind.PING, {"id": self._number}), socket.MSG_DONTWAIT)
-
-
-class _Watch:
-    """Decides during a call how long a silent front is waited for."""
-
-    def __init__(self, is_living: Callable[[], bool], ask: Callable[[], None]) -> None:
-        self._is_living, self._ask = is_living, ask
-        self._ended: float | None = None
-        self._heard = self._asked = time.monotonic()
-
-    def heard(self) -> None:
-        """The front said something."""
-        self._heard = time.monotonic()
-
-    def silent(self) -> None:
-        """The front said nothing for a tick; raises `AnswerLost` if it never will."""
-        now = time.monotonic()
-        if self._ended is None and not self._is_living():
-            self._ended = now
-        if self._ended is not None and now - self._ended >= ENDED_SECONDS:
-            self._lost("the worker ended")
-        if now - self._heard >= DEAF_SECONDS:
-            self._lost(f"the worker did not answer for {DEAF_SECONDS:g} s")
-        if now - self._asked >= ASK_SECONDS:
-            self._asked = now
-            self._ask()
-
-    def _lost(self, reason: str) -> NoReturn:
-        raise AnswerLost(reason)
 
 
 def _connected(log_dir: str, worker: str, deadline: float) -> socket.socket:

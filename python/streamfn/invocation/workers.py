@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import orjson
 
 from streamfn import _core
 from streamfn.errors import FunctionNotFound, InvocationRefused, WorkerUnavailable
 from streamfn.model.options import closest
+
+NAMES_MAX: Final = 8
+"""Most names in a hint."""
 
 Announced = Mapping[str, frozenset[str]]
 """By the UUID of each living worker: the functions that it calls by request."""
@@ -23,6 +27,11 @@ def read_announced(log: _core.Log) -> Announced:
 def is_living(log: _core.Log, worker: str) -> bool:
     """Whether a worker holds its lock."""
     return worker in _core.Membership.living(log)
+
+
+def is_announced(log: _core.Log, name: str) -> bool:
+    """Whether a living worker announces `<app>.<function>`."""
+    return any(name in functions for functions in read_announced(log).values())
 
 
 def full_name(name: str, announced: Announced) -> str:
@@ -53,14 +62,14 @@ def not_announced(name: str, announced: Announced) -> InvocationRefused:
     return WorkerUnavailable(name, "no worker runs on the log")
 
 
-def advice(name: str, known: Iterable[str]) -> str:
-    """Return the nearest of the known names as a hint, or a few of them."""
+def advice(name: str, known: Iterable[str], who: str = "the workers have") -> str:
+    """Return the nearest of the known names as a hint, or some of them."""
     names = sorted(known)
     close = closest(name, names)
     if close is not None:
         return f"did you mean `{close}`?"
-    few = ", ".join(f"`{each}`" for each in names[:8])
-    return f"the workers have {few}" + (", …" if len(names) > 8 else "")  # noqa: PLR2004
+    some = ", ".join(f"`{each}`" for each in names[:NAMES_MAX])
+    return f"{who} {some}" + (", …" if len(names) > NAMES_MAX else "")
 
 
 def _functions(body: bytes) -> frozenset[str]:
