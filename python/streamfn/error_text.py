@@ -84,7 +84,9 @@ def stack_of(frames: TracebackType | None) -> list[str]:
     try:
         told = traceback.StackSummary.extract(_innermost(frames), lookup_lines=False)
         # WHY no columns: AWS's texts have no line of `^^^` below the source.
-        plain = [(each.filename, each.lineno, each.name, each.line) for each in _readable(told, ())]
+        plain = [
+            (each.filename, each.lineno or 0, each.name, each.line) for each in _readable(told)
+        ]
         texts = traceback.format_list(plain)
     except BaseException:  # noqa: BLE001 -- too deep in the stack, or out of memory
         return []
@@ -257,7 +259,9 @@ def _depth(frames: TracebackType | None, most: int | None = None) -> int:
     return depth
 
 
-def _readable(stack: traceback.StackSummary, hidden: tuple[str, ...]) -> traceback.StackSummary:
+def _readable(
+    stack: traceback.StackSummary, hidden: tuple[str, ...] = ()
+) -> traceback.StackSummary:
     """Return the frames that are not hidden, with long texts cut."""
     frames = [frame for frame in stack if not frame.filename.startswith(hidden)]
     for place, frame in enumerate(frames):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamfn.errors import ConfigError
 from streamfn.invocation.invoke import CallOptions, Local, invoke
 from streamfn.invocation.local import invoke_here
+from streamfn.invocation.logs import opened_log
 from streamfn.invocation.reply import Reply
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ def local_call(app: App, name: str, options: CallOptions) -> Local:
             functions[name],
             app.handler(name),
             payload,
-            log=options.log,
             client_context=options.client_context,
-            tail=options.tail,
+            open_log=lambda: opened_log(options.log),
         )
 
     return Local(functions, run, {each.name for each in app.mappings})

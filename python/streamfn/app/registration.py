@@ -99,9 +99,12 @@ class App:
     @overload
     def function(self, **options: Unpack[FunctionOptions]) -> Callable[[_Handler], _Handler]: ...
 
-    def function(
-        self, handler: _Handler | None = None, /, **options: Unpack[FunctionOptions]
-    ) -> _Handler | Callable[[_Handler], _Handler]:
+    def function(  # type: ignore[misc]  # mypy compares `Unpack` with `Any` by its names only
+        self,
+        handler: object = None,
+        /,
+        **options: Any,
+    ) -> object:
         """Register a function that is called by request: its caller waits for the answer.
 
         This is a decorator, with arguments or without parentheses. It returns the function

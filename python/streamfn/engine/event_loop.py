@@ -78,10 +78,10 @@ class EventLoop:
     def finish(self, returned: object, timeout_seconds: float) -> object:
         """Run an awaitable to its end and return its result; return other values unchanged.
 
-        An async generator is run to a list of its items. This blocks, and must not be called from
-        the loop's thread.
+        An async generator is run to a list of its items. This blocks.
 
         Raises:
+            RuntimeError: This is the loop's thread.
             FunctionTimedOut: The call was cancelled at its timeout.
             Disturbance: The call failed, perhaps because of another call.
             BaseException: The awaitable raised.
@@ -90,6 +90,9 @@ class EventLoop:
             returned = _listed(returned)
         if not inspect.isawaitable(returned):
             return returned
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 -- it may be None
+            _close(returned)
+            raise RuntimeError("a call on an event loop would wait for itself: `await` the other")
         call = Call(returned, timeout_seconds)
         self._run_to_end(call)
         result, error = call.take()

@@ -120,10 +120,11 @@ class FunctionInvoker:
         if type(error) is Disturbance:
             cause, is_fatal = error.cause, error.is_fatal
         SURROUNDINGS.look()
-        answer = self._answer_to(cause, request)
+        answer = self.answer_to(cause, request)
         return answer._replace(is_starved=is_starved(cause), is_fatal=is_fatal)
 
-    def _answer_to(self, error: BaseException, request: Request) -> Answer:
+    def answer_to(self, error: BaseException, request: Request) -> Answer:
+        """Return the answer of a call that an exception has ended."""
         if self.is_async and type(error) is FunctionTimedOut:
             return timed_out(request.request_id, self.seconds_of(request))
         frames = self._handling.frames(error)

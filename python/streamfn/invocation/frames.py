@@ -33,8 +33,8 @@ class Kind(IntEnum):
     LEAVE = 8
 
 
-_KINDS: Final = {int(kind): kind for kind in Kind}
-"""WHY a table: `Kind(1)` takes several times as long, and each call has two frames."""
+_KINDS: Final = {each.value: each for each in Kind}
+"""WHY: this is three times as fast as `Kind(number)`."""
 
 
 class BadFrame(StreamfnError):
@@ -78,23 +78,41 @@ class Frames:
         Raises:
             BadFrame: The data is no frame.
         """
-        if not self._data and len(data) >= _START.size:
-            (length,) = _LENGTH.unpack_from(data)
-            if length == len(data) - _LENGTH.size <= FRAME_BYTES_MAX:
-                return [_decoded(data[_LENGTH.size :])]  # the usual case: no copy into a buffer
+        if not self._data:  # the usual case: whole frames, which need no buffer
+            frames, used = split(data)
+            self._data += data[used:]
+            return frames
         self._data += data
-        frames, start = [], 0
-        while len(self._data) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._data, start)
-            if not _HEAD.size <= length <= FRAME_BYTES_MAX:
-                raise BadFrame(f"a frame cannot have {length:,} bytes")
-            begin, end = start + _LENGTH.size, start + _LENGTH.size + length
-            if len(self._data) < end:
-                break
-            frames.append(_decoded(bytes(memoryview(self._data)[begin:end])))
-            start = end
-        del self._data[:start]
+        frames, used = split(self._data)
+        del self._data[:used]
         return frames
+
+
+def split(data: bytes | bytearray) -> tuple[list[Frame], int]:
+    """Return the complete frames at the beginning of data, and how many bytes they have.
+
+    Raises:
+        BadFrame: The data is no frame.
+    """
+    frames, start = list[Frame](), 0
+    while (end := start + frame_bytes(data, start)) <= len(data):
+        frames.append(_decoded(data, start, end))
+        start = end
+    return frames, start
+
+
+def frame_bytes(data: bytes | bytearray, start: int = 0) -> int:
+    """Return the bytes of the frame that begins at `start`: 4 at least, until its length is there.
+
+    Raises:
+        BadFrame: The data is no frame.
+    """
+    if len(data) - start < _LENGTH.size:
+        return _LENGTH.size
+    (length,) = _LENGTH.unpack_from(data, start)
+    if not _HEAD.size <= length <= FRAME_BYTES_MAX:
+        raise BadFrame(f"a frame cannot have {length:,} bytes")
+    return _LENGTH.size + int(length)
 
 
 def receive(connection: socket.socket, frames: Frames) -> list[Frame] | None:
@@ -108,15 +126,15 @@ def receive(connection: socket.socket, frames: Frames) -> list[Frame] | None:
     return frames.feed(data) if data else None
 
 
-def _decoded(data: bytes) -> Frame:
-    kind, length = _HEAD.unpack_from(data)
-    end = _HEAD.size + length
-    if end > len(data):
+def _decoded(data: bytes | bytearray, start: int, end: int) -> Frame:
+    """Return the frame that is at this place in the data."""
+    _, kind, length = _START.unpack_from(data, start)
+    begin = start + _START.size
+    if begin + length > end:
         raise BadFrame("the header of a frame is longer than the frame")
     try:
-        header = orjson.loads(data[_HEAD.size : end])
+        header = orjson.loads(data[begin : begin + length])
+        body = bytes(memoryview(data)[begin + length : end])
+        return Frame(_KINDS.get(kind) or Kind(kind), header, body)
     except ValueError as error:
-        raise BadFrame(f"the header of a frame cannot be read: {error}") from None
-    if kind not in _KINDS:
-        raise BadFrame(f"there is no kind {kind} of frames")
-    return Frame(_KINDS[kind], header, data[end:])
+        raise BadFrame(f"a frame cannot be read: {error}") from None

@@ -47,6 +47,15 @@ def existing_log(place: LogPlace) -> Log | None:
     return log
 
 
+def opened_log(place: LogPlace) -> Log:
+    """Return the log, opened; a missing one is created.
+
+    Raises:
+        ConfigError: The directory is no log.
+    """
+    return existing_log(place) or Log.open(path_of(place))
+
+
 def is_open(place: LogPlace) -> bool:
     """Whether `existing_log` has nothing to open, so that it takes microseconds."""
     return isinstance(place, Log) or path_of(place) in _opened
