@@ -90,11 +90,16 @@ def handle(event):
     assert "exceeded its memory limit of 128 MiB" in ran.stderr
 
 
-def test_a_record_that_eats_memory_is_found_and_no_other(run):
+@pytest.mark.parametrize(
+    "options",
+    ["max_retries=0", 'max_retries=0, filter={"partitionKey": [{"anything-but": "s3"}]}'],
+    ids=["all", "filtered"],
+)
+def test_a_record_that_eats_memory_is_found_and_no_other(run, options):
     records = [f"r{n}" for n in range(20)] + ["bad"] + [f"s{n}" for n in range(20)]
     ran = run(
-        """
-@app.stream("orders", input="record", max_retries=0, memory="128MiB")
+        f"""
+@app.stream("orders", input="record", memory="128MiB", {options})
 def handle(record):
     note("handle", record)
     if record.text() == "bad":
@@ -102,25 +107,29 @@ def handle(record):
         time.sleep(5)
 """,
         records,
+        keys=records,
     )
 
     assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
-    assert set(ran.records("handle")) == set(records)
+    assert set(ran.records("handle")) == set(records) - ({"s3"} if "filter" in options else set())
     assert max(v for k, v in ran.records("handle").items() if k != "bad") == 1
     assert ran.has_untouched_neighbour(records)
 
 
-def test_a_slow_leak_of_many_calls_blames_none(run):
+@pytest.mark.parametrize(("head", "shards"), [("def", 1), ("def", 4), ("async def", 4)])
+def test_a_slow_leak_of_many_calls_blames_none(run, head, shards):
     records = [f"r{n}" for n in range(200)]
     ran = run(
-        """
+        f"""
 @app.stream("orders", input="record", batch_size=50, max_retries=0, memory="64MiB")
-def handle(record):
+{head} handle(record):
     LEAKED.append(bytearray(MIB))
     time.sleep(0.01)
     note("handle", record)
 """,
         records,
+        shards=shards,
+        keys=records,
     )
 
     assert ran.letters("shop.handle") == []
@@ -193,3 +202,47 @@ def handle(batch):
     assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
     assert set(ran.records("handle")) == set(records)
     assert ran.has_untouched_neighbour(records)
+
+
+def test_with_a_destination_the_record_is_found_after_the_ones_before_it_are_written(run, log):
+    """It had records before it: they are called again first, which costs no retry."""
+    records = [f"r{n}" for n in range(10)] + ["bad"] + [f"s{n}" for n in range(10)]
+    ran = run(
+        """
+@app.stream("orders", input="record", max_retries=1, memory="128MiB", to="results")
+def handle(record):
+    note("handle", record)
+    if record.text() == "bad":
+        eaten = bytearray(1024 * MIB)
+        time.sleep(5)
+    return record.data
+""",
+        records,
+    )
+
+    assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
+    assert ran.attempts("shop.handle") == [2]
+    results = [r.text() for batch in log.stream("results").read() for r in batch]
+    assert results == [record for record in records if record != "bad"]
+
+
+def test_a_leak_in_windows_loses_no_state(run, log):
+    records = [str(n) for n in range(24)]
+    ran = run(
+        """
+@app.stream("orders", batch_size=2, max_retries=0, memory="128MiB", tumbling_window="3650d")
+def handle(batch):
+    LEAKED.append(bytearray(30 * MIB))
+    time.sleep(0.06)
+    batch.state = {"sum": (batch.state or {"sum": 0})["sum"] + sum(int(r.text()) for r in batch)}
+    for record in batch:
+        note("handle", record)
+        note("state-" + str(batch.state["sum"]), record)
+""",
+        records,
+    )
+
+    assert ran.letters("shop.handle") == []
+    assert set(ran.records("handle")) == set(records)
+    last = [name for _, name, _ in ran.calls if name.startswith("state-")][-1]
+    assert last == f"state-{sum(range(24))}"
