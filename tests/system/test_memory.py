@@ -1,10 +1,12 @@
 """Functions with `memory=`: a leak costs no record, and a record that eats memory is found."""
 
-from collections import Counter
+import collections
+import json
 
 import pytest
 
 from streamfn.engine.deadletter import DeadLetters
+from streamfn.telemetry.counters import Counter, read_counters
 
 HEAD = """
 import os, time
@@ -41,7 +43,7 @@ class Run:
         return [e.attempts for e in DeadLetters(self._log, name).entries()]
 
     def records(self, name):
-        return Counter(text for _, each, text in self.calls if each == name)
+        return collections.Counter(text for _, each, text in self.calls if each == name)
 
     def processes(self, name):
         return {pid for pid, each, _ in self.calls if each == name}
@@ -49,7 +51,7 @@ class Run:
     def has_untouched_neighbour(self, records):
         """Whether the other function was called once with each record, and shared no process."""
         is_apart = not self.processes("neighbour") & self.processes("handle")
-        return is_apart and self.records("neighbour") == Counter(records)
+        return is_apart and self.records("neighbour") == collections.Counter(records)
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def handle(event):
     ["max_retries=0", 'max_retries=0, filter={"partitionKey": [{"anything-but": "s3"}]}'],
     ids=["all", "filtered"],
 )
-def test_a_record_that_eats_memory_is_found_and_no_other(run, options):
+def test_a_record_that_eats_memory_is_found_and_no_other(run, log, options):
     records = [f"r{n}" for n in range(20)] + ["bad"] + [f"s{n}" for n in range(20)]
     ran = run(
         f"""
@@ -111,6 +113,14 @@ def handle(record):
     )
 
     assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
+    of_it = '"event":"memory_exceeded"'
+    told = next(line for line in ran.stderr.splitlines() if of_it in line)
+    event = json.loads(told)
+    assert (event["level"], event["function"]) == ("WARN", "shop.handle")
+    assert event["memory_limit"] == 128 * 2**20 < event["memory_found"]
+    assert event["message"].startswith("process exceeded its memory limit of 128 MiB (")
+    counters = read_counters(log.core, "shop.handle")
+    assert (counters[Counter.CRASHES], counters[Counter.FAILED_CALLS]) == (1, 1)
     assert set(ran.records("handle")) == set(records) - ({"s3"} if "filter" in options else set())
     assert max(v for k, v in ran.records("handle").items() if k != "bad") == 1
     assert ran.has_untouched_neighbour(records)

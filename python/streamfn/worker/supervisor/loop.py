@@ -96,6 +96,7 @@ class SupervisorLoop:
         self._registry = MappingRegistry(log, self._report, is_strict=config.burst)
         self._runners.memory_limit_of = self._registry.memory_limit_of
         self._memory = MemoryWatch(self._report)
+        self._memory.watch(self._runners)
         self._tally = Tally()
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
         self._verdicts = VerdictWriter(context)
@@ -157,7 +158,7 @@ class SupervisorLoop:
         for runner in self._runners:
             runner.flush()
         self._watch_deadlines(now)
-        self._memory.look(self._runners, now)
+        self._memory.look(now)
         for runner in self._runners:
             runner.end_if_it_does_not_leave(now)
         self._stacks.write_when_done(now)
