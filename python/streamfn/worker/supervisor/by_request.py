@@ -85,6 +85,7 @@ class ByRequest:
         self.front = Front(config.log_dir, settings, parts.events, parts.clock, parts.report)
         self.runners = FunctionPool(parts.numbers, self._start, parts.clock.monotonic, parts.report)
         self.runners.on_start = self._started
+        parts.memory.watch(self.runners)
         self.functions: tuple[FunctionConfig, ...] = ()
         """Those that run here, in the order of the code."""
         self._of_code: tuple[FunctionConfig, ...] = ()
