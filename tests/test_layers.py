@@ -20,11 +20,11 @@ PYTHON_FLOORS = [
     {"model"},
     {"log"},
     {"telemetry"},
-    {"engine", "aio"},
+    {"engine"},
     {"health"},
     {"invocation"},
     {"app"},
-    {"worker"},
+    {"worker", "aio"},
     {"demo", "testing", "bench"},
     {"cli"},
 ]

@@ -1,4 +1,4 @@
-"""`Log` and `Stream` for asyncio: the same methods as coroutines.
+"""`Log`, `Stream` and `App.invoke` for asyncio: the same methods as coroutines.
 
     from streamfn import aio
 
@@ -8,8 +8,10 @@
         async for batch in orders.read(follow=True):
             ...
 
-Each call runs in a thread pool, where it may block on locks and on the disk. Tasks that put at the
-same time share record batches and syncs, as threads do.
+    total = await aio.invoke(app, "price", {"items": [3, 4]})
+
+Each call of a `Log` runs in a thread pool, where it may block on locks and on the disk. Tasks that
+put at the same time share record batches and syncs, as threads do.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from streamfn import _core
+from streamfn.app import App
+from streamfn.app.calling import full_name, local_call
+from streamfn.invocation import async_client
+from streamfn.invocation.invoke import CallOptions, Where
+from streamfn.invocation.logs import LogPlace
 from streamfn.log import Log as SyncLog
 from streamfn.log import Stream as SyncStream
 from streamfn.log.reading import BYTES_MAX, RECORDS_MAX, WAIT_SECONDS
@@ -36,6 +43,28 @@ THREADS: Final = 64
 """Calls that run at once. They mostly wait for the disk, so there are more than cores."""
 
 _T = TypeVar("_T")
+
+
+async def invoke(
+    app: App,
+    function: str,
+    payload: Any = ...,  # noqa: ANN401 -- any JSON value
+    *,
+    where: Where = "auto",
+    log: Log | LogPlace = None,
+    client_context: Any = None,  # noqa: ANN401 -- any JSON value
+    tail: bool = False,
+) -> Any:  # noqa: ANN401 -- any JSON value
+    """Call a function by request; see `streamfn.App.invoke`.
+
+    All tasks of an event loop share one connection to each worker, so thousands may call at once.
+    If the task is cancelled, the call goes on, and its answer is dropped. A call in this process
+    (`where="local"`) runs in a thread.
+    """
+    place = log._log if isinstance(log, Log) else log  # noqa: SLF001 -- of this module
+    options = CallOptions(where, place, client_context, tail)
+    name = full_name(app, function)
+    return await async_client.invoke(name, payload, options, local_call(app, name, options))
 
 
 class Log:

@@ -1,4 +1,4 @@
-"""Registers an app's functions; nothing is called here.
+"""Registers an app's functions.
 
 from streamfn import App, Batch
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Any, Final, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
 from streamfn.errors import ConfigError
 from streamfn.model.declaration import StreamDeclaration, declared_stream
@@ -30,6 +30,10 @@ from streamfn.model.retention import Retention
 from streamfn.model.stream import Compression, Durability
 
 from .signature import check_function, check_stream_function, check_window, function_name
+
+if TYPE_CHECKING:
+    from streamfn.invocation.invoke import Where
+    from streamfn.invocation.logs import LogPlace
 
 _Handler = TypeVar("_Handler", bound=Handler)
 
@@ -137,6 +141,46 @@ class App:
             return handler
 
         return register if handler is None else register(handler)
+
+    def invoke(
+        self,
+        function: str,
+        payload: Any = ...,  # noqa: ANN401 -- any JSON value
+        *,
+        where: Where = "auto",
+        log: LogPlace = None,
+        client_context: Any = None,  # noqa: ANN401 -- any JSON value
+        tail: bool = False,
+    ) -> Any:  # noqa: ANN401 -- any JSON value
+        """Call a function by request, wait for its answer, and return it.
+
+        The call is never repeated. Threads may call at the same time; `streamfn.aio.invoke` is the
+        same for asyncio. docs/by-request.md has examples, and what each error means.
+
+        Args:
+            function: Its name.
+            payload: A JSON value, or an object that converts to JSON. Left out: `{}`.
+            where: `"worker"`: in a process of a worker of the log; the function need not be
+                registered in this process. `"local"`: in this process; a timeout cannot kill it.
+                `"auto"`: through a worker if one has announced the function, else in this process.
+            log: An open log or a path. None: `$STREAMFN_LOG_DIR`, else `.streamfn`.
+            client_context: A JSON value that the function finds in `context.client_context`.
+            tail: Write the last 4 KiB that the call printed to stderr.
+
+        Raises:
+            FunctionError: The function raised, timed out or ended its process.
+            FunctionNotFound: There is no such function.
+            Throttled: It is at its `concurrency`, or no process was free within its timeout.
+            WorkerUnavailable: No worker answers.
+            InvalidRequest: The payload is no JSON value, or is larger than 6 MiB.
+            ConfigError: `where` is unknown, or the directory is no log.
+        """
+        # WHY here: programs that register functions need not load what calls them.
+        from streamfn.invocation.invoke import CallOptions  # noqa: PLC0415
+
+        from .calling import call  # noqa: PLC0415
+
+        return call(self, function, payload, CallOptions(where, log, client_context, tail))
 
     def declare(
         self,

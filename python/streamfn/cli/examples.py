@@ -15,6 +15,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "tail": ("tail orders -n 10", "tail orders --json -o @-5m"),
     "replay": ("replay orders --fn total --from @-1d --dry-run",),
+    "invoke": (
+        """invoke shop.py price --payload '{"items": [3, 4]}'""",
+        "invoke shop.py price --payload @order.json --tail",
+        "invoke shop:app price --payload - --where worker",
+    ),
     "dlq ls": ("dlq ls", "dlq ls total"),
     "dlq show": ("dlq show total",),
     "dlq redrive": ("dlq redrive total",),

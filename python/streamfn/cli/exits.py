@@ -10,10 +10,14 @@ import click
 from streamfn.errors import (
     ConfigError,
     Corruption,
+    FunctionNotFound,
+    InvalidRequest,
     LockTimeout,
     LogFull,
     StreamfnError,
+    Throttled,
     UnsupportedFormat,
+    WorkerUnavailable,
 )
 
 
@@ -55,6 +59,10 @@ _BY_ERROR: tuple[tuple[type[BaseException], Exit], ...] = (
     (Corruption, Exit.CORRUPT),
     (LogFull, Exit.TRY_AGAIN),
     (LockTimeout, Exit.TRY_AGAIN),
+    (FunctionNotFound, Exit.USAGE),
+    (InvalidRequest, Exit.USAGE),
+    (Throttled, Exit.TRY_AGAIN),
+    (WorkerUnavailable, Exit.TRY_AGAIN),
 )
 
 

@@ -19,8 +19,8 @@ from .exits import CommandError, Exit, exit_code, one_line
 from .params import CommandGroup, output_options
 
 COMMANDS = (
-    "worker", "workers", "status", "put", "tail", "replay", "dlq", "stream", "fn", "filter",
-    "metrics", "fsck", "bench", "demo",
+    "worker", "workers", "status", "put", "tail", "replay", "invoke", "dlq", "stream", "fn",
+    "filter", "metrics", "fsck", "bench", "demo",
 )  # fmt: skip
 """In the order of `--help`; each is the attribute `command` of the module of that name."""
 

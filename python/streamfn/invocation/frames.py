@@ -78,6 +78,10 @@ class Frames:
         Raises:
             BadFrame: The data is no frame.
         """
+        if not self._data:  # the usual case: whole frames, which need no buffer
+            frames, used = split(data)
+            self._data += data[used:]
+            return frames
         self._data += data
         frames, used = split(self._data)
         del self._data[:used]
