@@ -147,6 +147,7 @@ class AsyncConnection:
         self._unsent.append((number, memoryview(frame)))
         if len(self._unsent) == 1:
             self._writable()
+        self._note_room()
 
     def _writable(self) -> None:
         loop = asyncio.get_running_loop()
@@ -165,6 +166,9 @@ class AsyncConnection:
                 self._unsent.popleft()
         else:
             loop.remove_writer(self._socket)
+        self._note_room()
+
+    def _note_room(self) -> None:
         if sum(len(left) for _, left in self._unsent) <= UNSENT_BYTES_MAX:
             self._room.set()
         else:
