@@ -36,6 +36,7 @@ WORKER_ROOMS = {
     "child": {"shared"},
     "runner": {"shared", "child"},
     "function_runner": {"shared", "child"},
+    "front": set(),
 }
 """Rooms of `worker`, and what each may import of the others: `shared` are the files in the folder
 itself. A supervisor and its runners are different processes and do not know each other."""

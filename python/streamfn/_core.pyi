@@ -673,10 +673,17 @@ class Entry:
         """Whether it belongs to the same call as the entry before it."""
     @property
     def cause(self) -> int:
-        """Failure that the supervisor found after the runner exited: 0 none, 1 crash, 2 timeout."""
+        """Failure that the supervisor found after the runner exited.
+
+        0 none, 1 crash, 2 timeout, 3 memory limit exceeded.
+        """
     @property
     def detail(self) -> int:
-        """For cause 1: the signal's number, or the exit code as a negative number."""
+        """Of the cause.
+
+        For cause 1 the signal's number, or the exit code as a negative number; for cause 3 the
+        limit in KiB.
+        """
     @property
     def first_failed_us(self) -> int:
         """When the first call failed; 0: none has failed."""
@@ -1111,6 +1118,20 @@ class Membership:
         """Return the bodies of all live workers by their UUIDs."""
     def update(self, body: bytes) -> None: ...
     def leave(self) -> None: ...
+
+def run_front(listener: int, control: int, lifeline: int) -> None:
+    """Run the front of a worker (docs/front.md) until it is drained.
+
+    The process is ended with code 71 when the life-line closes. The GIL is released.
+
+    Args:
+        listener: Descriptor of the listening socket `workers/<uuid>.sock`.
+        control: Descriptor of the connection to the supervisor.
+        lifeline: Descriptor of the pipe that closes when the supervisor exits.
+
+    Raises:
+        OSError: One of the descriptors cannot be used.
+    """
 
 def exit_when_closed(fd: int, code: int) -> None:
     """Start a native thread that calls `_exit(code)` when `fd` reaches end of file."""

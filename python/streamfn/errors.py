@@ -23,7 +23,8 @@
     │   └── DestinationUnavailable · DestinationRejected
     ├── Reject                          raised by a function: to the dead letters at once
     ├── InvocationError                 how a call of a function ended
-    │   ├── FunctionFailed · FunctionTimedOut · FunctionCrashed · InvalidResponse
+    │   ├── FunctionFailed · FunctionTimedOut · FunctionCrashed · FunctionOutOfMemory
+    │   ├── InvalidResponse
     │   └── FunctionError               a call by request failed; what its caller gets
     ├── InvocationRefused               a call by request was not made
     │   └── FunctionNotFound · Throttled · WorkerUnavailable · InvalidRequest(ValueError)
@@ -386,6 +387,18 @@ class FunctionCrashed(InvocationError):
         except ValueError:
             name = f"signal {self.signal}"
         return f"the call killed its process ({name})"
+
+
+class FunctionOutOfMemory(InvocationError):
+    """The process of the call exceeded the function's `memory`, and was killed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        mebibytes = f"{self.limit / 2**20:,.1f}".removesuffix(".0")
+        return f"the call's process exceeded its memory limit of {mebibytes} MiB"
 
 
 class InvalidResponse(InvocationError):

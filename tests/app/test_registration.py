@@ -52,6 +52,7 @@ class TestRegistering:
         assert mapping.retry.backoff == Backoff()
         assert mapping.parallelization_factor == 1
         assert mapping.max_concurrency is None
+        assert mapping.memory is None
         assert mapping.timeout == timedelta(seconds=60)
         assert mapping.on_failure == "dlq"
 
@@ -75,6 +76,7 @@ class TestRegistering:
             on_exhausted="batch",
             parallelization_factor=4,
             max_concurrency=2,
+            memory="512MiB",
             timeout=30,
             on_failure="broken",
         )
@@ -93,6 +95,7 @@ class TestRegistering:
         assert not mapping.retry.report_failures
         assert mapping.retry.on_exhausted == "batch"
         assert (mapping.parallelization_factor, mapping.max_concurrency) == (4, 2)
+        assert mapping.memory == 512 * 2**20
         assert mapping.timeout == timedelta(seconds=30)
         assert mapping.on_failure == "broken"
 
@@ -208,6 +211,9 @@ class TestRefusals:
             ("on_exhausted", "all", "`record` or `batch`"),
             ("parallelization_factor", 0, "between 1 and 256"),
             ("max_concurrency", 0, "between 1 and 1,000,000"),
+            ("memory", "15MiB", "15 MiB is too little for a process, use at least 16 MiB"),
+            ("memory", "much", "write 64KiB"),
+            ("memory", 2**70, "write 64KiB"),
             ("timeout", 0, "above zero"),
             ("timeout", None, "write 500ms"),
             ("on_failure", "a b", "letters, digits"),

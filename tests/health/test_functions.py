@@ -78,13 +78,17 @@ class TestState:
         assert found.iterator_age_seconds > 0
 
     def test_the_worst_of_its_workers_counts_and_rates_add_up(self, log, mapping, worker):
-        running = told(State.RUNNING, rate_in=9.0, rate_out=3.0, p99_seconds=0.1)
-        failing = told(State.FAILING, FAILING, rate_in=9.0, rate_out=1.0, p99_seconds=0.2)
+        running = told(
+            State.RUNNING, rate_in=9.0, rate_out=3.0, p99_seconds=0.1, memory_limit=2**27
+        )
+        failing = told(State.FAILING, FAILING, rate_in=9.0, rate_out=1.0, p99_seconds=0.2,
+                       memory_highest=2**26)  # fmt: skip
         with worker(["shop.total"], running), worker(["shop.total"], failing):
             found = health(log)
 
         assert (found.state, found.trouble, found.lanes_concerned) == (State.FAILING, FAILING, 1)
         assert (found.rate_in, found.rate_out, found.p99_seconds) == (9.0, 4.0, 0.2)
+        assert (found.memory_limit, found.memory_highest) == (2**27, 2**26)
         assert len(found.workers) == 2
         states = [lane_state(found, lane) for lane in found.lanes]
         assert states == [State.RUNNING, State.FAILING]

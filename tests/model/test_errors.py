@@ -39,6 +39,7 @@ EXAMPLES = [
     errors.FunctionFailed("ValueError: no"),
     errors.FunctionTimedOut(1.5),
     errors.FunctionCrashed(11, None),
+    errors.FunctionOutOfMemory(512 * 2**20),
     errors.InvalidResponse("an identifier that is not in the batch"),
     errors.PluginError("plug-in"),
     errors.PluginNotFound("kafka"),
@@ -97,6 +98,13 @@ class TestMessages:
         assert str(errors.FunctionCrashed(64, None)).endswith("(SIGRTMAX)")
         assert str(errors.FunctionCrashed(99, None)).endswith("(signal 99)")
         assert str(errors.FunctionCrashed(None, 1)).endswith("exit code 1")
+
+    def test_a_death_for_memory_names_the_limit(self):
+        said = "the call's process exceeded its memory limit of"
+
+        assert str(errors.FunctionOutOfMemory(512 * 2**20)) == f"{said} 512 MiB"
+        assert str(errors.FunctionOutOfMemory(2**41)) == f"{said} 2,097,152 MiB"
+        assert str(errors.FunctionOutOfMemory(20_000_000)) == f"{said} 19.1 MiB"
 
     def test_an_os_error_keeps_its_number_and_file(self):
         error = errors.StorageIO(errno.EACCES, "/log", "Permission denied")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -114,6 +115,14 @@ class TestLambdaContext:
         assert context.tenant_id is None
         assert context.identity.cognito_identity_id is None
         assert context.identity.cognito_identity_pool_id is None
+
+    @pytest.mark.parametrize(
+        ("limit", "text"), [(512 * 2**20, "512"), (2**25 - 1, "31"), (20_000_000, "19")]
+    )
+    def test_the_memory_limit_is_that_of_the_function(self, limit, text):
+        context = LambdaContext(replace(self.context(ManualClock()), memory_limit=limit))
+
+        assert context.memory_limit_in_mb == text
 
     def test_it_has_what_the_context_of_the_runtime_has(self):
         """SOURCE: AWS's runtime interface client for Python, 4.2.0."""

@@ -33,6 +33,7 @@ class TestFunctions:
             ("parallelization_factor", 1, 256),
             ("max_concurrency", 1, 1_000_000),
             ("max_retries", -1, 1_000_000),
+            ("memory", 16 * 2**20, 2**63 - 1),
         ],
     )
     def test_whole_numbers(self, argument, least, most):

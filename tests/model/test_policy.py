@@ -181,6 +181,7 @@ def test_a_mapping_travels_as_json():
         version="0123456789ab",
         parallelization_factor=4,
         max_concurrency=2,
+        memory=2**29,
         concurrent=True,
     )
 

@@ -64,6 +64,8 @@ def function_row(log: Log, each: FunctionHealth) -> dict[str, Any]:
         "on_failure": mapping.on_failure if mapping else None,
         "queued_dead_letters": len(letters.entries("queued")),
         "code_version": each.code_version,
+        "memory_limit": each.memory_limit,
+        "memory_highest": each.memory_highest,
         "workers": [
             {
                 "uuid": worker.uuid,
@@ -104,7 +106,7 @@ def lane_rows(each: FunctionHealth) -> list[dict[str, Any]]:
 
 def write_info(row: Mapping[str, Any]) -> None:
     """Print what `fn info` knows of a function as a whole."""
-    from streamfn.units import format_count
+    from streamfn.units import format_count, format_size
 
     age = short_seconds(row["iterator_age_seconds"])
     output.note(
@@ -117,6 +119,9 @@ def write_info(row: Mapping[str, Any]) -> None:
         "p50": short_seconds(row["p50_seconds"]), "p99": short_seconds(row["p99_seconds"]),
         "retries": row["retries"], "code": row["code_version"],
     }  # fmt: skip
+    if row["memory_limit"] is not None:
+        highest = "–" if row["memory_highest"] is None else format_size(row["memory_highest"])
+        figures["memory"] = f"{highest} of {format_size(row['memory_limit'])}"
     output.note("  ".join(f"{name} {'–' if of is None else of}" for name, of in figures.items()))
     for worker in row["workers"]:
         runners = ", ".join(map(str, worker["runners"])) or "none"

@@ -63,6 +63,19 @@ class Processes(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     show_default=True,
     help="Longest wait for calls in flight after SIGTERM or Ctrl-C.",
 )
+@click.option(
+    "--max-runners",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Most processes for functions that are called by request.  [default: 4 per core]",
+)
+@click.option(
+    "--idle",
+    type=Duration(),
+    default="5m",
+    show_default=True,
+    help="How long such a process stays without a call.",
+)
 @click.option("--only", multiple=True, metavar="FN", help="Run only this function; repeatable.")
 @click.option("--factory", is_flag=True, help="APP names a callable that returns the app.")
 @log_options
@@ -76,6 +89,8 @@ def command(  # noqa: PLR0913 -- one for each option
     reload: bool,
     burst: bool,
     drain_timeout: timedelta,
+    max_runners: int | None,
+    idle: timedelta,
     only: tuple[str, ...],
     factory: bool,
     log_dir: str,
@@ -98,6 +113,8 @@ def command(  # noqa: PLR0913 -- one for each option
         reload=reload,
         burst=burst,
         drain_timeout=drain_timeout,
+        max_runners=max_runners,
+        idle=idle,
         only=only,
         factory=factory,
         log_level=worker_output.least,

@@ -268,6 +268,7 @@ class Invoker:
             stream=stream,
             shard_id=shard_id,
             log=self._log,
+            memory_limit=self._mapping.memory,
             clock=self._clock,
         )
 

@@ -20,6 +20,7 @@ from streamfn._core import Entry
 from streamfn.error_text import message_of, traceback_of, type_of
 from streamfn.errors import (
     FunctionCrashed,
+    FunctionOutOfMemory,
     FunctionTimedOut,
     InvalidResponse,
     InvocationError,
@@ -35,7 +36,10 @@ Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "Rejected"]
 CAUSE_NONE: Final = 0
 CAUSE_CRASHED: Final = 1
 CAUSE_TIMED_OUT: Final = 2
+CAUSE_OUT_OF_MEMORY: Final = 3
 """`Entry.cause`: a supervisor's verdict on a call whose runner was killed."""
+KIBIBYTE: Final = 2**10
+"""Unit of `Entry.detail` if the cause is `CAUSE_OUT_OF_MEMORY`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +139,21 @@ def died(entry: Entry, timeout_seconds: float) -> Failed:
         entry: An entry whose `cause` is not `CAUSE_NONE`.
         timeout_seconds: The mapping's timeout.
     """
-    error: InvocationError
     if entry.cause == CAUSE_TIMED_OUT:
-        error = FunctionTimedOut(timeout_seconds)
-    elif entry.detail > 0:
-        error = FunctionCrashed(entry.detail, None)
-    else:
-        error = FunctionCrashed(None, -entry.detail)
-    return Failed(Failure.of(error))
+        return Failed(Failure.of(FunctionTimedOut(timeout_seconds)))
+    return Failed(Failure.of(death_of(entry.cause, entry.detail)))
+
+
+def death_of(cause: int, detail: int) -> InvocationError:
+    """Return the error of a call whose process ended, from the cause and detail in the slot.
+
+    Args:
+        cause: `CAUSE_CRASHED` or `CAUSE_OUT_OF_MEMORY`.
+        detail: See docs/format.md.
+    """
+    if cause == CAUSE_OUT_OF_MEMORY:
+        return FunctionOutOfMemory(detail * KIBIBYTE)
+    return FunctionCrashed(detail, None) if detail > 0 else FunctionCrashed(None, -detail)
 
 
 def malformed(reason: str) -> Failed:

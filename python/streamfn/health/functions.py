@@ -57,6 +57,9 @@ class FunctionHealth:
     retries: int
     """Waits before the same records were called again, since it was registered."""
     code_version: str | None
+    memory_limit: int | None = None
+    memory_highest: int | None = None
+    """See `FunctionReport`; the highest of all workers."""
     workers: tuple[Worker, ...]
     """The living workers that run it."""
     mapping: _core.Mapping | None
@@ -137,6 +140,8 @@ def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int)
         ),
         retries=_counters(log, name)[Counter.RETRIES],
         code_version=next((r.code_version for r in reports if r.code_version), None),
+        memory_limit=next((r.memory_limit for r in reports if r.memory_limit), None),
+        memory_highest=max((r.memory_highest for r in reports if r.memory_highest), default=None),
         workers=tuple(having),
         mapping=mapping,
     )

@@ -69,6 +69,10 @@ class FunctionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     p99_seconds: float | None = None
     code_version: str | None = None
     """Version of the code that this worker runs, see `app.fingerprint`."""
+    memory_limit: int | None = None
+    """Bytes that each of its processes may use; None: no limit."""
+    memory_highest: int | None = None
+    """The most bytes that one of them used since this worker started; None: there is no limit."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

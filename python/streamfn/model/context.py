@@ -26,6 +26,8 @@ class Context:
     shard_id: str
     log: LogHandle
     """The open log, for putting records from inside the function."""
+    memory_limit: int | None = None
+    """Bytes of memory that the process may use. None: no limit."""
     clock: Clock = field(default_factory=SystemClock, repr=False)
 
     @property

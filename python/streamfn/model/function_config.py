@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from streamfn.errors import ConfigError
 from streamfn.model.policy import CONCURRENCY_MAX, check_duration
+from streamfn.units import format_size
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=60)
 REQUEST_BYTES_MAX: Final = 6_291_456
@@ -16,6 +17,17 @@ RESPONSE_BYTES_MAX: Final = 6_291_556
 """Longest answer of a call. Source: G-2."""
 MEMORY_MIN: Final = 16 * 2**20
 """Smallest memory limit: an empty Python process needs about as much."""
+
+
+def check_memory(limit: int | None) -> None:
+    """Refuse a memory limit in which no process can work.
+
+    Raises:
+        ConfigError: It is less than `MEMORY_MIN`.
+    """
+    if limit is not None and limit < MEMORY_MIN:
+        most, least = format_size(limit), format_size(MEMORY_MIN)
+        raise ConfigError("memory", f"{most} is too little for a process, use at least {least}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +59,7 @@ class FunctionConfig:
         if self.concurrency is not None and not 0 <= self.concurrency <= CONCURRENCY_MAX:
             reason = f"{self.concurrency} is not between 0 and {CONCURRENCY_MAX:,}"
             raise ConfigError("concurrency", reason)
-        if self.memory is not None and self.memory < MEMORY_MIN:
-            raise ConfigError("memory", f"{self.memory:,} bytes is less than {MEMORY_MIN:,}")
+        check_memory(self.memory)
 
     @property
     def group(self) -> str:

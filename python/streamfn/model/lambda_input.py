@@ -21,6 +21,7 @@ from .record import REDRIVE_SUFFIX, origin
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
 """Placeholder: streamfn has no accounts; local emulators of AWS use this number."""
+MEBIBYTE: Final = 2**20
 ROLE_ARN: Final = f"arn:aws:iam::{ACCOUNT}:role/streamfn"
 
 
@@ -132,7 +133,7 @@ class LambdaContext:
     """The context object of AWS Lambda's Python runtime, with all its attributes."""
 
     memory_limit_in_mb = "128"
-    """A string with AWS's default, as on AWS. streamfn does not limit memory."""
+    """A string, as on AWS: the function's `memory` in MiB; without a limit, AWS's default."""
     function_version = "$LATEST"
     tenant_id: None = None
     client_context: None = None
@@ -146,6 +147,8 @@ class LambdaContext:
         started = context.deadline
         self.log_stream_name = f"{started:%Y/%m/%d}/[$LATEST]{context.request_id.replace('-', '')}"
         self.identity = CognitoIdentity()
+        if context.memory_limit is not None:
+            self.memory_limit_in_mb = str(context.memory_limit // MEBIBYTE)
 
     def get_remaining_time_in_millis(self) -> int:
         """Return the time left until the deadline, in ms, at least 0."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, cast
 
 from streamfn._core import FACTOR_MAX, REPLAY_MARK, Filter
 from streamfn.errors import ConfigError
+from streamfn.model.function_config import check_memory
 from streamfn.model.policy import (
     CONCURRENCY_MAX,
     Backoff,
@@ -68,6 +69,8 @@ class EventSourceMapping:
     """Lanes per shard, 1 to 256; order is kept per partition key."""
     max_concurrency: int | None = None
     """Lanes of this function that one worker calls at once. None: no limit per function."""
+    memory: int | None = None
+    """Bytes that its process may use. None: no limit. With a limit it has runners of its own."""
     concurrent: bool = False
     """Whether a function with an exclusive input is exempt from one call at a time per process."""
 
@@ -85,6 +88,7 @@ class EventSourceMapping:
         if self.timeout <= timedelta(0):
             raise ConfigError("timeout", "a timeout must be above zero")
         check_duration("timeout", self.timeout)
+        check_memory(self.memory)
 
     @property
     def window_seconds(self) -> float | None:
@@ -166,6 +170,7 @@ class EventSourceMapping:
             },
             "parallelization_factor": self.parallelization_factor,
             "max_concurrency": self.max_concurrency,
+            "memory": self.memory,
             "concurrent": self.concurrent,
         }  # fmt: skip
 

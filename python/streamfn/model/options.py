@@ -73,6 +73,9 @@ class StreamOptions(TypedDict, total=False):
     """Lanes per shard (1); order is kept per partition key."""
     max_concurrency: int | None
     """Lanes of this function that one worker calls at once (default: no limit per function)."""
+    memory: str | int | None
+    """Most bytes of memory that its process may use (default: no limit); above it the process is
+    killed. With a limit the function shares no process with other functions."""
     concurrent: bool
     """With `input="lambda"`: allow a process to run its calls beside other calls (False: one call
     at a time per process, as on AWS)."""
@@ -189,6 +192,8 @@ def mapping_fields(
     for count in ("parallelization_factor", "max_concurrency"):
         if values.get(count) is not None:
             fields[count] = whole_number(count, values[count])
+    if values.get("memory") is not None:
+        fields["memory"] = parsed("memory", parse_size, values["memory"])
     _check_bounds(fields, bounds or {})
     return fields
 

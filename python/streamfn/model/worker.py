@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from streamfn.errors import ConfigError
+
+RUNNERS_A_CORE: Final = 4
+RUNNERS_MAX: Final = 1_000
+"""Each runner needs some ten descriptors of its supervisor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +42,23 @@ class WorkerConfig:
     """Runner processes. None: the number of cores, or of lanes with work if that is lower."""
     threads: int = 1
     """Lanes that one runner calls at once. Raise it for functions that wait for the network."""
+    max_runners: int | None = None
+    """Most processes for functions called by request. None: four for each core."""
+    idle: timedelta = timedelta(minutes=5)
+    """How long such a process stays without a call."""
 
     def __post_init__(self) -> None:
         if self.processes is not None and self.processes < 1:
             raise ConfigError("processes", f"{self.processes} is not 1 or more, or `auto`")
         if self.threads < 1:
             raise ConfigError("threads", f"{self.threads} is not 1 or more")
+        if self.max_runners is not None and not 1 <= self.max_runners <= RUNNERS_MAX:
+            reason = f"{self.max_runners} is not between 1 and {RUNNERS_MAX:,}"
+            raise ConfigError("max_runners", reason)
+        if self.idle < timedelta(0):
+            raise ConfigError("idle", "a time must be zero or above")
+
+    @property
+    def runners_max(self) -> int:
+        """Most processes for functions called by request."""
+        return self.max_runners or RUNNERS_A_CORE * len(os.sched_getaffinity(0))

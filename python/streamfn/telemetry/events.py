@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from streamfn.units import format_count
+from streamfn.units import format_count, format_size
 
 DEBUG, INFO, WARN, ERROR = range(4)
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
@@ -76,6 +76,10 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
         "{count} failed, perhaps because of another call; repeating, no attempt counted: {error}",
     ),
     "call_timed_out": (WARN, "call exceeded its timeout of {timeout} s: killing its process"),
+    "memory_exceeded": (
+        WARN,
+        "process exceeded its memory limit of {limit} ({found}): killing it",
+    ),
     "dead_lettered": (ERROR, "dead-lettered after {tries}: {error}"),
     "record_dropped": (ERROR, "dropped after {tries}: {error}"),
     "backoff_failed": (ERROR, "the custom back-off failed; using the default: {error}"),
@@ -100,6 +104,7 @@ FAILURES: Final = {
     "final_call_failed": "final call of a window failed",
     "call_disturbed": "repeated because of another call",
     "call_timed_out": "exceeded its timeout",
+    "memory_exceeded": "exceeded its memory limit",
     "dead_lettered": "dead-lettered",
     "record_dropped": "dropped",
     "delivery_failed": "delivery failed",
@@ -154,6 +159,10 @@ class _Fields(dict[str, Any]):
 
     def _of_a_failure(self, name: str) -> str | None:
         match name:
+            case "limit":
+                return format_size(self.get("memory_limit", 0))
+            case "found":
+                return format_size(self.get("memory_found", 0))
             case "count":
                 return format_count(self.get("records", 0), "record")
             case "tries":

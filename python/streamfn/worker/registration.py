@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from streamfn import _core
 from streamfn.errors import ConfigError
@@ -50,15 +51,29 @@ def register_mapping(log: _core.Log, mapping: EventSourceMapping) -> _core.Mappi
     return record
 
 
-def chosen(mappings: Sequence[EventSourceMapping], only: Sequence[str]) -> set[str]:
+class Named(Protocol):
+    """A function of an app: a mapping, or a function that is called by request."""
+
+    @property
+    def name(self) -> str:
+        """`<app>.<function>`."""
+        ...
+
+    @property
+    def function(self) -> str:
+        """Its name without the app."""
+        ...
+
+
+def chosen(functions: Sequence[Named], only: Sequence[str]) -> set[str]:
     """Return the full names of the functions that `--only` names.
 
     Raises:
         ConfigError: One of them is not in the app.
     """
-    names = {name: each.name for each in mappings for name in (each.name, each.function)}
+    names = {name: each.name for each in functions for name in (each.name, each.function)}
     for name in only:
         if name not in names:
-            known = ", ".join(f"`{each.function}`" for each in mappings)
+            known = ", ".join(f"`{each.function}`" for each in functions)
             raise ConfigError("only", f"the app has no function `{name}`, it has {known}")
     return {names[name] for name in only}

@@ -8,6 +8,7 @@ mod board;
 mod counts;
 mod error;
 mod filter;
+mod front;
 mod fsck;
 mod iteration;
 mod lambda_event;
@@ -42,6 +43,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     counts::register(m)?;
     mapping::register(m)?;
     lanes::register(m)?;
+    front::register(m)?;
     fsck::register(m)?;
     m.add_function(wrap_pyfunction!(raise_file_limit, m)?)?;
     Ok(())

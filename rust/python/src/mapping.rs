@@ -77,7 +77,8 @@ impl Entry {
         first_failed_us: u64,
     ) -> PyResult<Self> {
         let cause = Cause::from_number(cause).ok_or_else(|| {
-            PyValueError::new_err(format!("{cause} is not a cause: 0 none, 1 crashed, 2 timed out"))
+            let causes = "0 none, 1 crashed, 2 timed out, 3 out of memory";
+            PyValueError::new_err(format!("{cause} is not a cause: {causes}"))
         })?;
         let is_joined = joined;
         let first_failed = first_failed_us;

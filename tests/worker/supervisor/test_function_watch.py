@@ -63,7 +63,7 @@ class Function:
         self.now += after
         told = {
             "is_calling": False, "is_paused": False, "is_stream_missing": False, "error": None,
-            "start_error": None, "code_version": None,
+            "start_error": None, "code_version": None, "memory_highest": None,
         }  # fmt: skip
         return self.watch.look(
             FunctionInput(

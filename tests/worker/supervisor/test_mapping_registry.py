@@ -22,6 +22,19 @@ class TestRegister:
 
         assert sorted(log.streams()) == ["audit", "broken", "lines"]
 
+    def test_functions_with_a_memory_limit_have_groups_of_their_own(self, log):
+        app = App("shop")
+        for name, memory in [("a", None), ("b", "64MiB"), ("c", None), ("d", 2**26)]:
+            app.stream("orders", name=name, memory=memory)(lambda batch: None)
+        registry = MappingRegistry(log.core, lambda event, **fields: None)
+        assert registry.groups == {"app"}
+        registry.register(app.mappings, (), set())
+
+        assert [each.group for each in registry] == ["app", "shop.b", "app", "shop.d"]
+        assert registry.groups == {"app", "shop.b", "shop.d"}
+        limits = {group: registry.memory_limit_of(group) for group in registry.groups}
+        assert limits == {"app": None, "shop.b": 2**26, "shop.d": 2**26}
+
     def test_a_function_that_is_new_does_not_begin_in_the_future(self, log):
         log.create_stream("orders")
 

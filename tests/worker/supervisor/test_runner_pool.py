@@ -21,6 +21,7 @@ class Process:
     def __init__(self, number, seat, board):
         self.number, self.seat, self.state, self.told = number, seat, "ready", []
         self.is_exhausted = self.is_broken = self.is_replacement = False
+        self.memory_limit = self.memory_found = None
 
     def send(self, command):
         self.told.append(command)
@@ -125,3 +126,34 @@ def test_an_idle_solo_runner_is_kept_for_its_own_group_only(stage):
 
     draining = [each.seat.group for each in stage.runners if each.state == "draining"]
     assert draining == ["app"]
+
+
+def test_a_runner_has_the_memory_limit_of_its_group_from_the_start(stage):
+    stage.runners.memory_limit_of = {"app": None, "heavy": 2**27}.get
+    stage.runners.start_missing({"app": PoolSize(1), "heavy": PoolSize(1, solos=1)})
+
+    limits = [(each.seat.group, each.memory_limit) for each in stage.runners]
+    assert limits == [("app", None), ("heavy", 2**27), ("heavy", 2**27)]
+
+
+def test_runners_of_a_group_without_functions_are_stopped_once_they_are_idle(stage):
+    stage.runners.start_missing({"app": PoolSize(2), "heavy": PoolSize(1)})
+    app, busy, _ = stage.runners
+    for _ in range(2):
+        stage.runners.stop_idle({busy.number}, {"heavy": PoolSize(1)})
+
+    assert [each.state for each in stage.runners] == ["draining", "ready", "ready"]
+    assert app.told[1:] == [Drain(0.0)]
+
+
+@pytest.mark.parametrize(("was_busy", "failed_starts"), [(True, 0), (False, 1)])
+def test_a_limit_that_a_process_exceeds_without_a_call_fails_its_start(
+    stage, was_busy, failed_starts
+):
+    """However long its import took; otherwise it would be started again without a pause."""
+    stage.runners.start_missing(app(0))
+    [runner] = stage.runners
+    stage.clock.advance(LONG)
+    runner.memory_found = 2**30
+
+    assert stage.runners.remove(runner, was_busy=was_busy).failed_starts == failed_starts

@@ -11,13 +11,15 @@ from streamfn.worker.supervisor.verdict import (
     Verdict,
     after_runner_death,
     judged_entries,
+    out_of_memory,
     unexplained,
     verdicts,
 )
 
 SEGFAULT = 11
 NOW = 1_000
-CRASHED, TIMED_OUT = 1, 2
+CRASHED, TIMED_OUT, OUT_OF_MEMORY = 1, 2, 3
+KIB, MIB = 2**10, 2**20
 
 
 def cell(lane, *, deadline=10.0, running=None):
@@ -214,6 +216,12 @@ class TestSlots:
                 [(2, 2, 1, 0, 0), (10, 10, 0, CRASHED, 9), (11, 90, 0, 0, 0)],
             ),
             (Verdict(2, CRASHED, 9), [(2, 2, 1, CRASHED, 9), (10, 90, 0, 0, 0)]),
+            (
+                Verdict(50, is_split=True),
+                [(2, 2, 1, 0, 0), (10, 49, 0, 0, 0), (50, 90, 0, 0, 0)],
+            ),
+            (Verdict(10, is_split=True), [(2, 2, 1, 0, 0), (10, 90, 0, 0, 0)]),
+            (Verdict(2, is_split=True), [(2, 2, 1, 0, 0), (10, 90, 0, 0, 0)]),
         ],
     )
     def test_what_was_done_comes_again_where_its_writes_died_with_the_runner(
@@ -225,3 +233,55 @@ class TestSlots:
         rewrite = after_runner_death(slot, verdict, NOW, writes_on_success=True)
 
         assert plain(rewrite.entries) == expected
+
+
+class TestOutOfMemory:
+    """Tests for `out_of_memory`: whose fault it is that a process exceeded its memory limit."""
+
+    def verdict(self, *, running=None, calls, cells=None, times=1, limit=128 * MIB, first=10):
+        call = cell(3, running=running)
+        death = RunnerExit(
+            (call,) if cells is None else cells, SIGKILL, memory_limit=limit, calls=calls
+        )
+        return out_of_memory(death, call, Slot([Entry(first, 90)]), times)
+
+    @pytest.mark.parametrize(("running", "calls"), [(None, 1), (10, 0)])
+    def test_the_first_call_of_a_process_is_blamed(self, running, calls):
+        found = self.verdict(running=running, calls=calls)
+
+        assert found == Verdict(running, OUT_OF_MEMORY, 128 * KIB, is_alone=True)
+
+    @pytest.mark.parametrize(("running", "calls"), [(None, 2), (10, 1), (11, 0)])
+    def test_a_call_after_others_is_not(self, running, calls):
+        """Any of them may have leaked what was found."""
+        found = self.verdict(running=running, calls=calls)
+
+        assert found == Verdict(running, is_split=True)
+
+    def test_records_that_exceed_it_a_second_time_run_alone(self):
+        found = self.verdict(running=11, calls=0, times=2)
+
+        assert found == Verdict(11, is_alone=True, is_split=True)
+
+    def test_nobody_is_blamed_in_company(self):
+        found = self.verdict(calls=0, running=10, cells=(cell(3, running=10), cell(4)))
+
+        assert found == Verdict(10, is_split=True)
+
+    def test_a_lane_between_two_calls_is_not_blamed(self):
+        death = RunnerExit((), SIGKILL, memory_limit=MIB, calls=1)
+
+        assert out_of_memory(death, None, Slot([Entry(1, 2)]), 1) == Verdict(is_split=True)
+
+    @pytest.mark.parametrize(
+        ("limit", "detail"),
+        [(20_000_000, 19_531), (2**31 * KIB - KIB, 2**31 - 1), (2**31 * KIB, 2**31 - 1)],
+    )
+    def test_the_limit_goes_into_the_slot_in_kib_as_far_as_there_is_room(self, limit, detail):
+        found = self.verdict(calls=1, limit=limit)
+
+        assert Entry(1, 2, cause=found.cause, detail=found.detail).detail == detail
+
+    def test_such_an_exit_is_explained(self):
+        assert not RunnerExit((), SIGKILL, memory_limit=MIB).is_unexplained
+        assert RunnerExit((), SIGKILL).is_unexplained

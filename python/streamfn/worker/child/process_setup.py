@@ -10,9 +10,13 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
+OOM_SCORE: Final = 500
+"""Added to the score of a child process: out of memory, the kernel ends it before a supervisor."""
+OOM_SCORE_MAX: Final = 1000
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 """Signals that the supervisor handles: it drains its children by messages."""
 SHIELDED: Final = (*IGNORED, signal.SIGUSR1)
@@ -25,6 +29,7 @@ def prepare_process(stacks: int) -> None:
     Args:
         stacks: Descriptor of memory that the supervisor reads.
     """
+    raise_oom_score()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     for number in IGNORED:
@@ -34,6 +39,16 @@ def prepare_process(stacks: int) -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(line_buffering=True)  # so that printed lines survive a crash
+
+
+def raise_oom_score(path: Path = Path("/proc/self/oom_score_adj")) -> None:
+    """Make the kernel prefer this process, and those that it starts, when memory runs out.
+
+    WHY: a supervisor that survives notices the kill, and its records are called again at once.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        score = int(path.read_text()) + OOM_SCORE
+        path.write_text(str(min(score, OOM_SCORE_MAX)))
 
 
 def let_children_be(connection: socket.socket, lifeline: int) -> None:

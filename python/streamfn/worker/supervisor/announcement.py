@@ -19,6 +19,8 @@ class Announcement:
         self._membership = membership
         self.mappings: frozenset[str] = frozenset()
         """Names of the mappings that this worker can run."""
+        self.by_request: tuple[str, ...] = ()
+        """Names of the functions that this worker calls by request."""
         self.in_code: tuple[str, ...] = ()
         """Names of all mappings in its code, also those that `--only` leaves out."""
         self._is_written = True
@@ -27,7 +29,7 @@ class Announcement:
         """Announce mappings to the other workers; if the disk is full, `repeat` tries again."""
         self.mappings = frozenset(mappings)
         try:
-            self._membership.update(membership_body(self.mappings, self.in_code))
+            self._membership.update(membership_body(self.mappings, self.in_code, self.by_request))
         except LogFull:
             self._is_written = False
         else:
@@ -39,13 +41,15 @@ class Announcement:
             self.announce(self.mappings)
 
 
-def membership_body(mappings: Iterable[str], in_code: Iterable[str] = ()) -> bytes:
+def membership_body(
+    mappings: Iterable[str], in_code: Iterable[str] = (), by_request: Iterable[str] = ()
+) -> bytes:
     """Return the announcement as bytes for the membership file.
 
     Args:
-        mappings: Names of the functions that the worker runs.
+        mappings: Names of the functions on streams that the worker runs.
         in_code: Names of all functions in its code.
+        by_request: Names of the functions that can be called through it.
     """
-    return orjson.dumps(
-        {"pid": os.getpid(), "mappings": list(mappings), "functions": list(in_code)}
-    )
+    fields = {"mappings": mappings, "functions": in_code, "by_request": by_request}
+    return orjson.dumps({"pid": os.getpid()} | {key: list(each) for key, each in fields.items()})

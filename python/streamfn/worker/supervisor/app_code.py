@@ -12,7 +12,7 @@ from typing import Final
 from streamfn.worker.messages import NotReady, Ready
 from streamfn.worker.report import Report
 
-from .runner_process import RunnerProcess
+from .child_process import ChildProcess
 
 FILES_TOLD_MAX: Final = 5
 HINT: Final = "SIGHUP or restart to take the new code"
@@ -42,7 +42,7 @@ class PinnedCode:
         """Whether a runner imported other code than the pinned."""
         return bool(self.version) and message.code_version != self.version
 
-    def refuse(self, runner: RunnerProcess, message: Ready) -> None:
+    def refuse(self, runner: ChildProcess, message: Ready) -> None:
         """End a runner with other code; told once for each version."""
         runner.end()
         changed = self._changed(message)
@@ -57,7 +57,7 @@ class PinnedCode:
                 hint=HINT,
             )
 
-    def not_imported(self, runner: RunnerProcess, message: NotReady) -> None:
+    def not_imported(self, runner: ChildProcess, message: NotReady) -> None:
         """Note that a runner could not import the app; told once for each reason."""
         runner.is_blameless = True
         self.refusal = message.reason

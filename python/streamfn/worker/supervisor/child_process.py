@@ -25,6 +25,7 @@ from typing import Final, Literal
 from streamfn.worker.messages import Lines, Message, encode
 
 from .child_output import OutputPipe
+from .memory_watch import MemoryReader, reader_of
 
 State = Literal["starting", "standby", "ready", "draining"]
 
@@ -63,6 +64,13 @@ class ChildProcess:
         """Whether it reported that its own code or the log failed."""
         self.is_exhausted = False
         """Whether it is out of descriptors, memory or threads; it exits after its calls."""
+        self.is_killed = False
+        """Whether the supervisor has killed it, for whatever reason."""
+        self.memory_limit: int | None = None
+        """Bytes of memory that it may use, see `memory_watch`. None: no limit."""
+        self.memory_found: int | None = None
+        """What it used when it was killed for exceeding its limit."""
+        self._memory: MemoryReader | None = None
         self.is_silent = False
         """Whether its end of the socket is closed: it exited, or user code closed descriptors."""
         self._leaving_since: float | None = None
@@ -90,7 +98,7 @@ class ChildProcess:
             raw, lines = self.outputs
             inherited = (control.fileno(), lifeline, lines.writing_end, self._stacks, *shared)
             self._process = subprocess.Popen(  # noqa: S603 -- this very Python
-                [sys.executable, "-P", START_CHILD, module, *map(str, inherited)],
+                [sys.executable, *self._arguments(module, inherited)],
                 stdin=subprocess.DEVNULL,
                 stdout=raw.writing_end,
                 stderr=raw.writing_end,
@@ -103,10 +111,25 @@ class ChildProcess:
             """A descriptor that is readable once the process has exited."""
             ours.pop_all()
 
+    def _arguments(self, module: str, inherited: Sequence[int]) -> list[str]:
+        """Return the arguments of the interpreter; `inherited` are as `module` gets them."""
+        return ["-P", START_CHILD, module, *map(str, inherited)]
+
     @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    @property
+    def group(self) -> str:
+        """The group of functions that it runs; "" if it runs none."""
+        return ""
+
+    def memory(self) -> int:
+        """Return the bytes of memory that it uses; 0 if they cannot be read now."""
+        if self._memory is None:
+            self._memory = reader_of(self._process.pid)
+        return 0 if self._memory is None else self._memory.read()
 
     def send(self, message: Message) -> None:
         """Send a message, now or as soon as the process takes it."""
@@ -171,6 +194,7 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill the process and its group at once."""
+        self.is_killed = True
         self.signal_group(signal.SIGKILL)
 
     def signal_group(self, number: int) -> None:
@@ -209,6 +233,8 @@ class ChildProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_SECONDS)
         self.connection.close()
+        if self._memory is not None:
+            self._memory.close()
         for pipe in self.outputs:
             pipe.close()
         os.close(self._stacks)

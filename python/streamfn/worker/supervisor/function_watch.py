@@ -44,6 +44,8 @@ class FunctionInput:
     start_error: str | None
     """Why no runner can start."""
     code_version: str | None
+    memory_highest: int | None
+    """The most bytes of memory that a runner of its own was seen to use."""
     now_us: int
     now: float
     """Now, on the monotonic clock."""
@@ -91,6 +93,8 @@ class FunctionWatch:
             p50_seconds=p50,
             p99_seconds=p99,
             code_version=seen.code_version,
+            memory_limit=seen.each.mapping.memory,
+            memory_highest=seen.memory_highest,
         )
 
     def is_to_be_logged(self, now: float) -> bool:

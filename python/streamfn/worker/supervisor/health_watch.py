@@ -144,6 +144,7 @@ class HealthWatch:
                     error=self._registry.troubles.get(each.name),
                     start_error=self._troubles.start_error,
                     code_version=self._parts.code.version or None,
+                    memory_highest=self._parts.memory.highest.get(each.group),
                     now_us=now_us,
                     now=now,
                 )

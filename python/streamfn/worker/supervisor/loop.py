@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain, count
 from pathlib import Path
 from signal import SIGCONT, SIGHUP, SIGSTOP, SIGTSTP, SIGUSR1
 from typing import Final
@@ -21,6 +22,7 @@ from streamfn._core import Membership
 from streamfn.clock import Clock
 from streamfn.errors import StreamNotFound
 from streamfn.health.workers import living_workers
+from streamfn.invocation.address import remove_stale_sockets
 from streamfn.model.worker import WorkerConfig
 from streamfn.telemetry.history import METRICS_FOLDER
 from streamfn.units import to_microseconds
@@ -29,11 +31,13 @@ from streamfn.worker.shared_counts import SharedCounts
 
 from .announcement import Announcement
 from .app_code import PinnedCode, gives_up
+from .by_request import ByRequest, ByRequestParts
 from .child_events import ChildEvents
 from .deadlines import TICK, kill_if_late
 from .health_watch import HealthWatch
 from .lane_scheduler import LaneScheduler, PlanContext
 from .mapping_registry import MappingRegistry
+from .memory_watch import MemoryWatch
 from .not_in_code import report_not_in_code
 from .pool_sizes import PoolSizes
 from .progress import Observer
@@ -81,6 +85,7 @@ class SupervisorLoop:
         self._config, self._log, self._membership = config, log, membership
         self._observer, self._clock = setup.observer, clock
         self._events = ChildEvents()
+        numbers = count()
         start = Start(
             app=config.app,
             factory=config.factory,
@@ -91,13 +96,21 @@ class SupervisorLoop:
             is_burst=config.burst,
             log_level=config.log_level,
         )
-        self._runners = RunnerPool(start, clock.monotonic, self._report)
+        self._runners = RunnerPool(start, clock.monotonic, self._report, numbers)
         self._registry = MappingRegistry(log, self._report, is_strict=config.burst)
+        self._runners.memory_limit_of = self._registry.memory_limit_of
+        self._memory = MemoryWatch(self._report)
         self._tally = Tally()
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
         self._verdicts = VerdictWriter(context)
         self._scheduler = LaneScheduler(self._registry, self._runners, self._verdicts, self._report)
         self._code = PinnedCode(self._report)
+        self._by_request = ByRequest(
+            ByRequestParts(
+                config, membership.uuid, numbers, self._events, clock, self._report, self._code,
+                self._memory,
+            )
+        )  # fmt: skip
         self._rollover = Rollover(
             self._runners, self._code, clock, self._report, config.drain_timeout
         )
@@ -114,6 +127,8 @@ class SupervisorLoop:
             self._report,
             self._code,
             self._rollover,
+            self._memory,
+            self._by_request,
         )
         self._handler = RunnerMessageHandler(config, parts)
         self._progress = ProgressReporter(parts, setup.observer)
@@ -124,7 +139,9 @@ class SupervisorLoop:
         self._stacks = StackDump(
             self._runners, self._scheduler, lambda text: self._report("block", text=text.rstrip())
         )
-        self._shutdown = Shutdown(self._runners, config.drain_timeout, clock, self._report)
+        self._shutdown = Shutdown(
+            self._runners, self._by_request, config.drain_timeout, clock, self._report
+        )
         self._quiescence = QuiescenceCheck()
         self._sizes = PoolSizes(config, self._registry, self._scheduler)
         self._was_registered = False
@@ -139,6 +156,9 @@ class SupervisorLoop:
                 self._turn()
                 if self._handler.has_given_up and not self._shutdown.has_begun:
                     return self._not_started()
+                if self._by_request.cannot_start and not self._shutdown.has_begun:
+                    sys.stderr.write(f"error: {gives_up(self._by_request.cannot_start)}\n")
+                    self._shutdown.drain(EXIT_NOT_STARTED)
                 self._events.wait(self._pause_seconds())
             self._progress.report()
             self._sampler.sample(self._scheduler.found)
@@ -153,6 +173,8 @@ class SupervisorLoop:
         for runner in self._runners:
             runner.flush()
         self._watch_deadlines(now)
+        self._memory.look(chain(self._runners, self._by_request.runners), now)
+        self._by_request.turn(now)
         for runner in self._runners:
             runner.end_if_it_does_not_leave(now)
         self._stacks.write_when_done(now)
@@ -188,7 +210,9 @@ class SupervisorLoop:
         """Stop this process and all runners until it is continued (Ctrl-Z, then `fg`)."""
         for runner in self._runners:
             runner.signal_group(SIGSTOP)
+        self._by_request.pause()
         os.kill(os.getpid(), SIGSTOP)
+        self._by_request.resume()
         for runner in self._runners:
             runner.signal_group(SIGCONT)
 
@@ -220,6 +244,8 @@ class SupervisorLoop:
         self._handler.has_news = False
         self._scheduler.scan()
         self._sizes.set()
+        if not self._registry and not self._rollover.is_active:
+            self._runners.drain_all()  # no function reads a stream
         ours = self._announcement.mappings
         context = PlanContext(
             worker=self._membership.uuid,
@@ -258,6 +284,7 @@ class SupervisorLoop:
     def _announce(self) -> list[str]:
         names = [each.mapping.name for each in self._registry]
         self._announcement.in_code = self._registry.in_code
+        self._announcement.by_request = tuple(each.name for each in self._by_request.functions)
         self._announcement.announce(names)
         return names
 
@@ -267,6 +294,7 @@ class SupervisorLoop:
         missing = self._registry.missing_stream()
         if self._config.burst and missing is not None:
             raise StreamNotFound(missing)
+        remove_stale_sockets(self._config.log_dir, living_workers(self._log))
         names = self._announce()
         self._report(
             "worker_started",
@@ -292,6 +320,7 @@ class SupervisorLoop:
         """Kill all runners that are left, and remove the report."""
         self._health.close()
         self._sampler.close()
+        self._by_request.close()
         for runner in self._runners:
             runner.kill()
         for runner in self._runners:

@@ -15,7 +15,7 @@ from streamfn.worker.registration import declare_streams, register_mapping
 from streamfn.worker.report import Report
 
 from .planner import LaneKey
-from .runner_group import APP_GROUP
+from .runner_group import APP_GROUP, group_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,10 @@ class MappingRegistry:
         self.troubles: dict[str, StreamfnError] = {}
         """Errors of the last scan, by the name of the mapping or replay."""
 
+    def __bool__(self) -> bool:
+        """Whether there are mappings."""
+        return bool(self._mappings)
+
     def __iter__(self) -> Iterator[RegisteredMapping]:
         """Iterate over the app's mappings, without replays."""
         return iter(self._mappings.values())
@@ -110,6 +114,10 @@ class MappingRegistry:
     def groups(self) -> set[str]:
         """The groups of runners that the functions need; at least one."""
         return {each.group for each in self} or {APP_GROUP}
+
+    def memory_limit_of(self, group: str) -> int | None:
+        """Return how many bytes of memory a runner of a group may use; None: there is no limit."""
+        return next((each.mapping.memory for each in self if each.group == group), None)
 
     @property
     def replays(self) -> list[RegisteredMapping]:
@@ -147,6 +155,7 @@ class MappingRegistry:
                 indexes[mapping.name],
                 mapping.name in loops,
                 mapping.compiled_filter(),
+                group_of(mapping),
             )
             for mapping in mappings
             if not only or mapping.name in only

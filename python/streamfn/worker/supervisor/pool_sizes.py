@@ -24,7 +24,11 @@ class PoolSizes:
 
     def set(self) -> None:
         """Set the numbers by the last scan."""
+        if not self._registry:
+            self.shared = {APP_GROUP: 0}
+            return
         cores = len(os.sched_getaffinity(0))
+        sizes = {}
         for group in self._registry.groups:
             wanted = self._config.processes
             if wanted is None:
@@ -34,7 +38,8 @@ class PoolSizes:
                     if self._registry[found.key.mapping].group == group
                 )
                 wanted = max(self.shared.get(group, 1), min(cores, has_work))
-            self.shared[group] = wanted
+            sizes[group] = wanted
+        self.shared = sizes
 
     @property
     def now(self) -> dict[str, PoolSize]:

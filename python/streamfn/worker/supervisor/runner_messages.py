@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from signal import Signals
+from signal import SIGKILL
 from typing import Any, Final
 
 from streamfn.clock import Clock
 from streamfn.engine.handling import CANCEL_GRACE
 from streamfn.errors import ConfigError
 from streamfn.model.declaration import StreamDeclaration
+from streamfn.model.function_config import FunctionConfig
 from streamfn.model.mapping import EventSourceMapping
 from streamfn.model.worker import WorkerConfig
+from streamfn.telemetry.counters import Counter
+from streamfn.units import format_size
 from streamfn.worker.exit_codes import OWN_EXITS
 from streamfn.worker.messages import (
     Alone,
@@ -30,13 +33,16 @@ from streamfn.worker.report import Report
 from streamfn.worker.shared_counts import SharedCounts
 
 from .app_code import PinnedCode
+from .by_request import ByRequest
 from .deadlines import DeadlineWatch
 from .lane_scheduler import LaneScheduler
 from .mapping_registry import MappingRegistry
+from .memory_watch import MemoryWatch
 from .planner import LaneKey
 from .rollover import Rollover
 from .runner_pool import RunnerPool
 from .runner_process import RunnerProcess
+from .signals import signal_name
 from .tally import Tally
 from .verdict import RunnerExit
 from .verdict_writer import VerdictWriter
@@ -60,6 +66,8 @@ class SupervisorParts:
     report: Report
     code: PinnedCode
     rollover: Rollover
+    memory: MemoryWatch
+    by_request: ByRequest
 
 
 class RunnerMessageHandler:
@@ -98,6 +106,10 @@ class RunnerMessageHandler:
         lanes = scheduler.lanes_of(runner.number)
         scheduler.runner_exited(runner.number)
         accompanied = runner.watch.accompanied if runner.watch else frozenset()
+        # A process that had ended before it was killed has another reason.
+        is_too_large = runner.memory_found is not None and detail == SIGKILL
+        indexes = [each.index for each in parts.registry]
+        calls = sum(runner.board.counters(index)[Counter.CALLS] for index in indexes)
         exit_ = RunnerExit(
             cells,
             detail,
@@ -107,10 +119,13 @@ class RunnerMessageHandler:
             is_broken=runner.is_broken,
             is_in_doubt=runner.is_in_doubt,
             is_solo=runner.seat.is_solo,
+            memory_limit=runner.memory_limit if is_too_large else None,
+            calls=calls,
         )
         in_flight = parts.verdicts.runner_exited(runner.number, lanes, exit_)
-        parts.tally.absorb(runner.board, (each.index for each in parts.registry))
+        parts.tally.absorb(runner.board, indexes)
         was_busy = bool(cells) and not (runner.is_broken or runner.is_exhausted)
+        was_busy |= is_too_large and calls > 0
         history = parts.runners.remove(runner, was_busy=was_busy)
         self.has_news = True
         was_meant = was_drained or runner.is_blameless or runner.is_exhausted
@@ -125,7 +140,9 @@ class RunnerMessageHandler:
         # A new runner of a reload may still save the worker.
         others = [each for each in parts.runners if each.is_replacement or each.state != "starting"]
         is_last = runner.state == "starting" and not others
-        may_give_up = is_last or not parts.runners.has_worked
+        # A function with a memory limit that is too small must not end the worker of the others.
+        is_only_group = all(each.group == runner.group for each in others)
+        may_give_up = is_last or not (parts.runners.has_worked or not is_only_group)
         if may_give_up and history.failed_starts >= FAILED_STARTS_MAX:
             self.has_given_up = True
 
@@ -178,6 +195,8 @@ class RunnerMessageHandler:
             if not self.is_registered:
                 self.register(message)
                 parts.code.pin(message)
+        runner.memory_limit = parts.registry.memory_limit_of(runner.group)  # of its own code
+        parts.memory.look_at(runner)
 
     def register(self, message: Ready) -> None:
         """Register the mappings of an app that a runner has imported.
@@ -187,14 +206,17 @@ class RunnerMessageHandler:
             StreamfnError: The log cannot be written.
         """
         mappings = [EventSourceMapping.from_dict(each) for each in message.mappings]
-        if not mappings:
-            raise ConfigError("APP", "the app has no function, add one with `@app.stream`")
-        only = chosen(mappings, self._config.only)
+        functions = [FunctionConfig.from_dict(each) for each in message.functions]
+        if not (mappings or functions):
+            hint = "add one with `@app.stream` or `@app.function`"
+            raise ConfigError("APP", f"the app has no function, {hint}")
+        only = chosen([*mappings, *functions], self._config.only)
         registry = self._parts.registry
         registry.declare(map(StreamDeclaration.from_dict, message.streams))
         registry.register(mappings, message.asynchronous, only)
         for each in registry:
             self._parts.counts.use(each.index, each.mapping.name)
+        self._parts.by_request.register(functions, only)
         self.is_registered = True
 
     def _not_ready(self, runner: RunnerProcess, message: NotReady) -> None:
@@ -216,13 +238,10 @@ class RunnerMessageHandler:
 
 def reason_of(ended: RunnerExit) -> str:
     """Return a text that says how a process ended."""
+    if ended.memory_limit is not None:
+        return f"killed, it exceeded its memory limit of {format_size(ended.memory_limit)}"
     if ended.expired:
         return "killed, a call passed its timeout"
     if -ended.detail in OWN_EXITS:
         return OWN_EXITS[-ended.detail]
-    if ended.detail <= 0:
-        return f"exit code {-ended.detail}"
-    try:
-        return Signals(ended.detail).name
-    except ValueError:
-        return f"signal {ended.detail}"
+    return signal_name(ended.detail) if ended.detail > 0 else f"exit code {-ended.detail}"

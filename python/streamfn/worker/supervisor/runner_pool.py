@@ -39,15 +39,24 @@ class PoolSize:
 class RunnerPool:
     """Runner processes by number."""
 
-    def __init__(self, start: Start, monotonic: Callable[[], float], report: Report) -> None:
+    def __init__(
+        self,
+        start: Start,
+        monotonic: Callable[[], float],
+        report: Report,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        """Start without runners; `numbers` are those that the next runners get."""
         self._start, self._monotonic, self._report = start, monotonic, report
+        self._numbers = count() if numbers is None else numbers
         self._runners: dict[int, RunnerProcess] = {}
         self._backoff: RestartBackoff[Seat] = RestartBackoff()
         self._started: dict[int, float] = {}
         self._idle_since: dict[int, float] = {}
-        self._next_number = 0
         self.on_start: Callable[[RunnerProcess], None] = lambda _: None
         """Called with each new process."""
+        self.memory_limit_of: Callable[[str], int | None] = lambda _: None
+        """Returns the memory limit of the runners of a group."""
         self.has_worked = False
         """Whether a runner ever took a lane."""
 
@@ -103,7 +112,8 @@ class RunnerPool:
         if is_drained or runner.is_replacement:
             return self._backoff[runner.seat]
         is_old = runner.state != "starting" and age >= YOUNG.total_seconds()
-        if was_busy or (is_old and not runner.is_broken):
+        is_good = not runner.is_broken and runner.memory_found is None
+        if was_busy or (is_old and is_good):
             self._backoff.worked(runner.seat)
         else:
             self._backoff.failed(runner.seat, now)
@@ -112,10 +122,16 @@ class RunnerPool:
     def stop_idle(self, busy: set[int], sizes: Mapping[str, PoolSize]) -> None:
         """Stop solo runners that are not needed and have been idle for `IDLE_MAX`.
 
+        Runners of groups that no function belongs to any more are stopped at once.
+
         Args:
             busy: Numbers of the runners that have a lane.
             sizes: Number of runners that each group should have, including busy ones.
         """
+        for runner in self:
+            is_needed = runner.seat.group in sizes or runner.number in busy
+            if runner.state == "ready" and not is_needed:
+                self._stop(runner)
         now = self._monotonic()
         idle = [
             runner
@@ -130,8 +146,19 @@ class RunnerPool:
             of_group = [runner for runner in idle if runner.seat.group == group]
             for runner in of_group[: max(over, 0)]:
                 if now - since[runner.number] > IDLE_MAX.total_seconds():
-                    runner.state = "draining"
-                    runner.send(Drain(0.0))
+                    self._stop(runner)
+
+    def _stop(self, runner: RunnerProcess) -> None:
+        """Make an idle runner exit."""
+        runner.state = "draining"
+        runner.send(Drain(0.0))
+
+    def drain_all(self) -> None:
+        """Let all ready runners exit: there are no lanes for them."""
+        for runner in self:
+            if runner.state == "ready":
+                runner.state = "draining"
+                runner.send(Drain(0.0))
 
     def _missing(self, group: str, size: PoolSize) -> Iterable[Seat]:
         """Return the empty seats of a group in which runners must start."""
@@ -145,14 +172,14 @@ class RunnerPool:
         return [seat for seat in shared if seat not in taken] + list(islice(empty, max(missing, 0)))
 
     def _spawn(self, seat: Seat, now: float) -> RunnerProcess | None:
-        number = self._next_number
-        self._next_number += 1
+        number = next(self._numbers)
         try:
             runner = RunnerProcess(number, seat, Board.create())
         except (OSError, StreamfnError) as error:  # no process, descriptor or memory left now
             self._backoff.failed(seat, now)
             self._report("runner_not_started", runner=number, error_message=str(error))
             return None
+        runner.memory_limit = self.memory_limit_of(seat.group)
         self._runners[number] = runner
         self._started[number] = now
         self._backoff.started(seat, now)

@@ -51,6 +51,11 @@ class RunnerProcess(ChildProcess):
         self.is_outdated = False
         """Whether it has code from before a reload: it gets no more lanes."""
 
+    @property
+    def group(self) -> str:
+        """The group of functions that it runs."""
+        return self.seat.group
+
     def receive(self) -> list[RunnerReport]:
         """Return the messages received so far; after the exit, the last ones."""
         return [decode_report(line) for line in self.receive_lines()]

@@ -11,6 +11,7 @@ from streamfn.units import format_count
 from streamfn.worker.messages import Drain
 from streamfn.worker.report import Report
 
+from .by_request import ByRequest
 from .runner_pool import RunnerPool
 
 KILL_PATIENCE: Final = timedelta(seconds=5)
@@ -29,9 +30,15 @@ class Shutdown:
     """The state of a worker's shutdown; while the worker is running there is no exit code."""
 
     def __init__(
-        self, runners: RunnerPool, drain_timeout: timedelta, clock: Clock, report: Report
+        self,
+        runners: RunnerPool,
+        by_request: ByRequest,
+        drain_timeout: timedelta,
+        clock: Clock,
+        report: Report,
     ) -> None:
-        self._runners, self._timeout = runners, drain_timeout.total_seconds()
+        self._runners, self._by_request = runners, by_request
+        self._timeout = drain_timeout.total_seconds()
         self._clock, self._report = clock, report
         self.exit_code: int | None = None
         self._end_by = 0.0
@@ -46,13 +53,13 @@ class Shutdown:
         """Kill runners that take too long; return whether all runners have exited."""
         if self.exit_code is None:
             return False
-        if len(self._runners) == 0:
+        if len(self._runners) == 0 and self._by_request.is_over:
             return True
         if self._clock.monotonic() < self._end_by:
             return False
         if self._is_killed:
             return True  # they do not exit even when killed, so do not wait for them
-        if all(runner.is_drained for runner in self._runners):
+        if self._by_request.is_over and all(runner.is_drained for runner in self._runners):
             self._kill()  # only exit functions are left, so no call is lost
         else:
             self.abandon(EXIT_TERMINATED)
@@ -64,6 +71,7 @@ class Shutdown:
             return
         self.exit_code = exit_code
         self._end_by = self._clock.monotonic() + self._timeout
+        self._by_request.drain()
         for runner in self._runners:
             if runner.state in {"ready", "standby"}:
                 runner.state = "draining"
@@ -75,7 +83,7 @@ class Shutdown:
     def abandon(self, exit_code: int) -> None:
         """Kill the runners; their records in flight are delivered again, and no attempt counts."""
         self.exit_code = exit_code
-        in_flight = sum(len(runner.cells()) for runner in self._runners)
+        in_flight = self._in_flight()
         message = "stopped at once, no calls in flight"
         if in_flight:
             again = "its records are" if in_flight == 1 else "their records are"
@@ -85,8 +93,13 @@ class Shutdown:
         self._report("worker_abandons", in_flight=in_flight, message=message, exit_code=exit_code)
         self._kill()
 
+    def _in_flight(self) -> int:
+        of_lanes = sum(len(runner.cells()) for runner in self._runners)
+        return of_lanes + self._by_request.in_flight
+
     def _kill(self) -> None:
         self._is_killed = True
+        self._by_request.kill()
         self._end_by = self._clock.monotonic() + KILL_PATIENCE.total_seconds()
         for runner in self._runners:
             runner.is_blameless = True
@@ -99,7 +112,7 @@ class Shutdown:
         elif number == SIGINT and self.has_begun:
             self.abandon(EXIT_INTERRUPTED)
         elif not self.has_begun:
-            in_flight = sum(len(runner.cells()) for runner in self._runners)
+            in_flight = self._in_flight()
             message = "ending, no calls in flight"
             if in_flight:
                 message = f"finishing {format_count(in_flight, 'call')} in flight"

@@ -73,6 +73,14 @@ class SignalBox:
         self._arrived.append(number)
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as `SIGKILL`."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _is_nohup(number: int) -> bool:
     """Whether the signal is SIGHUP and was ignored from the start, as `nohup` wants it."""
     return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN

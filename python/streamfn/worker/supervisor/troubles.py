@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from streamfn._core import Entry, LaneStatus
-from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_TIMED_OUT
-from streamfn.errors import FunctionCrashed, FunctionTimedOut
+from streamfn.engine.outcome import CAUSE_NONE, CAUSE_TIMED_OUT, death_of
+from streamfn.errors import FunctionTimedOut
 from streamfn.health.state import State
 from streamfn.health.worker_report import Trouble
 from streamfn.model.mapping import function_of
@@ -209,14 +209,12 @@ def blocked(
 
 def _after_exit(entry: Entry) -> CallError | None:
     """Return the error of a call whose process ended, as the in-flight slot has it."""
-    detail = entry.detail
-    match entry.cause:
-        case c if c == CAUSE_CRASHED:
-            error = FunctionCrashed(detail, None) if detail > 0 else FunctionCrashed(None, -detail)
-            return CallError(type(error).__name__, str(error))
-        case c if c == CAUSE_TIMED_OUT:
-            return CallError(FunctionTimedOut.__name__, "the call took longer than its timeout")
-    return None
+    if entry.cause == CAUSE_NONE:
+        return None
+    if entry.cause == CAUSE_TIMED_OUT:
+        return CallError(FunctionTimedOut.__name__, "the call took longer than its timeout")
+    error = death_of(entry.cause, entry.detail)
+    return CallError(type(error).__name__, str(error))
 
 
 def _line(fields: Mapping[str, Any]) -> str:

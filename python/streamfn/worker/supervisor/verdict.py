@@ -9,6 +9,10 @@ Pure: the supervisor reads the boards and writes the slots; this module only dec
     it was killed for a call past its timeout
       that was the only one all that time        for its lane        its lane
       that had company                           for none            each of them
+    it was killed for its memory limit
+      in its first call, the only one        for its lane        its lane
+      otherwise: the first time              for none            none
+      the second time with the same records  for none            each of them
     it exited because calls failed in it
       because of other calls                     for none            each of them
     it was killed at a shutdown                  for none            none
@@ -21,7 +25,8 @@ A lane whose call has returned but is not settled yet counts as company too: the
 closed descriptors, which shows only later.
 
 Each of several calls in a process may have blocked the interpreter for the others. So it means
-nothing which of them reaches its timeout first.
+nothing which of them reaches its timeout first. Memory that a process has too much of may have been
+leaked by any call before. So only the first call of a process is blamed for it.
 
 With `input="record"` the board shows the running record, so the records before it are done. The
 exception is a success that must be written somewhere (`writes_on_success`), which was only in the
@@ -31,6 +36,9 @@ runner's memory. Then
     ─────────────────────────────────────   ─────────────────────   ─────────────────────────────
     is the first of its entry               there are none          counted, in its own entry
     has others before it                    are retried first       begins an entry, not counted
+
+A process that was killed for its memory limit splits them so in any case: fewer records are retried
+in one process, so that their calls end before it has leaked as much again.
 """
 
 from __future__ import annotations
@@ -40,12 +48,20 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from streamfn._core import Entry, InFlight
-from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
+from streamfn.engine.outcome import (
+    CAUSE_CRASHED,
+    CAUSE_NONE,
+    CAUSE_OUT_OF_MEMORY,
+    CAUSE_TIMED_OUT,
+    KIBIBYTE,
+)
 from streamfn.engine.worklist import narrowed
 from streamfn.worker.exit_codes import OWN_EXITS
 
 UNEXPLAINED_MAX: Final = 2
-"""Unexplained exits of runners in a row with a batch in flight after which the batch runs alone."""
+"""Unexplained exits of runners in a row with a batch in flight after which the batch runs alone.
+So it is for exits for the memory limit."""
+DETAIL_MAX: Final = 2**31 - 1
 
 
 class Cell(NamedTuple):
@@ -78,11 +94,17 @@ class RunnerExit:
     """Whether it exited by itself because calls failed in it because of other calls."""
     is_solo: bool = False
     """Whether it ran a single lane alone."""
+    memory_limit: int | None = None
+    """The memory limit in bytes for which the supervisor killed it."""
+    calls: int = 0
+    """Calls that it counted: those with batches when they begin, those with records when several
+    of them have ended."""
 
     @property
     def is_unexplained(self) -> bool:
         """Whether the reason of the exit is not known to be one of its calls."""
-        if self.is_blameless or self.is_in_doubt or self.expired:
+        is_killed = bool(self.expired) or self.memory_limit is not None
+        if self.is_blameless or self.is_in_doubt or is_killed:
             return False
         return self.is_broken or not self.cells or -self.detail in OWN_EXITS
 
@@ -96,6 +118,9 @@ class Verdict:
     """`CAUSE_NONE`: the call does not count as an attempt."""
     detail: int = 0
     is_alone: bool = False
+    is_split: bool = False
+    """Whether records that must be retried together with the running one get an entry of their own,
+    although the call does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +165,30 @@ def unexplained(death: RunnerExit, running: int | None, times: int) -> Verdict:
     if death.is_solo and (times > UNEXPLAINED_MAX or not death.is_broken):
         return Verdict(running, CAUSE_CRASHED, death.detail, is_alone=True)
     return Verdict(running, is_alone=times >= UNEXPLAINED_MAX)
+
+
+def out_of_memory(death: RunnerExit, cell: Cell | None, slot: InFlight, times: int) -> Verdict:
+    """Return the verdict for a lane whose batch was in flight at a kill for the memory limit.
+
+    Args:
+        death: How the runner ended, with a `memory_limit`.
+        cell: The lane's call in progress, if there was one.
+        slot: The lane's slot.
+        times: Such exits in a row with these records in flight, including this one.
+    """
+    assert death.memory_limit is not None
+    running = None if cell is None else cell.running
+    if cell is not None and death.cells == (cell,) and _is_first_call(death, cell, slot):
+        detail = min(death.memory_limit // KIBIBYTE, DETAIL_MAX)
+        return Verdict(running, CAUSE_OUT_OF_MEMORY, detail, is_alone=True)
+    return Verdict(running, is_alone=times >= UNEXPLAINED_MAX, is_split=True)
+
+
+def _is_first_call(death: RunnerExit, cell: Cell, slot: InFlight) -> bool:
+    """Whether a call in progress is the first that its process has made."""
+    if cell.running is None:
+        return death.calls <= 1
+    return death.calls == 0 and any(entry.first == cell.running for entry in slot.entries)
 
 
 def after_runner_death(
@@ -197,7 +246,8 @@ def _parted(
     records are before it.
     """
     for entry in entries:
-        if verdict.cause == CAUSE_NONE or not entry.first <= running <= entry.last:
+        is_apart = verdict.cause != CAUSE_NONE or verdict.is_split
+        if not is_apart or not entry.first <= running <= entry.last:
             yield entry
         elif entry.first == running:
             yield from _at_record([entry], verdict, running, now_us)

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from streamfn._core import InFlight, LaneJudge, LaneStatus
 from streamfn.clock import Clock
-from streamfn.engine.outcome import CAUSE_CRASHED, CAUSE_NONE, CAUSE_TIMED_OUT
+from streamfn.engine.outcome import (
+    CAUSE_CRASHED,
+    CAUSE_NONE,
+    CAUSE_OUT_OF_MEMORY,
+    CAUSE_TIMED_OUT,
+)
 from streamfn.errors import StreamfnError
 from streamfn.telemetry.counters import Counter
 from streamfn.units import to_microseconds
@@ -25,6 +30,7 @@ from .verdict import (
     RunnerExit,
     Verdict,
     after_runner_death,
+    out_of_memory,
     unexplained,
     verdicts,
 )
@@ -68,9 +74,15 @@ class VerdictWriter:
         if death.is_unexplained:
             for key, slot in slots.items():
                 cell = cells.get(lanes[key])
-                times = self._times(key, slot)
+                times = self._times(key, slot.entries[0].first)
                 running = None if cell is None else cell.running
                 self._pending[key] = unexplained(death, running, times)
+        elif death.memory_limit is not None and not death.is_blameless:
+            for key, slot in slots.items():
+                cell = cells.get(lanes[key])
+                running = None if cell is None else cell.running
+                times = self._times(key, slot.entries[0].first if running is None else running)
+                self._pending[key] = out_of_memory(death, cell, slot, times)
         else:
             found = verdicts(death, len(between))
             is_company = bool(cells) and not (death.is_blameless or death.expired)
@@ -90,9 +102,8 @@ class VerdictWriter:
                     found[key] = slot
         return found
 
-    def _times(self, key: LaneKey, slot: InFlight) -> int:
+    def _times(self, key: LaneKey, first: int) -> int:
         """Count unexplained exits in a row with the same first record in flight."""
-        first = slot.entries[0].first
         before, times = self._unexplained.get(key, (first, 0))
         times = times + 1 if before == first else 1
         self._unexplained[key] = (first, times)
@@ -190,7 +201,7 @@ class VerdictWriter:
                 tally.add(index, Counter.RECORDS_DONE, done)
         if verdict.cause != CAUSE_NONE:
             tally.add(index, Counter.FAILED_CALLS)
-        if verdict.cause == CAUSE_CRASHED:
+        if verdict.cause in {CAUSE_CRASHED, CAUSE_OUT_OF_MEMORY}:
             tally.add(index, Counter.CRASHES)
         if verdict.cause == CAUSE_TIMED_OUT:
             tally.add(index, Counter.TIMEOUTS)

@@ -154,7 +154,7 @@ fn entry(random: &mut Random) -> Entry {
     Entry {
         attempts: random.below(5) as u32,
         is_joined: random.once_in(2),
-        cause: *random.choose(&[Cause::None, Cause::Crashed, Cause::TimedOut]),
+        cause: *random.choose(&[Cause::None, Cause::Crashed, Cause::TimedOut, Cause::OutOfMemory]),
         detail: -9,
         first_failed: random.number(),
         ..Entry::fresh(first, first + random.below(1000) as u64)

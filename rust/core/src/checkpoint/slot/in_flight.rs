@@ -33,6 +33,8 @@ pub enum Cause {
     Crashed,
     /// The process was killed at the deadline of the call.
     TimedOut,
+    /// The process was killed because it exceeded its memory limit.
+    OutOfMemory,
 }
 
 impl Cause {
@@ -42,6 +44,7 @@ impl Cause {
             0 => Some(Self::None),
             1 => Some(Self::Crashed),
             2 => Some(Self::TimedOut),
+            3 => Some(Self::OutOfMemory),
             _ => None,
         }
     }
@@ -52,6 +55,7 @@ impl Cause {
             Self::None => 0,
             Self::Crashed => 1,
             Self::TimedOut => 2,
+            Self::OutOfMemory => 3,
         }
     }
 }
@@ -69,7 +73,8 @@ pub struct Entry {
     pub is_joined: bool,
     /// Of the last failure, if no runner could report it.
     pub cause: Cause,
-    /// For [`Cause::Crashed`]: the signal's number, or minus the exit code.
+    /// For [`Cause::Crashed`]: the signal's number, or minus the exit code. For
+    /// [`Cause::OutOfMemory`]: the limit in KiB.
     pub detail: i32,
     /// When it first failed; 0 if it has not.
     pub first_failed: Micros,

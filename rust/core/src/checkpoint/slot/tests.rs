@@ -12,7 +12,7 @@ fn checkpoints() -> impl Strategy<Value = Checkpoint> {
 }
 
 fn entries() -> impl Strategy<Value = Entry> {
-    (any::<[u64; 3]>(), any::<u32>(), any::<bool>(), 0u8..3, any::<i32>()).prop_map(
+    (any::<[u64; 3]>(), any::<u32>(), any::<bool>(), 0u8..4, any::<i32>()).prop_map(
         |([a, b, first_failed], attempts, is_joined, cause, detail)| {
             let cause = Cause::from_number(cause).unwrap();
             Entry {
