@@ -3,7 +3,9 @@
 A worker is this process with a `Membership`; the threads of its front answer each connection.
 """
 
+import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -27,7 +29,10 @@ class FakeFront:
         self.path = Path(log.path) / "workers" / f"{self.worker}.sock"
         self.behave = behave or echo
         self.greets = self.answers_pings = True
-        self.calls, self.connections, self.pings = [], [], 0
+        self.reads = threading.Event()
+        self.reads.set()
+        self.calls, self.connections = [], []
+        self.pings = self.opened = 0
         self._lock, self._threads = threading.Lock(), []
         self._listener = self._bound()
         self._serve()
@@ -35,7 +40,7 @@ class FakeFront:
     def restart(self):
         """The front dies and the next one takes the socket, as in a worker."""
         self.drop_connections()
-        self.greets = True
+        self.greets = self.answers_pings = True
 
     def drop_connections(self):
         """End every connection, as the death of the process does."""
@@ -73,8 +78,6 @@ class FakeFront:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = self.path.parent
         if len(str(self.path)) > 107:
-            import os
-
             descriptor = os.open(folder, os.O_PATH)
             listener.bind(f"/proc/self/fd/{descriptor}/{self.path.name}")
             os.close(descriptor)
@@ -99,6 +102,7 @@ class FakeFront:
                 return
             with self._lock:
                 self.connections.append(connection)
+                self.opened += 1
             self._start(self._converse, connection)
 
     def _converse(self, connection):
@@ -112,6 +116,7 @@ class FakeFront:
         try:
             if self.greets:
                 reply(Kind.HELLO, {"version": 1, "worker": self.worker})
+            self.reads.wait(10)
             while (received := receive(connection, frames)) is not None:
                 for frame in received:
                     self._take(frame, reply)
@@ -182,7 +187,8 @@ def late(seconds, then=echo):
     def behave(front, reply, frame):
         def wait():
             time.sleep(seconds)
-            then(front, reply, frame)
+            with contextlib.suppress(OSError):  # the caller has hung up
+                then(front, reply, frame)
 
         front._start(wait)
 

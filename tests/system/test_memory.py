@@ -1,10 +1,12 @@
 """Functions with `memory=`: a leak costs no record, and a record that eats memory is found."""
 
-from collections import Counter
+import collections
+import json
 
 import pytest
 
 from streamfn.engine.deadletter import DeadLetters
+from streamfn.telemetry.counters import Counter, read_counters
 
 HEAD = """
 import os, time
@@ -41,7 +43,7 @@ class Run:
         return [e.attempts for e in DeadLetters(self._log, name).entries()]
 
     def records(self, name):
-        return Counter(text for _, each, text in self.calls if each == name)
+        return collections.Counter(text for _, each, text in self.calls if each == name)
 
     def processes(self, name):
         return {pid for pid, each, _ in self.calls if each == name}
@@ -49,7 +51,7 @@ class Run:
     def has_untouched_neighbour(self, records):
         """Whether the other function was called once with each record, and shared no process."""
         is_apart = not self.processes("neighbour") & self.processes("handle")
-        return is_apart and self.records("neighbour") == Counter(records)
+        return is_apart and self.records("neighbour") == collections.Counter(records)
 
 
 @pytest.fixture
@@ -90,11 +92,16 @@ def handle(event):
     assert "exceeded its memory limit of 128 MiB" in ran.stderr
 
 
-def test_a_record_that_eats_memory_is_found_and_no_other(run):
+@pytest.mark.parametrize(
+    "options",
+    ["max_retries=0", 'max_retries=0, filter={"partitionKey": [{"anything-but": "s3"}]}'],
+    ids=["all", "filtered"],
+)
+def test_a_record_that_eats_memory_is_found_and_no_other(run, log, options):
     records = [f"r{n}" for n in range(20)] + ["bad"] + [f"s{n}" for n in range(20)]
     ran = run(
-        """
-@app.stream("orders", input="record", max_retries=0, memory="128MiB")
+        f"""
+@app.stream("orders", input="record", memory="128MiB", {options})
 def handle(record):
     note("handle", record)
     if record.text() == "bad":
@@ -102,25 +109,37 @@ def handle(record):
         time.sleep(5)
 """,
         records,
+        keys=records,
     )
 
     assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
-    assert set(ran.records("handle")) == set(records)
+    of_it = '"event":"memory_exceeded"'
+    told = next(line for line in ran.stderr.splitlines() if of_it in line)
+    event = json.loads(told)
+    assert (event["level"], event["function"]) == ("WARN", "shop.handle")
+    assert event["memory_limit"] == 128 * 2**20 < event["memory_found"]
+    assert event["message"].startswith("process exceeded its memory limit of 128 MiB (")
+    counters = read_counters(log.core, "shop.handle")
+    assert (counters[Counter.CRASHES], counters[Counter.FAILED_CALLS]) == (1, 1)
+    assert set(ran.records("handle")) == set(records) - ({"s3"} if "filter" in options else set())
     assert max(v for k, v in ran.records("handle").items() if k != "bad") == 1
     assert ran.has_untouched_neighbour(records)
 
 
-def test_a_slow_leak_of_many_calls_blames_none(run):
+@pytest.mark.parametrize(("head", "shards"), [("def", 1), ("def", 4), ("async def", 4)])
+def test_a_slow_leak_of_many_calls_blames_none(run, head, shards):
     records = [f"r{n}" for n in range(200)]
     ran = run(
-        """
+        f"""
 @app.stream("orders", input="record", batch_size=50, max_retries=0, memory="64MiB")
-def handle(record):
+{head} handle(record):
     LEAKED.append(bytearray(MIB))
     time.sleep(0.01)
     note("handle", record)
 """,
         records,
+        shards=shards,
+        keys=records,
     )
 
     assert ran.letters("shop.handle") == []
@@ -193,3 +212,47 @@ def handle(batch):
     assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
     assert set(ran.records("handle")) == set(records)
     assert ran.has_untouched_neighbour(records)
+
+
+def test_with_a_destination_the_record_is_found_after_the_ones_before_it_are_written(run, log):
+    """It had records before it: they are called again first, which costs no retry."""
+    records = [f"r{n}" for n in range(10)] + ["bad"] + [f"s{n}" for n in range(10)]
+    ran = run(
+        """
+@app.stream("orders", input="record", max_retries=1, memory="128MiB", to="results")
+def handle(record):
+    note("handle", record)
+    if record.text() == "bad":
+        eaten = bytearray(1024 * MIB)
+        time.sleep(5)
+    return record.data
+""",
+        records,
+    )
+
+    assert ran.letters("shop.handle") == [("bad", "FunctionOutOfMemory", LIMIT)]
+    assert ran.attempts("shop.handle") == [2]
+    results = [r.text() for batch in log.stream("results").read() for r in batch]
+    assert results == [record for record in records if record != "bad"]
+
+
+def test_a_leak_in_windows_loses_no_state(run, log):
+    records = [str(n) for n in range(24)]
+    ran = run(
+        """
+@app.stream("orders", batch_size=2, max_retries=0, memory="128MiB", tumbling_window="3650d")
+def handle(batch):
+    LEAKED.append(bytearray(30 * MIB))
+    time.sleep(0.06)
+    batch.state = {"sum": (batch.state or {"sum": 0})["sum"] + sum(int(r.text()) for r in batch)}
+    for record in batch:
+        note("handle", record)
+        note("state-" + str(batch.state["sum"]), record)
+""",
+        records,
+    )
+
+    assert ran.letters("shop.handle") == []
+    assert set(ran.records("handle")) == set(records)
+    last = [name for _, name, _ in ran.calls if name.startswith("state-")][-1]
+    assert last == f"state-{sum(range(24))}"

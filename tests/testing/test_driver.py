@@ -32,6 +32,21 @@ class TestRunOnce:
         assert seen == [[(b"raw", None), (b"text", None)], [(b'{"a":1}', "ada")]]
         assert ran.calls("total") == [[0, 1], [2]]
 
+    def test_a_function_is_told_its_memory_limit(self, app):
+        told = []
+
+        @app.stream("orders", memory="20MiB")
+        def total(batch: Batch, context: Context) -> None:
+            told.append(context.memory_limit)
+
+        @app.stream("orders", input="lambda", memory="256MiB")
+        def handler(event, context):
+            told.append(context.memory_limit_in_mb)
+
+        run_once(app, {"orders": [b"x"]})
+
+        assert told == [20 * 2**20, "256"]
+
     def test_a_stream_that_no_function_has_to_do_with_is_a_typo(self, app):
         @app.stream("orders", to="totals")
         def total(batch: Batch) -> None: ...

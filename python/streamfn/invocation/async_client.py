@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -12,7 +13,7 @@ from streamfn import _core
 from streamfn.errors import FunctionNotFound, WorkerUnavailable
 from streamfn.log import Log
 
-from .async_connection import AsyncConnection, open_connection
+from .async_connection import AsyncConnection, opened
 from .frames import Frame
 from .invoke import CallOptions, Local, check, check_here, here, payload_of, shown
 from .liveness import SILENCE_SECONDS, AnswerLost, NotCalled
@@ -29,7 +30,7 @@ class AsyncPeer:
     def __init__(self, log_dir: str, worker: str) -> None:
         self._log_dir, self._worker = log_dir, worker
         self._connection: AsyncConnection | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[AsyncConnection] | None = None
 
     async def call(
         self, request: Request, log: _core.Log, patience: float = SILENCE_SECONDS
@@ -51,26 +52,46 @@ class AsyncPeer:
         raise AssertionError("the second try returns or raises")
 
     async def _ready(self, patience: float) -> AsyncConnection:
-        """Return the connection, once it has answered; one task opens or pings it for all."""
-        if self._connection is not None and self._connection.is_fresh:
-            return self._connection
-        async with self._opening:
-            if self._connection is not None and not await self._answers(self._connection):
-                self._connection.retire()
-                self._connection = None
-            if self._connection is None:
-                self._connection = await open_connection(self._log_dir, self._worker, patience)
-            return self._connection
+        """Return the connection, once it has answered; all tasks wait for one opening or ping."""
+        deadline = time.monotonic() + patience
+        while True:
+            if self._connection is not None and self._connection.is_fresh:
+                return self._connection
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                # WHY shielded: the task that began it may be cancelled.
+                return await asyncio.shield(self._opening or self._begin(left))
+            except NotCalled:
+                if time.monotonic() >= deadline:
+                    raise
 
-    @staticmethod
-    async def _answers(connection: AsyncConnection) -> bool:
-        if connection.is_closed or connection.is_fresh:
-            return connection.is_fresh
-        try:
-            await connection.ping()
-        except NotCalled:
-            return False
-        return True
+    def _begin(self, patience: float) -> asyncio.Task[AsyncConnection]:
+        self._opening = asyncio.create_task(self._open(patience))
+        self._opening.add_done_callback(self._opened)
+        return self._opening
+
+    def _opened(self, task: asyncio.Task[AsyncConnection]) -> None:
+        self._opening = None
+        if not task.cancelled():
+            task.exception()  # WHY: asyncio logs it, if no task is left that takes it
+
+    async def _open(self, patience: float) -> AsyncConnection:
+        if self._connection is not None and not await _answers(self._connection):
+            self._connection.retire()
+            self._connection = None
+        if self._connection is None:
+            self._connection = await opened(self._log_dir, self._worker, patience)
+        return self._connection
+
+
+async def _answers(connection: AsyncConnection) -> bool:
+    if connection.is_closed:
+        return False
+    try:
+        await connection.ping()
+    except NotCalled:
+        return False
+    return True
 
 
 _Peers = dict[tuple[str, str], AsyncPeer]

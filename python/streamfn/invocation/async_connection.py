@@ -6,7 +6,6 @@ Calls are told apart by their numbers, so that a thousand of them need no thousa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections import deque
@@ -15,13 +14,20 @@ from typing import Final
 
 from .address import connect
 from .frames import BadFrame, Frame, Frames, Kind, encode
-from .liveness import IDLE_SECONDS, SILENCE_SECONDS, AnswerLost, NotCalled, Watch
+from .liveness import (
+    IDLE_SECONDS,
+    RETRY_SECONDS,
+    SILENCE_SECONDS,
+    AnswerLost,
+    FrontEnded,
+    NotCalled,
+    Watch,
+)
 from .request import Request
 
 UNSENT_BYTES_MAX: Final = 1 << 20
 """While more than this waits to be sent, no further call is added."""
 _RECEIVE_BYTES: Final = 1 << 18
-_BACKLOG_SECONDS: Final = 0.005
 _HELLO: Final = 0
 """The number under which HELLO is awaited; calls begin at 1."""
 
@@ -30,7 +36,7 @@ class AsyncConnection:
     """Belongs to the event loop in which it was opened."""
 
     def __init__(self, connection: socket.socket) -> None:
-        """Use `open_connection`."""
+        """Use `opened`."""
         self._socket = connection
         self._frames = Frames()
         self._number = _HELLO
@@ -125,7 +131,7 @@ class AsyncConnection:
         except TimeoutError:
             raise NotCalled("the front is silent") from None
         except AnswerLost as error:
-            raise NotCalled(error.reason) from None
+            raise FrontEnded(error.reason) from None
         finally:
             self._waiting.pop(number, None)
 
@@ -141,6 +147,7 @@ class AsyncConnection:
         self._unsent.append((number, memoryview(frame)))
         if len(self._unsent) == 1:
             self._writable()
+        self._note_room()
 
     def _writable(self) -> None:
         loop = asyncio.get_running_loop()
@@ -159,6 +166,9 @@ class AsyncConnection:
                 self._unsent.popleft()
         else:
             loop.remove_writer(self._socket)
+        self._note_room()
+
+    def _note_room(self) -> None:
         if sum(len(left) for _, left in self._unsent) <= UNSENT_BYTES_MAX:
             self._room.set()
         else:
@@ -218,7 +228,7 @@ class AsyncConnection:
         if self.is_closed or not self._waiting:
             self._checks = False
         elif time.monotonic() - self._heard < SILENCE_SECONDS:
-            self._check_later(Watch(self._ask), is_living)
+            self._check_later(watch, is_living)
         else:
             # WHY in a thread: it reads the log directory.
             looked = asyncio.get_running_loop().run_in_executor(None, is_living)
@@ -229,6 +239,7 @@ class AsyncConnection:
     ) -> None:
         if looked.cancelled():
             return
+        watch.heard(self._heard)
         try:
             watch.silent(is_living=looked.exception() is None and looked.result())
         except AnswerLost as error:
@@ -237,28 +248,35 @@ class AsyncConnection:
         self._check_later(watch, is_living)
 
 
-async def open_connection(log_dir: str, worker: str, patience: float) -> AsyncConnection:
-    """Connect to the front of a worker, and wait for its HELLO.
+async def opened(log_dir: str, worker: str, patience: float) -> AsyncConnection:
+    """Return a connection to the front of a worker, or to the one after it.
 
     Raises:
         NotCalled: Nobody answers.
     """
     deadline = time.monotonic() + patience
     while True:
+        connection = AsyncConnection(await _connected(log_dir, worker, deadline))
         try:
-            made = connect(log_dir, worker, 0)
-            break
+            await connection.hello(worker, max(deadline - time.monotonic(), 0.0))
+        except FrontEnded:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+
+
+async def _connected(log_dir: str, worker: str, deadline: float) -> socket.socket:
+    while True:
+        try:
+            return connect(log_dir, worker, 0)
         except (BlockingIOError, TimeoutError):  # its queue of new connections is full
             if time.monotonic() >= deadline:
                 raise NotCalled("the front takes no connections") from None
-            await asyncio.sleep(_BACKLOG_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
         except OSError as error:
             raise NotCalled(f"nobody listens: {error.strerror}") from None
-    connection = AsyncConnection(made)
-    try:
-        await connection.hello(worker, max(deadline - time.monotonic(), 0))
-    except BaseException:
-        with contextlib.suppress(RuntimeError):  # no loop runs any more
-            connection.close()
-        raise
-    return connection

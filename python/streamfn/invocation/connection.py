@@ -15,14 +15,21 @@ from typing import Final
 
 from .address import connect
 from .frames import BadFrame, Frame, Frames, Kind, encode, receive
-from .liveness import IDLE_SECONDS, SILENCE_SECONDS, AnswerLost, NotCalled, Watch
+from .liveness import (
+    IDLE_SECONDS,
+    RETRY_SECONDS,
+    SILENCE_SECONDS,
+    AnswerLost,
+    FrontEnded,
+    NotCalled,
+    Watch,
+)
 from .request import Request
 
 SEND_SECONDS: Final = 2.0
 """Longest time in which a front may take nothing of a call."""
 
 _ANSWERS: Final = (Kind.RESULT, Kind.REFUSED)
-_BACKLOG_SECONDS: Final = 0.005
 _TICK: Final = struct.pack("ll", 0, int(SILENCE_SECONDS * 1e6))
 """`struct timeval`."""
 
@@ -118,8 +125,10 @@ class Connection:
             except BlockingIOError:  # nothing came for a tick
                 if time.monotonic() >= deadline:
                     raise NotCalled("the front is silent") from None
-            except (OSError, BadFrame) as error:
-                raise NotCalled(f"the connection ended: {error}") from None
+            except OSError as error:
+                raise FrontEnded(f"the connection ended: {error}") from None
+            except BadFrame as error:
+                raise NotCalled(error.reason) from None
         if frame.kind is not kind:
             raise NotCalled(f"the front says {frame.kind.name} in place of {kind.name}")
         self._used = time.monotonic()
@@ -139,7 +148,7 @@ class Connection:
             if frame.header.get("id") == call and frame.kind in _ANSWERS:
                 return frame
             if watch is not None:
-                watch.heard()
+                watch.heard(time.monotonic())
 
     def _next(self) -> Frame:
         """Return the next frame.
@@ -172,7 +181,7 @@ def _connected(log_dir: str, worker: str, deadline: float) -> socket.socket:
         except (BlockingIOError, TimeoutError):  # its queue of new connections is full
             if time.monotonic() >= deadline:
                 raise NotCalled("the front takes no connections") from None
-            time.sleep(_BACKLOG_SECONDS)
+            time.sleep(RETRY_SECONDS)
         except OSError as error:
             raise NotCalled(f"nobody listens: {error.strerror}") from None
     # WHY options of the socket: Python's own timeout costs a `poll` before each call.
@@ -180,3 +189,19 @@ def _connected(log_dir: str, worker: str, deadline: float) -> socket.socket:
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         connection.setsockopt(socket.SOL_SOCKET, option, _TICK)
     return connection
+
+
+def opened(log_dir: str, worker: str, patience: float) -> Connection:
+    """Return a connection to the front of a worker, or to the one after it.
+
+    Raises:
+        NotCalled: Nobody answers.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return Connection(log_dir, worker, max(deadline - time.monotonic(), 0.0))
+        except FrontEnded:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_SECONDS)

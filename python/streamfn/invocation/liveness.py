@@ -16,6 +16,8 @@ ENDED_SECONDS: Final = 1.0
 """How long the answer of a worker that has ended may be on its way."""
 ASK_SECONDS: Final = 1.0
 """During a call, a silent front is pinged this often."""
+RETRY_SECONDS: Final = 0.005
+"""Pause before connecting again to a front that was busy or has just ended."""
 DEAF_SECONDS: Final = 30.0
 """A front that says nothing for so long during a call, not even to pings, is given up."""
 
@@ -26,6 +28,10 @@ class NotCalled(StreamfnError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class FrontEnded(NotCalled):
+    """The front ended before the call; the next one may listen in a moment."""
 
 
 class AnswerLost(StreamfnError):
@@ -49,13 +55,9 @@ class Watch:
         self._ended: float | None = None
         self._heard = self._asked = time.monotonic()
 
-    def heard(self) -> None:
-        """The front said something."""
-        self._heard = time.monotonic()
-
-    def is_silent(self) -> bool:
-        """Whether the front has said nothing for a while."""
-        return time.monotonic() - self._heard >= SILENCE_SECONDS
+    def heard(self, at: float) -> None:
+        """The front said something, at this time of `time.monotonic`."""
+        self._heard = at
 
     def silent(self, *, is_living: bool) -> None:
         """Ping the front, or give it up.

@@ -11,7 +11,7 @@ from typing import Final
 
 from streamfn import _core
 
-from .connection import Connection
+from .connection import Connection, opened
 from .frames import Frame
 from .liveness import SILENCE_SECONDS, NotCalled
 from .request import Request
@@ -78,7 +78,7 @@ class Peer:
                 raise
             else:
                 return connection, False
-        connection = Connection(self._log_dir, self._worker, patience)
+        connection = opened(self._log_dir, self._worker, patience)
         _open.add(connection)
         return connection, True
 

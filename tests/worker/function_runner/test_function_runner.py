@@ -386,7 +386,7 @@ def fork(value):
         assert front.call("shop.echo", 1) == (False, 1)
 
     def test_a_child_that_lives_on_does_not_keep_the_connection(self, start):
-        runner, front = start("""
+        _runner, front = start("""
 @app.function
 def fork(value):
     if os.fork() == 0:

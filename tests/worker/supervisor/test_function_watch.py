@@ -108,6 +108,11 @@ class TestFailing:
         [
             (1, 9, "FunctionCrashed: the call killed its process (SIGKILL)"),
             (1, -3, "FunctionCrashed: the call ended its process with exit code 3"),
+            (
+                3,
+                128 * 2**10,
+                "FunctionOutOfMemory: the call's process exceeded its memory limit of 128 MiB",
+            ),
             (2, 0, "FunctionTimedOut: the call took longer than its timeout"),
             (0, 0, "its last call failed"),
         ],

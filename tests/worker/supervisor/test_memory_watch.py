@@ -117,12 +117,13 @@ class TestMemoryWatch:
 
     def test_at_the_limit_a_child_lives_and_a_byte_above_it_is_killed(self, watch, events):
         child = Child(3, limit=128 * MIB)
+        watch.watch([child])
         child.used = 128 * MIB
-        watch.look([child], 1.0)
+        watch.look(1.0)
         assert (child.is_killed, child.memory_found, events) == (False, None, [])
 
         child.used += 1
-        watch.look([child], 2.0)
+        watch.look(2.0)
         assert child.is_killed
         assert child.memory_found == 128 * MIB + 1
         assert events == [
@@ -139,55 +140,71 @@ class TestMemoryWatch:
 
     def test_one_without_a_limit_is_not_looked_at(self, watch):
         child = Child()
+        watch.watch([child])
         child.used = 2**60
-        watch.look([child], 1.0)
+        watch.look(1.0)
 
         assert (child.looks, child.is_killed) == (0, False)
 
     def test_one_that_was_killed_is_not_reported_again(self, watch, events):
         child = Child(limit=1)
+        watch.watch([child])
         child.used = 2
         for now in range(5):
-            watch.look([child], float(now))
+            watch.look(float(now))
 
         assert len(events) == 1
 
     def test_one_that_was_killed_for_another_reason_is_left_to_that(self, watch, events):
         child = Child(limit=1)
+        watch.watch([child])
         child.used = 2
         child.kill()
-        watch.look([child], 1.0)
+        watch.look(1.0)
 
         assert (child.memory_found, events) == (None, [])
 
     @pytest.mark.parametrize("tick", [0.001, 0.05, 0.06])
     def test_it_looks_ten_times_a_second_however_often_the_loop_turns(self, watch, tick):
         child = Child(limit=1)
+        watch.watch([child])
         for turn in range(int(10 / tick)):
-            watch.look([child], 5.0 + turn * tick)
+            watch.look(5.0 + turn * tick)
 
         assert 98 <= child.looks <= 101
 
     def test_after_a_pause_it_does_not_make_up_for_the_looks_that_were_missed(self, watch):
         child = Child(limit=1)
-        watch.look([child], 1.0)
+        watch.watch([child])
+        watch.look(1.0)
         for turn in range(11):
-            watch.look([child], 100.0 + turn * EVERY / 10)
+            watch.look(100.0 + turn * EVERY / 10)
 
         assert child.looks <= 4
 
     def test_one_that_is_ready_can_be_looked_at_before_the_next_look(self, watch):
         child = Child(limit=1)
-        watch.look([child], 1.0)
+        watch.watch([child])
+        watch.look(1.0)
         child.used = 2
         watch.look_at(child)
 
         assert (child.is_killed, child.memory_found) == (True, 2)
 
+    def test_children_of_all_pools_are_looked_at_also_those_that_come_later(self, watch):
+        runners, others = [Child(limit=1)], []
+        watch.watch(runners)
+        watch.watch(others)
+        others.append(Child(limit=1))
+        watch.look(1.0)
+
+        assert [child.looks for child in (*runners, *others)] == [1, 1]
+
     def test_it_remembers_the_highest_of_each_group(self, watch):
         one, other, heavy = (Child(limit=100), Child(limit=100), Child(limit=100, group="shop.h"))
+        watch.watch([one, other, heavy])
         for now, used in enumerate([(5, 7, 1), (9, 2, 3), (1, 1, 2)]):
             one.used, other.used, heavy.used = used
-            watch.look([one, other, heavy], float(now))
+            watch.look(float(now))
 
         assert watch.highest == {"shop.total": 9, "shop.h": 3}

@@ -90,6 +90,7 @@ class ByRequest:
         self.runners = FunctionPool(parts.numbers, self._start, parts.clock.monotonic, parts.report)
         self.runners.on_start = self._started
         self.counts = RequestCounts(parts.log, parts.report)
+        parts.memory.watch(self.runners)
         self.functions: tuple[FunctionConfig, ...] = ()
         """Those that run here, in the order of the code."""
         self.in_code: tuple[str, ...] = ()

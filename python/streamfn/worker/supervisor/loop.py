@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from signal import SIGCONT, SIGHUP, SIGSTOP, SIGTSTP, SIGUSR1
 from typing import Final
@@ -100,6 +100,7 @@ class SupervisorLoop:
         self._registry = MappingRegistry(log, self._report, is_strict=config.burst)
         self._runners.memory_limit_of = self._registry.memory_limit_of
         self._memory = MemoryWatch(self._report)
+        self._memory.watch(self._runners)
         self._tally = Tally()
         context = VerdictContext(self._registry, membership.uuid, clock, self._tally, self._report)
         self._verdicts = VerdictWriter(context)
@@ -174,7 +175,7 @@ class SupervisorLoop:
         for runner in self._runners:
             runner.flush()
         self._watch_deadlines(now)
-        self._memory.look(chain(self._runners, self._by_request.runners), now)
+        self._memory.look(now)
         self._by_request.turn(now)
         for runner in self._runners:
             runner.end_if_it_does_not_leave(now)

@@ -89,15 +89,19 @@ class MemoryWatch:
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self._pools: list[Iterable[WatchedChild]] = []
         self._due = -1e9
         self.highest: dict[str, int] = {}
         """The most bytes that a child of each group was seen to use, of groups with a limit."""
 
-    def look(self, children: Iterable[WatchedChild], now: float) -> None:
+    def watch(self, pool: Iterable[WatchedChild]) -> None:
+        """Look at the children of a pool from now on; each look iterates over it again."""
+        self._pools.append(pool)
+
+    def look(self, now: float) -> None:
         """Kill the children that exceed their limits, and report them.
 
         Args:
-            children: All children.
             now: Monotonic time; before the next look is due, nothing happens.
         """
         if now < self._due:
@@ -105,8 +109,9 @@ class MemoryWatch:
         # WHY not from now: the loop turns a little late each time, and looks would become rarer.
         every = LOOK_EVERY.total_seconds()
         self._due = max(self._due + every, now + every / 2)
-        for child in children:
-            self.look_at(child)
+        for pool in self._pools:
+            for child in pool:
+                self.look_at(child)
 
     def look_at(self, child: WatchedChild) -> None:
         """Kill one child if it exceeds its limit, and report it.

@@ -131,9 +131,9 @@ impl Outbox {
 
     /// An answer was written; which one does not matter, for only sums are bounded.
     fn answer_written(&self) {
-        let calls = self.0.calls.get();
-        if calls > 0 {
-            self.0.call_bytes.set(self.0.call_bytes.get() - self.0.call_bytes.get() / calls);
+        let (calls, bytes) = (self.0.calls.get(), self.0.call_bytes.get());
+        if let Some(average) = bytes.checked_div(calls) {
+            self.0.call_bytes.set(bytes - average);
             self.0.calls.set(calls - 1);
         }
     }
@@ -198,8 +198,12 @@ pub(super) async fn drain(reader: &mut Reader) {
 
 /// Whether a process is there and neither stopped nor dead.
 pub(super) fn runs(process: u32) -> bool {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
-    // The name of the program comes before, in parentheses, and may have any letters.
-    let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    !matches!(state, None | Some('T' | 't' | 'Z' | 'X' | 'x'))
+    #[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of a log")]
+    let Ok(text) = std::fs::read(format!("/proc/{process}/stat")) else {
+        return false;
+    };
+    // The name of the program comes before, in parentheses, and may have any bytes.
+    let end = text.iter().rposition(|byte| *byte == b')').unwrap_or(text.len());
+    let state = text.get(end + 2);
+    !matches!(state, None | Some(b'T' | b't' | b'Z' | b'X' | b'x'))
 }

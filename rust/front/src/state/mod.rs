@@ -244,8 +244,12 @@ impl<B> State<B> {
         self.settings = settings;
     }
 
-    /// Sets the functions. Calls that wait for a function which is gone are refused.
+    /// Sets the functions. Calls that wait for a function which is gone are refused. Runners that
+    /// were asked for are not started any more, and asked for again if calls wait.
     pub fn set_functions(&mut self, specs: Vec<FunctionSpec>) {
+        for group in self.groups.values_mut() {
+            group.requested = 0;
+        }
         let mut before = std::mem::take(&mut self.functions);
         for spec in specs {
             let load = before.remove(&spec.name).map(|each| each.load).unwrap_or_default();

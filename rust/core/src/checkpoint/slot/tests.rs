@@ -268,6 +268,16 @@ fn a_mapping() -> MappingRecord {
 }
 
 #[test]
+fn a_cause_has_one_number_and_others_are_of_a_newer_format() {
+    let causes = [Cause::None, Cause::Crashed, Cause::TimedOut, Cause::OutOfMemory];
+    for (number, cause) in (0u8..).zip(causes) {
+        assert_eq!((cause.number(), Cause::from_number(number)), (number, Some(cause)));
+    }
+
+    assert_eq!(None, Cause::from_number(4));
+}
+
+#[test]
 fn zeros_are_no_slot() {
     let zeros = [0; MAPPING_BYTES];
     assert!(Head::decode(&zeros).is_err());
