@@ -92,14 +92,17 @@ def bad(value):
         assert error["errorType"] == "Runtime.HandlerNotFound"
 
     def test_calls_are_counted_here_and_for_all_workers(self, start, log):
-        runner, front = start(ECHO + """
+        runner, front = start(
+            ECHO
+            + """
 @app.function
 def bad(value):
     raise ValueError
 
 @app.stream("orders")
 def total(batch): ...
-""")
+"""
+        )
         for _ in range(3):
             front.call("shop.echo")
         front.call("shop.bad")
@@ -113,11 +116,14 @@ def total(batch): ...
         assert shared.durations.count == 3
 
     def test_the_board_shows_a_call_while_it_runs(self, start):
-        runner, front = start(ECHO + """
+        runner, front = start(
+            ECHO
+            + """
 @app.function(timeout="20s")
 def slow(seconds):
     time.sleep(seconds)
-""")
+"""
+        )
         front.give("shop.slow", 1.0, timeout=20.0)
         began = time.monotonic()
 
@@ -179,13 +185,16 @@ def long(text):
         assert log.endswith("000000449\néééééééééé\n")
 
     def test_tasks_of_one_process_do_not_get_each_others(self, start):
-        _, front = start("""
+        _, front = start(
+            """
 @app.function
 async def tell(text):
     for _ in range(3):
         await asyncio.sleep(0.05)
         print(text)
-""", group="shop/async-64")
+""",
+            group="shop/async-64",
+        )
 
         for seat, text in enumerate("abc"):
             front.give("shop.tell", text, seat=seat, tail=True)
@@ -347,11 +356,14 @@ class TestUnrulyFunctions:
     """Functions that break what they can; their neighbours get good answers."""
 
     def test_sys_exit_is_the_end_of_the_call_only(self, start):
-        _, front = start(ECHO + """
+        _, front = start(
+            ECHO
+            + """
 @app.function
 def leave(code):
     sys.exit(code)
-""")
+"""
+        )
 
         request_id = front.give("shop.leave", 3)
         text = f"RequestId: {request_id} Error: Runtime exited with error: exit status 3"
@@ -359,20 +371,23 @@ def leave(code):
         assert front.call("shop.echo", 1) == (False, 1)
 
     def test_a_forked_child_that_returns_answers_nothing(self, start):
-        _, front = start(ECHO + """
+        _, front = start(
+            ECHO
+            + """
 @app.function
 def fork(value):
     child = os.fork()
     if child:
         os.waitpid(child, 0)
     return "parent" if child else "child"
-""")
+"""
+        )
 
         assert front.call("shop.fork") == (False, "parent")
         assert front.call("shop.echo", 1) == (False, 1)
 
     def test_a_child_that_lives_on_does_not_keep_the_connection(self, start):
-        runner, front = start("""
+        _, front = start("""
 @app.function
 def fork(value):
     if os.fork() == 0:
@@ -452,7 +467,7 @@ def swap(value):
         except (OSError, AttributeError):
             continue
         if is_front:
-            os.dup2(os.open({str(tmp_path / 'mine')!r}, os.O_CREAT | os.O_RDWR), number)
+            os.dup2(os.open({str(tmp_path / "mine")!r}, os.O_CREAT | os.O_RDWR), number)
             connection.close()
     return "secret"
 """)
