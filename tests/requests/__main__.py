@@ -33,7 +33,7 @@ def show(title: str, lines: list[str], findings: list[str], folder: Path) -> int
     print(f"{title}:", *lines, sep="\n  ")
     for finding in findings[:20]:
         print(f"  FOUND {finding}")
-    if len(findings) > 20:  # noqa: PLR2004 -- a screen
+    if len(findings) > 20:
         print(f"  … and {len(findings) - 20} more")
     if findings:
         print(f"  journals and the worker's log: {folder}")

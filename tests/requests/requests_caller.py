@@ -48,7 +48,7 @@ def call(log_dir, journal, stop, thread):
         except InvocationRefused as error:
             how = f"{type(error).__name__} {error}"
             time.sleep(0.01)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- the judge names it
             how = f"{type(error).__name__} {error}"
         write(journal, f"end {name} {time.monotonic():.6f} {' '.join(how.split())}")
 

@@ -91,9 +91,10 @@ def summary(outcome):
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(outcome.kinds.items()))
     durations = sorted(outcome.durations)
     p50, p99 = (durations[int(len(durations) * share)] * 1e3 for share in (0.5, 0.99))
+    rate = f"{outcome.calls:,} calls in {outcome.seconds:.1f} s"
+    good = f"good calls: p50 {p50:.1f} ms, p99 {p99:.0f} ms"
+    again = f"{outcome.throttled:,} throttled and made again"
     return [
-        f"{outcome.calls:,} calls in {outcome.seconds:.1f} s "
-        f"({outcome.calls / outcome.seconds:,.0f}/s): {kinds}",
-        f"good calls: p50 {p50:.1f} ms, p99 {p99:.0f} ms; {outcome.throttled:,} throttled and "
-        f"made again; {outcome.starts:,} starts of processes",
+        f"{rate} ({outcome.calls / outcome.seconds:,.0f}/s): {kinds}",
+        f"{good}; {again}; {outcome.starts:,} starts of processes",
     ]

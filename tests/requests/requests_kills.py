@@ -66,7 +66,8 @@ def run(kills, seed, folder):
         for each in callers:
             each.send_signal(signal.SIGTERM)
         for each in callers:
-            if each.wait(30) not in (0, -signal.SIGKILL):
+            # It may not yet have got as far as to wait for SIGTERM.
+            if each.wait(30) not in (0, -signal.SIGTERM):
                 outcome.findings.append(f"a caller ended with {each.returncode}")
         code = worker.stop()
     if code != 0:
