@@ -77,8 +77,8 @@ class TestAppCode:
         assert len(sizes) == 2
 
     def test_it_changes_with_the_functions_by_request(self, place):
-        (place / "shop.py").write_text(f"{APP}\nimport os\nLIMIT = os.environ['LIMIT']\n"
-                                       "app.function(timeout=LIMIT, name='price')(total)\n")  # fmt: skip
+        added = "import os\napp.function(timeout=os.environ['LIMIT'], name='price')(total)\n"
+        (place / "shop.py").write_text(f"{APP}\n{added}")
 
         versions = [code(place, env={"LIMIT": limit})[0] for limit in ("1s", "2s", "1s")]
         assert versions[0] == versions[2] != versions[1]
