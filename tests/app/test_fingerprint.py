@@ -1,5 +1,6 @@
 """The fingerprint of an app's code: what changes it, and what does not."""
 
+import os
 import subprocess
 import sys
 
@@ -77,10 +78,11 @@ class TestAppCode:
         assert len(sizes) == 2
 
     def test_it_changes_with_the_functions_by_request(self, place):
-        added = "import os\napp.function(timeout=os.environ['LIMIT'], name='price')(total)\n"
-        (place / "shop.py").write_text(f"{APP}\n{added}")
+        function = "app.function(timeout=os.environ['LIMIT'], name='price')(total)"
+        (place / "shop.py").write_text(f"import os\n{APP}\n{function}\n")
 
-        versions = [code(place, env={"LIMIT": limit})[0] for limit in ("1s", "2s", "1s")]
+        limits = ("1s", "2s", "1s")
+        versions = [code(place, env=os.environ | {"LIMIT": limit})[0] for limit in limits]
         assert versions[0] == versions[2] != versions[1]
 
     def test_what_is_installed_is_left_out(self, place):
