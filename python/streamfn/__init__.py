@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from streamfn.model.batch import Batch
     from streamfn.model.context import Context
     from streamfn.model.filter import Explanation, explain
+    from streamfn.model.function_context import FunctionContext
     from streamfn.model.inputs import InputKind, register_input
     from streamfn.model.policy import Backoff
     from streamfn.model.put import PutResult, PutResults
@@ -81,6 +82,7 @@ _HOMES = {
     "streamfn.model.batch": ("Batch",),
     "streamfn.model.context": ("Context",),
     "streamfn.model.filter": ("Explanation", "explain"),
+    "streamfn.model.function_context": ("FunctionContext",),
     "streamfn.model.inputs": ("InputKind", "register_input"),
     "streamfn.model.policy": ("Backoff",),
     "streamfn.model.put": ("PutResult", "PutResults"),
@@ -103,6 +105,7 @@ __all__ = [
     "ConfigError",
     "Context",
     "Explanation",
+    "FunctionContext",
     "FunctionCrashed",
     "FunctionError",
     "FunctionFailed",

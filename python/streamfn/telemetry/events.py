@@ -71,6 +71,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "window_dropped": (WARN, "the function no longer has windows: dropping the open one"),
     "windows_changed": (INFO, "tumbling windows are now {on_or_off} in this shard"),
     "function_failed": (WARN, "{count} failed, attempt {attempt}: {error}"),
+    "call_failed": (WARN, "call by request failed: {error}"),
     "call_disturbed": (
         WARN,
         "{count} failed, perhaps because of another call; repeating, no attempt counted: {error}",
@@ -101,6 +102,7 @@ STATE_LEVELS: Final = {"failing": WARN, "blocked": ERROR, "not-in-code": WARN}
 
 FAILURES: Final = {
     "function_failed": "failed",
+    "call_failed": "failed",
     "final_call_failed": "final call of a window failed",
     "call_disturbed": "repeated because of another call",
     "call_timed_out": "exceeded its timeout",
