@@ -135,6 +135,8 @@ class ByRequest:
             self.front.keep_running(self)
             self.runners.start_wanted()
         for runner in self.runners:
+            if self._is_draining and self.front.process is None and runner.state == "ready":
+                self._drain(runner)  # nobody else tells it
             runner.flush()
             self._end_late_calls(runner, now)
             runner.end_if_it_does_not_leave(now)
@@ -178,8 +180,6 @@ class ByRequest:
         for runner in self.runners:
             if runner.state == "starting":
                 runner.end()
-            elif self.front.process is None:
-                self._drain(runner)
 
     def kill(self) -> None:
         """Kill all processes."""

@@ -138,7 +138,10 @@ class SupervisorLoop:
         self._sampler = Sampler(self._registry, folder, clock, self._report)
         self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
         self._stacks = StackDump(
-            self._runners, self._scheduler, lambda text: self._report("block", text=text.rstrip())
+            self._runners,
+            self._by_request.runners,
+            self._scheduler,
+            lambda text: self._report("block", text=text.rstrip()),
         )
         self._shutdown = Shutdown(
             self._runners, self._by_request, config.drain_timeout, clock, self._report
