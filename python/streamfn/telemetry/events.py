@@ -74,7 +74,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "front_died": (ERROR, "front died, the calls that it had taken fail: {reason}"),
     "front_not_started": (ERROR, "front not started: {error_message}"),
     "function_failed": (WARN, "{count} failed, attempt {attempt}: {error}"),
-    "call_failed": (WARN, "call failed: {error}"),
+    "call_failed": (WARN, "call by request failed: {error}"),
     "call_disturbed": (
         WARN,
         "{count} failed, perhaps because of another call; repeating, no attempt counted: {error}",
@@ -105,7 +105,7 @@ STATE_LEVELS: Final = {"failing": WARN, "blocked": ERROR, "not-in-code": WARN}
 
 FAILURES: Final = {
     "function_failed": "failed",
-    "call_failed": "call failed",
+    "call_failed": "failed",
     "final_call_failed": "final call of a window failed",
     "call_disturbed": "repeated because of another call",
     "call_timed_out": "exceeded its timeout",
