@@ -211,7 +211,8 @@ class ByRequest:
         yield self._functions()
         for runner in self.runners:
             if runner.state in {"starting", "ready"}:
-                yield RunnerStarted(runner.number, runner.group, runner.token)
+                is_busy = bool(runner.cells())
+                yield RunnerStarted(runner.number, runner.group, runner.token, is_busy)
 
     def start_runner(self, group: str) -> None:
         """Start a function runner, unless its functions are gone."""
