@@ -298,7 +298,7 @@ class TestFront:
         with pytest.raises(errors.FunctionError) as lost:
             held.wait()
         assert lost.value.error_type == "Runtime.WorkerLost"
-        assert stage.wait_for("front_died")["reason"] == "signal 9"
+        assert stage.wait_for("front_died")["reason"] == "SIGKILL"
         assert stage.call("fine") != process, "the other one is busy"
         stage.release(tmp_path / "held")
         until(lambda: stage.call("fine") == process)
