@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from streamfn import Log, errors
-from streamfn.invocation.address import listen
+from streamfn.invocation.address import connect, listen
 from streamfn.invocation.client import invoke_through_worker
 from streamfn.invocation.reply import error_of
 
@@ -59,6 +59,10 @@ class Stage:
     def start(self, *arguments, app="requested", **environment):
         self.worker = self.workers.start(app, *arguments, **environment)
         self._until(lambda: self.events(READY) or self.worker.poll() is not None)
+        for path in sockets(self.log):
+            # WHY: callers give up after 1.7 s, and a busy machine may start a front later.
+            with connect(self.log.path, path.stem, 60) as connection:
+                assert connection.recv(1), "its front greets"
         return self.worker
 
     def lines(self):
@@ -81,7 +85,8 @@ class Stage:
     def hold(self, path):
         """Begin a call that lasts until `release`; it runs when this returns."""
         call = self.begin(f"hold {path}")
-        self._until(path.exists)
+        self._until(lambda: path.exists() or not call.is_alive())
+        assert path.exists(), call.wait()
         return call
 
     def release(self, path):
