@@ -162,6 +162,8 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
         matched=6_064,
         filtered=10,
         not_json=3,
+        throttled=0,
+        is_by_request=False,
     )
 
     worker_output.on_progress([figures])
@@ -175,6 +177,19 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
             "2 lost, 6,064 matched, 10 filtered out, 3 not JSON"
         )
     )
+
+
+def test_the_totals_of_a_function_by_request_have_no_records(capsys, monkeypatch):
+    monkeypatch.setattr(log_settings, "form", "text")
+    worker_output = observer()
+    figures = dict.fromkeys(MappingProgress.__dataclass_fields__, 0) | {"name": "shop.price"}
+    figures |= {"is_by_request": True, "calls": 12, "failures": 2, "throttled": 3, "behind": 1}
+
+    worker_output.on_progress([MappingProgress(**figures)])
+    worker_output.close()
+
+    line = capsys.readouterr().err.rstrip()
+    assert line.endswith("shop.price 12 calls, 2 failed, 3 throttled, 1 waiting")
 
 
 def test_totals_come_once_a_minute_where_something_has_changed(capsys, monkeypatch):

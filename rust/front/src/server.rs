@@ -157,8 +157,11 @@ impl Front {
                 state.set(settings);
             }
             Command::Functions { functions } => state.set_functions(functions),
-            Command::RunnerStarted { runner, group, token } => {
+            Command::RunnerStarted { runner, group, token, busy: false } => {
                 state.runner_started(runner, group, token);
+            }
+            Command::RunnerStarted { runner, group, token, busy: true } => {
+                state.runner_is_busy(runner, group, token);
             }
             Command::RunnerEnded { runner, end } => state.runner_ended(runner, end, now),
             Command::StartFailed { group, error_type, error_message } => {

@@ -22,6 +22,7 @@ from .front_messages import (
 )
 from .front_process import FrontProcess
 from .restart_backoff import RestartBackoff
+from .signals import signal_name
 
 SEAT: Final = "front"
 
@@ -144,7 +145,7 @@ class Front:
             return
         if process.state == "starting":
             self._backoff.failed(SEAT, self._clock.monotonic())
-        reason = f"signal {detail}" if detail > 0 else f"exit code {-detail}"
+        reason = signal_name(detail) if detail > 0 else f"exit code {-detail}"
         self._report("front_died", pid=process.pid, reason=reason)
 
     def kill(self) -> None:

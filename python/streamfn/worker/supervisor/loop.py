@@ -138,7 +138,10 @@ class SupervisorLoop:
         self._sampler = Sampler(self._registry, folder, clock, self._report)
         self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
         self._stacks = StackDump(
-            self._runners, self._scheduler, lambda text: self._report("block", text=text.rstrip())
+            self._runners,
+            self._by_request.runners,
+            self._scheduler,
+            lambda text: self._report("block", text=text.rstrip()),
         )
         self._shutdown = Shutdown(
             self._runners, self._by_request, config.drain_timeout, clock, self._report
@@ -275,6 +278,9 @@ class SupervisorLoop:
         # WHY: a replay whose lanes are all at their ends is still to be removed.
         replays = {each.name for each in self._registry.replays} - {key.mapping for key in stopped}
         if is_over and not any(name in replays for name, _ in lanes):
+            if not self._registry and not self._shutdown.has_begun:
+                message = "ending, a burst does not wait for calls by request"
+                self._report("worker_draining", in_flight=0, message=message)
             self._shutdown.drain(EXIT_CORRUPT if stopped else 0)
 
     def _register_again(self, message: Ready) -> None:
