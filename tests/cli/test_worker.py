@@ -295,17 +295,20 @@ class TestFn:
         failed("put", "orders", "--key", "id", input='{"id":"e","n":5}\n{"id":"f","n":6}\n')
 
         [function] = json.loads(failed("fn", "ls", "--json").stdout)
-        assert function.items() >= {
-            "name": "shop.total",
-            "state": "no-worker",
-            "parallelization_factor": 1,
-            "lanes": 1,
-            "in_flight": 0,
-            "records_behind": 2,
-            "dead_letters": 1,
-            "queued_dead_letters": 0,
-            "on_failure": "dlq",
-        }.items()
+        assert (
+            function.items()
+            >= {
+                "name": "shop.total",
+                "state": "no-worker",
+                "parallelization_factor": 1,
+                "lanes": 1,
+                "in_flight": 0,
+                "records_behind": 2,
+                "dead_letters": 1,
+                "queued_dead_letters": 0,
+                "on_failure": "dlq",
+            }.items()
+        )
         assert function["streams"] == ["orders"]
         head, line = failed("fn", "ls").stdout.splitlines()
         assert head.split()[:2] == ["FUNCTION", "STATE"]
