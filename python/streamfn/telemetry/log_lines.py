@@ -38,7 +38,7 @@ _IN_MESSAGE: Final = {
     *("message", "reason", "factor", "timeout", "logger", "location", "times", "of"),
     *("calls", "failures", "retries", "bisects", "dead_letters", "lost", "matched"),
     *("hint", "changed", "holds_back", "field", "existing", "declared"),
-    *("filtered", "not_json", "behind", "lines", "state"),
+    *("filtered", "not_json", "behind", "lines", "state", "extra"),
 }
 """Fields that a text line has in its message."""
 
@@ -73,10 +73,15 @@ class LineFormatter(Protocol):
 
 
 def as_json(time: datetime, level: int, message: str, event: Mapping[str, Any]) -> str:
-    """Return an event as a JSON object."""
+    """Return an event as a JSON object.
+
+    What a log call gave as `extra` becomes keys beside the others; those that are taken come
+    together as the object `extra`.
+    """
     fields = {
         KEYS.get(name, name): value for name, value in event.items() if name not in _FIXED_KEYS
     }
+    extra = fields.pop("extra", {})
     line = {
         "timestamp": time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
         "level": LEVELS[level],
@@ -84,6 +89,9 @@ def as_json(time: datetime, level: int, message: str, event: Mapping[str, Any]) 
         "logger": fields.pop("logger", LOGGER),
         **{name: value for name, value in fields.items() if value is not None},
     }
+    taken = {name: value for name, value in extra.items() if name in line or name == "extra"}
+    free = {name: value for name, value in extra.items() if name not in taken}
+    line |= free | ({"extra": taken} if taken else {})
     return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
@@ -106,8 +114,11 @@ class TextLines:
         left_out = _IN_MESSAGE if self.is_verbose else _IN_MESSAGE | _DETAIL
         parts += [
             f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
-            for key, value in event.items()
-            if key not in left_out and value is not None
+            for key, value in [
+                *((key, value) for key, value in event.items() if key not in left_out),
+                *event.get("extra", {}).items(),
+            ]
+            if value is not None
         ]
         rest = " ".join(part for part in parts if part)
         if self.columns is not None and not self.is_verbose:
