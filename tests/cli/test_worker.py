@@ -223,7 +223,7 @@ class TestDlq:
 
         queued = failed("dlq", "redrive", "total")
         assert queued.returncode == 0
-        assert "queued 1 dead letter of `total`; a running worker retries them" in queued.stderr
+        assert "queued 1 dead letter of `total`; a running worker retries it" in queued.stderr
         assert json.loads(failed("dlq", "ls", "total", "--json").stdout) == []
         assert len(json.loads(failed("dlq", "ls", "total", "--status", "queued", "--json").stdout))
 

@@ -92,7 +92,7 @@ class TestText:
     """Lines for people."""
 
     def test_a_line_says_where_and_what(self, lines):
-        [line] = lines("text", FAILED)
+        [line, *_] = lines("text", FAILED)
 
         time, rest = line.split(" ", 1)
         assert len(time) == len("12:00:01.234")
@@ -100,15 +100,36 @@ class TestText:
             "WARN  shop.total orders/3 #18231 100 records failed, attempt 1: ValueError: no"
         )
 
-    def test_a_line_fits_the_terminal(self, monkeypatch, capsys):
+    def test_a_line_of_the_worker_fits_the_terminal(self, capsys):
         for columns in (40, 80, 200):
             worker_output = WorkerOutput(TextLines(columns=columns))
-            worker_output.on_event(FAILED | {"error_message": "näin 漢字 " * 100})
+            worker_output.on_event({"event": "worker_draining", "message": "näin 漢字 " * 100})
             worker_output.close()
             [line] = capsys.readouterr().err.splitlines()
             assert cell_len(line) <= columns
             assert cell_len(line) >= columns - 1
             assert line.endswith("…")
+
+    def test_an_error_its_hint_and_what_a_function_prints_are_whole(self, capsys):
+        long = "long " * 100 + "end"
+        for event in (
+            DEAD | {"error_message": long},
+            {"event": "output", "logger": "stdout", "runner": 0, "message": long},
+        ):
+            worker_output = WorkerOutput(TextLines(columns=80))
+            worker_output.on_event(event)
+            worker_output.close()
+            [line] = capsys.readouterr().err.splitlines()
+            assert "…" not in line
+            assert line.endswith(("end", " partition_key=a"))
+
+    def test_an_event_of_a_whole_stream_has_no_shard(self, lines):
+        [line] = lines("text", {"event": "waiting_for_stream", "stream": "orders"})
+
+        assert line.endswith("INFO  waiting for stream `orders`")
+
+    def test_a_failure_has_its_traceback(self, lines):
+        assert lines("text", FAILED)[1:] == FAILED["traceback"].splitlines()
 
     def test_what_the_words_leave_out_follows(self, lines):
         [line] = lines("text", DEAD)
@@ -134,8 +155,8 @@ class TestText:
         events = [{"event": "runner_started"}, {"event": "worker_started"}, FAILED, DEAD]
 
         assert len(lines("text", *events, quiet=True)) == 1
-        assert len(lines("text", *events)) == 3
-        assert len(lines("text", *events, verbose=1)) == 4
+        assert len(lines("text", *events)) == 3 + len(FAILED["traceback"].splitlines())
+        assert len(lines("text", *events, verbose=1)) == len(lines("text", *events)) + 1
 
     def test_a_colour_is_for_terminals(self, lines, monkeypatch):
         assert "\x1b" not in lines("text", DEAD)[0]

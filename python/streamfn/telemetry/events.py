@@ -89,7 +89,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "backoff_failed": (ERROR, "the custom back-off failed; using the default: {error}"),
     "not_counted": (WARN, "metrics of this function are not counted: {error}"),
     "history_not_written": (WARN, "the history of this function is not written: {error}"),
-    "failures_repeated": (WARN, "{times} more in the last minute: {of}: {error}"),
+    "failures_repeated": (WARN, "{of} {times_more} in the last minute: {error}"),
     "other_failures": (WARN, "{times} of other kinds in the last minute"),
     "lines_dropped": (WARN, "{lines} lines of the log were dropped: nobody read them fast enough"),
     "totals": (INFO, "{message}"),
@@ -170,6 +170,8 @@ class _Fields(dict[str, Any]):
                 return format_size(self.get("memory_found", 0))
             case "count":
                 return format_count(self.get("records", 0), "record")
+            case "times_more":
+                return format_count(self.get("times", 0), "more time")
             case "tries":
                 return format_count(self.get("attempts", 0), "attempt")
             case "error":

@@ -166,7 +166,7 @@ class SupervisorLoop:
                     self._announcement.withdraw()
                 self._events.wait(self._pause_seconds())
             self._progress.report()
-            self._sampler.sample(self._scheduler.found, self._by_request.waiting)
+            self._sampler.sample(self._scheduler.found, self._by_request.waiting, is_last=True)
             self._report("worker_stopped", exit_code=self._shutdown.exit_code)
             return self._shutdown.exit_code or 0
         finally:
@@ -243,11 +243,14 @@ class SupervisorLoop:
 
     def _look_at_lanes(self, now: float) -> None:
         """Scan the lanes, plan, adjust the runners; in a burst, check whether all is done."""
-        if not self._was_registered:
+        is_first = not self._was_registered
+        if is_first:
             self._begin()
         self._announcement.repeat()
         self._handler.has_news = False
         self._scheduler.scan()
+        if is_first:
+            self._sampler.sample(self._scheduler.found, self._by_request.waiting)
         self._sizes.set()
         if not self._registry and not self._rollover.is_active:
             self._runners.drain_all()  # no function reads a stream
