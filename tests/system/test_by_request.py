@@ -382,6 +382,9 @@ class TestShutdown:
         with pytest.raises(errors.FunctionError):
             held.wait()
         assert stage.worker.wait(60) == code
+        [told] = stage.events("worker_abandons")
+        assert told["message"] == "gave up 1 call by request, its caller gets an error"
+        assert not stage.events("front_died", "runner_died")
 
     def test_a_drain_that_takes_too_long_is_given_up(self, stage, tmp_path):
         stage.start("--drain-timeout", "300ms")

@@ -10,7 +10,7 @@ from streamfn.worker.supervisor.front_messages import Load, Settings
 class Process:
     """A front that has exited."""
 
-    pid, state = 7, "ready"
+    pid, state, is_killed = 7, "ready", False
 
     def exit_detail(self):
         return 9

@@ -134,14 +134,14 @@ class Front:
 
     def exited(self, process: FrontProcess) -> None:
         """Note the exit of the front."""
-        detail = process.exit_detail()
+        was_killed, detail = process.is_killed, process.exit_detail()
         self._process = None
         for name, load in self.load.items():
             before = self.counted.get(name, Load())
             calls, throttled = before.calls + load.calls, before.throttled + load.throttled
             self.counted[name] = Load(calls=calls, throttled=throttled)
         self.load = {}
-        if self._is_draining and detail == 0:
+        if was_killed or (self._is_draining and detail == 0):
             return
         if process.state == "starting":
             self._backoff.failed(SEAT, self._clock.monotonic())
