@@ -165,6 +165,7 @@ def test_burst(
     ) as made:
 
         def ours() -> float:
+            made.wait_for_none()
             found = burst(made, count)
             started.append(found.started)
             return found.seconds
