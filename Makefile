@@ -132,6 +132,13 @@ CALLS ?= 100000
 logs: $(VENV)/.tools $(VENV)/.built-for-tests ## make CALLS=100000 calls fail, and see what the log of their worker has of them
 	@$(BIN)/python tests/logs --calls $(CALLS)
 
+# Of `make requests`; `make logs` makes more calls by default.
+requests: CALLS := $(if $(filter command line environment,$(origin CALLS)),$(CALLS),10000)
+requests: KILLS := $(if $(filter command line environment,$(origin KILLS)),$(KILLS),100)
+.PHONY: requests
+requests: $(VENV)/.tools $(VENV)/.built-for-tests ## make CALLS=10000 calls by request, some of which end their processes; then kill KILLS=100 processes meanwhile
+	@$(BIN)/python tests/requests --seed $(SEED) --calls $(CALLS) --kills $(KILLS)
+
 .PHONY: loom hand-overs
 loom: ## try every interleaving of the control page's protocol, one preemption deeper than make test
 	@STREAMFN_LOOM_DEEPER=$${STREAMFN_LOOM_DEEPER:-1} \
@@ -178,6 +185,7 @@ check-full: check ## check, and the campaigns in full (hours)
 	@.ci/stage "kills" $(MAKE) chaos
 	@.ci/stage "unruly handlers" $(MAKE) unruly
 	@.ci/stage "failures in the log" $(MAKE) logs
+	@.ci/stage "calls by request" $(MAKE) requests
 	@.ci/stage "mutants" $(MAKE) mutants
 	@.ci/stage "poison" $(MAKE) poison
 	@.ci/stage "a model of the engine" $(MAKE) model

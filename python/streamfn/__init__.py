@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from streamfn.errors import (
         ConfigError,
         FunctionCrashed,
+        FunctionError,
         FunctionFailed,
+        FunctionNotFound,
         FunctionOutOfMemory,
         FunctionTimedOut,
+        InvalidRequest,
         LockTimeout,
         LogFull,
         RecordTooLarge,
@@ -39,11 +42,14 @@ if TYPE_CHECKING:
         StreamExists,
         StreamfnError,
         StreamNotFound,
+        Throttled,
+        WorkerUnavailable,
     )
     from streamfn.log import Log, Stream
     from streamfn.model.batch import Batch
     from streamfn.model.context import Context
     from streamfn.model.filter import Explanation, explain
+    from streamfn.model.function_context import FunctionContext
     from streamfn.model.inputs import InputKind, register_input
     from streamfn.model.policy import Backoff
     from streamfn.model.put import PutResult, PutResults
@@ -56,9 +62,12 @@ _HOMES = {
     "streamfn.errors": (
         "ConfigError",
         "FunctionCrashed",
+        "FunctionError",
         "FunctionFailed",
+        "FunctionNotFound",
         "FunctionOutOfMemory",
         "FunctionTimedOut",
+        "InvalidRequest",
         "LockTimeout",
         "LogFull",
         "RecordTooLarge",
@@ -66,11 +75,14 @@ _HOMES = {
         "StreamExists",
         "StreamfnError",
         "StreamNotFound",
+        "Throttled",
+        "WorkerUnavailable",
     ),
     "streamfn.log": ("Log", "Stream"),
     "streamfn.model.batch": ("Batch",),
     "streamfn.model.context": ("Context",),
     "streamfn.model.filter": ("Explanation", "explain"),
+    "streamfn.model.function_context": ("FunctionContext",),
     "streamfn.model.inputs": ("InputKind", "register_input"),
     "streamfn.model.policy": ("Backoff",),
     "streamfn.model.put": ("PutResult", "PutResults"),
@@ -93,11 +105,15 @@ __all__ = [
     "ConfigError",
     "Context",
     "Explanation",
+    "FunctionContext",
     "FunctionCrashed",
+    "FunctionError",
     "FunctionFailed",
+    "FunctionNotFound",
     "FunctionOutOfMemory",
     "FunctionTimedOut",
     "InputKind",
+    "InvalidRequest",
     "LockTimeout",
     "Log",
     "LogFull",
@@ -112,6 +128,8 @@ __all__ = [
     "StreamInfo",
     "StreamNotFound",
     "StreamfnError",
+    "Throttled",
+    "WorkerUnavailable",
     "__version__",
     "explain",
     "register_input",

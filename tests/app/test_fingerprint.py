@@ -1,5 +1,6 @@
 """The fingerprint of an app's code: what changes it, and what does not."""
 
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from streamfn.app import load_app
 from streamfn.app.fingerprint import app_code
 place = sys.argv[1]
 app = load_app(place)
-code = app_code(place.partition(":")[0], app.mappings)
+code = app_code(place.partition(":")[0], app.mappings, app.functions)
 print(json.dumps([code.version, sorted(code.files)]))
 """
 APP = """
@@ -75,6 +76,14 @@ class TestAppCode:
             code(place, env={"SIZE": size, "PYTHONPATH": ":".join(sys.path)})[0] for size in "12"
         }
         assert len(sizes) == 2
+
+    def test_it_changes_with_the_functions_by_request(self, place):
+        function = "app.function(timeout=os.environ['LIMIT'], name='price')(total)"
+        (place / "shop.py").write_text(f"import os\n{APP}\n{function}\n")
+
+        limits = ("1s", "2s", "1s")
+        versions = [code(place, env=os.environ | {"LIMIT": limit})[0] for limit in limits]
+        assert versions[0] == versions[2] != versions[1]
 
     def test_what_is_installed_is_left_out(self, place):
         for folder in ("venv/lib/python3/site-packages", "dist-packages"):

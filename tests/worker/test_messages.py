@@ -8,6 +8,7 @@ from streamfn.worker.messages import (
     Assigned,
     Drain,
     Event,
+    Go,
     Leaving,
     Limit,
     Limited,
@@ -17,7 +18,9 @@ from streamfn.worker.messages import (
     Release,
     Released,
     Start,
+    StartFunctions,
     decode_command,
+    decode_function_command,
     decode_report,
     encode,
 )
@@ -29,7 +32,13 @@ COMMANDS = [
     Limit("shop.total", 2, 7),
     Drain(15.0),
 ]
+FUNCTION_COMMANDS = [
+    StartFunctions("app.py", False, "log", "ab" * 16, 3, "shop", "secret", 2, "workers/ab.sock"),
+    Go(),
+    Drain(15.0),
+]
 ANSWERS = [
+    Ready([], [], "0123456789ab", {}, functions=[{"name": "shop.price"}]),
     Ready([{"name": "shop.total"}], ["shop.total"], "0123456789ab", {"/app.py": "ab"}),
     NotReady("APP", "it does not import", "Traceback …", ["/app.py"]),
     Assigned(1, "held"),
@@ -48,6 +57,10 @@ class TestMessages:
     @pytest.mark.parametrize("message", COMMANDS)
     def test_a_command_arrives_as_it_was(self, message):
         assert decode_command(encode(message).rstrip()) == message
+
+    @pytest.mark.parametrize("message", FUNCTION_COMMANDS)
+    def test_a_command_for_a_function_runner_arrives_as_it_was(self, message):
+        assert decode_function_command(encode(message).rstrip()) == message
 
     @pytest.mark.parametrize("message", ANSWERS)
     def test_an_answer_arrives_as_it_was(self, message):

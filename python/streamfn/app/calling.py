@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from streamfn.errors import ConfigError
 from streamfn.invocation.invoke import CallOptions, Local, invoke
 from streamfn.invocation.local import invoke_here
 from streamfn.invocation.logs import opened_log
 from streamfn.invocation.reply import Reply
+from streamfn.model.function import Handler
+from streamfn.model.function_config import FunctionConfig
+from streamfn.model.mapping import EventSourceMapping
 
-if TYPE_CHECKING:
-    from .registration import App
+
+class App(Protocol):
+    """What is needed of a `streamfn.App`, which imports this module."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def functions(self) -> Sequence[FunctionConfig]:
+        """The functions that are called by request."""
+
+    @property
+    def mappings(self) -> Sequence[EventSourceMapping]:
+        """The functions that are called with records."""
+
+    def handler(self, name: str) -> Handler:
+        """Return the function registered under `<app>.<function>`."""
 
 
 def call(app: App, function: str, payload: object, options: CallOptions) -> Any:  # noqa: ANN401

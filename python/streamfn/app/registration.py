@@ -172,7 +172,7 @@ class App:
             FunctionNotFound: There is no such function.
             Throttled: It is at its `concurrency`, or no process was free within its timeout.
             WorkerUnavailable: No worker answers.
-            InvalidRequest: The payload is no JSON value, or is larger than 6 MiB.
+            InvalidRequest: The payload is not JSON value, or is larger than 6 MiB.
             ConfigError: `where` is unknown, or the directory is no log.
         """
         # WHY here: programs that register functions need not load what calls them.

@@ -193,7 +193,7 @@ def _letters(log_dir: str, function: str) -> Iterator[DeadLetters]:
     from streamfn.engine.deadletter import DeadLetters
 
     with open_log(log_dir) as log:
-        name = mapping_name(log, function)
+        name = mapping_name(log, function, "it has no dead letters: its callers get its errors")
         # WHY first: without it, an empty list would look as if nothing had failed.
         if goes := other_destination(log, name):
             output.note(goes)

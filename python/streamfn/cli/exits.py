@@ -50,6 +50,9 @@ CONFIG_HINTS = {
 }
 """Hints for `ConfigError` on the command line, by its field."""
 
+WORKER_HINT = "start one with `streamfn worker APP`, or call with --where local"
+"""The hint of `WorkerUnavailable` on the command line."""
+
 _BY_ERROR: tuple[tuple[type[BaseException], Exit], ...] = (
     (click.UsageError, Exit.USAGE),
     (click.Abort, Exit.INTERRUPTED),
@@ -89,6 +92,8 @@ def _parts(error: BaseException) -> tuple[str, str | None]:
         return error.message, error.hint
     if isinstance(error, click.ClickException):
         return _usage(error)
+    if isinstance(error, WorkerUnavailable):
+        return str(error), WORKER_HINT
     if isinstance(error, StreamfnError):
         hint = CONFIG_HINTS.get(error.field) if isinstance(error, ConfigError) else error.hint
         return str(error), hint

@@ -15,7 +15,7 @@ from streamfn.log import Log
 
 from .console import output, write_json, write_listing
 from .exits import CommandError, Exit
-from .functions import mapping_name, other_destination, replays_of
+from .functions import function_name, mapping_name, other_destination, replays_of
 from .health_rows import (
     function_row,
     health_of,
@@ -85,6 +85,9 @@ LS_HELP: Final = """List the functions of this log: state, how far behind, how f
     in the last ten seconds. RETRIES: waits before the same records were called again.
 
     DEAD: open dead letters.
+
+    A function by request has no stream, no AGE, RETRIES and DEAD. BEHIND: calls that wait for a
+    process, RATE: calls per second.
     """
 STATES: Final = "\n    ".join(f"{each:<12}{each.meaning}" for each in State)
 
@@ -115,7 +118,7 @@ def ls(*, as_json: bool, log_dir: str) -> None:
 def info(*, function: str, as_json: bool, log_dir: str) -> None:
     """Show what is known of FN, and the state of each of its lanes."""
     with open_log(log_dir) as log:
-        name = mapping_name(log, function)
+        name = function_name(log, function)
         health, now_us = health_of(log, name)
         [shown] = health.functions
         summary, lanes = function_row(log, shown), lane_rows(shown)
@@ -125,6 +128,8 @@ def info(*, function: str, as_json: bool, log_dir: str) -> None:
         return
     write_info(summary)
     write_reasons([shown], now_us)
+    if shown.request is not None:
+        return
     write_queued([summary])
     if goes:
         output.note(goes)
@@ -151,7 +156,7 @@ def pause(*, function: str, timeout: timedelta, as_json: bool, log_dir: str) -> 
     holds a lane of FN.
     """
     with open_log(log_dir) as log:
-        name = mapping_name(log, function)
+        name = mapping_name(log, function, "`concurrency=0` in its code refuses all calls")
         mapping = _open_mapping(log, name)
         mapping.set_paused(True)
         _wait_drained(mapping, timeout)
@@ -168,7 +173,7 @@ def pause(*, function: str, timeout: timedelta, as_json: bool, log_dir: str) -> 
 def resume(*, function: str, as_json: bool, log_dir: str) -> None:
     """Resume FN where it was paused."""
     with open_log(log_dir) as log:
-        name = mapping_name(log, function)
+        name = mapping_name(log, function, "it cannot be paused")
         _open_mapping(log, name).set_paused(False)
     output.note(f"`{name}` is resumed")
     if as_json:
@@ -240,19 +245,43 @@ def rm(*, function: str, yes: bool, as_json: bool, log_dir: str) -> None:
 
     Retention no longer keeps records for it. Its dead letters stay. Stop the workers that run FN
     first, or pause FN. A later worker with FN in its app registers it as a new function.
+
+    Of a function by request, FN's counts and history are removed.
     """
     with open_log(log_dir) as log:
-        name = mapping_name(log, function)
-        confirm(f"Remove {name} and its checkpoints?", yes=yes)
-        try:
-            _core.Mapping.remove(log.core, name)
-        except LockTimeout as error:
-            message = f"`{name}` is running: {error}"
-            hint = f"stop its workers, or `streamfn fn pause {function}`"
-            raise CommandError(message, hint, Exit.TRY_AGAIN) from None
+        name = function_name(log, function)
+        if name in _core.Mapping.names(log.core):
+            confirm(f"Remove {name} and its checkpoints?", yes=yes)
+            _remove_mapping(log, name)
+        else:
+            confirm(f"Remove the counts and the history of {name}?", yes=yes)
+            _remove_counts(log, name)
     output.note(f"removed `{name}`")
     if as_json:
         write_json({"removed": name})
+
+
+def _remove_mapping(log: Log, name: str) -> None:
+    try:
+        _core.Mapping.remove(log.core, name)
+    except LockTimeout as error:
+        message = f"`{name}` is running: {error}"
+        hint = f"stop its workers, or `streamfn fn pause {name}`"
+        raise CommandError(message, hint, Exit.TRY_AGAIN) from None
+
+
+def _remove_counts(log: Log, name: str) -> None:
+    """Remove what is kept of a function by request."""
+    from streamfn.health.by_request import called_by, forget
+    from streamfn.health.workers import read_workers
+
+    if name in called_by(read_workers(log.core)):
+        hint = "stop the worker, or take the function out of its code"
+        raise CommandError(f"a worker takes calls of `{name}`", hint, Exit.TRY_AGAIN)
+    try:
+        forget(log.core, name)
+    except OSError as error:
+        raise CommandError(f"`{name}` cannot be removed: {error}") from None
 
 
 def source_streams(mapping: _core.Mapping) -> list[str]:

@@ -10,13 +10,30 @@ from streamfn.model.options import nearest
 from .exits import CommandError
 
 
-def mapping_name(log: Log, name: str) -> str:
+def mapping_name(log: Log, name: str, hint: str | None = None) -> str:
     """Return the full name `<app>.<function>` of a mapping in this log, for a full or short name.
+
+    Args:
+        log: The log.
+        name: The name.
+        hint: What to do instead with a function that is called by request.
 
     Raises:
         CommandError: No mapping has the name, or several do.
     """
-    names = _core.Mapping.names(log.core)
+    full = function_name(log, name)
+    if full not in _core.Mapping.names(log.core):
+        raise CommandError(f"`{full}` is called by request, it reads no stream", hint)
+    return full
+
+
+def function_name(log: Log, name: str) -> str:
+    """Return the full name of a function of any kind that this log knows.
+
+    Raises:
+        CommandError: No function has the name, or several do.
+    """
+    names = [*_core.Mapping.names(log.core), *sorted(_by_request(log))]
     if name in names:
         return name
     found = [each for each in names if each.partition(".")[2] == name]
@@ -32,6 +49,13 @@ def mapping_name(log: Log, name: str) -> str:
         )
     short = [each.partition(".")[2] for each in names]
     raise CommandError(f"there is no function `{name}`", nearest(name, names, also=short))
+
+
+def _by_request(log: Log) -> set[str]:
+    from streamfn.health.by_request import functions_by_request
+    from streamfn.health.workers import read_workers
+
+    return functions_by_request(log.core, read_workers(log.core)) - {*_core.Mapping.names(log.core)}
 
 
 def other_destination(log: Log, name: str) -> str | None:

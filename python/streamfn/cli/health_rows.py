@@ -41,6 +41,7 @@ def function_row(log: Log, each: FunctionHealth) -> dict[str, Any]:
     lanes = each.lanes
     return {
         "name": each.name,
+        "source": "stream" if each.request is None else "request",
         "streams": list(each.streams),
         "state": str(each.state),
         "reason": trouble.reason if trouble else None,
@@ -66,6 +67,14 @@ def function_row(log: Log, each: FunctionHealth) -> dict[str, Any]:
         "code_version": each.code_version,
         "memory_limit": each.memory_limit,
         "memory_highest": each.memory_highest,
+        "calls": None
+        if each.request is None
+        else {
+            "running": each.request.running,
+            "queued": each.request.queued,
+            "throttled": each.throttled,
+            "concurrency": each.request.concurrency,
+        },
         "workers": [
             {
                 "uuid": worker.uuid,
@@ -86,6 +95,7 @@ def write_functions(rows: Sequence[dict[str, Any]], *, none: str) -> None:
             "age": short_seconds(row["iterator_age_seconds"]),
             "rate": short_rate(row["rate_out"]),
             "p99": short_seconds(row["p99_seconds"]),
+            **_without_stream(row),
         }
         for row in rows
     ]
@@ -95,6 +105,15 @@ def write_functions(rows: Sequence[dict[str, Any]], *, none: str) -> None:
         "dead_letters": "DEAD>",
     }  # fmt: skip
     write_listing(shown, columns, as_json=False, none=none)
+
+
+def _without_stream(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the table shows otherwise of a function by request."""
+    calls = row["calls"]
+    if calls is None:
+        return {}
+    unknown = dict.fromkeys(("retries", "dead_letters"))
+    return {"streams": "by request", "records_behind": calls["queued"], **unknown}
 
 
 def lane_rows(each: FunctionHealth) -> list[dict[str, Any]]:
@@ -108,17 +127,21 @@ def write_info(row: Mapping[str, Any]) -> None:
     """Print what `fn info` knows of a function as a whole."""
     from streamfn.units import format_count, format_size
 
-    age = short_seconds(row["iterator_age_seconds"])
-    output.note(
-        f"{row['name']}: {row['state']}, {format_count(row['records_behind'], 'record')} behind"
-        + (f" ({age})" if age and row["records_behind"] else "")
-        + f", {format_count(row['dead_letters'], 'open dead letter')}"
-    )
-    figures = {
-        "in": short_rate(row["rate_in"]), "out": short_rate(row["rate_out"]),
-        "p50": short_seconds(row["p50_seconds"]), "p99": short_seconds(row["p99_seconds"]),
-        "retries": row["retries"], "code": row["code_version"],
-    }  # fmt: skip
+    if (calls := row["calls"]) is not None:
+        told = f"{calls['running']:,} running, {calls['queued']:,} queued"
+        told = f"by request, {told}, {calls['throttled']:,} throttled"
+        figures = {"calls": short_rate(row["rate_out"])}
+        more = {"concurrency": calls["concurrency"]}
+    else:
+        age = short_seconds(row["iterator_age_seconds"])
+        told = format_count(row["records_behind"], "record") + " behind"
+        told += f" ({age})" if age and row["records_behind"] else ""
+        told += f", {format_count(row['dead_letters'], 'open dead letter')}"
+        figures = {"in": short_rate(row["rate_in"]), "out": short_rate(row["rate_out"])}
+        more = {"retries": row["retries"]}
+    output.note(f"{row['name']}: {row['state']}, {told}")
+    figures |= {"p50": short_seconds(row["p50_seconds"]), "p99": short_seconds(row["p99_seconds"])}
+    figures |= {**more, "code": row["code_version"]}
     if row["memory_limit"] is not None:
         highest = "–" if row["memory_highest"] is None else format_size(row["memory_highest"])
         figures["memory"] = f"{highest} of {format_size(row['memory_limit'])}"

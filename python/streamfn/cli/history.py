@@ -15,7 +15,7 @@ import click
 from streamfn.units import format_duration
 
 from .console import write_listing
-from .functions import mapping_name
+from .functions import function_name
 from .params import Duration, json_option, log_dir_option, open_log, output_options
 from .times import iso_microseconds
 
@@ -52,11 +52,13 @@ def history(
     IN and OUT are records a second: put into its stream, and processed. P50 and P99 are durations
     of calls: the middle of all seconds, and the worst of them. BEHIND is at the end of the time.
     There are no lines for times in which no worker with FN ran.
+
+    Of a function by request, only its calls are counted; BEHIND are calls that waited.
     """
     from streamfn.telemetry.history import METRICS_FOLDER, read_history, thinned
 
     with open_log(log_dir) as log:
-        name = mapping_name(log, function)
+        name = function_name(log, function)
     points = read_history(
         Path(log_dir) / METRICS_FOLDER, name, int(time.time() - last.total_seconds())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,7 +65,7 @@ def command(
     answers, and APP is not imported. FN is the name of the function, or `app.function`.
 
     The exit code is 0 if the function returned, 1 if it failed (its error is the answer), 2 if
-    there is no such function or the payload is no JSON, 75 if it was throttled or no worker
+    there is no such function or the payload is not JSON, 75 if it was throttled or no worker
     answers; then the same command can succeed later.
     """
     from streamfn import errors
@@ -101,13 +102,15 @@ def _reply(
     from streamfn.app import load_app
     from streamfn.app.calling import full_name, local_call
 
-    loaded = load_app(app, factory=factory)
-    name = full_name(loaded, function)
-    local = local_call(loaded, name, options)
-    if refused is not None:
-        check_here(name, refused, local)
-        output.detail(f"`{name}` runs in this process: {refused}")
-    return here(name, payload, options._replace(where="local"), local)
+    # WHY: standard output has the answer and nothing else, so that another program can read it.
+    with redirect_stdout(sys.stderr):
+        loaded = load_app(app, factory=factory)
+        name = full_name(loaded, function)
+        local = local_call(loaded, name, options)
+        if refused is not None:
+            check_here(name, refused, local)
+            output.detail(f"`{name}` runs in this process, because no worker runs it")
+        return here(name, payload, options._replace(where="local"), local)
 
 
 def _from_worker(function: str, payload: bytes, options: CallOptions) -> Reply:
@@ -134,7 +137,7 @@ def _payload(argument: str) -> bytes:
     """Return the JSON text that `--payload` means.
 
     Raises:
-        CommandError: It is no JSON, or the file cannot be read.
+        CommandError: It is not JSON, or the file cannot be read.
     """
     if argument == "-":
         data, what = sys.stdin.buffer.read(), "standard input"
@@ -169,8 +172,9 @@ def _file_hint(name: str) -> str:
 def _json(argument: str, option: str) -> Any:  # noqa: ANN401 -- any JSON value
     """Return the value of an argument that is JSON."""
     hint = f"in most shells, JSON stands in single quotes: {option} '{{\"key\": 1}}'"
-    if Path(argument).is_file():
-        hint = f"to send the file, write {option} @{argument}"
+    with suppress(OSError, ValueError):  # it is too long for a name, or has a NUL
+        if Path(argument).is_file():
+            hint = f"to send the file, write {option} @{argument}"
     return _check_json(argument.encode("utf-8", "surrogateescape"), f"{option} {argument}", hint)
 
 
@@ -184,7 +188,7 @@ def _check_json(data: bytes, what: str, hint: str | None) -> Any:  # noqa: ANN40
         if len(what) > QUOTE_CHARS_MAX:
             what = f"{what[:QUOTE_CHARS_MAX]}…"
         place = f"line {error.lineno}, column {error.colno}"
-        _refuse(f"{what} is no JSON: {error.msg} at {place}", hint)
+        _refuse(f"{what} is not JSON: {error.msg} at {place}", hint)
 
 
 def _refuse(message: str, hint: str | None) -> NoReturn:

@@ -39,7 +39,7 @@ def command(*, old: str, new: str, replace: bool, yes: bool, as_json: bool, log_
     NEW is a function's name; it stays in its app. `<app>.<function>` moves it to another app.
     """
     with open_log(log_dir) as log:
-        before = mapping_name(log, old)
+        before = mapping_name(log, old, "rename it in the code; its callers use the new name")
         after = new if "." in new else f"{before.partition('.')[0]}.{new}"
         _refuse_if_run(log, before, after)
         if replace and after in _core.Mapping.names(log.core):

@@ -67,7 +67,7 @@ def command(
             f"--from {first} is after --to {until}: --from must be the earlier position"
         )
     with open_log(log_dir) as log:
-        name = mapping_name(log, function)
+        name = mapping_name(log, function, "its callers call it again")
         mapping = _core.Mapping.open(log.core, name)
         assert mapping is not None, "its name was found"
         shards = 1

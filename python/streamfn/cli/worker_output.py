@@ -97,10 +97,10 @@ class WorkerOutput:
 
     def _has_changed(self, each: MappingProgress) -> bool:
         told = self._told.get(each.name)
-        figures = (each.records, each.calls, each.failures)
+        figures = (each.records, each.calls, each.failures, each.throttled)
         if told is None:
             return any(figures)
-        return figures != (told.records, told.calls, told.failures)
+        return figures != (told.records, told.calls, told.failures, told.throttled)
 
     def _log(self, event: Mapping[str, Any]) -> None:
         level, message = level_and_message(event)
@@ -117,13 +117,17 @@ class WorkerOutput:
 
 def totals_of(each: MappingProgress) -> dict[str, Any]:
     """Return the event with the totals of one function since its worker started."""
-    message = f"{format_count(each.records, 'record')} in {format_count(each.calls, 'call')}"
+    message = format_count(each.calls, "call")
+    if not each.is_by_request:
+        message = f"{format_count(each.records, 'record')} in {message}"
     figures = {"retried": each.retries, "bisected": each.bisects,
                "dead-lettered": each.dead_lettered,
                "lost": each.lost}  # fmt: skip
     if each.matched or each.filtered or each.not_json:
         figures |= {"matched": each.matched, "filtered out": each.filtered,
                     "not JSON": each.not_json}  # fmt: skip
+    if each.is_by_request:
+        figures |= {"failed": each.failures, "throttled": each.throttled, "waiting": each.behind}
     message += "".join(f", {format_count(n)} {name}" for name, n in figures.items() if n)
     return {
         "event": "totals",
@@ -139,6 +143,7 @@ def totals_of(each: MappingProgress) -> dict[str, Any]:
         "matched": each.matched,
         "filtered": each.filtered,
         "not_json": each.not_json,
+        "throttled": each.throttled,
         "behind": each.behind,
     }
 

@@ -6,6 +6,7 @@ Source: I-3 to I-7 and G-2 of AWS's behaviour, see docs/conformance.md; docs/dec
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
@@ -99,6 +100,15 @@ def timed_out(request_id: str, seconds: float) -> Answer:
     return Answer(sandbox_error(kind, message), Failure(kind, message), is_timeout=True)
 
 
+def killed(request_id: str, number: signal.Signals) -> Answer:
+    """Return the answer of a call whose process was killed by a signal. Source: I-5.
+
+    The name is that of the C library, in lower case, as AWS's supervisor writes it.
+    """
+    how = f"Runtime exited with error: signal: {(signal.strsignal(number) or number.name).lower()}"
+    return _ended(request_id, how, "")
+
+
 def exited(request_id: str, code: object, traceback: str) -> Answer:
     """Return the answer of a call that raised `SystemExit`; on AWS it ends the process.
 
@@ -111,10 +121,14 @@ def exited(request_id: str, code: object, traceback: str) -> Answer:
     """
     # Python's rule: a number is the exit status, None is 0, anything else is printed, and 1.
     status = (code or 0) & 0xFF if code is None or isinstance(code, int) else 1
-    kind, how = "Runtime.ExitError", "Runtime exited without providing a reason"
+    how = "Runtime exited without providing a reason"
     if status:
         how = f"Runtime exited with error: exit status {status}"
-    message = f"RequestId: {request_id} Error: {how}"
+    return _ended(request_id, how, traceback)
+
+
+def _ended(request_id: str, how: str, traceback: str) -> Answer:
+    kind, message = "Runtime.ExitError", f"RequestId: {request_id} Error: {how}"
     return Answer(sandbox_error(kind, message), Failure(kind, message, traceback))
 
 

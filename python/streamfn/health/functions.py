@@ -17,10 +17,11 @@ from streamfn.errors import StreamfnError
 from streamfn.model.mapping import function_of
 from streamfn.telemetry.counters import NOTHING, Counter, Counters, read_counters
 
+from .by_request import functions_by_request
 from .in_code import not_in_code, reason_not_in_code
 from .lag import oldest_unprocessed_us, records_behind, unread_streams
 from .state import State, worst
-from .worker_report import FunctionReport, Trouble
+from .worker_report import FunctionReport, RequestReport, Trouble
 from .workers import Worker, read_workers
 
 FULL_BYTES: Final = 64 * 2**10
@@ -45,7 +46,7 @@ class FunctionHealth:
     lanes_concerned: int
     """Number of lanes that are in this state, if the state is that of lanes."""
     streams: tuple[str, ...]
-    """The streams that it reads, which may not exist yet."""
+    """The streams that it reads, which may not exist yet; none for a function by request."""
     lanes: tuple[LaneStatus, ...]
     records_behind: int
     iterator_age_seconds: float | None
@@ -63,6 +64,10 @@ class FunctionHealth:
     workers: tuple[Worker, ...]
     """The living workers that run it."""
     mapping: _core.Mapping | None
+    request: RequestReport | None = None
+    """What runs and waits in all workers; None: it reads a stream."""
+    throttled: int = 0
+    """Calls by request that were refused because too many ran, since it was first called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +87,12 @@ def read_health(log: _core.Log, now_us: int, name: str | None = None) -> Health:
         name: Full name of a function or replay: only this one.
     """
     workers = read_workers(log)
-    names = sorted(_core.Mapping.names(log)) if name is None else [name]
-    return Health([_function(log, name, workers, now_us) for name in names], workers)
+    requests = functions_by_request(log, workers)
+    names = sorted({*_core.Mapping.names(log), *requests}) if name is None else [name]
+    found = [
+        _function(log, name, workers, now_us, is_mapping=name not in requests) for name in names
+    ]
+    return Health(found, workers)
 
 
 def lane_state(health: FunctionHealth, lane: LaneStatus) -> State:
@@ -97,8 +106,10 @@ def lane_state(health: FunctionHealth, lane: LaneStatus) -> State:
     return State.RUNNING if lane.behind > 0 or lane.in_flight is not None else State.IDLE
 
 
-def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int) -> FunctionHealth:
-    mapping, lanes, error = _read(log, name)
+def _function(
+    log: _core.Log, name: str, workers: Sequence[Worker], now_us: int, *, is_mapping: bool
+) -> FunctionHealth:
+    mapping, lanes, error = _read(log, name) if is_mapping else (None, [], None)
     having = [each for each in workers if function_of(name) in each.runs]
     reports = [report for each in having for report in _reports(each, name, now_us)]
     state, troubles, since_us = _state(name, mapping, workers, having, reports, log)
@@ -106,7 +117,7 @@ def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int)
         state, troubles = State.BLOCKED, [_unreadable(error, now_us), *troubles]
     first = next((each for each in troubles if each.state == state), None)
     streams = {lane.stream for lane in lanes if "." not in lane.stream}
-    streams |= {each.stream for each in reports}
+    streams |= {each.stream for each in reports if each.request is None}
     unread = unread_streams(log, streams - {lane.stream for lane in lanes})
     behind = records_behind(lanes) + unread.records
     oldest = min(
@@ -117,6 +128,8 @@ def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int)
         ),
         default=None,
     )
+    age = 0.0 if behind == 0 else None if oldest is None else max(now_us - oldest, 0) / 1e6
+    counters = _counters(log, name)
     return FunctionHealth(
         name=name,
         state=state,
@@ -127,9 +140,7 @@ def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int)
         streams=tuple(sorted(streams)),
         lanes=tuple(lanes),
         records_behind=behind,
-        iterator_age_seconds=(
-            0.0 if behind == 0 else None if oldest is None else max(now_us - oldest, 0) / 1e6
-        ),
+        iterator_age_seconds=age if is_mapping else None,
         rate_in=max((r.rate_in for r in reports if r.rate_in is not None), default=None),
         rate_out=_sum(report.rate_out for report in reports),
         p50_seconds=max(
@@ -138,12 +149,24 @@ def _function(log: _core.Log, name: str, workers: Sequence[Worker], now_us: int)
         p99_seconds=max(
             (r.p99_seconds for r in reports if r.p99_seconds is not None), default=None
         ),
-        retries=_counters(log, name)[Counter.RETRIES],
+        retries=counters[Counter.RETRIES],
         code_version=next((r.code_version for r in reports if r.code_version), None),
         memory_limit=next((r.memory_limit for r in reports if r.memory_limit), None),
         memory_highest=max((r.memory_highest for r in reports if r.memory_highest), default=None),
         workers=tuple(having),
         mapping=mapping,
+        request=None if is_mapping else _requests(reports),
+        throttled=counters[Counter.THROTTLED],
+    )
+
+
+def _requests(reports: Iterable[FunctionReport]) -> RequestReport:
+    """Return what runs and waits of a function in all workers."""
+    known = [each.request for each in reports if each.request is not None]
+    return RequestReport(
+        running=sum(each.running for each in known),
+        queued=sum(each.queued for each in known),
+        concurrency=next((each.concurrency for each in known), None),
     )
 
 

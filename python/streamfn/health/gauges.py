@@ -23,6 +23,10 @@ def gauges(health: Health) -> Iterator[Sample]:
         for state in State:
             labels = {**own, "state": str(state)}
             yield Sample("streamfn_function_state", labels, float(state == each.state))
+        if each.request is not None:
+            yield Sample("streamfn_in_flight_calls", own, each.request.running)
+            yield Sample("streamfn_queued_calls", own, each.request.queued)
+            continue
         yield Sample("streamfn_lag_records", own, each.records_behind)
         if each.iterator_age_seconds is not None:
             yield Sample("streamfn_iterator_age_seconds", own, each.iterator_age_seconds)

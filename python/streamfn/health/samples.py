@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from streamfn import _core
@@ -27,6 +28,7 @@ OUTCOMES: Final = {
     "timeout": Counter.TIMEOUTS,
     "crash": Counter.CRASHES,
 }
+THROTTLED: Final = {"throttled": Counter.THROTTLED}
 FILTER_OUTCOMES: Final = {
     "matched": Counter.MATCHED,
     "filtered": Counter.FILTERED,
@@ -60,14 +62,19 @@ def log_samples(log: Log) -> Iterator[Sample]:
     """
     versions = {"version": __version__, "python": platform.python_version()}
     yield Sample("streamfn_build_info", versions, 1)
+    health = read_health(log.core, to_microseconds(SystemClock().now()))
+    requests = {each.name for each in health.functions if each.request is not None}
     for name in sorted(_core.Mapping.names(log.core)):
-        if function_of(name) != name:
+        if function_of(name) != name or name in requests:
             continue
         try:
             yield from [*counter_samples(name, read_counters(log.core, name)), *_now(log, name)]
         except StreamfnError:
             continue
-    yield from gauges(read_health(log.core, to_microseconds(SystemClock().now())))
+    for name in sorted(requests):
+        with suppress(StreamfnError):
+            yield from request_samples(name, read_counters(log.core, name))
+    yield from gauges(health)
     for name in sorted(log.core.streams(internal=True)):
         try:
             shards = log.stream(name).info().shards
@@ -91,6 +98,16 @@ def counter_samples(function: str, counters: Counters) -> Iterator[Sample]:
     yield Sample("streamfn_records_delivered_total", labels, counters.delivered)
     yield Sample("streamfn_invocation_duration_seconds", labels, counters.durations)
     yield Sample("streamfn_batch_size_records", labels, counters.sizes)
+
+
+def request_samples(function: str, counters: Counters) -> Iterator[Sample]:
+    """Return the samples of what was counted for a function by request."""
+    for outcome, counter in (OUTCOMES | THROTTLED).items():
+        if outcome != "partial":
+            labels = {"function": function, "outcome": outcome}
+            yield Sample("streamfn_invocations_total", labels, counters[counter])
+    labels = {"function": function}
+    yield Sample("streamfn_invocation_duration_seconds", labels, counters.durations)
 
 
 def _now(log: Log, function: str) -> Iterator[Sample]:

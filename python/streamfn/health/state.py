@@ -27,8 +27,8 @@ class State(StrEnum):
     BLOCKED = "blocked", "cannot go on: full disk, damaged data, or a destination that fails"
     FAILING = "failing", "its last call failed, and no call has succeeded since"
     WAITING = "waiting", "its stream does not exist yet"
-    RUNNING = "running", "processes records"
-    IDLE = "idle", "has processed all records"
+    RUNNING = "running", "processes records or calls"
+    IDLE = "idle", "no record and no call is left to process"
 
 
 _WEIGHTS = {state: place for place, state in enumerate(State)}

@@ -49,12 +49,22 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slot: int | None = None
 
 
+class RequestReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The calls of a function by request in one worker."""
+
+    running: int = 0
+    queued: int = 0
+    """Calls that wait for a process."""
+    concurrency: int | None = None
+    """Most calls that a worker runs at once; None: no limit."""
+
+
 class FunctionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One function, or replay, as its worker sees it."""
 
     name: str
     stream: str
-    """The stream that it reads, which may not exist yet."""
+    """The stream that it reads, which may not exist yet; "" for a function by request."""
     state: State
     since_us: int
     """When it came into this state."""
@@ -63,7 +73,8 @@ class FunctionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     rate_in: float | None = None
     """Records per second that were appended to its stream in the last seconds."""
     rate_out: float | None = None
-    """Records per second that this worker processed in the last seconds."""
+    """Records per second that this worker processed in the last seconds; for a function by request
+    calls."""
     p50_seconds: float | None = None
     """Duration that half of the calls of the last seconds did not exceed, by all workers."""
     p99_seconds: float | None = None
@@ -73,6 +84,8 @@ class FunctionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Bytes that each of its processes may use; None: no limit."""
     memory_highest: int | None = None
     """The most bytes that one of them used since this worker started; None: there is no limit."""
+    request: RequestReport | None = None
+    """None: it reads a stream."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -22,9 +23,11 @@ class Worker:
     pid: int | None
     """None: it is starting, or the disk is full, so it has not announced itself."""
     mappings: frozenset[str]
-    """The functions that it announces to run."""
+    """The functions on streams that it announces to run."""
     report: WorkerReport | None
     """Its last report; None: there is none yet, or the disk is full."""
+    by_request: frozenset[str] = frozenset()
+    """The functions that it announces to call by request."""
 
     @property
     def state(self) -> str:
@@ -36,8 +39,9 @@ class Worker:
     @property
     def runs(self) -> frozenset[str]:
         """The functions that it runs, as it announces or reports."""
-        if self.mappings or self.report is None or self.report.is_draining:
-            return self.mappings
+        announced = self.mappings | self.by_request
+        if announced or self.report is None or self.report.is_draining:
+            return announced
         return frozenset(each.name for each in self.report.functions)
 
     def reported_state(self, function: str) -> State | None:
@@ -48,7 +52,7 @@ class Worker:
 
 def living_workers(log: _core.Log) -> dict[str, frozenset[str]]:
     """Return the mappings of each live worker, by UUID; empty for a worker that is starting."""
-    return {uuid: mappings for uuid, (_, mappings) in _announced(log).items()}
+    return {uuid: each.mappings for uuid, each in _announced(log).items()}
 
 
 def read_workers(log: _core.Log) -> Sequence[Worker]:
@@ -56,18 +60,25 @@ def read_workers(log: _core.Log) -> Sequence[Worker]:
     announced = _announced(log)
     reports = read_reports(log, announced)
     return [
-        Worker(uuid, pid, mappings, reports.get(uuid))
-        for uuid, (pid, mappings) in sorted(announced.items())
+        Worker(uuid, each.pid, each.mappings, reports.get(uuid), each.by_request)
+        for uuid, each in sorted(announced.items())
     ]
 
 
-def _announced(log: _core.Log) -> dict[str, tuple[int | None, frozenset[str]]]:
-    """Return process id and mappings of each live worker."""
-    living: dict[str, tuple[int | None, frozenset[str]]] = {}
+class _Announcement(NamedTuple):
+    pid: int | None
+    mappings: frozenset[str]
+    by_request: frozenset[str]
+
+
+def _announced(log: _core.Log) -> dict[str, _Announcement]:
+    """Return what each live worker announces."""
+    living: dict[str, _Announcement] = {}
     for uuid, body in Membership.living(log).items():
         try:
             fields = orjson.loads(body)
-            living[uuid] = (fields["pid"], frozenset(fields["mappings"]))
+            mappings, requests = fields["mappings"], fields.get("by_request", ())
+            living[uuid] = _Announcement(fields["pid"], frozenset(mappings), frozenset(requests))
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            living[uuid] = (None, frozenset())
+            living[uuid] = _Announcement(None, frozenset(), frozenset())
     return living

@@ -34,7 +34,7 @@ def invoke_through_worker(
         FunctionNotFound: The workers have no such function.
         Throttled: The function is at its limit of concurrency, or no process was free.
         WorkerUnavailable: No worker answers.
-        InvalidRequest: The payload is no JSON, or too large.
+        InvalidRequest: The payload is not JSON, or too large.
     """
     core = log.core
     search = Search(core, function, payload, client_context, tail)

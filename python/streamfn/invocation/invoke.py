@@ -57,7 +57,7 @@ def invoke(function: str, payload: object, options: CallOptions, local: Local) -
         FunctionNotFound: There is no such function.
         Throttled: It is at its limit of concurrency, or no process was free.
         WorkerUnavailable: No worker answers.
-        InvalidRequest: The payload is no JSON value, or too large.
+        InvalidRequest: The payload is not JSON value, or too large.
         ConfigError: `where` is unknown, or the directory is no log.
     """
     return value_of(shown(answered(function, payload_of(payload), options, local)))
@@ -130,7 +130,7 @@ def payload_of(value: object) -> bytes:
     """Return a payload as JSON.
 
     Raises:
-        InvalidRequest: It is no JSON value.
+        InvalidRequest: It is not JSON value.
     """
     if isinstance(value, EllipsisType):
         return NO_PAYLOAD

@@ -65,7 +65,8 @@ def not_announced(name: str, announced: Announced) -> InvocationRefused:
 def advice(name: str, known: Iterable[str], who: str = "the workers have") -> str:
     """Return the nearest of the known names as a hint, or some of them."""
     names = sorted(known)
-    close = closest(name, names)
+    short = {each.partition(".")[2]: each for each in names}
+    close = closest(name, names) or short.get(closest(name.rpartition(".")[2], short) or "")
     if close is not None:
         return f"did you mean `{close}`?"
     some = ", ".join(f"`{each}`" for each in names[:NAMES_MAX])

@@ -13,8 +13,6 @@ import typing
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
-import orjson
-
 from .function import Handler, positional_parameters
 
 Decode = Callable[[bytes], Any]
@@ -32,11 +30,18 @@ def decoder_of(handler: Handler) -> Decode:
     """
     kind = annotation_of(handler)
     if _is_plain(kind):
-        return orjson.loads
+        return _json_loads()
     if hasattr(kind, "model_validate_json"):
         validate: Decode = kind.model_validate_json
         return validate
     return _msgspec_decoder(kind)
+
+
+def _json_loads() -> Decode:
+    # WHY here: a program that registers functions need not load what decodes their payloads.
+    from orjson import loads  # noqa: PLC0415
+
+    return loads
 
 
 def annotation_of(handler: Handler) -> Any:  # noqa: ANN401 -- an annotation may be any object
@@ -64,16 +69,16 @@ def _is_plain(kind: Any) -> bool:  # noqa: ANN401 -- as above
 
 
 def _msgspec_decoder(kind: Any) -> Decode:  # noqa: ANN401 -- as above
-    # WHY here: most functions take what JSON gives.
+    # WHY here: as above, and most functions take what JSON gives.
     import msgspec  # noqa: PLC0415
 
     try:
         parts = list(_parts(msgspec.inspect.type_info(kind)))
         decode: Decode = msgspec.json.Decoder(kind, dec_hook=_from_model).decode
     except Exception:  # noqa: BLE001 -- nothing that msgspec knows; annotations run users' code
-        return orjson.loads
+        return _json_loads()
     models = (part.cls for part in parts if isinstance(part, msgspec.inspect.CustomType))
-    return decode if all(hasattr(each, "model_validate") for each in models) else orjson.loads
+    return decode if all(hasattr(each, "model_validate") for each in models) else _json_loads()
 
 
 def _parts(info: Any) -> typing.Iterator[Any]:  # noqa: ANN401 -- one of many classes of msgspec

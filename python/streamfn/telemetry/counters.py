@@ -51,6 +51,8 @@ class Counter(IntEnum):
     """Records given up because of `max_record_age`."""
     REJECTED = 16
     """Records that the function gave up itself."""
+    THROTTLED = 17
+    """Calls by request that were refused because too many ran; they are not in `CALLS`."""
     MATCHED = Board.MATCHED
     """Records that match the mapping's filter. The lanes count this and the next two."""
     FILTERED = Board.FILTERED

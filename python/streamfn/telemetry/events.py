@@ -70,7 +70,11 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "state_not_written": (ERROR, "could not write the state of a window, trying again: {error}"),
     "window_dropped": (WARN, "the function no longer has windows: dropping the open one"),
     "windows_changed": (INFO, "tumbling windows are now {on_or_off} in this shard"),
+    "front_started": (DEBUG, "front started"),
+    "front_died": (ERROR, "front died, the calls that it had taken fail: {reason}"),
+    "front_not_started": (ERROR, "front not started: {error_message}"),
     "function_failed": (WARN, "{count} failed, attempt {attempt}: {error}"),
+    "call_failed": (WARN, "call by request failed: {error}"),
     "call_disturbed": (
         WARN,
         "{count} failed, perhaps because of another call; repeating, no attempt counted: {error}",
@@ -101,6 +105,7 @@ STATE_LEVELS: Final = {"failing": WARN, "blocked": ERROR, "not-in-code": WARN}
 
 FAILURES: Final = {
     "function_failed": "failed",
+    "call_failed": "failed",
     "final_call_failed": "final call of a window failed",
     "call_disturbed": "repeated because of another call",
     "call_timed_out": "exceeded its timeout",

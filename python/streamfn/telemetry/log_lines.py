@@ -38,7 +38,7 @@ _IN_MESSAGE: Final = {
     *("message", "reason", "factor", "timeout", "logger", "location", "times", "of"),
     *("calls", "failures", "retries", "bisects", "dead_letters", "lost", "matched"),
     *("hint", "changed", "holds_back", "field", "existing", "declared"),
-    *("filtered", "not_json", "behind", "lines", "state"),
+    *("filtered", "not_json", "throttled", "behind", "lines", "state"),
 }
 """Fields that a text line has in its message."""
 
@@ -55,6 +55,7 @@ _DETAIL: Final = {
     "failure",
     "destination",
     "condition",
+    "group",
 }
 """Fields that a text line has only with `-v`."""
 

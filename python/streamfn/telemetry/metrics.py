@@ -32,7 +32,8 @@ METRICS: Final = (
            ("version", "python")),
     Metric("streamfn_invocations_total", "counter",
            "Calls of the function that have ended: ok, partial (some records failed), error, "
-           "timeout, or crash (the process died).", ("function", "outcome")),
+           "timeout, or crash (the process died). For functions by request also throttled: calls "
+           "that were refused because too many ran.", ("function", "outcome")),
     Metric("streamfn_invocation_duration_seconds", "histogram",
            "Duration of calls; with one record per call, the mean of calls in a row.",
            ("function",)),
@@ -65,6 +66,10 @@ METRICS: Final = (
            "Age of the oldest record that is not processed; 0: there is none.", ("function",)),
     Metric("streamfn_in_flight_batches", "gauge",
            "Batches that a worker has begun and not finished.", ("function",)),
+    Metric("streamfn_in_flight_calls", "gauge",
+           "Calls by request that run, in all workers.", ("function",)),
+    Metric("streamfn_queued_calls", "gauge",
+           "Calls by request that wait for a process.", ("function",)),
     Metric("streamfn_workers", "gauge", "Living workers of the log."),
     Metric("streamfn_worker_children", "gauge", "Runner processes of these workers."),
     Metric("streamfn_records_appended_total", "counter",

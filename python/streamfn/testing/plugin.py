@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,3 +31,14 @@ def streamfn_run(streamfn_log: MemoryLog) -> Callable[..., Driver]:
         return run_once(*arguments, log=streamfn_log, **options)  # type: ignore[arg-type]  # as given
 
     return run
+
+
+@pytest.fixture
+def streamfn_invoke(streamfn_log: MemoryLog) -> Callable[..., Any]:
+    """`streamfn_invoke(app, "price", {...})`: see `streamfn.testing.invoke`."""
+    from .request import invoke  # noqa: PLC0415
+
+    def call(*arguments: object, **options: object) -> Any:  # noqa: ANN401 -- any JSON value
+        return invoke(*arguments, log=streamfn_log, **options)  # type: ignore[arg-type]  # as given
+
+    return call

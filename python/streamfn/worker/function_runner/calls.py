@@ -70,9 +70,11 @@ class FunctionCalls:
     def report(self, call: SeatCall) -> None:
         """Report a failed call, once its caller has the answer."""
         answer = call.answer
-        if call.is_reported or answer is None or answer.failure is None:
+        if call.is_reported:
             return
         call.is_reported = True
+        if answer is None or answer.failure is None:
+            return
         fields = self._failures.fields(call.function, answer.failure)
         name, request_id = call.function, call.request.request_id
         self._report("call_failed", mapping=name, request_id=request_id, **fields)

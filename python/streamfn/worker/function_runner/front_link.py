@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from streamfn.engine.starvation import is_starved
 from streamfn.invocation.address import connect
-from streamfn.invocation.frames import BadFrame, Frame, Kind, encode, frame_bytes, split
+from streamfn.invocation.frames import Frame, Kind, encode, frame_bytes, split
 
 PAUSE: Final = 0.01
 PAUSE_MAX: Final = 0.25
@@ -27,9 +27,8 @@ PAUSE_MAX: Final = 0.25
 RECEIVE_BYTES: Final = 1 << 16
 RECEIVE_BYTES_MAX: Final = 1 << 20
 """Bytes received at once, of a short frame and of a long one."""
-TRIES_MAX: Final = 3
-"""How often data is looked at again after an exception that was thrown into the thread."""
-
+_LENGTH_BYTES: Final = frame_bytes(b"")
+"""Bytes that tell how long a frame is."""
 Strayed = Callable[[BaseException], None]
 """Called with an exception that was thrown into a thread of ours."""
 
@@ -38,11 +37,13 @@ class Lost(Exception):
     """The connection is of no use any more."""
 
 
-class _Received(NamedTuple):
+class _State(NamedTuple):
     """What was received; replaced as a whole, so that no exception finds half a change."""
 
-    frames: tuple[Frame, ...] = ()
-    chunks: tuple[bytes, ...] = ()
+    frames: tuple[Frame, ...]
+    """Complete frames, the next one first."""
+    chunks: list[bytes]
+    """Data after them. An empty chunk is the end of the connection."""
 
 
 class FrontLink:
@@ -70,10 +71,10 @@ class FrontLink:
         self._lock = threading.RLock()
         self._socket: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
-        self._received = _Received()
-        self._is_leave_sent = False
-        self.is_leaving = False
-        """Whether the front is to send no more calls."""
+        self._state = _State((), [])
+        self._leave_sent: list[int] = []
+        self.is_connected = self.is_leaving = False
+        """Whether the connection is of use; whether the front is to send no more calls."""
         os.register_at_fork(after_in_child=self._close_in_child)
 
     def connect(self) -> bool:
@@ -98,39 +99,51 @@ class FrontLink:
             Lost: The front has closed the connection.
             BadFrame: The front does not speak this protocol.
         """
-        while not self._received.frames:
-            self._receive()
-        return self._received.frames[0]
+        while not self._state.frames:
+            frames, chunks = self._state
+            missing = _missing(chunks)
+            if missing > 0:
+                self._receive(chunks, missing)
+            else:
+                self._state = _joined(frames, chunks)
+        return self._state.frames[0]
 
     def done(self) -> None:
         """Forget the frame that `next` returned."""
-        self._received = self._received._replace(frames=self._received.frames[1:])
+        frames, chunks = self._state
+        self._state = _State(frames[1:], chunks)
 
     def has_frame(self, seconds: float) -> bool:
         """Wait for data at most so many seconds; whether there is some, or the connection ended."""
-        if self._received.frames or self._received.chunks or self._socket is None:
+        if self._state.frames or self._state.chunks or self._socket is None:
             return True
         waiting = select.poll()
         waiting.register(self._socket, select.POLLIN)
         return bool(waiting.poll(seconds * 1e3))
 
-    def send(self, data: bytes, *, is_last: bool = False) -> None:
-        """Send a frame; nothing is sent without a connection.
+    def send(self, data: bytes, sent: list[int]) -> None:
+        """Send a frame; without a connection it is dropped.
+
+        If an exception is thrown into this thread meanwhile, call it again with the same list.
 
         Args:
             data: The frame.
-            is_last: Tell the front first that it is to send no more calls.
+            sent: Takes the numbers of bytes that were sent.
         """
         with self._lock:
-            if is_last:
-                self.is_leaving = True
-            if self.is_leaving and not self._is_leave_sent:
-                data, self._is_leave_sent = self._leave + data, True
-            self._send_all(data)
+            if self.is_leaving:
+                self._push(self._leave, self._leave_sent)
+            self._push(data, sent)
 
     def leave(self) -> None:
         """Tell the front that it is to send no more calls."""
-        self.send(b"", is_last=True)
+        self.is_leaving = True
+        self.send(b"", [])
+
+    def dismissed(self) -> None:
+        """Note that the front sends no more calls."""
+        self._leave_sent = [len(self._leave)]
+        self.is_leaving = True
 
     def hang_up(self) -> None:
         """End the connection; the thread that receives wakes up."""
@@ -147,51 +160,41 @@ class FrontLink:
             elif self._socket is not None:
                 self._socket.detach()  # the number is that of something else now
             self._socket, self._identity = connection, (status.st_dev, status.st_ino)
-            self._received, self._is_leave_sent = _Received(), False
-            self.send(self._hello)
+            self._state, self._leave_sent = _State((), []), []
+            self._push(self._hello, [])
+            self.is_connected = True
 
-    def _receive(self) -> None:
-        """Receive some data, whatever is thrown into this thread meanwhile."""
-        connection, (frames, before) = self._socket, self._received
+    def _receive(self, chunks: list[bytes], missing: int) -> None:
+        """Receive some data."""
+        connection = self._socket
         assert connection is not None
-        chunks, tries = list(before), 0
-        missing = _missing(chunks)
-        size = RECEIVE_BYTES if missing <= RECEIVE_BYTES else min(missing, RECEIVE_BYTES_MAX)
-        while True:
-            try:
-                if len(chunks) == len(before):
-                    # WHY not assigned: an exception before the assignment would lose the data.
-                    chunks.extend(map(connection.recv, (size,)))
-                self._received = _joined(frames, chunks)
-            except (Lost, BadFrame):
+        size = min(max(missing, RECEIVE_BYTES), RECEIVE_BYTES_MAX)
+        try:
+            # WHY not assigned: an exception before the assignment would lose the data.
+            chunks.extend(map(connection.recv, (size,)))
+        except OSError as error:
+            if error.errno is None:  # thrown into this thread
                 raise
-            except BaseException as error:
-                if len(chunks) == len(before) and isinstance(error, OSError):
-                    self._check(connection)
-                    raise Lost from error
-                self._strayed(error)
-                tries += len(chunks) > len(before)
-                if tries > TRIES_MAX:
-                    raise Lost from error
-            else:
-                return
+            self._check(connection)
+            raise Lost from error
 
-    def _send_all(self, data: bytes) -> None:
-        """Send all of the data, whatever is thrown into this thread meanwhile."""
-        connection, sent = self._socket, list[int]()
-        if connection is None:
-            return
-        self._check(connection)
-        rest = memoryview(data)
-        while rest:
+    def _push(self, data: bytes, sent: list[int]) -> None:
+        """Send the rest of the data."""
+        connection = self._socket
+        while (done := sum(sent)) < len(data):
+            if connection is None:
+                return
+            self._check(connection)
+            rest = memoryview(data)[done:]
             try:
                 # WHY MSG_NOSIGNAL: a function may have restored the default action of SIGPIPE.
                 sent.extend(map(connection.send, (rest,), (socket.MSG_NOSIGNAL,)))
-            except OSError:
-                return  # the thread that receives notices
+            except OSError as error:
+                if error.errno is not None:
+                    return  # the thread that receives notices
+                self._strayed(error)
             except BaseException as error:  # noqa: BLE001 -- thrown into this thread
                 self._strayed(error)
-            rest = memoryview(data)[sum(sent) :]
 
     def _check(self, connection: socket.socket) -> None:
         """End the process if a function closed the descriptor: nothing can be answered any more."""
@@ -215,24 +218,25 @@ class FrontLink:
 
 
 def _missing(chunks: list[bytes]) -> int:
-    """Return how many bytes are missing of the first frame; the chunks hold no whole frame."""
+    """Return how many bytes are missing of the first frame; the end of the connection is none."""
     if not chunks:
+        return _LENGTH_BYTES
+    if not chunks[-1]:
         return 0
-    return frame_bytes(chunks[0]) - sum(map(len, chunks))
+    start = chunks[0] if len(chunks[0]) >= _LENGTH_BYTES else b"".join(chunks[:_LENGTH_BYTES])
+    return frame_bytes(start) - sum(map(len, chunks))
 
 
-def _joined(frames: tuple[Frame, ...], chunks: list[bytes]) -> _Received:
-    """Return the frames, with those that are complete in the chunks, and the rest.
+def _joined(frames: tuple[Frame, ...], chunks: list[bytes]) -> _State:
+    """Return the frames and those that are complete in the chunks.
 
     Raises:
-        Lost: The last chunk is empty: the other side has closed.
+        Lost: The other side has closed.
         BadFrame: The data is no frame.
     """
     if not chunks[-1]:
         raise Lost
-    if len(chunks) > 1 and len(chunks[0]) >= frame_bytes(b"") and _missing(chunks) > 0:
-        return _Received(frames, tuple(chunks))
     data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     found, used = split(data)
     rest = data[used:]
-    return _Received((*frames, *found), (rest,) if rest else ())
+    return _State((*frames, *found), [rest] if rest else [])

@@ -96,10 +96,19 @@ class FunctionRunner:
         if not self._may_go():
             return
         SturdyThread(self._obey, "control").start()
-        self._seats.run()
+        while not self._has_run():
+            pass
         if self._seats.is_exhausted:
             self._exhausted()
         self._loops.close()
+
+    def _has_run(self) -> bool:
+        try:
+            self._seats.run()
+        except BaseException as error:  # noqa: BLE001 -- thrown into this thread
+            self._strayed(error)
+            return False
+        return True
 
     def _of_group(self, group: str) -> dict[str, CalledFunction]:
         """Return the functions of this runner's group, with their counters."""
@@ -140,7 +149,11 @@ class FunctionRunner:
         process.link.hang_up()
 
     def _strayed(self, error: BaseException) -> None:
-        self._report("exception_ignored", error)
+        """Report an exception that was thrown into a thread of ours; another may come meanwhile."""
+        try:  # noqa: SIM105 -- `suppress` has code of its own, in which another may come
+            self._report("exception_ignored", error)
+        except BaseException:  # noqa: BLE001, S110 -- as above
+            pass
 
     def _report(self, event: str, error: BaseException) -> None:
         told = Failure.of(error)

@@ -15,15 +15,16 @@ class SeatCall:
 
     __slots__ = (
         "answer",
+        "data",
         "frame",
         "function",
         "is_begun",
         "is_counted",
         "is_over",
         "is_reported",
-        "is_sent",
         "request",
         "seat",
+        "sent",
         "tail",
     )
 
@@ -44,8 +45,11 @@ class SeatCall:
             raise BadFrame(f"a call lacks {error}") from None
         self.tail = Tail() if header.get("tail") else None
         self.answer: Answer | None = None
-        self.is_begun = self.is_over = self.is_counted = False
-        self.is_sent = self.is_reported = False
+        self.is_begun = self.is_over = self.is_counted = self.is_reported = False
+        self.data: bytes | None = None
+        """The frame with the answer."""
+        self.sent: list[int] = []
+        """How many bytes of it were sent."""
 
     def result(self) -> bytes:
         """Return the frame with the answer."""

@@ -69,34 +69,53 @@ class Seats:
 
     def _is_over(self) -> bool:
         """Take calls from one connection until it ends; whether it was the last."""
+        link = self._link
         try:
-            if not self._link.is_leaving and self._link.connect():
+            if link.is_connected or (not link.is_leaving and link.connect()):
                 self._serve()
             while self._open:  # their answers are not the next front's
                 time.sleep(LOOK_SECONDS)
         except BaseException as error:  # noqa: BLE001 -- thrown into this thread
             self._strayed(error)
             return False
-        return self._link.is_leaving
+        return link.is_leaving
 
     def _serve(self) -> None:
+        """Take calls until the connection ends, or this runner is to leave."""
         while True:
             try:
-                if self._is_forgotten():
-                    return
-                frame = self._link.next()
-                if frame.kind is Kind.LEAVE:
-                    self._link.is_leaving = True
-                    return
-                if frame.kind is Kind.CALL:
-                    self._take(frame)
-                self._link.done()
-                self._current = None
+                # WHY a loop in here: Python runs signal handlers where a loop begins again.
+                while self._step():
+                    pass
             except (Lost, BadFrame):
-                self._current = None
+                self._current, self._link.is_connected = None, False
                 return
             except BaseException as error:  # noqa: BLE001 -- thrown into this thread
                 self._strayed(error)
+            else:
+                return
+
+    def _step(self) -> bool:
+        """Handle one frame; False: this runner is to leave.
+
+        Raises:
+            Lost: The front has closed the connection.
+            BadFrame: It does not speak this protocol.
+        """
+        link = self._link
+        if self._is_forgotten():
+            link.is_connected = False
+            return False
+        frame = link.next()
+        if frame.kind is Kind.LEAVE:
+            link.dismissed()
+            link.is_connected = False
+            return False
+        if frame.kind is Kind.CALL:
+            self._take(frame)
+        link.done()
+        self._current = None
+        return True
 
     def _is_forgotten(self) -> bool:
         """Whether the front does not answer this runner, which said that it takes no more calls.
@@ -113,7 +132,7 @@ class Seats:
             self._current = call = SeatCall(frame)
             if not 0 <= call.seat < self._count:
                 raise BadFrame(f"there is no seat {call.seat}")
-        if call.is_sent:
+        if call.is_reported:
             return
         self._open.add(call)
         if self._count == 1:
@@ -128,7 +147,8 @@ class Seats:
 
     def _start(self, seat: int) -> bool:
         calls: _Calls = queue.SimpleQueue()
-        thread = SturdyThread(partial(self._work, calls), f"seat-{seat}")
+        held = list[SeatCall | None]()
+        thread = SturdyThread(partial(self._work, calls, held), f"seat-{seat}")
         try:
             thread.start()
         except RuntimeError:
@@ -137,30 +157,34 @@ class Seats:
         self._queues[seat] = calls
         return True
 
-    def _work(self, calls: _Calls) -> None:
-        """Make the calls of one seat, in its thread."""
-        while (call := self._next(calls)) is not None:
-            self._proceed(call)
-            if self.is_exhausted:
-                self._hang_up_when_idle()
+    def _work(self, calls: _Calls, held: list[SeatCall | None]) -> None:
+        """Make the calls of one seat, in its thread.
 
-    def _next(self, calls: _Calls) -> SeatCall | None:
-        taken = list[SeatCall | None]()
-        while not taken:
+        Args:
+            calls: The calls.
+            held: Has the one at hand.
+        """
+        while True:
             try:
-                # WHY not assigned: an exception before the assignment would lose the call.
-                taken.extend(map(calls.get, (True,)))
+                while True:
+                    if not held:
+                        # WHY not assigned: an exception before that would lose the call.
+                        held.extend(map(calls.get, (True,)))
+                    if held[0] is None:
+                        return
+                    self._proceed(held[0])
+                    if self.is_exhausted:
+                        self._hang_up_when_idle()
+                    held.clear()
             except BaseException as error:  # noqa: BLE001 -- thrown into this thread
                 self._strayed(error)
-        return taken[0]
 
     def _proceed(self, call: SeatCall) -> None:
         """Make a call, send its answer and report a failure; each of it once."""
         while call in self._open:
             try:
                 self._calls.make(call)
-                if not call.is_sent:
-                    self._send(call)
+                self._send(call)
                 self._calls.report(call)
                 self._open.discard(call)
             except BaseException as error:  # noqa: BLE001 -- thrown into this thread
@@ -169,12 +193,11 @@ class Seats:
     def _send(self, call: SeatCall) -> None:
         answer = call.answer
         assert answer is not None
-        if answer.is_starved or answer.is_fatal or are_descriptors_used_up():
-            self.is_exhausted = True
-        data = call.result()
-        # WHY before it: an answer that is sent twice would be taken for that of the next call.
-        call.is_sent = True
-        self._link.send(data, is_last=self.is_exhausted)
+        if call.data is None:
+            if answer.is_starved or answer.is_fatal or are_descriptors_used_up():
+                self.is_exhausted = self._link.is_leaving = True
+            call.data = call.result()
+        self._link.send(call.data, call.sent)
 
     def _hang_up_when_idle(self) -> None:
         """End the connection if the front does not, `LEAVE_SECONDS` after the last call."""

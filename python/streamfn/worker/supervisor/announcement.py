@@ -35,6 +35,11 @@ class Announcement:
         else:
             self._is_written = True
 
+    def withdraw(self) -> None:
+        """Announce that this worker takes no more work."""
+        self.by_request = ()
+        self.announce(())
+
     def repeat(self) -> None:
         """Write the last announcement again if the disk was full."""
         if not self._is_written:

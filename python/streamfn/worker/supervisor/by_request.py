@@ -7,11 +7,13 @@ deadlines and memory, and tells the front how they ended.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from signal import SIGCONT, SIGSTOP
 from typing import Any, Final
 
+from streamfn._core import Log
 from streamfn.clock import Clock
 from streamfn.engine.handling import CANCEL_GRACE
 from streamfn.model.function_config import FunctionConfig
@@ -47,6 +49,7 @@ from .front_messages import (
 from .function_pool import FunctionPool
 from .function_process import FunctionProcess
 from .memory_watch import MemoryWatch
+from .request_counts import RequestCounts
 from .signals import signal_name
 
 SYNTAX_ERRORS: Final = ("SyntaxError", "IndentationError", "TabError")
@@ -57,6 +60,7 @@ class ByRequestParts:
     """The parts of a supervisor that functions by request need."""
 
     config: WorkerConfig
+    log: Log
     worker: str
     """UUID of the worker."""
     numbers: Iterator[int]
@@ -85,11 +89,14 @@ class ByRequest:
         self.front = Front(config.log_dir, settings, parts.events, parts.clock, parts.report)
         self.runners = FunctionPool(parts.numbers, self._start, parts.clock.monotonic, parts.report)
         self.runners.on_start = self._started
+        self.counts = RequestCounts(parts.log, parts.report)
         parts.memory.watch(self.runners)
         self.functions: tuple[FunctionConfig, ...] = ()
         """Those that run here, in the order of the code."""
-        self._of_code: tuple[FunctionConfig, ...] = ()
-        """All of the code; their places are their numbers on the boards."""
+        self.in_code: tuple[str, ...] = ()
+        """Names of all of the code, those that do not run (`--only`) included."""
+        self.start_errors: dict[str, str] = {}
+        """Why no runner of a group can start, by group, until one is ready."""
         self.cannot_start = ""
         """Why no runner can start though one is needed; then the worker ends."""
         self._is_draining = False
@@ -106,8 +113,10 @@ class ByRequest:
         Raises:
             OSError: The worker's socket cannot be made.
         """
-        self._of_code = tuple(configs)
+        self.in_code = tuple(each.name for each in configs)
         self.functions = tuple(each for each in configs if not only or each.name in only)
+        self.start_errors = {}
+        self.counts.use(each.name for each in self.functions)
         if self.functions:
             self.front.open()
         self.runners.forgive()
@@ -146,6 +155,18 @@ class ByRequest:
         return Load(
             now.running, now.queued, now.calls + before.calls, now.throttled + before.throttled
         )
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many calls of each function wait for a process."""
+        return {each.name: self.load_of(each.name).queued for each in self.functions}
+
+    def totals(self) -> Iterator[tuple[str, list[int], Load]]:
+        """Yield for each function its name, its counts, and what runs and waits."""
+        for each in self.functions:
+            load = self.load_of(each.name)
+            self.counts.throttled(each.name, load.throttled)
+            yield each.name, self.counts.total(each.name, self.runners), load
 
     def drain(self) -> None:
         """Take no more calls, and let the runners end after their calls."""
@@ -241,6 +262,10 @@ class ByRequest:
             in_flight=len(cells),
             group=runner.group,
         )
+        kind = "Runtime.OutOfMemory" if ended.reason == "memory" else "Runtime.ExitError"
+        for name in self.counts.ended(runner, ended):
+            told = {"error_type": kind, "error_message": _reason(ended, detail)}
+            self._parts.report("call_failed", mapping=name, runner=runner.number, **told)
 
     # ---------------------------------------------------------------- details
 
@@ -282,22 +307,13 @@ class ByRequest:
             return
         limits = [each.memory for each in self.functions if each.group == runner.group]
         runner.memory_limit = limits[0] if limits else None
-        runner.watch = DeadlineWatch(self._timeouts(), parts.clock.monotonic())
+        runner.take(map(FunctionConfig.from_dict, message.functions))
+        runner.watch = DeadlineWatch(partial(_timeout_of, runner), parts.clock.monotonic())
         runner.state = "ready"
+        self.start_errors.pop(runner.group, None)
         parts.code.refusal = ""
         runner.send(Go())
         parts.memory.look_at(runner)
-
-    def _timeouts(self) -> Callable[[int], float]:
-        """Return what gives the timeout of a call from its number on a board."""
-        functions = self._of_code
-
-        def timeout_of(index: int) -> float:
-            config = functions[index]
-            grace = CANCEL_GRACE.total_seconds() if config.is_async else 0.0
-            return config.timeout.total_seconds() + grace
-
-        return timeout_of
 
     def _refused(self, runner: FunctionProcess, reason: str) -> None:
         """Fail the waiting calls and end the worker if the group has no other runner."""
@@ -316,6 +332,7 @@ class ByRequest:
 
     def _fail(self, group: str, kind: str, message: str) -> None:
         """Fail the calls that wait in a group."""
+        self.start_errors[group] = message
         self.runners.forget_wanted(group)
         self.front.send(StartFailed(group, kind, message))
 
@@ -328,18 +345,28 @@ class ByRequest:
 
     def _end_late_calls(self, runner: FunctionProcess, now: float) -> None:
         for cell in kill_if_late(runner, now):
-            config = self._of_code[cell.lane]
+            config = runner.functions[cell.lane]
+            seconds = config.timeout.total_seconds()
             self._parts.report(
                 "call_timed_out",
                 mapping=config.name,
                 runner=runner.number,
-                timeout=config.timeout.total_seconds(),
+                timeout=seconds,
+                error_type="Sandbox.Timedout",
+                error_message=f"Task timed out after {seconds:.2f} seconds",
             )
 
     def _drain(self, runner: FunctionProcess) -> None:
         """Let a runner end after its calls; it tells the front itself."""
         runner.state = "draining"
         runner.send(Drain(self._parts.config.drain_timeout.total_seconds()))
+
+
+def _timeout_of(runner: FunctionProcess, place: int) -> float:
+    """Return after how many seconds a call is late, from the place of its function."""
+    config = runner.functions[place]
+    grace = CANCEL_GRACE.total_seconds() if config.is_async else 0.0
+    return config.timeout.total_seconds() + grace
 
 
 def _reason(ended: RunnerEnded, detail: int) -> str:

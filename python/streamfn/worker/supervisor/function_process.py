@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import Final
 
 from streamfn._core import Board
+from streamfn.model.function_config import FunctionConfig
 from streamfn.worker.messages import RunnerReport, decode_report
 
 from .child_process import ChildProcess
@@ -32,6 +34,10 @@ class FunctionProcess(ChildProcess):
         self._group, self.board = group, board
         self.token = secrets.token_hex(TOKEN_BYTES)
         """What it shows to the front."""
+        self.functions: tuple[FunctionConfig, ...] = ()
+        """All functions by request of its code, once it is ready."""
+        self.places: dict[str, int] = {}
+        """The functions of its group, and their places among all, which its board has, too."""
         self.watch: DeadlineWatch | None = None
         """Watches its calls, once it is ready."""
         self.expired: frozenset[Cell] = frozenset()
@@ -41,6 +47,15 @@ class FunctionProcess(ChildProcess):
     def group(self) -> str:
         """The group of functions that it runs."""
         return self._group
+
+    def take(self, functions: Iterable[FunctionConfig]) -> None:
+        """Note which functions by request its code has."""
+        self.functions = tuple(functions)
+        self.places = {
+            each.name: place
+            for place, each in enumerate(self.functions)
+            if each.group == self._group
+        }
 
     def receive(self) -> list[RunnerReport]:
         """Return the messages received so far; after the exit, the last ones."""

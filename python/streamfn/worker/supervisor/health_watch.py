@@ -28,9 +28,11 @@ from streamfn.model.mapping import function_of
 from streamfn.telemetry.counters import NOTHING, Counters, read_counters
 from streamfn.units import from_microseconds, to_microseconds
 
+from .call_watch import CallWatch
 from .function_watch import FunctionInput, FunctionWatch
 from .mapping_registry import LaneSnapshot, RegisteredMapping
 from .readings import HealthInput, health_input
+from .request_watch import RequestInput, RequestWatch
 from .runner_messages import SupervisorParts
 from .troubles import FAILURES, Troubles
 
@@ -56,10 +58,12 @@ class HealthWatch:
         """
         remove_stale(log, living_workers(log))
         self._log, self._worker, self._parts = log, worker, parts
-        self._registry, self._clock, self._report = parts.registry, parts.clock, parts.report
+        self._registry, self._requests = parts.registry, parts.by_request
+        self._clock, self._report = parts.clock, parts.report
         self._file = WorkerReportFile(log, worker)
         self._troubles = Troubles()
         self._watches: dict[str, FunctionWatch] = {}
+        self._request_watches: dict[str, RequestWatch] = {}
         self._started_us = to_microseconds(self._clock.now())
         self._orphans: set[str] = set()
         """Functions that are not in the code, of which the log has been told."""
@@ -83,7 +87,7 @@ class HealthWatch:
         self._last, self._has_news = now, False
         if seen.has_ready_runner:
             self._troubles.start_error = None
-        functions = self._functions(seen, now, now_us)
+        functions = [*self._functions(seen, now, now_us), *self._by_request(seen, now, now_us)]
         report = WorkerReport(
             worker=self._worker,
             pid=os.getpid(),
@@ -93,7 +97,7 @@ class HealthWatch:
             state=worst_function(each.state for each in functions),
             is_draining=seen.is_draining,
             runners=list(seen.runners),
-            in_code=list(self._registry.in_code),
+            in_code=[*self._registry.in_code, *self._requests.in_code],
             functions=functions,
         )
         self._file.write(report)
@@ -108,7 +112,8 @@ class HealthWatch:
 
     def _is_known_bad(self, fields: Mapping[str, Any]) -> bool:
         """Whether an event is of a function whose state is bad already, so it changes nothing."""
-        watch = self._watches.get(str(fields.get("mapping")))
+        name = str(fields.get("mapping"))
+        watch = self._watches.get(name) or self._request_watches.get(name)
         return watch is not None and watch.state in BAD
 
     def _tell_orphans(self, now_us: int) -> None:
@@ -150,11 +155,41 @@ class HealthWatch:
                 )
             )
             reports.append(report)
-            if self._watches[each.name].is_to_be_logged(now):
-                first = report.troubles[0] if report.troubles else None
-                since_us = first.since_us if first else report.since_us
-                self._tell(each.name, report.state, first.reason if first else None, since_us)
+            self._tell_change(self._watches[each.name], report, now)
         return reports
+
+    def _by_request(self, seen: HealthInput, now: float, now_us: int) -> list[FunctionReport]:
+        functions, known = self._requests.functions, self._request_watches
+        self._request_watches = {
+            each.name: known.get(each.name) or RequestWatch(each.name, each.name, self._troubles)
+            for each in functions
+        }
+        reports = []
+        for each in functions:
+            load = self._requests.load_of(each.name)
+            report = self._request_watches[each.name].look(
+                RequestInput(
+                    config=each,
+                    load=load,
+                    counts=seen.requests[each.name],
+                    shared=self._counters(each.name),
+                    is_calling=load.running > 0,
+                    start_error=self._requests.start_errors.get(each.group),
+                    code_version=self._parts.code.version or None,
+                    memory_highest=self._parts.memory.highest.get(each.group),
+                    now_us=now_us,
+                    now=now,
+                )
+            )
+            reports.append(report)
+            self._tell_change(self._request_watches[each.name], report, now)
+        return reports
+
+    def _tell_change(self, watch: CallWatch, report: FunctionReport, now: float) -> None:
+        if watch.is_to_be_logged(now):
+            first = report.troubles[0] if report.troubles else None
+            since_us = first.since_us if first else report.since_us
+            self._tell(report.name, report.state, first.reason if first else None, since_us)
 
     def _watch(self, each: RegisteredMapping) -> FunctionWatch:
         return self._watches.get(each.name) or FunctionWatch(

@@ -108,8 +108,8 @@ class SupervisorLoop:
         self._code = PinnedCode(self._report)
         self._by_request = ByRequest(
             ByRequestParts(
-                config, membership.uuid, numbers, self._events, clock, self._report, self._code,
-                self._memory,
+                config, log, membership.uuid, numbers, self._events, clock, self._report,
+                self._code, self._memory,
             )
         )  # fmt: skip
         self._rollover = Rollover(
@@ -160,9 +160,10 @@ class SupervisorLoop:
                 if self._by_request.cannot_start and not self._shutdown.has_begun:
                     sys.stderr.write(f"error: {gives_up(self._by_request.cannot_start)}\n")
                     self._shutdown.drain(EXIT_NOT_STARTED)
+                    self._announcement.withdraw()
                 self._events.wait(self._pause_seconds())
             self._progress.report()
-            self._sampler.sample(self._scheduler.found)
+            self._sampler.sample(self._scheduler.found, self._by_request.waiting)
             self._report("worker_stopped", exit_code=self._shutdown.exit_code)
             return self._shutdown.exit_code or 0
         finally:
@@ -188,7 +189,7 @@ class SupervisorLoop:
         if now - self._last_progress >= PROGRESS_EVERY.total_seconds():
             self._last_progress = now
             self._progress.report()
-            self._sampler.sample(self._scheduler.found)
+            self._sampler.sample(self._scheduler.found, self._by_request.waiting)
         if self._was_registered:
             self._health.look_if_due(now, is_draining=self._shutdown.has_begun)
 
@@ -205,7 +206,7 @@ class SupervisorLoop:
                 self._pause()
             elif number != SIGHUP or self._reloads.hang_up():
                 self._shutdown.on_signal(number)
-                self._announcement.announce(())
+                self._announcement.withdraw()
 
     def _pause(self) -> None:
         """Stop this process and all runners until it is continued (Ctrl-Z, then `fg`)."""
@@ -301,7 +302,7 @@ class SupervisorLoop:
             "worker_started",
             worker=self._membership.uuid,
             pid=os.getpid(),
-            functions=names,
+            functions=[*names, *self._announcement.by_request],
             code_version=self._code.version,
             processes=self._config.processes or "auto",
             threads=self._config.threads,

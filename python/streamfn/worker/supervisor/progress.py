@@ -11,7 +11,7 @@ from streamfn.telemetry.counters import Counter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingProgress:
-    """The totals of this worker for one mapping, including runners that have exited."""
+    """The totals of this worker for one function, including runners that have exited."""
 
     name: str
     calls: int
@@ -41,10 +41,21 @@ class MappingProgress:
     in_flight: int
     """Calls in progress."""
     behind: int
-    """Records waiting in all lanes of the log; see `records_behind`."""
+    """Records waiting in all lanes of the log, see `records_behind`; or calls that wait."""
+    throttled: int
+    """Calls by request that were refused because too many ran."""
+    is_by_request: bool
 
     @classmethod
-    def of(cls, name: str, counts: Sequence[int], in_flight: int, behind: int) -> MappingProgress:
+    def of(
+        cls,
+        name: str,
+        counts: Sequence[int],
+        in_flight: int,
+        behind: int,
+        *,
+        is_by_request: bool = False,
+    ) -> MappingProgress:
         """Make the totals from the counters of the boards."""
         return cls(
             name=name,
@@ -64,6 +75,8 @@ class MappingProgress:
             not_json=counts[Counter.NOT_JSON],
             in_flight=in_flight,
             behind=behind,
+            throttled=counts[Counter.THROTTLED],
+            is_by_request=is_by_request,
         )
 
 

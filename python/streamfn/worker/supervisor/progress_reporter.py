@@ -34,4 +34,7 @@ class ProgressReporter:
         for each in parts.registry:
             name, counts = each.mapping.name, parts.tally.total(each.index, boards)
             progress.append(MappingProgress.of(name, counts, calling[name], behind[name]))
+        for name, counts, load in parts.by_request.totals():
+            told = MappingProgress.of(name, counts, load.running, load.queued, is_by_request=True)
+            progress.append(told)
         self._observer.on_progress(progress)

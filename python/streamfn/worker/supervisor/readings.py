@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from streamfn.model.mapping import function_of
 
@@ -20,8 +21,10 @@ class HealthInput:
     """The result of the last scan."""
     counts: Mapping[str, Sequence[int]]
     """What this worker has counted for each function, see `Counter`."""
+    requests: Mapping[str, Sequence[int]]
+    """The same for functions by request."""
     calling: Mapping[str, int]
-    """Calls in progress of each function."""
+    """Calls in progress of each function on a stream."""
     runners: Sequence[int]
     """Process ids of the runners."""
     has_ready_runner: bool
@@ -37,15 +40,19 @@ def calls_in_progress(parts: SupervisorParts) -> Counter[str]:
 
 def health_input(parts: SupervisorParts, *, is_draining: bool) -> HealthInput:
     """Return what is needed to find the states of the functions."""
-    runners = list(parts.runners)
+    runners, requests = list(parts.runners), parts.by_request
     boards = [runner.board for runner in runners]
     return HealthInput(
         found=parts.scheduler.found,
         counts={
             each.mapping.name: parts.tally.total(each.index, boards) for each in parts.registry
         },
+        requests={
+            each.name: requests.counts.total(each.name, requests.runners)
+            for each in requests.functions
+        },
         calling=calls_in_progress(parts),
-        runners=[runner.pid for runner in runners],
+        runners=[runner.pid for runner in chain(runners, requests.runners)],
         has_ready_runner=any(runner.state == "ready" for runner in runners),
         is_draining=is_draining,
     )

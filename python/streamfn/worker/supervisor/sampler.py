@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import nan
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamfn.clock import Clock
 from streamfn.errors import StreamfnError
@@ -20,6 +20,15 @@ from .mapping_registry import LaneSnapshot, MappingRegistry, fields_of
 
 RETRY_SECONDS: Final = 10
 """Seconds between attempts to write a history that another worker writes, or that failed."""
+
+
+class Work(NamedTuple):
+    """What came for a function, and what waits."""
+
+    appended: int
+    """Sequence numbers given in its streams."""
+    behind: int
+    """Records, or calls, that wait."""
 
 
 class Sampler:
@@ -38,11 +47,12 @@ class Sampler:
         self._second = 0
         self._is_told = False
 
-    def sample(self, lanes: Iterable[LaneSnapshot]) -> None:
+    def sample(self, lanes: Iterable[LaneSnapshot], waiting: Mapping[str, int]) -> None:
         """Write one point for each function, if a second has passed since the last ones.
 
         Args:
             lanes: The lanes as they were found last.
+            waiting: The functions by request, and how many of their calls wait.
         """
         second = int(self._clock.now().timestamp())
         if second == self._second:
@@ -54,12 +64,12 @@ class Sampler:
         of_function: defaultdict[str, list[LaneSnapshot]] = defaultdict(list)
         for lane in lanes:
             of_function[function_of(lane.key.mapping)].append(lane)
+        rings = (SECONDS, TENS) if is_tenth else (SECONDS,)
         for each in self._registry:
             name = each.mapping.name
-            try:
-                self._write(name, of_function[name], (SECONDS, TENS) if is_tenth else (SECONDS,))
-            except (OSError, StreamfnError) as error:
-                self._give_up(name, error)
+            self._try_to_write(name, _work_of(name, of_function[name]), rings)
+        for name, count in waiting.items():
+            self._try_to_write(name, Work(0, count), rings)
 
     def close(self) -> None:
         """Let other workers write the histories."""
@@ -68,7 +78,13 @@ class Sampler:
                 writer.close()
         self._writers = {}
 
-    def _write(self, name: str, lanes: list[LaneSnapshot], rings: tuple[Ring, ...]) -> None:
+    def _try_to_write(self, name: str, work: Work, rings: tuple[Ring, ...]) -> None:
+        try:
+            self._write(name, work, rings)
+        except (OSError, StreamfnError) as error:
+            self._give_up(name, error)
+
+    def _write(self, name: str, work: Work, rings: tuple[Ring, ...]) -> None:
         if name not in self._writers:
             self._folder.mkdir(exist_ok=True)
             self._writers[name] = HistoryWriter.open(self._folder, name)
@@ -77,26 +93,21 @@ class Sampler:
             return
         counters = read_counters(self._registry.log, name)
         for ring in rings:
-            writer.write(ring, self._point(name, ring, counters, lanes))
+            writer.write(ring, self._point(name, ring, counters, work))
             self._earlier[name, ring] = counters
 
-    def _point(self, name: str, ring: Ring, counters: Counters, lanes: list[LaneSnapshot]) -> Point:
+    def _point(self, name: str, ring: Ring, counters: Counters, work: Work) -> Point:
         recent = (counters - self._earlier.get((name, ring), counters)).durations
         p50, p99 = recent.quantile(0.5), recent.quantile(0.99)
-        ends = {
-            (lane.status.stream, lane.status.shard_id): lane.status.end
-            for lane in lanes
-            if lane.key.mapping == name and "." not in lane.status.stream
-        }
         return Point(
             time=self._second,
-            appended=sum(ends.values()),
+            appended=work.appended,
             processed=counters[Counter.RECORDS_DONE],
             calls=counters[Counter.CALLS],
             failed=counters[Counter.FAILED_CALLS],
             retries=counters[Counter.RETRIES],
             discarded=counters[Counter.DEAD_LETTERS] + counters[Counter.DROPPED],
-            behind=records_behind(lane.status for lane in lanes),
+            behind=work.behind,
             p50=nan if p50 is None else p50,
             p99=nan if p99 is None else p99,
         )
@@ -110,3 +121,12 @@ class Sampler:
         if not self._is_told:
             self._is_told = True
             self._report("history_not_written", mapping=name, **fields_of(error))
+
+
+def _work_of(name: str, lanes: list[LaneSnapshot]) -> Work:
+    ends = {
+        (lane.status.stream, lane.status.shard_id): lane.status.end
+        for lane in lanes
+        if lane.key.mapping == name and "." not in lane.status.stream
+    }
+    return Work(sum(ends.values()), records_behind(lane.status for lane in lanes))

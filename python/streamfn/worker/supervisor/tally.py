@@ -31,9 +31,13 @@ class Tally:
     def absorb(self, board: Board, mappings: Iterable[int]) -> None:
         """Add the counts of a runner that has exited."""
         for mapping in mappings:
-            sums = self._of(mapping)
-            for counter, amount in enumerate(board.counters(mapping)):
-                sums[counter] += amount
+            self.include(mapping, board.counters(mapping))
+
+    def include(self, mapping: int, counted: Iterable[int]) -> None:
+        """Add counts that the shared ones have already."""
+        sums = self._of(mapping)
+        for counter, amount in enumerate(counted):
+            sums[counter] += amount
 
     def total(self, mapping: int, boards: Iterable[Board]) -> list[int]:
         """Return the counts of one mapping, including those on the boards of live runners."""

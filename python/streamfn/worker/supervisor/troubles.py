@@ -20,7 +20,9 @@ from streamfn.texts import cut
 ERROR_BYTES_MAX: Final = 200
 """Longest error message in a report."""
 
-FAILURES: Final = frozenset({"function_failed", "final_call_failed", "call_timed_out"})
+FAILURES: Final = frozenset(
+    {"function_failed", "call_failed", "final_call_failed", "call_timed_out"}
+)
 """Events that tell that a call failed."""
 _BLOCKING: Final[dict[str, str]] = {
     "delivery_failed": "cannot deliver",
