@@ -111,7 +111,7 @@ class Worker:
         command = [sys.executable, "-m", "streamfn", "worker", str(self.app)]
         command += ["--log-dir", self.log.path, *options]
         with (folder / "stderr").open("w") as stderr:
-            self.process = subprocess.Popen(command, stderr=stderr)
+            self.process = subprocess.Popen(command, stderr=stderr, cwd=folder)
         self.stderr = folder / "stderr"
 
     def wait(self) -> None:

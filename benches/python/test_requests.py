@@ -160,9 +160,7 @@ def test_burst(
     """From no runner to many calls that run at the same time."""
     count = size.burst
     turns, started = Turns(max(1, size.rounds // 3)), list[int]()
-    with worker(
-        tmp_path / "worker", "--idle", f"{IDLE:g}s", "--max-runners", str(count)
-    ) as made:
+    with worker(tmp_path / "worker", "--idle", f"{IDLE:g}s", "--max-runners", str(count)) as made:
 
         def ours() -> float:
             made.wait_for_none()

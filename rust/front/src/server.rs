@@ -55,6 +55,8 @@ struct Front {
     reports: mpsc::UnboundedSender<Vec<u8>>,
     /// Something is due before the next look at the time.
     due_sooner: Notify,
+    /// All is done after a drain.
+    over: Notify,
     began: Instant,
 }
 
@@ -94,6 +96,7 @@ async fn serve(listener: UnixListener, control: UnixStream) -> io::Result<()> {
         worker: RefCell::default(),
         reports,
         due_sooner: Notify::new(),
+        over: Notify::new(),
         began: Instant::now(),
     });
     let mut commands = BufReader::new(reading);
@@ -134,7 +137,7 @@ impl Front {
 
     async fn drained(&self) {
         while !self.state.borrow().is_over() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.over.notified().await;
         }
     }
 
@@ -223,16 +226,19 @@ impl Front {
 
     /// Changes the state, and does what follows.
     fn change(&self, change: impl FnOnce(&mut State<Payload>)) {
-        let (effects, is_due_sooner) = {
+        let (effects, is_due_sooner, is_over) = {
             let mut state = self.state.borrow_mut();
             change(&mut state);
-            (state.take_effects(), state.is_due_sooner())
+            (state.take_effects(), state.is_due_sooner(), state.is_over())
         };
         for effect in effects {
             self.carry_out(effect);
         }
         if is_due_sooner {
             self.due_sooner.notify_one();
+        }
+        if is_over {
+            self.over.notify_one();
         }
     }
 
