@@ -233,7 +233,8 @@ bench: $(VENV)/.peers $(VENV)/.built ## measure against SQLite, LMDB and NATS, a
 	@$(BENCH) benches/python --full
 
 bench-quick: $(VENV)/.peers $(VENV)/.built ## the comparison alone, with fewer records (under 90 seconds)
-	@$(BENCH) benches/python/test_append_consume.py benches/python/test_latency.py --quick
+	@$(BENCH) benches/python/test_append_consume.py benches/python/test_latency.py \
+		benches/python/test_requests.py --quick
 
 # A table names the peers that are not there, so this may fail; it is tried again the next time.
 target/kafka/.made: benches/kafka/pom.xml

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from peers import absence
-from report import FilterRates, Rates, Ways, figure_table, filter_table, lines, whole
+from report import FilterRates, Rates, Ways, figure_table, filter_table, lines, surroundings, whole
 from results import write
 from scenario import EVERY_PEER, FULL, QUICK, SMALL, Case, Size, cases
 from storage import Figure
@@ -18,7 +18,9 @@ RATES = pytest.StashKey[Rates]()
 WAYS = pytest.StashKey[Ways]()
 FIGURES = pytest.StashKey[list[Figure]]()
 LANE_FIGURES = pytest.StashKey[list[Figure]]()
+REQUEST_FIGURES = pytest.StashKey[list[Figure]]()
 TARGETS = pytest.StashKey[list[Target]]()
+REQUEST_TARGETS = pytest.StashKey[list[Target]]()
 FILTER_RATES = pytest.StashKey[FilterRates]()
 
 
@@ -40,7 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[WAYS] = ways
     config.stash[FIGURES] = []
     config.stash[LANE_FIGURES] = []
+    config.stash[REQUEST_FIGURES] = []
     config.stash[TARGETS] = []
+    config.stash[REQUEST_TARGETS] = []
     filter_rates: FilterRates = defaultdict(lambda: defaultdict(list))
     config.stash[FILTER_RATES] = filter_rates
 
@@ -74,9 +78,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _tables(stash: pytest.Stash) -> Iterator[Iterable[str]]:
     """All for which something was measured."""
-    for title, figures in (("storage", stash[FIGURES]), ("lanes", stash[LANE_FIGURES])):
-        if figures:
-            yield figure_table(title, figures, os.getloadavg())
+    tables = ("storage", FIGURES), ("lanes", LANE_FIGURES), ("calls by request", REQUEST_FIGURES)
+    for title, key in tables:
+        if stash[key]:
+            yield figure_table(title, stash[key], os.getloadavg())
+    if stash[REQUEST_TARGETS]:
+        yield target_table(stash[REQUEST_TARGETS])
     if stash[FILTER_RATES]:
         yield filter_table(stash[FILTER_RATES])
     rates, ways = whole(stash[RATES]), whole(stash[WAYS])
@@ -86,7 +93,9 @@ def _tables(stash: pytest.Stash) -> Iterator[Iterable[str]]:
     if targets:
         yield target_table(targets)
     if rates or ways:
-        yield write(rates, ways, targets, stash[SIZE])
+        yield write(rates, ways, [*targets, *stash[REQUEST_TARGETS]], stash[SIZE])
+    elif stash[REQUEST_TARGETS]:
+        yield surroundings(stash[SIZE])
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +126,18 @@ def figures(pytestconfig: pytest.Config) -> list[Figure]:
 def lane_figures(pytestconfig: pytest.Config) -> list[Figure]:
     """Where the figures of lanes are noted."""
     return pytestconfig.stash[LANE_FIGURES]
+
+
+@pytest.fixture(scope="session")
+def request_figures(pytestconfig: pytest.Config) -> list[Figure]:
+    """Where the figures of calls by request are noted."""
+    return pytestconfig.stash[REQUEST_FIGURES]
+
+
+@pytest.fixture(scope="session")
+def request_targets(pytestconfig: pytest.Config) -> list[Target]:
+    """Where ratios of calls by request to their peers are noted."""
+    return pytestconfig.stash[REQUEST_TARGETS]
 
 
 @pytest.fixture(scope="session")

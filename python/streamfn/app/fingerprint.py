@@ -9,8 +9,8 @@ them either.
 from __future__ import annotations
 
 import json
+import os
 import sys
-import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -69,12 +69,14 @@ def app_files(place: str) -> dict[str, str]:
     Args:
         place: The module or file of the APP argument, without the attribute.
     """
-    roots = _roots(place)
-    found = {}
-    for path in _loaded_files():
-        if any(_is_of_app(path, root) for root in roots):
-            found[str(path)] = digest_of(str(path))
-    return found
+    roots, left_out = tuple({_inside(root) for root in _roots(place)}), _left_out()
+    return {
+        path: digest_of(path)
+        for path in _loaded_files()
+        if path.startswith(roots)
+        if not path.startswith(left_out)
+        if any(path.startswith(root) and not _is_installed(path, root) for root in roots)
+    }
 
 
 def digest_of(path: str) -> str:
@@ -98,19 +100,32 @@ def _roots(place: str) -> list[Path]:
     return [path.parent if folder.name in INSTALLED else folder, here]
 
 
-def _is_of_app(path: Path, root: Path) -> bool:
-    if not path.is_relative_to(root) or INSTALLED & set(path.relative_to(root).parts):
-        return False
-    left_out = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
-    left_out.append(Path(__file__).parents[1])
-    if Path(sys.prefix).is_relative_to(root):  # a virtual environment in the app's folder
-        left_out.append(Path(sys.prefix))
-    return not any(path.is_relative_to(folder) for folder in left_out)
+def _left_out() -> tuple[str, ...]:
+    """Return the beginnings of the paths of the standard library and of streamfn.
+
+    WHY not from `sysconfig`: it takes milliseconds, and each start of a process waits for this.
+    """
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    library = Path(sys.base_exec_prefix, sys.platlibdir, version)
+    return tuple(map(_inside, (Path(os.__file__).parent, library, Path(__file__).parents[1])))
 
 
-def _loaded_files() -> set[Path]:
+def _is_installed(path: str, root: str) -> bool:
+    """Whether a path below a root is that of an installed package."""
+    is_in_environment = _inside(Path(sys.prefix)).startswith(root)
+    if is_in_environment and path.startswith(_inside(Path(sys.prefix))):
+        return True  # a virtual environment in the app's folder
+    return not INSTALLED.isdisjoint(path.removeprefix(root).split("/"))
+
+
+def _inside(folder: Path) -> str:
+    """Return how the paths of all that is in a folder begin."""
+    return os.path.join(folder, "")  # noqa: PTH118 -- `Path` drops the slash
+
+
+def _loaded_files() -> set[str]:
     files = (_file_of(module) for module in list(sys.modules.values()))
-    return {path for path in files if path is not None}
+    return {str(path) for path in files if path is not None}
 
 
 def _file_of(module: object) -> Path | None:

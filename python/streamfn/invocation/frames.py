@@ -94,10 +94,18 @@ def split(data: bytes | bytearray) -> tuple[list[Frame], int]:
     Raises:
         BadFrame: The data is no frame.
     """
-    frames, start = list[Frame](), 0
-    while (end := start + frame_bytes(data, start)) <= len(data):
-        frames.append(_decoded(data, start, end))
-        start = end
+    frames, start, end = list[Frame](), 0, len(data)
+    while end - start >= _START.size:
+        length, kind, header = _START.unpack_from(data, start)
+        if not _HEAD.size <= length <= FRAME_BYTES_MAX:
+            raise _bad_length(length)
+        stop = start + _LENGTH.size + length
+        if stop > end:
+            return frames, start
+        start += _START.size
+        frames.append(_decoded(data, kind, (start, start + header, stop)))
+        start = stop
+    frame_bytes(data, start)  # a bad length is refused before the rest has come
     return frames, start
 
 
@@ -111,8 +119,12 @@ def frame_bytes(data: bytes | bytearray, start: int = 0) -> int:
         return _LENGTH.size
     (length,) = _LENGTH.unpack_from(data, start)
     if not _HEAD.size <= length <= FRAME_BYTES_MAX:
-        raise BadFrame(f"a frame cannot have {length:,} bytes")
+        raise _bad_length(length)
     return _LENGTH.size + int(length)
+
+
+def _bad_length(length: int) -> BadFrame:
+    return BadFrame(f"a frame cannot have {length:,} bytes")
 
 
 def receive(connection: socket.socket, frames: Frames) -> list[Frame] | None:
@@ -126,15 +138,21 @@ def receive(connection: socket.socket, frames: Frames) -> list[Frame] | None:
     return frames.feed(data) if data else None
 
 
-def _decoded(data: bytes | bytearray, start: int, end: int) -> Frame:
-    """Return the frame that is at this place in the data."""
-    _, kind, length = _START.unpack_from(data, start)
-    begin = start + _START.size
-    if begin + length > end:
+def _decoded(data: bytes | bytearray, kind: int, at: tuple[int, int, int]) -> Frame:
+    """Return a frame.
+
+    Args:
+        data: Holds it.
+        kind: As it is encoded.
+        at: Where the header begins, where the body begins, and where the frame ends.
+    """
+    begin, body_at, end = at
+    if body_at > end:
         raise BadFrame("the header of a frame is longer than the frame")
     try:
-        header = orjson.loads(data[begin : begin + length])
-        body = bytes(memoryview(data)[begin + length : end])
+        header = orjson.loads(data[begin:body_at])
+        # WHY twice: a long frame in a buffer is copied once only, and a short one the quick way.
+        body = data[body_at:end] if type(data) is bytes else bytes(memoryview(data)[body_at:end])
         return Frame(_KINDS.get(kind) or Kind(kind), header, body)
     except ValueError as error:
         raise BadFrame(f"a frame cannot be read: {error}") from None

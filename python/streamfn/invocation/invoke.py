@@ -18,6 +18,7 @@ from .request import check_size
 from .workers import advice, is_announced
 
 Where = Literal["auto", "local", "worker"]
+PLACES: Final = get_args(Where)
 
 NO_PAYLOAD: Final = b"{}"
 """What a function gets from a caller that gives no payload, as on AWS."""
@@ -90,8 +91,8 @@ def check(payload: bytes, options: CallOptions) -> None:
         ConfigError: `where` is unknown.
         InvalidRequest: The payload is too large.
     """
-    if options.where not in get_args(Where):
-        reason = f"`{options.where}` is no place, {nearest(options.where, get_args(Where))}"
+    if options.where not in PLACES:
+        reason = f"`{options.where}` is no place, {nearest(options.where, PLACES)}"
         raise ConfigError("where", reason)
     check_size(payload)
 

@@ -2,6 +2,7 @@
 
 mod caller;
 mod connection;
+mod outbox;
 mod runner;
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +22,8 @@ use tokio::sync::{mpsc, Notify};
 use tokio::task::{spawn_local, LocalSet};
 use tokio::time::Instant;
 
-use self::connection::{greet, Outbox, Outgoing};
+use self::connection::greet;
+use self::outbox::{Outbox, Outgoing};
 use crate::control::{Command, Report};
 use crate::frame::{self, Frame, Kind};
 use crate::state::{Answer, Effect, Peer, State};
@@ -51,8 +53,10 @@ struct Front {
     supervisor: Cell<u32>,
     worker: RefCell<String>,
     reports: mpsc::UnboundedSender<Vec<u8>>,
-    /// Something has changed that may bring the next due time nearer.
-    changed: Notify,
+    /// Something is due before the next look at the time.
+    due_sooner: Notify,
+    /// All is done after a drain.
+    over: Notify,
     began: Instant,
 }
 
@@ -91,7 +95,8 @@ async fn serve(listener: UnixListener, control: UnixStream) -> io::Result<()> {
         supervisor: Cell::new(0),
         worker: RefCell::default(),
         reports,
-        changed: Notify::new(),
+        due_sooner: Notify::new(),
+        over: Notify::new(),
         began: Instant::now(),
     });
     let mut commands = BufReader::new(reading);
@@ -132,7 +137,7 @@ impl Front {
 
     async fn drained(&self) {
         while !self.state.borrow().is_over() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.over.notified().await;
         }
     }
 
@@ -179,7 +184,8 @@ impl Front {
             let due = self.state.borrow().due(now);
             let pause = due.map_or(LOAD_EVERY, |due| due.saturating_sub(now));
             let pause = pause.clamp(Duration::from_millis(1), LOAD_EVERY);
-            if tokio::time::timeout(pause, self.changed.notified()).await.is_err() {
+            self.state.borrow_mut().will_look(now + pause);
+            if tokio::time::timeout(pause, self.due_sooner.notified()).await.is_err() {
                 let now = self.now();
                 self.change(|state| state.tick(now));
             }
@@ -218,19 +224,25 @@ impl Front {
             };
         }
         self.outboxes.borrow_mut().remove(&peer);
+        outbox.close();
     }
 
     /// Changes the state, and does what follows.
     fn change(&self, change: impl FnOnce(&mut State<Payload>)) {
-        let effects = {
+        let (effects, is_due_sooner, is_over) = {
             let mut state = self.state.borrow_mut();
             change(&mut state);
-            state.take_effects()
+            (state.take_effects(), state.is_due_sooner(), state.is_over())
         };
         for effect in effects {
             self.carry_out(effect);
         }
-        self.changed.notify_one();
+        if is_due_sooner {
+            self.due_sooner.notify_one();
+        }
+        if is_over {
+            self.over.notify_one();
+        }
     }
 
     fn carry_out(&self, effect: Effect<Payload>) {

@@ -51,9 +51,19 @@ def is_victim(outcome: Outcome | Disturbed) -> bool:
 def are_descriptors_used_up() -> bool:
     """Whether (almost) no descriptor is left; the kernel assigns the lowest free number first."""
     try:
-        lowest = os.open(os.devnull, os.O_RDONLY)
+        lowest = _lowest_free()
     except OSError as error:
         return is_starved(error)
     os.close(lowest)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit != resource.RLIM_INFINITY and lowest >= limit - RESERVE
+
+
+def _lowest_free() -> int:
+    """Open the lowest free descriptor."""
+    try:
+        return os.dup(2)  # WHY: each call by request does this, and to open a file takes four times
+    except OSError as error:
+        if error.errno != errno.EBADF:  # a function may close stderr
+            raise
+    return os.open(os.devnull, os.O_RDONLY)

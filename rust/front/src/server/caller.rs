@@ -6,7 +6,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::connection::{drain, read, Outbox, Reader};
+use super::connection::{drain, read, Reader};
+use super::outbox::Outbox;
 use super::{Front, Payload};
 use crate::errors::{Refusal, REQUEST_BYTES_MAX};
 use crate::frame::{Frame, Kind};

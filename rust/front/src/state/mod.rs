@@ -203,6 +203,9 @@ pub struct State<B> {
     next_call: u64,
     is_draining: bool,
     is_load_changed: bool,
+    /// When the next look at the time will be, and whether something is due before.
+    next_look: Duration,
+    is_due_sooner: bool,
     effects: Vec<Effect<B>>,
 }
 
@@ -217,6 +220,8 @@ impl<B> Default for State<B> {
             next_call: 0,
             is_draining: false,
             is_load_changed: false,
+            next_look: Duration::ZERO,
+            is_due_sooner: false,
             effects: Vec::new(),
         }
     }
@@ -307,6 +312,7 @@ impl<B> State<B> {
 
     /// Notes how a process ended. Its calls are answered when its connection has ended, too.
     pub fn runner_ended(&mut self, number: u64, end: End, now: Duration) {
+        self.due_at(now + WORD_AFTER);
         let Some(runner) = self.runners.get_mut(&number) else { return };
         runner.end = Some(end);
         runner.lost.get_or_insert(now);
@@ -356,6 +362,7 @@ impl<B> State<B> {
         (seats, busy): (usize, &[usize]),
         (peer, now): (Peer, Duration),
     ) -> bool {
+        self.due_at(self.idle_until(now));
         let Some(runner) = self.runners.get_mut(&number) else { return false };
         if !is_equal(runner.token.as_bytes(), token.as_bytes()) || runner.end.is_some() {
             return false;
@@ -392,6 +399,7 @@ impl<B> State<B> {
 
     /// The connection of a runner has ended.
     pub fn runner_disconnected(&mut self, number: u64, peer: Peer, now: Duration) {
+        self.due_at(now + WORD_AFTER);
         let Some(runner) = self.runners.get_mut(&number) else { return };
         if runner.peer != Some(peer) {
             return; // it has connected again meanwhile
@@ -420,6 +428,7 @@ impl<B> State<B> {
         answer: B,
         now: Duration,
     ) {
+        self.due_at(self.idle_until(now));
         let Some(runner) = self.runners.get_mut(&number) else { return };
         let Some(place) = runner.seats.get_mut(seat) else { return };
         let was = std::mem::replace(place, Seat::Free);
@@ -502,6 +511,8 @@ impl<B> State<B> {
         function.load.queued += 1;
         function.load.calls += 1;
         self.is_load_changed = true;
+        let wait_until = now.saturating_add(timeout);
+        self.due_at(wait_until);
         let number = self.next_call;
         self.next_call += 1;
         let call = Call {
@@ -512,12 +523,14 @@ impl<B> State<B> {
             timeout,
             tail: request.tail,
             payload: Some(request.payload),
-            wait_until: now.saturating_add(timeout),
+            wait_until,
         };
         self.calls.insert(number, call);
         self.groups.entry(group.clone()).or_default().queue.push_back(number);
         self.seat(&group);
-        self.plan();
+        if self.calls.get(&number).is_some_and(|call| call.payload.is_some()) {
+            self.plan(); // it waits
+        }
     }
 
     // ---------------------------------------------------------------- time
@@ -574,6 +587,28 @@ impl<B> State<B> {
             .filter(|each| each.is_idle())
             .filter_map(|each| each.idle_since?.checked_add(idle_after?));
         waits.chain(words).chain(idle).min().map(|due| due.max(now))
+    }
+
+    /// Notes when the next look at the time will be, which takes in all that is due until then.
+    pub fn will_look(&mut self, at: Duration) {
+        self.next_look = at;
+        self.is_due_sooner = false;
+    }
+
+    /// Whether something is due before that, since the note.
+    pub fn is_due_sooner(&self) -> bool {
+        self.is_due_sooner
+    }
+
+    /// WHY: to find out what is due first takes longer the more calls wait, so a call must not.
+    fn due_at(&mut self, at: Duration) {
+        self.is_due_sooner |= at < self.next_look;
+    }
+
+    /// When a runner that is idle from now on is dismissed.
+    fn idle_until(&self, now: Duration) -> Duration {
+        let after = Duration::try_from_secs_f64(self.settings.idle_seconds);
+        now.saturating_add(after.unwrap_or(Duration::MAX))
     }
 
     fn waiting(&self) -> impl Iterator<Item = u64> + '_ {
