@@ -164,10 +164,8 @@ class _Fields(dict[str, Any]):
 
     def _of_a_failure(self, name: str) -> str | None:
         match name:
-            case "limit":
-                return format_size(self.get("memory_limit", 0))
-            case "found":
-                return format_size(self.get("memory_found", 0))
+            case "limit" | "found":
+                return format_size(self.get(f"memory_{name}", 0))
             case "count":
                 return format_count(self.get("records", 0), "record")
             case "times_more":

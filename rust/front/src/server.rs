@@ -100,7 +100,9 @@ async fn serve(listener: UnixListener, control: UnixStream) -> io::Result<()> {
         began: Instant::now(),
     });
     let mut commands = BufReader::new(reading);
-    front.obey_next(&mut commands).await?; // the settings: nobody is greeted before
+    for _ in ["settings", "functions"] {
+        front.obey_next(&mut commands).await?; // nobody is greeted before
+    }
     let told = Rc::clone(&front);
     let commands = spawn_local(async move { told.obey(commands).await });
     let timed = Rc::clone(&front);

@@ -59,7 +59,7 @@ class Sampler:
             is_last: The worker ends: write in any case, so that a short run is seen whole.
         """
         second = int(self._clock.now().timestamp())
-        if not list(self._registry) or (second == self._second and not is_last):
+        if not (self._registry or waiting) or (second == self._second and not is_last):
             return
         if second // RETRY_SECONDS != self._second // RETRY_SECONDS:
             self._writers = {name: each for name, each in self._writers.items() if each}
