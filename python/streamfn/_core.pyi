@@ -50,6 +50,7 @@ __all__ = [
     "exit_when_closed",
     "fsck",
     "raise_file_limit",
+    "run_front",
     "slot_of",
 ]
 
