@@ -6,8 +6,10 @@ by bash and must succeed; lines below it, if any, are its output (`…` stands f
 of another kind, such as `sh`, are not run.
 """
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -73,8 +75,13 @@ def run_python(text: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: names([p])[0])
 def test_examples_run(page, tmp_path):
-    for kind, text in blocks(page):
-        {"python": run_python, "console": run_console}[kind](text, tmp_path)
+    try:
+        for kind, text in blocks(page):
+            {"python": run_python, "console": run_console}[kind](text, tmp_path)
+    finally:
+        for path in tmp_path.glob("*.pid"):  # of what an example started
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))

@@ -27,7 +27,7 @@ from typing import Any, Final, Self, TypeVar
 
 from streamfn import _core
 from streamfn.app import App
-from streamfn.app.calling import full_name, local_call
+from streamfn.app.calling import LocalCall, full_name
 from streamfn.invocation import async_client
 from streamfn.invocation.invoke import CallOptions, Where
 from streamfn.invocation.logs import LogPlace
@@ -64,7 +64,7 @@ async def invoke(
     place = log._log if isinstance(log, Log) else log  # noqa: SLF001 -- of this module
     options = CallOptions(where, place, client_context, tail)
     name = full_name(app, function)
-    return await async_client.invoke(name, payload, options, local_call(app, name, options))
+    return await async_client.invoke(name, payload, options, LocalCall(app, name, options))
 
 
 class Log:

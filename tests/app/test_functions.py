@@ -140,7 +140,7 @@ class TestRefusals:
         assert "is not a whole number" in refused("concurrency", concurrency=calls)
 
     def test_memory_has_a_lower_bound(self):
-        assert "less than 16,777,216" in refused("memory", memory=MEMORY_MIN - 1)
+        assert "is too little for a process" in refused("memory", memory=MEMORY_MIN - 1)
         assert registered(memory=MEMORY_MIN).memory == MEMORY_MIN
         assert "is not a size" in refused("memory", memory="much")
 

@@ -96,8 +96,10 @@ class History:
 QUIET_EVENTS = {
     *("worker_started", "worker_stopped", "worker_draining", "worker_death_noticed", "totals"),
     *("runner_started", "runner_stopped", "runner_died", "factor_changed"),
+    *("state_changed", "failures_repeated"),
 }
-"""What a worker may tell at any time."""
+"""What a worker may tell at any time. The first of repeated failures is told by its own event, and
+so is what brings a function into a state that a run does not cause."""
 CAUSED = {
     ("function_failed", "Reject"),
     ("function_failed", "FunctionCrashed"),

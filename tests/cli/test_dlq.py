@@ -93,6 +93,14 @@ def test_queued_ones_are_told_where_none_is_open(log, run):
     assert (shown.code, shown.stderr) == (1, f"error: {said}")
 
 
+def test_the_first_one_says_that_there_are_others(log, run):
+    others = "the first of 2 open dead letters; `streamfn dlq ls total` lists them\n"
+
+    assert run("dlq", "show", "total").stderr == others
+    assert run("dlq", "show", "total", "--json").stderr == ""
+    assert run("dlq", "show", "total", "shardId-000000000000:2").stderr == ""
+
+
 def test_queued_ones_are_counted_with_their_function(log, run):
     run("dlq", "redrive", "total")
 

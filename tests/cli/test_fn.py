@@ -295,3 +295,78 @@ class TestRename:
             assert ended.code == 1, name
             assert "not a function's name" in ended.stderr
         assert "did you mean" in run("fn", "rename", "totl", "sum").stderr
+
+
+@pytest.fixture
+def by_request(log_dir):
+    """The counts of `shop.price`, which was called by request."""
+    with Log.open(log_dir) as log:
+        _core.Counts.open(log.core, "shop.price").add(0, 1)
+        yield log
+
+
+class TestByRequest:
+    """What `fn` says of functions that are called by request."""
+
+    def test_they_are_listed_without_a_stream(self, run, by_request):
+        [row] = run("fn", "ls", "--json").json
+        assert (row["source"], row["streams"], row["state"]) == ("request", [], "no-worker")
+        expected = {"running": 0, "queued": 0, "throttled": 0, "concurrency": None}
+        assert row["calls"] == expected
+
+        shown = run("fn", "ls")
+        _, line = shown.stdout.decode().splitlines()
+        assert line.split() == ["shop.price", "no-worker", "by", "request", "0", *"–––––"]
+        assert shown.stderr == "shop.price is no-worker: no living worker runs it\n"
+
+    def test_info_tells_of_calls(self, run, by_request):
+        ended = run("fn", "info", "price")
+
+        assert ended.code == 0
+        first, figures, *_ = ended.stderr.splitlines()
+        assert first == "shop.price: no-worker, by request, 0 running, 0 queued, 0 throttled"
+        assert "concurrency –" in figures
+        assert ended.stdout == b""
+
+    @pytest.mark.parametrize(
+        ("command", "said"),
+        [
+            (("fn", "pause", "price"), "(hint: `concurrency=0` in its code refuses all calls)"),
+            (("fn", "resume", "price"), "(hint: it cannot be paused)"),
+            (("fn", "seek", "price", "end"), "it reads no stream\n"),
+            (("fn", "rename", "price", "cost"), "(hint: rename it in the code"),
+            (("replay", "orders", "--fn", "price", "--from", "1"), "(hint: its callers call it"),
+            (("dlq", "ls", "price"), "(hint: it has no dead letters"),
+        ],
+    )
+    def test_what_is_for_streams_is_refused(self, run, by_request, command, said):
+        ended = run(*command)
+
+        assert ended.code == 1
+        assert ended.stderr.startswith("error: `shop.price` is called by request, it reads no stre")
+        assert said in ended.stderr
+
+    def test_its_history_is_shown(self, run, by_request):
+        ended = run("fn", "history", "price")
+
+        assert (ended.code, "no history of `shop.price`" in ended.stderr) == (0, True)
+
+    def test_rm_forgets_one_that_no_worker_has(self, run, by_request):
+        worker = _core.Membership.join(by_request.core, membership_body([], [], ["shop.price"]))
+        refused = run("fn", "rm", "price", "--yes")
+        worker.leave()
+        assert refused.code == 75
+        assert "a worker takes calls of `shop.price`" in refused.stderr
+
+        assert run("fn", "rm", "price").code == 2, "it asks first"
+        assert run("fn", "rm", "price", "--yes").code == 0
+
+        assert run("fn", "ls", "--json").json == []
+
+    def test_a_short_name_that_two_functions_have_is_ambiguous(self, run, by_request):
+        _core.Mapping.register(by_request.core, "bank.price", factor=1)
+
+        ended = run("fn", "info", "price")
+
+        assert (ended.code, "`bank.price` and `shop.price`" in ended.stderr) == (1, True)
+        assert run("fn", "info", "shop.price").code == 0

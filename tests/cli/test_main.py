@@ -22,7 +22,9 @@ class TestRun:
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_explains_itself(self, command, capsys):
         assert run([command, "--help"]) == 0
-        assert f"Usage: streamfn {command}" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert f"Usage: streamfn {command}" in shown
+        assert "\\b" not in shown, "click's mark for lines to keep is shown"
 
     @pytest.mark.parametrize("command", [["tail"], ["replay"], ["stream", "trim"], ["fn", "seek"]])
     def test_every_command_that_takes_a_time_says_that_it_is_local(self, command, capsys):

@@ -138,7 +138,7 @@ class TestTrimPlan:
 
         first, second = ended.stderr.splitlines()
         assert first.startswith("would delete 5 records of `orders`, put until 20")
-        assert first.endswith("; 2.88 MiB on disk")
+        assert first.endswith("; frees 2.88 MiB on disk")
         assert second == "`shop.total` has not processed 3 of them"
         assert (ended.json["records"], ended.json["dry_run"], ended.json["freed"]) == (5, True, 0)
         assert run("stream", "info", "orders", "--json").json["records"] == 6

@@ -92,7 +92,7 @@ class TestText:
     """Lines for people."""
 
     def test_a_line_says_where_and_what(self, lines):
-        [line] = lines("text", FAILED)
+        [line, *_] = lines("text", FAILED)
 
         time, rest = line.split(" ", 1)
         assert len(time) == len("12:00:01.234")
@@ -100,15 +100,36 @@ class TestText:
             "WARN  shop.total orders/3 #18231 100 records failed, attempt 1: ValueError: no"
         )
 
-    def test_a_line_fits_the_terminal(self, monkeypatch, capsys):
+    def test_a_line_of_the_worker_fits_the_terminal(self, capsys):
         for columns in (40, 80, 200):
             worker_output = WorkerOutput(TextLines(columns=columns))
-            worker_output.on_event(FAILED | {"error_message": "näin 漢字 " * 100})
+            worker_output.on_event({"event": "worker_draining", "message": "näin 漢字 " * 100})
             worker_output.close()
             [line] = capsys.readouterr().err.splitlines()
             assert cell_len(line) <= columns
             assert cell_len(line) >= columns - 1
             assert line.endswith("…")
+
+    def test_an_error_its_hint_and_what_a_function_prints_are_whole(self, capsys):
+        long = "long " * 100 + "end"
+        for event in (
+            DEAD | {"error_message": long},
+            {"event": "output", "logger": "stdout", "runner": 0, "message": long},
+        ):
+            worker_output = WorkerOutput(TextLines(columns=80))
+            worker_output.on_event(event)
+            worker_output.close()
+            [line] = capsys.readouterr().err.splitlines()
+            assert "…" not in line
+            assert line.endswith(("end", " partition_key=a"))
+
+    def test_an_event_of_a_whole_stream_has_no_shard(self, lines):
+        [line] = lines("text", {"event": "waiting_for_stream", "stream": "orders"})
+
+        assert line.endswith("INFO  waiting for stream `orders`")
+
+    def test_a_failure_has_its_traceback(self, lines):
+        assert lines("text", FAILED)[1:] == FAILED["traceback"].splitlines()
 
     def test_what_the_words_leave_out_follows(self, lines):
         [line] = lines("text", DEAD)
@@ -134,8 +155,8 @@ class TestText:
         events = [{"event": "runner_started"}, {"event": "worker_started"}, FAILED, DEAD]
 
         assert len(lines("text", *events, quiet=True)) == 1
-        assert len(lines("text", *events)) == 3
-        assert len(lines("text", *events, verbose=1)) == 4
+        assert len(lines("text", *events)) == 3 + len(FAILED["traceback"].splitlines())
+        assert len(lines("text", *events, verbose=1)) == len(lines("text", *events)) + 1
 
     def test_a_colour_is_for_terminals(self, lines, monkeypatch):
         assert "\x1b" not in lines("text", DEAD)[0]
@@ -162,6 +183,8 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
         matched=6_064,
         filtered=10,
         not_json=3,
+        throttled=0,
+        is_by_request=False,
     )
 
     worker_output.on_progress([figures])
@@ -175,6 +198,19 @@ def test_the_end_tells_the_figures_of_each_function(monkeypatch, capsys):
             "2 lost, 6,064 matched, 10 filtered out, 3 not JSON"
         )
     )
+
+
+def test_the_totals_of_a_function_by_request_have_no_records(capsys, monkeypatch):
+    monkeypatch.setattr(log_settings, "form", "text")
+    worker_output = observer()
+    figures = dict.fromkeys(MappingProgress.__dataclass_fields__, 0) | {"name": "shop.price"}
+    figures |= {"is_by_request": True, "calls": 12, "failures": 2, "throttled": 3, "behind": 1}
+
+    worker_output.on_progress([MappingProgress(**figures)])
+    worker_output.close()
+
+    line = capsys.readouterr().err.rstrip()
+    assert line.endswith("shop.price 12 calls, 2 failed, 3 throttled, 1 waiting")
 
 
 def test_totals_come_once_a_minute_where_something_has_changed(capsys, monkeypatch):

@@ -21,8 +21,9 @@ VERDICTS = {
 }
 HEAD = """# Conformance with AWS Lambda
 
-What AWS Lambda does with the records of a stream, fact by fact, and what streamfn does. The facts
-are from AWS's documentation, its service models, and recordings of the real service.
+What AWS Lambda does with the records of a stream and with synchronous calls, fact by fact, and what
+streamfn does. The facts are from AWS's documentation, its service models, and recordings of the
+real service.
 
 This page is made from the tests by `python tests/conformance/conformance.py`. A fact that is held
 names the tests that hold it. Any other fact has a reason.
@@ -32,6 +33,7 @@ GROUPS = {
     "K": "Kinesis event source mappings",
     "G": "Event source mappings in general",
     "W": "Tumbling windows",
+    "I": "Synchronous calls",
 }
 COLUMNS = 100
 

@@ -11,8 +11,26 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from streamfn import _core
+from streamfn.invocation.client import invoke_through_worker
 from streamfn.invocation.frames import BadFrame, Frames, Kind, encode, receive
+
+NAME = "shop.price"
+
+
+def called(log, payload=b"{}", function=NAME, **options):
+    """Call a function through a worker of the log."""
+    return invoke_through_worker(log, function, payload, **options)
+
+
+def seconds(call):
+    """How long a call takes, and the error it raises."""
+    began = time.monotonic()
+    with pytest.raises(Exception) as raised:  # noqa: PT011 -- the test looks at it
+        call()
+    return time.monotonic() - began, raised.value
 
 
 class FakeFront:

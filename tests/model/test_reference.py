@@ -9,10 +9,11 @@ import pytest
 
 from streamfn import App, Backoff, ConfigError
 from streamfn.model.filter import Pattern
+from streamfn.model.function_options import FunctionOptions
 from streamfn.model.mapping import OnCorruption, Start
 from streamfn.model.options import StreamOptions
 from streamfn.model.policy import PRESETS, BackoffPolicy, OnExhausted
-from streamfn.units import parse_duration
+from streamfn.units import parse_duration, parse_size
 
 PAGE = (Path(__file__).parents[2] / "docs" / "functions.md").read_text()
 TYPES = {
@@ -37,15 +38,17 @@ def table(heading):
     return {row[0].strip("`"): dict(zip(titles, row, strict=True)) for row in rows}
 
 
-def arguments():
-    """Type, default and bounds of each argument, by its name.
+def arguments(heading="Arguments"):
+    """Type, default and bounds of each argument below a heading, by its name.
 
     An entry of the list is "* **`name`**: what it does", and below it
     "  * type; default `value`; bounds; AWS's name", of which the last two may be missing.
     """
-    section = PAGE.split("\n## Arguments\n")[1].split("\n## ")[0]
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     entries = re.findall(
-        r"^\* \*\*`(\w+)`\*\*: .*?^  \* (.*?)(?=^\* |\n\n)", section, re.MULTILINE | re.DOTALL
+        r"^\* \*\*`(\w+)`\*\*: .*?^  \* (.*?)(?=^\* |\n\n)",
+        f"{section}\n\n",
+        re.MULTILINE | re.DOTALL,
     )
     assert len(entries) == section.count("\n* "), "each entry has its second line"
     rows = {}
@@ -163,3 +166,57 @@ class TestPreset:
         default = value(AWS[argument]["default"])
 
         assert registered(**{argument: default}, preset="aws") == registered(preset="aws")
+
+
+BY_REQUEST = arguments("Arguments of `@app.function`")
+
+
+def is_taken_by_request(handler, **options):
+    try:
+        App("shop").function(**options)(handler)
+    except ConfigError as error:
+        if error.field not in options:
+            raise
+        return False
+    return True
+
+
+class TestByRequest:
+    """Tests for the list of arguments of `@app.function`."""
+
+    def test_every_argument_has_an_entry(self):
+        assert set(BY_REQUEST) == set(FunctionOptions.__annotations__)
+
+    @pytest.mark.parametrize("argument", BY_REQUEST)
+    def test_its_default_is_what_counts_without_it(self, argument):
+        def config(**options):
+            app = App("shop")
+            app.function(**options)(handler)
+            return app.functions
+
+        assert config(**{argument: value(BY_REQUEST[argument]["default"])}) == config()
+
+    @pytest.mark.parametrize("argument", ["timeout", "concurrency", "memory", "per_process"])
+    def test_its_bounds_are_taken_and_what_is_beyond_is_not(self, argument):
+        async def waits(event): ...
+
+        bounds = BY_REQUEST[argument]["bounds"]
+        low, high = map(value, re.findall(r"`[^`]+`", bounds)[:2])
+        step = 1
+        if argument == "timeout":
+            low, high, step = (
+                timedelta(seconds=low),
+                parse_duration(high),
+                timedelta(microseconds=1),
+            )
+        elif argument == "memory":
+            low = parse_size(low)
+
+        assert is_taken_by_request(waits, **{argument: high})
+        assert not is_taken_by_request(waits, **{argument: high + step})
+        assert is_taken_by_request(waits, **{argument: low}) != bounds.startswith("above")
+        assert not is_taken_by_request(waits, **{argument: low - step})
+
+    def test_a_process_runs_one_call_of_a_def_function(self):
+        assert is_taken_by_request(handler, per_process=1)
+        assert not is_taken_by_request(handler, per_process=2)

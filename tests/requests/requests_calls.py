@@ -79,7 +79,7 @@ def _answer(app, log, call):
     throttled = 0
     while True:
         try:
-            return app.invoke("work", call.payload, where="worker", log=log), throttled
+            return app.invoke(call.function, call.payload, where="worker", log=log), throttled
         except Throttled:
             throttled += 1  # nothing was called
         except StreamfnError as error:

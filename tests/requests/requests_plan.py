@@ -17,12 +17,16 @@ ERRORS = {
 """Type and a part of the message that a caller must get."""
 
 
+FUNCTIONS = ("work", "work", "work", "leaky")
+
+
 class Call(NamedTuple):
     """One call."""
 
     name: str
     does: str
     text: str
+    function: str = "work"
 
     @property
     def payload(self):
@@ -49,7 +53,11 @@ def make_calls(seed, count):
     ]  # fmt: skip
     kinds += ["good"] * (count - len(kinds))
     chance.shuffle(kinds)
-    return [
-        Call(f"c{number}", kind, "x" * chance.choice([0, 10, 1_000, 100_000]))
-        for number, kind in enumerate(kinds)
-    ]
+    return [_call(f"c{number}", kind, chance) for number, kind in enumerate(kinds)]
+
+
+def _call(name, kind, chance):
+    text = "x" * chance.choice([0, 10, 1_000, 100_000])
+    # Some of the good calls share processes with those that leak.
+    function = {"leak": "leaky", "hang": "work"}.get(kind) or chance.choice(FUNCTIONS)
+    return Call(name, kind, text, function)

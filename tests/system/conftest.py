@@ -99,8 +99,8 @@ class Workers:
 
     def errors_of(self, worker):
         """What it wrote to stderr so far."""
-        worker.errors.seek(0)
-        return worker.errors.read()
+        # WHY not its descriptor: the worker writes at the same position of the same open file.
+        return Path(worker.errors.name).read_text()
 
     def close(self):
         for worker in self.started:

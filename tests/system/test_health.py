@@ -117,8 +117,8 @@ def test_each_state_is_the_same_word_everywhere(
     until(lambda: shown.states()["states.failing"] in {"running", "idle"})
     until(lambda: last_told()["states.failing"] in {"running", "idle"})
     told = state_changes(workers, worker)["states.failing"]
-    assert [each["state"] for each in told][:2] == ["running", "failing"]
-    assert told[1]["reason"] == "ConnectionError: refused"
+    failing = next(each for each in told if each["state"] != "running")  # it may fail at once
+    assert (failing["state"], failing["reason"]) == ("failing", "ConnectionError: refused")
 
     worker.terminate()
     assert worker.wait(60) == 0

@@ -1,6 +1,7 @@
 """Metrics of real workers: they are right, and no death of a process takes a count back."""
 
 import itertools
+import json
 import random
 import re
 import shutil
@@ -119,8 +120,13 @@ def test_the_page_has_what_one_worker_did_and_promtool_takes_it(
     assert found[f"streamfn_invocation_duration_seconds_sum{{{total}}}"] >= 0.008
     assert found["streamfn_records_appended_total"
                  '{stream="orders",shard="shardId-000000000000"}'] == 100  # fmt: skip
-    history = run_streamfn("fn", "history", "each", "--every", "1s", "--log-dir", log.path)
-    assert history.returncode == 0
+    for every in ("1s", "1h"):
+        history = run_streamfn(
+            "fn", "history", "each", "--every", every, "--json", "--log-dir", log.path
+        )
+        rows = json.loads(history.stdout)
+        assert sum(row["failed"] for row in rows) == 20, "a short run is seen from its beginning"
+        assert sum(row["calls"] * row["seconds"] for row in rows) == pytest.approx(110, rel=1e-3)
     removed = run_streamfn("fn", "rm", "each", "--yes", "--log-dir", log.path)
     assert removed.returncode == 0
     assert not [name for name in page() if each in name and "appended" not in name]

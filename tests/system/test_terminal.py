@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -24,7 +25,7 @@ QUICK = Backoff(base=timedelta(milliseconds=100), cap=timedelta(milliseconds=200
 @app.stream("orders", batch_size=1, max_retries=-1, backoff=QUICK)
 def total(batch):
     print("processing", batch[0].data.decode(), "with a remark that is so long that it does "
-          "not fit into a terminal of 80 columns, and that a terminal of 200 columns has to cut "
+          "not fit into a terminal of 80 columns, and that a terminal of 200 columns has to fold "
           "as well, because it goes on and on")
     if Path("broken").exists():
         raise ConnectionError("refused by a far away host with a rather long name.example.org:5432")
@@ -38,11 +39,14 @@ class Terminal:
 
     def __init__(self, folder, columns):
         self.columns = columns
-        self._tmux = ["tmux", "-S", folder / "tmux", "-f", "/dev/null"]
+        # WHY its own folder: the path of a socket has at most 107 bytes.
+        self._socket = tempfile.TemporaryDirectory()
+        self._tmux = ["tmux", "-S", f"{self._socket.name}/tmux", "-f", "/dev/null"]
         self._folder = folder
 
     def start(self, *command):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMFN_")}
+        environment.pop("COLUMNS", None)  # it would count for more than the terminal's width
         shell = " ".join(map(shlex.quote, map(str, command)))
         subprocess.run(
             [*self._tmux, "new-session", "-d", "-x", str(self.columns), "-y", "200", "-c",
@@ -52,8 +56,8 @@ class Terminal:
         )  # fmt: skip
 
     def screen(self):
-        """The lines on the screen."""
-        captured = subprocess.run([*self._tmux, "capture-pane", "-p"], capture_output=True,
+        """The lines on the screen; those that the terminal folded are joined."""
+        captured = subprocess.run([*self._tmux, "capture-pane", "-pJ"], capture_output=True,
                                   text=True, check=True)  # fmt: skip
         return captured.stdout.rstrip().splitlines()
 
@@ -71,6 +75,7 @@ class Terminal:
 
     def close(self):
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+        self._socket.cleanup()
 
 
 @pytest.fixture(params=[80, 200])
@@ -106,9 +111,13 @@ def test_a_worker_shows_its_work_a_failure_the_recovery_and_the_drain(terminal, 
     assert any("shop.total 3 records in" in line for line in screen)
     lines = [line for line in screen if line and not line.startswith("ended") and line != "^C"]
     clock = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (DEBUG|INFO |WARN |ERROR) ")
-    assert all(clock.match(line) for line in lines), "a line was folded, or has no time"
-    cut = [line for line in lines if line.endswith("…")]
-    assert cut
-    assert all(terminal.columns - 1 <= cell_len(line) <= terminal.columns for line in cut)
+    printed = [line for line in lines if "#" in line and "processing" in line]
+    assert all(line.rstrip().endswith("because it goes on and on") for line in printed)
+    own = [line for line in lines if re.search(" INFO ", line) and line not in printed]
+    assert all(cell_len(line) <= terminal.columns for line in own), "the terminal folded it"
+    others = [line.rstrip() for line in lines if not clock.match(line)]
+    assert others[0] == "Traceback (most recent call last):"
+    assert others[-1].endswith("name.example.org:5432"), "the rest is the traceback"
+    assert len([line for line in others if line.startswith("Traceback")]) == 1
     failed = [line for line in lines if "record failed" in line]
     assert len(failed) == 1, "a failure that comes again is counted"

@@ -20,7 +20,10 @@ print("imported")
 def batches(batch):
     print("batch of", len(batch))
     log.info("scored %d", len(batch), extra={"score": 0.5, "odd": object})
+    taken = dict.fromkeys(("event", "runner", "raw", "first", "function", "extra"), "mine")
+    log.warning("taken", extra=taken | {"text": "mine"})
     log.debug("too low")
+    log.info("huge", extra={"huge": [2**80], "odd": "\\udce4"})
     warnings.warn("an old thing")
     print('{"level": "INFO",  "by": "a structured logger"}')
     print("without an end", end="")
@@ -123,6 +126,22 @@ def test_logging_has_its_fields(find):
     assert "raise LookupError" in line["stackTrace"]
     [line] = [each for each in find("") if each.get("logger") == "py.warnings"]
     assert (line["level"], "an old thing" in line["message"]) == ("WARN", True)
+    assert line["location"] == line["message"].partition(": UserWarning")[0]
+
+
+def test_what_a_log_call_gives_never_replaces_what_the_worker_tells(find):
+    """A field of the same name as one of the worker's ended the whole worker once."""
+    [line] = find("taken")
+    assert about(line) == place("batches", 0)
+    assert (line["level"], line["runner"], line["text"]) == ("WARN", 0, "mine")
+    names = {name: line[name] for name in ("event", "raw", "first")}
+    assert set(names.values()) == {"mine"}
+    assert line["extra"] == {"runner": "mine", "function": "mine", "extra": "mine"}
+
+
+def test_what_json_cannot_hold_becomes_text(find):
+    [line] = find("huge")
+    assert (line["huge"], line["odd"]) == ([str(2**80)], r"\udce4")
 
 
 def test_the_request_id_is_that_of_the_context(find, printed):

@@ -40,7 +40,18 @@ def test_the_last_hour_has_seconds_and_the_time_before_it_tens(writer, tmp_path)
 
     times = [each.time for each in read_history(tmp_path, "app.f", NOON - 4_000)]
 
-    assert times == [*range(NOON - 3_990, NOON - 3_600, 10), *range(NOON - 3_600, NOON)]
+    assert times == [*range(NOON - 4_000, NOON - 3_600, 10), *range(NOON - 3_600, NOON)]
+
+
+def test_old_seconds_give_way_to_tens(writer, tmp_path):
+    """A ring of seconds that a later run has overwritten in part has gaps."""
+    for time in (*range(NOON - 7_200, NOON - 7_100), NOON):
+        writer.write(SECONDS, point(time))
+        writer.write(TENS, point(time - time % 10))
+
+    times = [each.time for each in read_history(tmp_path, "app.f", 0)]
+
+    assert times == [*range(NOON - 7_200, NOON - 7_100, 10), NOON]
 
 
 def test_the_file_never_grows_beyond_its_two_rings(writer, tmp_path):

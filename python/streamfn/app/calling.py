@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from streamfn.errors import ConfigError
-from streamfn.invocation.invoke import CallOptions, Local, invoke
+from streamfn.invocation.invoke import CallOptions, invoke
 from streamfn.invocation.local import invoke_here
 from streamfn.invocation.logs import opened_log
 from streamfn.invocation.reply import Reply
@@ -34,10 +34,48 @@ class App(Protocol):
         """Return the function registered under `<app>.<function>`."""
 
 
+class LocalCall:
+    """A call of an app's function in this process, if it comes to that."""
+
+    def __init__(self, app: App, name: str, options: CallOptions) -> None:
+        """Note what is called.
+
+        Args:
+            app: The app.
+            name: `<app>.<function>`; it need not exist.
+            options: How it is called.
+        """
+        self._app, self._name, self._options = app, name, options
+
+    @property
+    def names(self) -> Collection[str]:
+        """All functions of the app that are called by request, as `<app>.<function>`."""
+        return self._configs
+
+    @property
+    def on_streams(self) -> Collection[str]:
+        """Functions of the app that are called with records only."""
+        return {each.name for each in self._app.mappings}
+
+    def run(self, payload: bytes) -> Reply:
+        """Make the call."""
+        return invoke_here(
+            self._configs[self._name],
+            self._app.handler(self._name),
+            payload,
+            client_context=self._options.client_context,
+            open_log=lambda: opened_log(self._options.log),
+        )
+
+    @property
+    def _configs(self) -> dict[str, FunctionConfig]:
+        return {config.name: config for config in self._app.functions}
+
+
 def call(app: App, function: str, payload: object, options: CallOptions) -> Any:  # noqa: ANN401
     """Call a function and return what it returned; see `App.invoke`."""
     name = full_name(app, function)
-    return invoke(name, payload, options, local_call(app, name, options))
+    return invoke(name, payload, options, LocalCall(app, name, options))
 
 
 def full_name(app: App, function: object) -> str:
@@ -50,25 +88,3 @@ def full_name(app: App, function: object) -> str:
         reason = f"`{function!r}` is no name, pass the name of the function as text"
         raise ConfigError("function", reason)
     return function if "." in function else f"{app.name}.{function}"
-
-
-def local_call(app: App, name: str, options: CallOptions) -> Local:
-    """Return how a function is called in this process.
-
-    Args:
-        app: The app.
-        name: `<app>.<function>`; it need not exist.
-        options: How it is called.
-    """
-    functions = {config.name: config for config in app.functions}
-
-    def run(payload: bytes) -> Reply:
-        return invoke_here(
-            functions[name],
-            app.handler(name),
-            payload,
-            client_context=options.client_context,
-            open_log=lambda: opened_log(options.log),
-        )
-
-    return Local(functions, run, {each.name for each in app.mappings})

@@ -116,10 +116,14 @@ def show(*, function: str, identity: str | None, as_json: bool, log_dir: str) ->
 
     with _letters(log_dir, function) as letters:
         letter = _one(letters, function, identity)
+        count = len(letters.entries()) if identity is None else 1
     if as_json:
         write_json(dead_letter_shape(letter))
-    else:
-        _print(letter)
+        return
+    _print(letter)
+    if count > 1:
+        listed = f"`streamfn dlq ls {function}` lists them"
+        output.note(f"the first of {format_count(count)} open dead letters; {listed}")
 
 
 @command.command("redrive")
@@ -233,7 +237,8 @@ def _none_text(letters: DeadLetters, function: str, status: Status = "open") -> 
 def _queued_text(letters: DeadLetters, queued: int, function: str, *, wait: bool) -> str:
     if not queued:
         return _none_text(letters, function)
-    after = "" if wait else "; a running worker retries them, or the next one you start"
+    them = "it" if queued == 1 else "them"
+    after = "" if wait else f"; a running worker retries {them}, or the next one you start"
     return f"queued {format_count(queued, 'dead letter')} of `{function}`{after}"
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,8 +16,12 @@ from streamfn.units import format_duration
 
 from .console import write_listing
 from .functions import function_name
+from .health_rows import TWO_FIGURES, short_seconds
 from .params import Duration, json_option, log_dir_option, open_log, output_options
 from .times import iso_microseconds
+
+TENS_SECONDS: Final = 10
+"""Seconds between the points of the day before the last hour."""
 
 if TYPE_CHECKING:
     from streamfn.telemetry.history import Point
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     default="10m",
     show_default=True,
     metavar="DURATION",
-    help="How far to look back, at most 24h.",
+    help="How far to look back; 24h are kept.",
 )
 @click.option(
     "--every",
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     default="1m",
     show_default=True,
     metavar="DURATION",
-    help="One line for each so long; 1s within the last hour, 10s before it.",
+    help="Time of one line; at least 1s in the last hour, 10s before it.",
 )
 @json_option
 @log_dir_option
@@ -51,7 +55,8 @@ def history(
 
     IN and OUT are records a second: put into its stream, and processed. P50 and P99 are durations
     of calls: the middle of all seconds, and the worst of them. BEHIND is at the end of the time.
-    There are no lines for times in which no worker with FN ran.
+    There are no lines for times in which no worker with FN ran; what was put meanwhile is in the
+    line after it.
 
     Of a function by request, only its calls are counted; BEHIND are calls that waited.
     """
@@ -59,32 +64,43 @@ def history(
 
     with open_log(log_dir) as log:
         name = function_name(log, function)
-    points = read_history(
-        Path(log_dir) / METRICS_FOLDER, name, int(time.time() - last.total_seconds())
-    )
-    rows = [_row(before, after) for before, after in pairwise(thinned(points, every))]
+    since = int(time.time() - last.total_seconds())
+    points = read_history(Path(log_dir) / METRICS_FOLDER, name, since)
+    # WHY the first point twice: it begins the first interval, and is perhaps not the last one in it
+    ends = [*points[:1], *thinned(points, every)]
+    rows = [
+        _row(before, after, every)
+        for before, after in pairwise(ends)
+        if after.time > max(before.time, since)
+    ]
     if not as_json:
         rows = [_shown(row) for row in rows]
     columns = {
-        "time": "TIME@", "in": "IN/S>", "out": "OUT/S>", "calls": "CALLS/S>", "failed": "FAILED>",
+        "time": "TIME", "in": "IN/S>", "out": "OUT/S>", "calls": "CALLS/S>", "failed": "FAILED>",
         "retries": "RETRIES>", "discarded": "GIVEN UP>", "p50": "P50>", "p99": "P99>",
         "behind": "BEHIND>",
     }  # fmt: skip
-    none = f"no history of `{name}` in the last {format_duration(last)} (hint: a worker writes it)"
+    hint = "a running worker writes it; --last looks back further"
+    none = f"no history of `{name}` in the last {format_duration(last)} (hint: {hint})"
     write_listing(rows, columns, as_json=as_json, none=none)
 
 
-def _row(before: Point, after: Point) -> dict[str, Any]:
-    """Return the JSON object of the time between two points."""
-    seconds = after.time - before.time
+def _row(before: Point, after: Point, every: timedelta) -> dict[str, Any]:
+    """Return the JSON object of the time between two points.
 
-    def rate(now: int, then: int) -> float:
-        return round(max(0, now - then) / seconds, 1)
+    If no worker ran for a while before it, only records were put meanwhile. So calls are of its
+    own length.
+    """
+    gap = after.time - before.time
+    seconds = min(gap, max(round(every.total_seconds()), TENS_SECONDS))
+
+    def rate(now: int, then: int, seconds: int = seconds) -> float:
+        return round(max(0, now - then) / seconds, 6)
 
     return {
         "time": iso_microseconds(after.time * 1_000_000),
         "seconds": seconds,
-        "in": rate(after.appended, before.appended),
+        "in": rate(after.appended, before.appended, gap),
         "out": rate(after.processed, before.processed),
         "calls": rate(after.calls, before.calls),
         "failed": max(0, after.failed - before.failed),
@@ -97,9 +113,14 @@ def _row(before: Point, after: Point) -> dict[str, Any]:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    durations = {
-        key: None if row[key] is None else format_duration(timedelta(seconds=row[key]))
-        for key in ("p50", "p99")
-    }
+    durations = {key: short_seconds(row[key]) for key in ("p50", "p99")}
+    time_of_day = f"{row['time'][11:19]}Z"  # WHY no date: no more than a day is kept
     rates: Sequence[str] = ("in", "out", "calls")
-    return {**row, **durations, **{key: f"{row[key]:,.1f}" for key in rates}}
+    return {**row, "time": time_of_day, **durations, **{key: _rate(row[key]) for key in rates}}
+
+
+def _rate(rate: float) -> str:
+    """Print a rate so that one call in an hour is not zero."""
+    if 0 < rate < 1:
+        return f"{rate:.2g}"
+    return f"{rate:.1f}" if rate < TWO_FIGURES else f"{rate:,.0f}"

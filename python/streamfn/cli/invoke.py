@@ -100,13 +100,13 @@ def _reply(
                 raise
             refused = error
     from streamfn.app import load_app
-    from streamfn.app.calling import full_name, local_call
+    from streamfn.app.calling import LocalCall, full_name
 
     # WHY: standard output has the answer and nothing else, so that another program can read it.
     with redirect_stdout(sys.stderr):
         loaded = load_app(app, factory=factory)
         name = full_name(loaded, function)
-        local = local_call(loaded, name, options)
+        local = LocalCall(loaded, name, options)
         if refused is not None:
             check_here(name, refused, local)
             output.detail(f"`{name}` runs in this process, because no worker runs it")

@@ -30,7 +30,7 @@ def log_options(command: _Command) -> _Command:
     for option in (
         click.option(
             "--log-level",
-            type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+            type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
             envvar="STREAMFN_LOG_LEVEL",
             expose_value=False,
             callback=_set,

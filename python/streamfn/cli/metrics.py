@@ -16,7 +16,7 @@ from .params import json_option, log_dir_option, open_log, output_options
 @log_dir_option
 @output_options
 def command(*, as_json: bool, log_dir: str) -> None:
-    r"""Print the metrics of this log in Prometheus' text format.
+    """Print the metrics of this log in Prometheus' text format.
 
     The numbers are of all workers together and survive the death of any process. docs/operations.md
     lists them. For the textfile collector of Prometheus' node exporter:
@@ -24,7 +24,7 @@ def command(*, as_json: bool, log_dir: str) -> None:
     \b
         streamfn metrics > /var/lib/node_exporter/streamfn.prom.new
         mv /var/lib/node_exporter/streamfn.prom.new /var/lib/node_exporter/streamfn.prom
-    """
+    """  # noqa: D301 -- `\b` must be the character: click keeps the lines that follow it
     from streamfn.health.samples import log_samples
     from streamfn.telemetry.metrics import Sample, page
 

@@ -60,7 +60,7 @@ class RemovalPlan:
         """Return sentences for a person: what goes, and who has not read it."""
         newest = f", put until {table_time(iso_time(self.newest))}" if self.newest else ""
         records = format_count(self.records, "record")
-        first = f"{records} of `{self.stream}`{newest}; {format_size(self.bytes)} on disk"
+        first = f"{records} of `{self.stream}`{newest}; frees {format_size(self.bytes)} on disk"
         return [first, *self.unread_lines()]
 
     def unread_lines(self) -> list[str]:

@@ -31,7 +31,7 @@ from .params import Duration, json_option, log_dir_option, open_log, output_opti
 def command(
     *, max_lag: timedelta | None, max_dead_letters: int | None, as_json: bool, log_dir: str
 ) -> int:
-    r"""Say whether all is well, for monitors and health checks.
+    """Say whether all is well, for monitors and health checks.
 
     Prints a line for each function that is failing or blocked, that no worker runs, or that is
     over a limit; or `ok`. Without limits, only states are checked.
@@ -42,7 +42,7 @@ def command(
       1  a function is failing or blocked, or is over a limit
       2  wrong usage
       3  otherwise, if there is no worker, or a function without one
-    """
+    """  # noqa: D301 -- `\b` must be the character: click keeps the lines that follow it
     from streamfn.engine.deadletter import DeadLetters
     from streamfn.health.findings import Limits, findings
 

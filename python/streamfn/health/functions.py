@@ -163,10 +163,11 @@ def _function(
 def _requests(reports: Iterable[FunctionReport]) -> RequestReport:
     """Return what runs and waits of a function in all workers."""
     known = [each.request for each in reports if each.request is not None]
+    limits = (each.concurrency for each in known if each.concurrency is not None)
     return RequestReport(
         running=sum(each.running for each in known),
         queued=sum(each.queued for each in known),
-        concurrency=next((each.concurrency for each in known), None),
+        concurrency=next(limits, None),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from types import EllipsisType
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 from streamfn.engine.answer import MarshalError, marshalled
 from streamfn.errors import ConfigError, FunctionNotFound, InvalidRequest, WorkerUnavailable
@@ -33,15 +33,19 @@ class CallOptions(NamedTuple):
     tail: bool = False
 
 
-class Local(NamedTuple):
-    """The functions of the app in this process."""
+class Local(Protocol):
+    """How the function is called in this process, if it comes to that."""
 
-    names: Collection[str]
-    """All, as `<app>.<function>`."""
-    run: Callable[[bytes], Reply]
-    """Calls the one that is asked for, if it is one of them."""
-    on_streams: Collection[str] = ()
-    """Functions of the app that are called with records only."""
+    @property
+    def names(self) -> Collection[str]:
+        """All functions of this process that are called by request, as `<app>.<function>`."""
+
+    @property
+    def on_streams(self) -> Collection[str]:
+        """Functions that are called with records only."""
+
+    def run(self, payload: bytes) -> Reply:
+        """Make the call; the function is one of `names`."""
 
 
 def invoke(function: str, payload: object, options: CallOptions, local: Local) -> Any:  # noqa: ANN401

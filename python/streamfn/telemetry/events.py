@@ -89,7 +89,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "backoff_failed": (ERROR, "the custom back-off failed; using the default: {error}"),
     "not_counted": (WARN, "metrics of this function are not counted: {error}"),
     "history_not_written": (WARN, "the history of this function is not written: {error}"),
-    "failures_repeated": (WARN, "{times} more in the last minute: {of}: {error}"),
+    "failures_repeated": (WARN, "{of} {times_more} in the last minute: {error}"),
     "other_failures": (WARN, "{times} of other kinds in the last minute"),
     "lines_dropped": (WARN, "{lines} lines of the log were dropped: nobody read them fast enough"),
     "totals": (INFO, "{message}"),
@@ -164,12 +164,12 @@ class _Fields(dict[str, Any]):
 
     def _of_a_failure(self, name: str) -> str | None:
         match name:
-            case "limit":
-                return format_size(self.get("memory_limit", 0))
-            case "found":
-                return format_size(self.get("memory_found", 0))
+            case "limit" | "found":
+                return format_size(self.get(f"memory_{name}", 0))
             case "count":
                 return format_count(self.get("records", 0), "record")
+            case "times_more":
+                return format_count(self.get("times", 0), "more time")
             case "tries":
                 return format_count(self.get("attempts", 0), "attempt")
             case "error":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -117,7 +118,7 @@ class HistoryWriter:
 
 
 def read_history(folder: Path, mapping: str, since: int) -> list[Point]:
-    """Return the points of a mapping after a time, the oldest first.
+    """Return the points of a mapping after a time, and the last one before it, the oldest first.
 
     Of the last hour there is one for each second in which a worker ran, of the day before one for
     each ten seconds.
@@ -136,12 +137,16 @@ def read_history(folder: Path, mapping: str, since: int) -> list[Point]:
         return []
     if not data.startswith(_MAGIC):
         return []
-    seconds = _points(data, SECONDS, since)
-    first = min((point.time for point in seconds), default=None)
-    tens = [
-        point for point in _points(data, TENS, since) if first is None or point.time < first
-    ]  # fmt: skip
-    return sorted([*tens, *seconds], key=lambda point: point.time)
+    seconds, tens = _points(data, SECONDS), _points(data, TENS)
+    newest = max((point.time for point in (*seconds, *tens)), default=0)
+    hour = newest - SECONDS_KEPT  # what is older in the ring of seconds has gaps
+    points = sorted(
+        [point for point in tens if point.time <= hour]
+        + [point for point in seconds if point.time > hour],
+        key=lambda point: point.time,
+    )
+    first = bisect_right(points, since, key=lambda point: point.time)
+    return points[max(0, first - 1) :]
 
 
 def thinned(points: Iterable[Point], every: timedelta) -> list[Point]:
@@ -173,13 +178,13 @@ def _encode(point: Point) -> bytes:
     return _SLOT.pack(*astuple(point), crc32(slot[:_CHECKED]))
 
 
-def _points(data: bytes, ring: Ring, since: int) -> list[Point]:
-    """Return the whole points of a ring after a time, in the order of the slots."""
+def _points(data: bytes, ring: Ring) -> list[Point]:
+    """Return the whole points of a ring, in the order of the slots."""
     end = min(ring.offset + ring.slots * _SLOT.size, len(data) - len(data) % 8)
     found = []
     for offset in range(ring.offset, end - _SLOT.size + 1, _SLOT.size):
         *values, check = _SLOT.unpack_from(data, offset)
         is_whole = check == crc32(data[offset : offset + _CHECKED])
-        if values[0] > since and is_whole and ring.place(values[0]) == offset:
+        if values[0] and is_whole and ring.place(values[0]) == offset:
             found.append(Point(*values))
     return found

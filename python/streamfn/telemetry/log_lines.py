@@ -13,7 +13,7 @@ from unicodedata import east_asian_width
 
 import orjson
 
-from .events import ERROR, LEVELS
+from .events import LEVELS, WARN
 
 COLOURS: Final = ("2", "36", "33", "31")
 """The colour of each level on a terminal, as the code of its escape sequence."""
@@ -38,7 +38,7 @@ _IN_MESSAGE: Final = {
     *("message", "reason", "factor", "timeout", "logger", "location", "times", "of"),
     *("calls", "failures", "retries", "bisects", "dead_letters", "lost", "matched"),
     *("hint", "changed", "holds_back", "field", "existing", "declared"),
-    *("filtered", "not_json", "throttled", "behind", "lines", "state"),
+    *("filtered", "not_json", "throttled", "behind", "lines", "state", "extra"),
 }
 """Fields that a text line has in its message."""
 
@@ -74,10 +74,15 @@ class LineFormatter(Protocol):
 
 
 def as_json(time: datetime, level: int, message: str, event: Mapping[str, Any]) -> str:
-    """Return an event as a JSON object."""
+    """Return an event as a JSON object.
+
+    What a log call gave as `extra` becomes keys beside the others; those that are taken come
+    together as the object `extra`.
+    """
     fields = {
         KEYS.get(name, name): value for name, value in event.items() if name not in _FIXED_KEYS
     }
+    extra = fields.pop("extra", {})
     line = {
         "timestamp": time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
         "level": LEVELS[level],
@@ -85,6 +90,9 @@ def as_json(time: datetime, level: int, message: str, event: Mapping[str, Any]) 
         "logger": fields.pop("logger", LOGGER),
         **{name: value for name, value in fields.items() if value is not None},
     }
+    taken = {name: value for name, value in extra.items() if name in line or name == "extra"}
+    free = {name: value for name, value in extra.items() if name not in taken}
+    line |= free | ({"extra": taken} if taken else {})
     return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
@@ -94,9 +102,10 @@ class TextLines:
 
     is_coloured: bool = False
     is_verbose: bool = False
-    """Whether lines have all fields, and errors their tracebacks."""
+    """Whether lines have all fields."""
     columns: int | None = None
-    """Width of the terminal; longer lines are cut. None: no line is cut."""
+    """Width of the terminal. Longer lines are cut if they are the worker's own and no warnings or
+    errors; the others are needed whole, and the terminal folds them. None: no line is cut."""
 
     def __call__(self, time: datetime, level: int, message: str, event: Mapping[str, Any]) -> str:
         """Return an event as `12:00:01.234 INFO  shop.total orders/3 #18231 message`."""
@@ -104,19 +113,25 @@ class TextLines:
         name = LEVELS[level].ljust(5)
         message, *more = message.rstrip().splitlines() or [""]
         parts = [str(event.get("mapping") or ""), _location(event), message]
+        is_own = "logger" not in event
         left_out = _IN_MESSAGE if self.is_verbose else _IN_MESSAGE | _DETAIL
+        if not (is_own or self.is_verbose):
+            left_out = left_out | {"runner"}
         parts += [
             f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
-            for key, value in event.items()
-            if key not in left_out and value is not None
+            for key, value in [
+                *((key, value) for key, value in event.items() if key not in left_out),
+                *event.get("extra", {}).items(),
+            ]
+            if value is not None
         ]
         rest = " ".join(part for part in parts if part)
-        if self.columns is not None and not self.is_verbose:
+        if self.columns is not None and is_own and level < WARN and not self.is_verbose:
             rest = fitting(rest, self.columns - len(f"{clock} {name} "))
         if self.is_coloured:
             clock, name = f"\x1b[2m{clock}\x1b[0m", f"\x1b[{COLOURS[level]}m{name}\x1b[0m"
         line = "\n".join([f"{clock} {name} {rest}", *(f"    {each}" for each in more)])
-        if level >= ERROR and event.get("traceback") and self.is_verbose:
+        if event.get("traceback"):
             line += "\n" + str(event["traceback"]).rstrip()
         return line
 
@@ -135,9 +150,12 @@ def fitting(text: str, columns: int) -> str:
 
 
 def _location(event: Mapping[str, Any]) -> str:
-    """Return stream, shard and sequence number of an event: `orders/3 #18231`."""
+    """Return stream, shard and sequence number of an event: `orders/3 #18231`.
+
+    An event about a whole stream has the stream in its message.
+    """
     stream, shard = event.get("stream"), str(event.get("shard_id") or "")
-    if not stream:
+    if not (stream and shard):
         return ""
     number = event.get("sequence_number", event.get("first"))
     short = shard.removeprefix("shardId-").lstrip("0") or "0"

@@ -5,18 +5,18 @@ from __future__ import annotations
 import signal
 import uuid
 from datetime import timedelta
-from types import EllipsisType
 from typing import Any
 
 from streamfn.app import App
 from streamfn.clock import Clock
-from streamfn.engine.answer import Answer, MarshalError, killed, marshalled, timed_out
+from streamfn.engine.answer import Answer, killed, timed_out
 from streamfn.engine.function_call import Request
 from streamfn.engine.lazy_event_loop import LazyEventLoop
-from streamfn.errors import FunctionNotFound, InvalidRequest
+from streamfn.errors import FunctionNotFound
+from streamfn.invocation.invoke import payload_of
 from streamfn.invocation.local import LocalInvoker
 from streamfn.invocation.reply import Reply, value_of
-from streamfn.model.function_config import REQUEST_BYTES_MAX
+from streamfn.invocation.request import check_size
 from streamfn.model.function_context import ContextLog
 from streamfn.model.options import nearest
 
@@ -56,7 +56,8 @@ def invoke(
         known = [each.function for each in app.functions]
         advice = nearest(function, known) if known else "register one with `@app.function`"
         raise FunctionNotFound(function, advice)
-    body = _payload(payload)
+    body = payload_of(payload)
+    check_size(body)
     own_log = MemoryLog() if log is None else log
     loops = LazyEventLoop()
     request = Request(str(uuid.uuid4()), client_context)
@@ -91,17 +92,3 @@ def _by_the_clock(
     if took > invoker.config.timeout:
         return timed_out(request.request_id, invoker.config.timeout.total_seconds())
     return answer
-
-
-def _payload(value: object) -> bytes:
-    if isinstance(value, EllipsisType):
-        return b"{}"
-    try:
-        body = marshalled(value)
-    except MarshalError as error:
-        reason = str(error).partition(": ")[2]
-        raise InvalidRequest(f"the payload cannot be converted to JSON: {reason}") from None
-    if len(body) > REQUEST_BYTES_MAX:
-        most = f"a call takes at most {REQUEST_BYTES_MAX:,}"
-        raise InvalidRequest(f"the payload has {len(body):,} bytes, {most}")
-    return body

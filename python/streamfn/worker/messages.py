@@ -128,6 +128,11 @@ class NotReady(Message, frozen=True, tag="not_ready"):
     files: list[str]
     """Files of the app that were loaded, and the one with the error if it is known."""
 
+    @property
+    def cause(self) -> str:
+        """Why, with the argument of the app's code that cannot be used."""
+        return f"`{self.field}`: {self.reason}" if self.field not in ("", "APP") else self.reason
+
 
 class Assigned(Message, frozen=True, tag="assigned"):
     """The result of an `Assign`."""

@@ -23,6 +23,9 @@ pub enum Command {
         group: String,
         /// What it has to show.
         token: String,
+        /// It is in a call of a front before this one, and connects after it.
+        #[serde(default)]
+        busy: bool,
     },
     /// A process has exited.
     RunnerEnded {

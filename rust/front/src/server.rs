@@ -103,7 +103,9 @@ async fn serve(listener: UnixListener, control: UnixStream) -> io::Result<()> {
         began: Instant::now(),
     });
     let mut commands = BufReader::new(reading);
-    front.obey_next(&mut commands).await?; // the settings: nobody is greeted before
+    for _ in ["settings", "functions"] {
+        front.obey_next(&mut commands).await?; // nobody is greeted before
+    }
     let told = Rc::clone(&front);
     let commands = spawn_local(async move { told.obey(commands).await });
     let timed = Rc::clone(&front);
@@ -165,8 +167,11 @@ impl Front {
                 state.set(settings);
             }
             Command::Functions { functions } => state.set_functions(functions),
-            Command::RunnerStarted { runner, group, token } => {
+            Command::RunnerStarted { runner, group, token, busy: false } => {
                 state.runner_started(runner, group, token);
+            }
+            Command::RunnerStarted { runner, group, token, busy: true } => {
+                state.runner_is_busy(runner, group, token);
             }
             Command::RunnerEnded { runner, end } => state.runner_ended(runner, end, now),
             Command::StartFailed { group, error_type, error_message } => {

@@ -124,8 +124,9 @@ def test_one_runner_after_the_other_is_replaced_in_its_seat(stage):
 def test_code_that_fails_changes_nothing(stage, way):
     new = stage.begin()
     if way == "import":
-        stage.rollover.not_ready(new, NotReady("APP", "no", "Traceback", ["/app.py"]))
+        stage.rollover.not_ready(new, NotReady("timeout", "no", "Traceback", ["/app.py"]))
         assert stage.rollover.at_fault == ["/app.py"]
+        assert stage.events[-1][1]["error_message"] == "`timeout`: no"
     elif way == "exit":
         stage.exit(new)
     elif way == "time":

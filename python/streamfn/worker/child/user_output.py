@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import threading
 from typing import Any, Final
@@ -33,10 +34,14 @@ LOGGING_LEVELS: Final = {
     WARN: logging.WARNING,
     ERROR: logging.ERROR,
 }
+BITS_MAX: Final = 64
+"""JSON's integers have fewer bits here, so that they fit a signed integer of 64 bits."""
 _ORDINARY: Final = frozenset(
     [*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"]
 )  # fmt: skip
 """Attributes of every log record; others come from `extra`."""
+WARNED_AT: Final = re.compile(r".+?:\d+(?=: )")
+"""Where the message of a warning begins: `shop.py:12`."""
 _PLAIN: Final = (str, int, float, bool, type(None), list, dict, tuple)
 
 
@@ -50,7 +55,7 @@ class OutputLink:
 
     def send(self, fields: dict[str, Any]) -> None:
         """Send the fields of one line; if user code closed the pipe, write them to stderr."""
-        line = orjson.dumps(fields, default=_text, option=orjson.OPT_NON_STR_KEYS) + b"\n"
+        line = _encoded(fields)
         with self._lock:
             # WHY: a function may have closed the descriptor, and opened its own under that number.
             descriptor = self._descriptor
@@ -164,16 +169,18 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
         try:
-            message = record.getMessage()
+            message = record.getMessage().rstrip("\n")
             tail = tail_of_current()
             if tail is not None:
                 tail.write(_line_of(record, message))
             if is_json_object(message):
                 self._link.send({"raw": message})
                 return
-            fields = {name: value if isinstance(value, _PLAIN) else _text(value)
-                      for name, value in vars(record).items() if name not in _ORDINARY}  # fmt: skip
-            fields |= fields_of_current()
+            fields = fields_of_current()
+            extra = {name: value if isinstance(value, _PLAIN) else _text(value)
+                     for name, value in vars(record).items() if name not in _ORDINARY}  # fmt: skip
+            if extra:
+                fields["extra"] = extra
             error = record.exc_info[1] if record.exc_info else None
             if error is not None:
                 fields |= {"error_type": type_of(error), "error_message": message_of(error),
@@ -185,7 +192,7 @@ class LogHandler(logging.Handler):
                 "level": _level(record.levelno),
                 "message": cut(message, LINE_BYTES_MAX),
                 "logger": record.name,
-                "location": f"{record.pathname}:{record.lineno}",
+                "location": _location(record, message),
             })  # fmt: skip
         except Exception:  # noqa: BLE001 -- as `logging` does: a log line never fails the caller
             self.handleError(record)
@@ -239,6 +246,28 @@ def is_json_object(line: str) -> bool:
     return "\n" not in line
 
 
+def _encoded(fields: dict[str, Any]) -> bytes:
+    """Return fields as a line of JSON; lone surrogates and huge integers become text."""
+    try:
+        line = orjson.dumps(fields, default=_text, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        line = orjson.dumps(_encodable(fields), default=_text, option=orjson.OPT_NON_STR_KEYS)
+    return line + b"\n"
+
+
+def _encodable(value: object) -> object:
+    match value:
+        case dict():
+            return {_encodable(key): _encodable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_encodable(each) for each in value]
+        case int() if value.bit_length() >= BITS_MAX:
+            return str(value)
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+    return value
+
+
 def _level(number: int) -> int:
     if number >= logging.ERROR:
         return ERROR
@@ -256,6 +285,12 @@ def _line_of(record: logging.LogRecord, message: str) -> str:
     line = f"[{record.levelname}]\t{time.replace('+00:00', 'Z')}\t{request_id}\t{message}\n"
     error = record.exc_info[1] if record.exc_info else None
     return line if error is None else line + traceback_of(error)
+
+
+def _location(record: logging.LogRecord, message: str) -> str:
+    """Return file and line of a log call; of a warning, those that its message begins with."""
+    told = WARNED_AT.match(message) if record.name == "py.warnings" else None
+    return told[0] if told else f"{record.pathname}:{record.lineno}"
 
 
 def _text(value: object) -> str:

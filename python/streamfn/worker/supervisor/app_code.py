@@ -60,12 +60,12 @@ class PinnedCode:
     def not_imported(self, runner: ChildProcess, message: NotReady) -> None:
         """Note that a runner could not import the app; told once for each reason."""
         runner.is_blameless = True
-        self.refusal = message.reason
-        if self._is_new(message.reason):
+        self.refusal = message.cause
+        if self._is_new(message.cause):
             self._report(
                 "runner_not_ready",
                 runner=runner.number,
-                error_message=message.reason,
+                error_message=message.cause,
                 traceback=message.traceback,
                 code_version=self.version,
             )

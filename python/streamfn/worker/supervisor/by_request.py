@@ -135,6 +135,8 @@ class ByRequest:
             self.front.keep_running(self)
             self.runners.start_wanted()
         for runner in self.runners:
+            if self._is_draining and self.front.process is None and runner.state == "ready":
+                self._drain(runner)  # nobody else tells it
             runner.flush()
             self._end_late_calls(runner, now)
             runner.end_if_it_does_not_leave(now)
@@ -178,8 +180,6 @@ class ByRequest:
         for runner in self.runners:
             if runner.state == "starting":
                 runner.end()
-            elif self.front.process is None:
-                self._drain(runner)
 
     def kill(self) -> None:
         """Kill all processes."""
@@ -211,7 +211,8 @@ class ByRequest:
         yield self._functions()
         for runner in self.runners:
             if runner.state in {"starting", "ready"}:
-                yield RunnerStarted(runner.number, runner.group, runner.token)
+                is_busy = bool(runner.cells())
+                yield RunnerStarted(runner.number, runner.group, runner.token, is_busy)
 
     def start_runner(self, group: str) -> None:
         """Start a function runner, unless its functions are gone."""

@@ -22,6 +22,7 @@ from .front_messages import (
 )
 from .front_process import FrontProcess
 from .restart_backoff import RestartBackoff
+from .signals import signal_name
 
 SEAT: Final = "front"
 
@@ -133,18 +134,18 @@ class Front:
 
     def exited(self, process: FrontProcess) -> None:
         """Note the exit of the front."""
-        detail = process.exit_detail()
+        was_killed, detail = process.is_killed, process.exit_detail()
         self._process = None
         for name, load in self.load.items():
             before = self.counted.get(name, Load())
             calls, throttled = before.calls + load.calls, before.throttled + load.throttled
             self.counted[name] = Load(calls=calls, throttled=throttled)
         self.load = {}
-        if self._is_draining and detail == 0:
+        if was_killed or (self._is_draining and detail == 0):
             return
         if process.state == "starting":
             self._backoff.failed(SEAT, self._clock.monotonic())
-        reason = f"signal {detail}" if detail > 0 else f"exit code {-detail}"
+        reason = signal_name(detail) if detail > 0 else f"exit code {-detail}"
         self._report("front_died", pid=process.pid, reason=reason)
 
     def kill(self) -> None:

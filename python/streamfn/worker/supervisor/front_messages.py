@@ -53,6 +53,8 @@ class RunnerStarted(Message, frozen=True, tag="runner_started"):
     runner: int
     group: str
     token: str
+    busy: bool = False
+    """Whether it is in a call of a front before, and connects after that."""
 
 
 class RunnerEnded(Message, frozen=True, tag="runner_ended"):

@@ -138,7 +138,10 @@ class SupervisorLoop:
         self._sampler = Sampler(self._registry, folder, clock, self._report)
         self._runners.on_start = lambda runner: self._events.watch(runner, self._handler)
         self._stacks = StackDump(
-            self._runners, self._scheduler, lambda text: self._report("block", text=text.rstrip())
+            self._runners,
+            self._by_request.runners,
+            self._scheduler,
+            lambda text: self._report("block", text=text.rstrip()),
         )
         self._shutdown = Shutdown(
             self._runners, self._by_request, config.drain_timeout, clock, self._report
@@ -163,7 +166,7 @@ class SupervisorLoop:
                     self._announcement.withdraw()
                 self._events.wait(self._pause_seconds())
             self._progress.report()
-            self._sampler.sample(self._scheduler.found, self._by_request.waiting)
+            self._sampler.sample(self._scheduler.found, self._by_request.waiting, is_last=True)
             self._report("worker_stopped", exit_code=self._shutdown.exit_code)
             return self._shutdown.exit_code or 0
         finally:
@@ -240,11 +243,14 @@ class SupervisorLoop:
 
     def _look_at_lanes(self, now: float) -> None:
         """Scan the lanes, plan, adjust the runners; in a burst, check whether all is done."""
-        if not self._was_registered:
+        is_first = not self._was_registered
+        if is_first:
             self._begin()
         self._announcement.repeat()
         self._handler.has_news = False
         self._scheduler.scan()
+        if is_first:
+            self._sampler.sample(self._scheduler.found, self._by_request.waiting)
         self._sizes.set()
         if not self._registry and not self._rollover.is_active:
             self._runners.drain_all()  # no function reads a stream
@@ -275,6 +281,9 @@ class SupervisorLoop:
         # WHY: a replay whose lanes are all at their ends is still to be removed.
         replays = {each.name for each in self._registry.replays} - {key.mapping for key in stopped}
         if is_over and not any(name in replays for name, _ in lanes):
+            if not self._registry and not self._shutdown.has_begun:
+                message = "ending, a burst does not wait for calls by request"
+                self._report("worker_draining", in_flight=0, message=message)
             self._shutdown.drain(EXIT_CORRUPT if stopped else 0)
 
     def _register_again(self, message: Ready) -> None:

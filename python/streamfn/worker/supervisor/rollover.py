@@ -103,7 +103,7 @@ class Rollover:
             self._code.not_imported(runner, message)
         else:
             self.at_fault = message.files
-            self._failed(message.reason, message.traceback)
+            self._failed(message.cause, message.traceback)
 
     def exited(self, runner: RunnerProcess) -> None:
         """Handle the exit of any runner."""
@@ -203,7 +203,7 @@ class Rollover:
             error_message=reason,
             traceback=traceback,
             code_version=self._code.version,
-            hint="the old code goes on; correct the new code, then SIGHUP again",
+            hint="the old code goes on; correct the new code; without --reload, SIGHUP again",
         )
 
 

@@ -95,7 +95,7 @@ class RunnerMessageHandler:
 
     def printed(self, runner: RunnerProcess, fields: dict[str, Any]) -> None:
         """Log a line that user code printed or logged."""
-        self._parts.report("output", runner=runner.number, **fields)
+        self._parts.report("output", **fields | {"runner": runner.number})
 
     def exited(self, runner: RunnerProcess) -> None:
         """Handle the exit of a runner: its last messages, its calls, its lanes and its seat."""

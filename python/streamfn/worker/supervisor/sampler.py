@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,19 +48,22 @@ class Sampler:
         self._second = 0
         self._is_told = False
 
-    def sample(self, lanes: Iterable[LaneSnapshot], waiting: Mapping[str, int]) -> None:
+    def sample(
+        self, lanes: Iterable[LaneSnapshot], waiting: Mapping[str, int], *, is_last: bool = False
+    ) -> None:
         """Write one point for each function, if a second has passed since the last ones.
 
         Args:
             lanes: The lanes as they were found last.
             waiting: The functions by request, and how many of their calls wait.
+            is_last: The worker ends: write in any case, so that a short run is seen whole.
         """
         second = int(self._clock.now().timestamp())
-        if second == self._second:
+        if not (self._registry or waiting) or (second == self._second and not is_last):
             return
         if second // RETRY_SECONDS != self._second // RETRY_SECONDS:
             self._writers = {name: each for name, each in self._writers.items() if each}
-        is_tenth = second // TENS.seconds != self._second // TENS.seconds
+        is_tenth = is_last or second // TENS.seconds != self._second // TENS.seconds
         self._second = second
         of_function: defaultdict[str, list[LaneSnapshot]] = defaultdict(list)
         for lane in lanes:
@@ -93,7 +97,10 @@ class Sampler:
             return
         counters = read_counters(self._registry.log, name)
         for ring in rings:
-            writer.write(ring, self._point(name, ring, counters, work))
+            point = self._point(name, ring, counters, work)
+            if (name, ring) not in self._earlier:  # where the run begins, also if it is short
+                writer.write(ring, replace(point, time=point.time - ring.seconds))
+            writer.write(ring, point)
             self._earlier[name, ring] = counters
 
     def _point(self, name: str, ring: Ring, counters: Counters, work: Work) -> Point:

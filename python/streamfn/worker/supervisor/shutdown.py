@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from signal import SIGINT, SIGQUIT, SIGTERM
 from typing import Final
@@ -84,12 +85,8 @@ class Shutdown:
         """Kill the runners; their records in flight are delivered again, and no attempt counts."""
         self.exit_code = exit_code
         in_flight = self._in_flight()
-        message = "stopped at once, no calls in flight"
-        if in_flight:
-            again = "its records are" if in_flight == 1 else "their records are"
-            message = (
-                f"gave up {format_count(in_flight, 'call')} in flight, {again} delivered again"
-            )
+        lost = [*_given_up(in_flight - self._by_request.in_flight, self._by_request.in_flight)]
+        message = " and ".join(lost) or "stopped at once, no calls in flight"
         self._report("worker_abandons", in_flight=in_flight, message=message, exit_code=exit_code)
         self._kill()
 
@@ -120,3 +117,13 @@ class Shutdown:
                 message += ", Ctrl+C again stops at once"
             self._report("worker_draining", in_flight=in_flight, message=message)
             self.drain()
+
+
+def _given_up(of_lanes: int, by_request: int) -> Iterator[str]:
+    """Yield what is given up, and what follows from that."""
+    if of_lanes:
+        again = "its records are" if of_lanes == 1 else "their records are"
+        yield f"gave up {format_count(of_lanes, 'call')} in flight, {again} delivered again"
+    if by_request:
+        whose = "its caller gets" if by_request == 1 else "their callers get"
+        yield f"gave up {format_count(by_request, 'call')} by request, {whose} an error"

@@ -5,11 +5,16 @@ from __future__ import annotations
 import faulthandler
 import os
 from collections.abc import Callable
+from itertools import chain
 from typing import Final
 
+from .child_process import ChildProcess
+from .function_pool import FunctionPool
+from .function_process import FunctionProcess
 from .lane_scheduler import LaneScheduler
 from .runner_pool import RunnerPool
 from .runner_process import RunnerProcess
+from .verdict import Cell
 
 SECONDS_MAX: Final = 2.0
 """How long runners may take to write their stacks; a stopped one never does."""
@@ -21,17 +26,25 @@ class StackDump:
     """Asks all processes for their stacks, and writes each as one block when it has arrived."""
 
     def __init__(
-        self, runners: RunnerPool, scheduler: LaneScheduler, write: Callable[[str], None]
+        self,
+        runners: RunnerPool,
+        functions: FunctionPool,
+        scheduler: LaneScheduler,
+        write: Callable[[str], None],
     ) -> None:
-        self._runners, self._scheduler, self._write = runners, scheduler, write
+        self._runners, self._functions = runners, functions
+        self._scheduler, self._write = scheduler, write
         self._since = self._changed = 0.0
-        self._awaited: list[tuple[RunnerProcess, str]] = []
+        self._awaited: list[tuple[ChildProcess, str]] = []
         self._sizes: list[int] = []
 
     def begin(self, now: float) -> None:
         """Write the supervisor's stacks, and ask the runners for theirs."""
         self._write(f"supervisor, process {os.getpid()}\n{_own_stacks()}")
-        self._awaited = [(runner, self._calls(runner, now)) for runner in self._runners]
+        self._awaited = [
+            *((runner, self._calls(runner, now)) for runner in self._runners),
+            *((runner, _requests(runner, now)) for runner in self._functions),
+        ]
         for runner, _ in self._awaited:
             runner.dump_stacks()
         self._since = self._changed = now
@@ -41,7 +54,7 @@ class StackDump:
         """Write the blocks of the runners, once they are whole."""
         if not self._awaited:
             return
-        living = {runner.number for runner in self._runners}
+        living = {runner.number for runner in chain[ChildProcess](self._runners, self._functions)}
         texts = [runner.stacks() if runner.number in living else "" for runner, _ in self._awaited]
         sizes = list(map(len, texts))
         if sizes != self._sizes:
@@ -59,10 +72,24 @@ class StackDump:
         for cell in runner.cells():
             key = self._scheduler.key_of(cell.lane)
             record = "" if cell.running is None else f", record {cell.running}"
-            left = "" if cell.deadline is None else f", {cell.deadline - now:.1f} s to its timeout"
+            left = _left(cell, now)
             place = f"{key.stream}/{key.shard_id} slot {key.slot}"
             lines.append(f"  thread {cell.cell}: {key.mapping} on {place}{record}{left}")
         return "".join(f"{line}\n" for line in lines)
+
+
+def _requests(runner: FunctionProcess, now: float) -> str:
+    """Return who a function runner is, and a table of its calls."""
+    names = {place: name for name, place in runner.places.items()}
+    lines = [
+        f"function runner {runner.number}, process {runner.pid}, {runner.state}",
+        *(f"  seat {each.cell}: {names[each.lane]}{_left(each, now)}" for each in runner.cells()),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _left(cell: Cell, now: float) -> str:
+    return "" if cell.deadline is None else f", {cell.deadline - now:.1f} s to its timeout"
 
 
 def _own_stacks() -> str:

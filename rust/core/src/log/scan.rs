@@ -69,6 +69,8 @@ pub(super) struct Scan<'a> {
     start: u64,
     bytes: Vec<u8>,
     pub(super) synced: Synced,
+    /// The segment of the recovery point. One behind it that is empty may be half made.
+    pub(super) begun: u32,
 }
 
 /// Up to where the batches passed so far say that they were on disk.
@@ -96,7 +98,7 @@ impl Synced {
 impl<'a> Scan<'a> {
     pub(super) fn new(segments: &'a Segments, fs: &'a Arc<dyn Fs>) -> Self {
         let synced = Synced::default();
-        Self { segments, fs, file: None, start: 0, bytes: Vec::new(), synced }
+        Self { segments, fs, file: None, start: 0, bytes: Vec::new(), synced, begun: 0 }
     }
 
     /// Opens a segment; false if there is none of that ordinal.
@@ -130,6 +132,13 @@ impl<'a> Scan<'a> {
         let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
         let end = from.saturating_add(length).min(self.bytes.len());
         Ok(self.bytes.get(from..end).unwrap_or_default())
+    }
+
+    /// Whether the place of a segment's first batch is empty.
+    fn is_empty(&mut self, ordinal: u32) -> Result<bool> {
+        self.open(ordinal)?;
+        let head = self.at(SEGMENT_START, HEADER_BYTES)?;
+        Ok(matches!(BatchHeader::decode(head), HeaderRead::Empty))
     }
 
     fn path(&self) -> PathBuf {
@@ -200,6 +209,16 @@ pub(super) fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Re
         let next = tail.position.segment + 1;
         let is_empty = matches!(found, Ok(None));
         let order = scan.segments.get(next)?.map(|next| next.base_seq.cmp(&tail.next_seq));
+        // INVARIANT: a segment is synced before the next one is made.
+        let is_followed = chained && is_empty && matches!(order, Some(Ordering::Equal));
+        if is_followed && next > scan.begun && scan.is_empty(next)? {
+            // Its maker died before the recovery point moved there: perhaps it has no header yet. The
+            // next writer makes it anew.
+            scan.synced.pass(&tail);
+            scan.synced.raise(tail.next_seq);
+            scan.open(tail.position.segment)?;
+            return Ok((tail, Stop::End));
+        }
         match order {
             // A segment is begun after all before its first number was synced. What still lies behind
             // that in the one before is its index, whole or not; unless a writer left the new one behind,
@@ -214,7 +233,6 @@ pub(super) fn walk(scan: &mut Scan<'_>, mut tail: Tail, mut chained: bool) -> Re
             _ => return Ok((tail, Stop::Invalid)),
         }
         tail.position = Position { segment: next, offset: SEGMENT_START };
-        // INVARIANT: a segment is synced before the next one is made.
         scan.synced.pass(&tail);
         scan.synced.raise(tail.next_seq);
     }
@@ -256,6 +274,7 @@ pub(crate) fn walk_from_page(
     fs: &Arc<dyn Fs>,
 ) -> Result<Tail> {
     let mut scan = Scan::new(segments, fs);
+    scan.begun = state.recovery_point.segment;
     let last = page.last_position();
     // WHY not from `committed`: a writer that died inside `Page::commit` left it newer than the
     // numbers beside it.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::clock::{Deadline, Patience};
 use crate::control::WriterState;
 use crate::error::Error;
-use crate::format::RecordBuilder;
+use crate::format::segment_header::SEGMENT_HEADER_BYTES;
+use crate::format::{RecordBuilder, SegmentHeader};
 use crate::stream::{Log, OpenOptions, StreamConfig};
 use crate::types::{Compression, ShardId};
 
@@ -218,3 +219,47 @@ fn an_idle_writer_closes_the_segment_that_others_have_ended() {
     assert!(removed_but_open(folder.path()).is_empty());
     assert_eq!(2, put(&log, "c"), "it goes on in the segment that is there");
 }
+
+/// Found by a campaign of kills: the next writer stepped into a file without a header, and ended the
+/// shard in it. The recovery point stayed in the segment before, which retention then removed.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test makes the file that a dead writer left")]
+fn a_segment_whose_maker_died_is_made_anew_by_the_next_writer() {
+    for is_beside_others in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StreamConfig { compression: Compression::None, ..StreamConfig::default() };
+        let mut log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+        log.create_stream("s", &config, &patience()).unwrap();
+        put(&log, "a");
+        let half_made = folder.path().join(format!("streams/s/{SHARD}/{:08x}-{:020}.seg", 1, 1));
+        std::fs::write(&half_made, b"").unwrap();
+        if is_beside_others {
+            log.stream("s")
+                .unwrap()
+                .shard(ShardId(0))
+                .unwrap()
+                .page()
+                .set_state(WriterState::Writing);
+        } else {
+            drop(log);
+            std::fs::remove_file(folder.path().join("control")).unwrap();
+            log = Log::open(folder.path(), &OpenOptions::default()).unwrap();
+        }
+
+        log.stream("s").unwrap().split(ShardId(0), None, &patience()).unwrap();
+
+        let shard = log.stream("s").unwrap().shard(ShardId(0)).unwrap();
+        let state = shard.state.load().unwrap();
+        let last = shard.segments.list().unwrap().pop().unwrap();
+        assert_eq!((last.ordinal, super::SEGMENT_START), {
+            let point = state.recovery_point;
+            (point.segment, point.offset)
+        });
+        let bytes = std::fs::read(last.path()).unwrap();
+        let header = SegmentHeader::decode(&bytes[..SEGMENT_HEADER_BYTES]).unwrap();
+        assert_eq!(last.base_seq, header.base_seq);
+        assert_eq!(shard.page().last_position().segment, last.ordinal, "CLOSE is in it");
+    }
+}
+
+const SHARD: &str = "shardId-000000000000";

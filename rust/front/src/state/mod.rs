@@ -152,6 +152,8 @@ enum Seat {
 struct Runner {
     group: String,
     token: String,
+    /// Whether it counts among its group's `starting`.
+    is_starting: bool,
     /// Its connection, once it has one.
     peer: Option<Peer>,
     seats: Vec<Seat>,
@@ -184,7 +186,7 @@ struct Group {
     queue: VecDeque<u64>,
     /// Runners asked for that the supervisor has not started yet.
     requested: usize,
-    /// Started runners that have not connected yet.
+    /// Started runners that will soon connect.
     starting: usize,
     /// Runners with a free seat; the last one gets the next call, so that the others become idle.
     free: Vec<u64>,
@@ -288,9 +290,20 @@ impl<B> State<B> {
         let of_group = self.groups.entry(group.clone()).or_default();
         of_group.requested = of_group.requested.saturating_sub(1);
         of_group.starting += 1;
+        self.add_runner(number, group, token, true);
+    }
+
+    /// Notes a process in a call of a front before this one. It will connect after that call, which
+    /// may be long: the calls that wait have other runners started for them meanwhile.
+    pub fn runner_is_busy(&mut self, number: u64, group: String, token: String) {
+        self.add_runner(number, group, token, false);
+    }
+
+    fn add_runner(&mut self, number: u64, group: String, token: String, is_starting: bool) {
         let runner = Runner {
             group,
             token,
+            is_starting,
             peer: None,
             seats: Vec::new(),
             idle_since: None,
@@ -362,7 +375,7 @@ impl<B> State<B> {
         if let Some(before) = runner.peer.take() {
             self.effects.push(Effect::Close { peer: before });
         }
-        let is_first = runner.seats.is_empty();
+        let was_starting = std::mem::take(&mut runner.is_starting);
         let lost = std::mem::take(&mut runner.seats);
         runner.peer = Some(peer);
         runner.lost = None;
@@ -377,7 +390,7 @@ impl<B> State<B> {
                 self.fail(call, None, seat);
             }
         }
-        if is_first {
+        if was_starting {
             let of_group = self.groups.entry(group.clone()).or_default();
             of_group.starting = of_group.starting.saturating_sub(1);
         }
@@ -755,7 +768,7 @@ impl<B> State<B> {
         if let Some(peer) = runner.peer {
             self.effects.push(Effect::Close { peer });
         }
-        if runner.seats.is_empty() {
+        if runner.is_starting {
             if let Some(group) = self.groups.get_mut(&runner.group) {
                 group.starting = group.starting.saturating_sub(1);
             }

@@ -395,6 +395,31 @@ fn a_runner_that_connects_again_has_lost_its_calls_and_its_old_connection() {
 }
 
 #[test]
+fn a_runner_in_a_call_of_a_front_before_does_not_stand_for_a_start() {
+    let mut front = front();
+    front.runner_is_busy(1, "shop".into(), "token".into());
+    assert!(call(&mut front, 1, START).contains(&start("shop")));
+    connect(&mut front, 2, "shop", START);
+
+    assert!(front.runner_connected(1, "token", (1, &[]), (1, START)));
+    front.take_effects();
+    assert_eq!(1, seated(&call(&mut front, 2, START))[0].0);
+    assert!(call(&mut front, 3, START).contains(&start("shop")));
+}
+
+#[test]
+fn a_busy_runner_counts_among_the_most_that_there_may_be() {
+    let mut front = front();
+    for number in 1..=4 {
+        front.runner_is_busy(number, "shop".into(), "token".into());
+    }
+    assert!(!call(&mut front, 1, START).contains(&start("shop")));
+
+    front.runner_ended(4, end(Reason::Exit, 3), START);
+    assert!(front.take_effects().contains(&start("shop")));
+}
+
+#[test]
 fn seats_that_are_busy_for_a_front_before_get_no_call_until_they_answer() {
     let mut front = front();
     front.runner_started(1, "shop".into(), "token".into());

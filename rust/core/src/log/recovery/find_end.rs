@@ -15,6 +15,7 @@ impl Recovering<'_> {
     pub(super) fn find_end(&self, state: &ShardState) -> Result<LogEnd> {
         let fs = self.directory.fs();
         let mut scan = Scan::new(self.segments, fs);
+        scan.begun = state.recovery_point.segment;
         let start = recovery_tail(state);
         scan.synced.end = start.end();
         let (mut tail, mut stop) = walk(&mut scan, start, true)?;
