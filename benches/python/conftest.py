@@ -82,8 +82,9 @@ def _tables(stash: pytest.Stash) -> Iterator[Iterable[str]]:
     for title, key in tables:
         if stash[key]:
             yield figure_table(title, stash[key], os.getloadavg())
-    if stash[REQUEST_TARGETS]:
-        yield target_table(stash[REQUEST_TARGETS])
+    requests: list[Target] = stash[REQUEST_TARGETS]
+    if requests:
+        yield target_table(requests)
     if stash[FILTER_RATES]:
         yield filter_table(stash[FILTER_RATES])
     rates, ways = whole(stash[RATES]), whole(stash[WAYS])
@@ -93,8 +94,8 @@ def _tables(stash: pytest.Stash) -> Iterator[Iterable[str]]:
     if targets:
         yield target_table(targets)
     if rates or ways:
-        yield write(rates, ways, [*targets, *stash[REQUEST_TARGETS]], stash[SIZE])
-    elif stash[REQUEST_TARGETS]:
+        yield write(rates, ways, [*targets, *requests], stash[SIZE])
+    elif requests:
         yield surroundings(stash[SIZE])
 
 

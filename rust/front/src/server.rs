@@ -55,6 +55,8 @@ struct Front {
     reports: mpsc::UnboundedSender<Vec<u8>>,
     /// Something is due before the next look at the time.
     due_sooner: Notify,
+    /// When what runs and waits may be reported again.
+    next_load: Cell<Duration>,
     /// All is done after a drain.
     over: Notify,
     began: Instant,
@@ -96,6 +98,7 @@ async fn serve(listener: UnixListener, control: UnixStream) -> io::Result<()> {
         worker: RefCell::default(),
         reports,
         due_sooner: Notify::new(),
+        next_load: Cell::default(),
         over: Notify::new(),
         began: Instant::now(),
     });
@@ -180,7 +183,6 @@ impl Front {
 
     /// Ticks when something is due, and reports what runs and waits.
     async fn keep_time(&self) {
-        let mut last_load = Instant::now() - LOAD_EVERY;
         loop {
             let now = self.now();
             let due = self.state.borrow().due(now);
@@ -191,8 +193,9 @@ impl Front {
                 let now = self.now();
                 self.change(|state| state.tick(now));
             }
-            if last_load.elapsed() >= LOAD_EVERY {
-                last_load = Instant::now();
+            let now = self.now();
+            if self.next_load.get() <= now {
+                self.next_load.set(now + LOAD_EVERY);
                 let load = self.state.borrow_mut().take_load();
                 if let Some(functions) = load {
                     self.report(&Report::Load { functions });
@@ -234,7 +237,8 @@ impl Front {
         let (effects, is_due_sooner, is_over) = {
             let mut state = self.state.borrow_mut();
             change(&mut state);
-            (state.take_effects(), state.is_due_sooner(), state.is_over())
+            let is_load_due = state.is_load_changed() && self.next_load.get() <= self.now();
+            (state.take_effects(), state.is_due_sooner() || is_load_due, state.is_over())
         };
         for effect in effects {
             self.carry_out(effect);

@@ -244,6 +244,11 @@ impl<B> State<B> {
             .then(|| self.functions.iter().map(|(name, each)| (name.clone(), each.load)).collect())
     }
 
+    /// Whether `take_load` would return something.
+    pub fn is_load_changed(&self) -> bool {
+        self.is_load_changed
+    }
+
     // ---------------------------------------------------------------- the supervisor
 
     /// Sets bounds.
