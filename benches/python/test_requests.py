@@ -33,6 +33,8 @@ from invocations import (
 from storage import Figure, quantiles
 from targets import Goal, Target, Turns, microseconds, million
 
+TURNS = 10
+"""Of one caller in a round: short turns, because a moment of a shared machine is short, too."""
 WHY_LONGER = (
     "a pipe has two hops, a call four; a bare relay of these hops takes twice the pipe already, "
     "and the runner's Python takes 20 µs, the caller's 15, the front's own code 5"
@@ -65,10 +67,10 @@ def test_one_caller(
     with worker(tmp_path / "worker") as made, one_caller(made) as ways:
         names = [*ways]
         rounds: dict[str, list[list[float]]] = {name: [] for name in names}
-        for turn in range(size.rounds):
+        for turn in range(TURNS * size.rounds):
             at = turn % len(names)
             for name in [*names[at:], *names[:at]]:
-                rounds[name].append(times_of(ways[name], size.calls))
+                rounds[name].append(times_of(ways[name], size.calls // TURNS))
 
     titles = {
         "app.invoke": "`app.invoke`, warm, no-op",
@@ -87,7 +89,7 @@ def test_one_caller(
         ("app.invoke", "relayed", Goal(is_most=True)),
         ("app.invoke", "pool", Goal(is_most=True)),
     ]:
-        turns = Turns(size.rounds, medians[name], medians[beside])
+        turns = Turns(TURNS * size.rounds, medians[name], medians[beside])
         job = f"{titles[name]}, p50"
         request_targets.append(turns.target(job, titles[beside], goal, microseconds, WHY_LONGER))
 
