@@ -321,6 +321,7 @@ fn table() -> String {
         ),
         ("`max_retries`", "−1 to 1,000,000".into(), "`ConfigError` `max_retries`"),
         ("`max_concurrency`", "1 to 1,000,000".into(), "`ConfigError` `max_concurrency`"),
+        ("`memory`", "16 MiB to 2^63 − 1".into(), "`ConfigError` `memory`"),
         ("`timeout`, `batch_window`", "3,650 days".into(), "`ConfigError` of the argument"),
         ("`max_record_age`, `tumbling_window`", "3,650 days".into(), "the same"),
         ("a duration on the command line", "3,650 days".into(), "the same"),
