@@ -39,6 +39,9 @@ class Colour(enum.Enum):
 
 
 class Model:
+    def __repr__(self):
+        return "Model"  # in the ids of tests, which are the same in each process
+
     def model_dump(self, mode):
         return {"mode": mode}
 
