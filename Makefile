@@ -94,7 +94,7 @@ test: ## run every test; prints how many ran, and fails if that is none
 
 test-rust: $(VENV)/.made ## run the Rust tests
 	@mkdir -p target; rm -f target/tests-rust
-	@$(CARGO) test --package streamfn-core --locked 2>&1 | tee target/tests-rust.log
+	@$(CARGO) test --package streamfn-core --package streamfn-front --locked 2>&1 | tee target/tests-rust.log
 	@awk '/^test result:/ {ran += $$4 + $$6} END {print ran + 0; exit !ran}' target/tests-rust.log >target/tests-rust \
 		|| { echo "make: no Rust test ran" >&2; exit 1; }
 

@@ -125,3 +125,71 @@ pub fn start(kind: Kind, header: &[u8], body_bytes: usize) -> Vec<u8> {
 fn bad(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("no frame: {reason}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `read` makes of some bytes.
+    fn read_from(bytes: &[u8]) -> io::Result<Option<Frame>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut reader = bytes;
+        runtime.block_on(read(&mut reader))
+    }
+
+    fn frame(kind: Kind, header: &[u8], body: &[u8]) -> Vec<u8> {
+        [start(kind, header, body.len()), body.to_vec()].concat()
+    }
+
+    #[test]
+    fn a_frame_comes_back_as_it_was() {
+        for (header, body) in [(&b"{}"[..], &b""[..]), (b"", b""), (br#"{"id":1}"#, b"[1, 2]")] {
+            let got = read_from(&frame(Kind::Call, header, body)).unwrap().unwrap();
+            assert_eq!((Kind::Call, header, body), (got.kind, got.header(), got.body()));
+        }
+        assert_eq!(None, read_from(b"").unwrap(), "the end between two frames");
+    }
+
+    #[test]
+    fn a_frame_has_at_most_eight_mebibytes() {
+        let body = vec![b'0'; FRAME_BYTES_MAX - HEAD];
+        let whole = frame(Kind::Result, b"", &body);
+        assert_eq!(body, read_from(&whole).unwrap().unwrap().body());
+
+        let longer = u32::try_from(FRAME_BYTES_MAX + 1).unwrap().to_le_bytes();
+        let error = read_from(&[&longer[..], &whole[4..], b"0"].concat()).unwrap_err();
+        assert_eq!(io::ErrorKind::InvalidData, error.kind());
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_anywhere_is_an_error() {
+        let whole = frame(Kind::Call, br#"{"id":1}"#, b"payload");
+        for length in 4..whole.len() {
+            let error = read_from(&whole[..length]).unwrap_err();
+            assert_eq!(io::ErrorKind::UnexpectedEof, error.kind(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_a_frame_or_an_error() {
+        let mut state = 1_u64;
+        let mut draw = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u8::try_from(state >> 56).unwrap()
+        };
+        let mut frames = 0;
+        for _ in 0..200_000 {
+            let length = usize::from(draw() % 24);
+            let mut data: Vec<u8> = (0..length).map(|_| draw()).collect();
+            if let Some(first) = data.first_mut() {
+                *first %= 10;
+            }
+            data.iter_mut().skip(2).take(3).for_each(|byte| *byte = 0); // a short header
+            if let Ok(frame) = Frame::of(data.clone()) {
+                assert_eq!(data.len() - HEAD, frame.header().len() + frame.body().len());
+                frames += 1;
+            }
+        }
+        assert!(frames > 1_000, "{frames}");
+    }
+}
