@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +155,44 @@ class TestKilled:
 
 
 class TestPlaces:
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    def test_another_user_is_refused_also_behind_an_open_socket_file(self, start, log):
+        start(log)
+        socket_file = next((Path(log.path) / "workers").glob("*.sock"))
+        socket_file.chmod(0o777)
+        socket_file.parent.chmod(0o755)
+        code = (
+            "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); "
+            "s.settimeout(10); s.connect(sys.argv[1]); sys.exit(len(s.recv(100)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, socket_file.name], cwd=socket_file.parent, check=False
+        )
+
+        assert done.returncode == 0, "not even a greeting"
+        assert call(log)["worker"]
+
+    def test_an_app_has_at_most_256_functions(self, workers, log):
+        lines = "app.function(name=f'f{number}')(len)"
+        for count, is_refused in ((256, False), (257, True)):
+            (workers.folder / "many.py").write_text(
+                "from streamfn import App\napp = App('many')\n"
+                f"for number in range({count}):\n    {lines}\n"
+            )
+            worker = workers.start("many")
+            if is_refused:
+                assert worker.wait(60) == 2
+                assert "the app has 257 functions by request; it can have 256" in workers.errors_of(
+                    worker
+                )
+            else:
+                while not any(read_announced(log.core).values()):
+                    assert worker.poll() is None
+                    time.sleep(0.05)
+                assert App("many").invoke("f255", "four", where="worker", log=log) == 4
+                worker.terminate()
+                assert worker.wait(60) == 0
+
     def test_only_its_user_may_connect(self, start, log):
         start(log)
         [path] = Path(log.path).glob("workers/*.sock")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from signal import SIGKILL
 from typing import Any, Final
 
+from streamfn._core import Board
 from streamfn.clock import Clock
 from streamfn.engine.handling import CANCEL_GRACE
 from streamfn.errors import ConfigError
@@ -210,6 +211,9 @@ class RunnerMessageHandler:
         if not (mappings or functions):
             hint = "add one with `@app.stream` or `@app.function`"
             raise ConfigError("APP", f"the app has no function, {hint}")
+        if len(functions) > Board.MAPPINGS:
+            reason = f"the app has {len(functions)} functions by request; it can have"
+            raise ConfigError("APP", f"{reason} {Board.MAPPINGS}")
         only = chosen([*mappings, *functions], self._config.only)
         registry = self._parts.registry
         registry.declare(map(StreamDeclaration.from_dict, message.streams))
